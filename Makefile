@@ -1,0 +1,41 @@
+.PHONY: help setup up down status preview test test-unit lint clean
+STACK ?= dev
+RUN = .ape/run
+
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## set up what is missing, in .ape/
+	@offline/setup.sh
+
+up: setup ## the stack: preview, apply, measured summary
+	@$(RUN) python -m ape_infra up --stack $(STACK)
+
+down: ## take the stack away, and the Docker daemon if we started it
+	@offline/setup.sh
+	@$(RUN) python -m ape_infra down --stack $(STACK)
+	@offline/docker.sh down
+
+status: ## measure what runs
+	@$(RUN) python -m ape_infra status --stack $(STACK)
+
+preview: ## what `up` would do; needs no Docker daemon
+	@offline/setup.sh --no-docker
+	@$(RUN) pulumi stack select --create $(STACK)
+	@$(RUN) pulumi preview --stack $(STACK)
+
+lint: ## format, lint, types
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) mypy
+
+test: setup lint ## every tier of the tests
+	@$(RUN) pytest
+
+test-unit: ## the quick tests, without Docker
+	@offline/setup.sh --no-docker
+	@$(RUN) pytest -m "unit or program"
+
+clean: ## stop our Docker daemon, remove .ape/
+	@offline/docker.sh down
+	@rm -rf .ape services/wheels/*.whl

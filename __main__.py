@@ -1,0 +1,32 @@
+"""The Pulumi program: read the stack's settings, declare the stack."""
+
+from pathlib import Path
+
+import pulumi
+from pulumi.runtime.config import CONFIG
+
+from ape_infra import preflight
+from ape_infra.settings import CEREBRAS_API_KEY, SettingsError, parse_config
+from ape_infra.stack import declare
+
+root = Path(__file__).resolve().parent
+project, stack = pulumi.get_project(), pulumi.get_stack()
+config = pulumi.Config(project)
+prefix = f"{project}:"
+given = {k.removeprefix(prefix): v for k, v in CONFIG.get().items() if k.startswith(prefix)}
+
+try:
+    settings = parse_config(given)
+    if not pulumi.runtime.is_dry_run():
+        preflight.check(settings, project, stack, tell=pulumi.log.warn)
+    outputs = declare(
+        settings,
+        project=project,
+        stack=stack,
+        root=root,
+        cerebras_api_key=config.get_secret(CEREBRAS_API_KEY) if given.get(CEREBRAS_API_KEY) else None,
+    )
+except (SettingsError, preflight.PreflightError) as error:
+    raise pulumi.RunError(str(error)) from None
+for name, value in outputs.items():
+    pulumi.export(name, value)

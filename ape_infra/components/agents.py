@@ -1,0 +1,95 @@
+"""The fleet: N agents in shards, each with the limits of the fleet's tier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+
+from ape_infra.components.base import Component
+from ape_infra import plan as planning
+from ape_infra.components import gateway, proxy
+from ape_infra.components.networks import Networks
+from ape_infra.runtimes import Runtime
+from ape_infra.settings import Scenario
+from ape_infra.workload import LABEL_TIER, Attachment, Health, Logs, Slots, Workload
+
+SERVICE = "agent"
+HEARTBEAT = "/tmp/heartbeat"  # noqa: S108 - a tmpfs of the container's own
+STOP_GRACE_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class AgentFleetArgs:
+    image: str
+    stack: str
+    plan: planning.Plan
+    scenario: Scenario
+    model_name: str
+    test_duration_seconds: int
+    think_time_seconds: int
+    logs: Logs
+
+
+def health(plan: planning.Plan) -> Health | None:
+    """The agent touches a file while its loop turns; the check reads its age and starts no Python."""
+    interval = plan.health_interval_seconds
+    if interval is None:
+        return None
+    fresh = f"test -n \"$(find {HEARTBEAT} -newermt '-30 seconds' 2>/dev/null)\""
+    return Health(
+        test=("CMD-SHELL", fresh), interval=interval, timeout=10, start_period=30, retries=3
+    )
+
+
+def workload(args: AgentFleetArgs, shard: planning.Shard) -> Workload:
+    plan = args.plan
+    return Workload(
+        name=shard.name,
+        service=SERVICE,
+        image=args.image,
+        memory_mb=plan.tier.memory_mb,
+        cpus=plan.tier.cpus,
+        logs=args.logs,
+        env={
+            "APE_STACK": args.stack,
+            "APE_GATEWAY_URL": gateway.URL,
+            "APE_PROXY_URL": proxy.URL,
+            "APE_MODEL_NAME": args.model_name,
+            "APE_GOAL": args.scenario.goal,
+            "APE_TARGET_API": args.scenario.api,
+            "APE_ENDPOINTS": args.scenario.dumped("endpoints"),
+            "APE_SUCCESS": args.scenario.dumped("success"),
+            "APE_TEST_DURATION_SECONDS": str(args.test_duration_seconds),
+            "APE_THINK_TIME_SECONDS": str(args.think_time_seconds),
+            "APE_START_DELAY_SEED": f"{plan.start_delay_seed:.6f}",
+            "APE_START_DELAY_MAX_SECONDS": f"{planning.START_DELAY_MAX_SECONDS:g}",
+            "APE_HEARTBEAT_FILE": HEARTBEAT,
+            "APE_STOP_GRACE_SECONDS": str(STOP_GRACE_SECONDS - 5),
+        },
+        networks=(Attachment(shard.name),),
+        health=health(plan),
+        labels={LABEL_TIER: plan.tier.label},
+        slots=Slots(shard.first_slot, shard.last_slot),
+        stop_grace_seconds=STOP_GRACE_SECONDS,
+        nofile=1024,
+    )
+
+
+class AgentFleet(Component):
+    def __init__(
+        self,
+        name: str,
+        args: AgentFleetArgs,
+        runtime: Runtime,
+        networks: Networks,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("ape:fleet:AgentFleet", name, opts)
+        for shard in args.plan.shards:
+            runtime.run(
+                workload(args, shard),
+                networks.by_name,
+                opts=self.child_opts,
+            )
+        self.register_outputs({})

@@ -1,0 +1,71 @@
+"""The MCP gateway: the agents' only way to the target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+
+from ape_infra.components.base import Component
+from ape_infra import plan as planning
+from ape_infra.components.networks import EDGE, TARGET, Networks
+from ape_infra.runtimes import Runtime
+from ape_infra.workload import SERVICE_PORT, Attachment, File, Logs, Port, Workload, service_health
+
+NAME = "gateway"
+URL = f"http://{NAME}:{SERVICE_PORT}"
+
+
+@dataclass(frozen=True)
+class GatewayArgs:
+    image: str
+    config: str
+    port: int
+    plan: planning.Plan
+    logs: Logs
+
+
+def workload(args: GatewayArgs) -> Workload:
+    # The config may carry the credentials of the target, so it is treated as a secret.
+    config = File("gateway.json", args.config, secret=True)
+    pools = args.plan.pools
+    return Workload(
+        name=NAME,
+        service=NAME,
+        image=args.image,
+        memory_mb=planning.GATEWAY_MEMORY_MB,
+        cpus=planning.SERVICE_CPUS / 3,
+        logs=args.logs,
+        env={
+            "APE_GATEWAY_CONFIG": config.path,
+            "APE_POOL_CONNECTIONS": str(pools.connections),
+            "APE_POOL_MAXSIZE": str(pools.maxsize),
+            "APE_KEEPALIVE_CONNECTIONS": str(pools.keepalive),
+            "APE_KEEPALIVE_SECONDS": "5",
+            "APE_REQUEST_TIMEOUT_SECONDS": "30",
+        },
+        files=(config,),
+        networks=(
+            Attachment(EDGE, (NAME,)),
+            Attachment(TARGET),
+            *(Attachment(shard.name, (NAME,)) for shard in args.plan.shards),
+        ),
+        ports=(Port(SERVICE_PORT, args.port),),
+        health=service_health(),
+    )
+
+
+class Gateway(Component):
+    """`ready` is what a dependant waits for."""
+
+    def __init__(
+        self,
+        name: str,
+        args: GatewayArgs,
+        runtime: Runtime,
+        networks: Networks,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("ape:gateway:Gateway", name, opts)
+        self.ready = runtime.run(workload(args), networks.by_name, opts=self.child_opts)
+        self.register_outputs({})

@@ -1,0 +1,71 @@
+"""The images of our services, named by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from pathlib import Path
+
+import pulumi
+import pulumi_docker as docker
+
+from ape_infra.components.base import Component
+
+CONTEXT = Path("services")
+COMMON = "common"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+_IGNORED = {"__pycache__", "tests", "wheels"}
+
+
+def content_digest(root: Path, service: str, base_image: str) -> str:
+    """Twelve hex digits of all that goes into the image of `service`.
+
+    A tag made of it is known before the build, so a preview is exact, and a changed source
+    replaces just the containers that run it.
+    """
+    hashed = hashlib.sha256(base_image.encode())
+    for part in (COMMON, service):
+        folder = root / CONTEXT / part
+        for path in sorted(folder.rglob("*")):
+            relative = path.relative_to(folder)
+            if path.is_file() and not _IGNORED & set(relative.parts) and path.suffix != ".pyc":
+                hashed.update(f"{part}/{relative.as_posix()}\0".encode())
+                hashed.update(path.read_bytes())
+    return hashed.hexdigest()[:12]
+
+
+class Images(Component):
+    """Builds the image of each service; `names` maps a service to its image's name."""
+
+    def __init__(
+        self,
+        name: str,
+        services: tuple[str, ...],
+        *,
+        root: Path,
+        base_image: str,
+        registry: str,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("ape:images:Images", name, opts)
+        self.names: dict[str, str] = {}
+        self.resources: dict[str, docker.Image] = {}
+        prefix = f"{registry}/" if registry else ""
+        machine = _ARCHITECTURES.get(platform.machine(), platform.machine())
+        for service in services:
+            repository = f"ape-{service.replace('_', '-')}"
+            tag = content_digest(root, service, base_image)
+            self.names[service] = f"{prefix}{repository}:{tag}"
+            self.resources[service] = docker.Image(
+                f"image-{service.replace('_', '-')}",
+                image_name=self.names[service],
+                build=docker.DockerBuildArgs(
+                    context=CONTEXT.as_posix(),
+                    dockerfile=(CONTEXT / service / "Dockerfile").as_posix(),
+                    platform=f"linux/{machine}",
+                    args={"BASE_IMAGE": base_image},
+                ),
+                skip_push=not registry,
+                opts=self.child_opts,
+            )
+        self.register_outputs({"names": self.names})

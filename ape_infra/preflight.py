@@ -1,0 +1,127 @@
+"""Looks at the machine before anything is changed. Reads only; never called in a preview."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import docker
+import requests
+from docker.errors import DockerException
+
+from ape_infra.settings import PROJECT, Settings
+from ape_infra.workload import LABEL_PROJECT, LABEL_STACK
+
+# Images of the services, the stand-ins and a first day of logs and metrics.
+MIN_FREE_DISK_MB = 2048
+DAEMON_TIMEOUT_SECONDS = 10
+
+
+class PreflightError(Exception):
+    """What stands in the way, one line each: path, what is wrong, what to do."""
+
+
+def connect(settings: Settings) -> docker.DockerClient:
+    """A client of the stack's daemon. Raises PreflightError when none answers."""
+    try:
+        if settings.docker_host:
+            client = docker.DockerClient(
+                base_url=settings.docker_host, timeout=DAEMON_TIMEOUT_SECONDS
+            )
+        else:
+            client = docker.from_env(timeout=DAEMON_TIMEOUT_SECONDS)
+        client.ping()
+    except (DockerException, requests.RequestException, OSError) as error:
+        where = settings.docker_host or "DOCKER_HOST or the local socket"
+        raise PreflightError(
+            f"{PROJECT}:dockerHost: no Docker daemon answers at {where} ({error}). Start it "
+            "(`make up` does, as root), or name another address."
+        ) from None
+    return client
+
+
+def check(
+    settings: Settings, project: str, stack: str, *, tell: Callable[[str], None]
+) -> docker.DockerClient:
+    """Raise PreflightError with all that would make an `up` fail half way; `tell` warnings."""
+    client = connect(settings)
+    info: dict[str, Any] = client.info()
+    broken = [*_swarm(settings, info), *_disk(info), *_ports(settings, client, project, stack)]
+    too_large = list(_size(settings, info, stack))
+    if settings.production and not settings.allow_overcommit:
+        broken += [f"{line} Or set {PROJECT}:allowOvercommit to true." for line in too_large]
+    else:
+        for line in too_large:
+            tell(line)
+    if broken:
+        raise PreflightError("\n".join(broken))
+    return client
+
+
+def _swarm(settings: Settings, info: dict[str, Any]) -> Iterator[str]:
+    state = info.get("Swarm", {})
+    if settings.runtime == "swarm" and not state.get("ControlAvailable"):
+        yield (
+            f"{PROJECT}:runtime: is swarm, and the daemon is no Swarm manager "
+            f"(it is {state.get('LocalNodeState', 'inactive')}). Run "
+            "`docker swarm init --advertise-addr ADDRESS`, or set runtime to docker."
+        )
+
+
+def _disk(info: dict[str, Any]) -> Iterator[str]:
+    root = info.get("DockerRootDir", "")
+    try:
+        free_mb = shutil.disk_usage(root).free // 2**20
+    except OSError:
+        return  # The daemon is on another machine.
+    if free_mb < MIN_FREE_DISK_MB:
+        yield (
+            f"disk: {free_mb} MB are free at {root}, and an up needs {MIN_FREE_DISK_MB} MB. "
+            "Free some (`docker system df` shows what Docker holds)."
+        )
+
+
+def _ports(
+    settings: Settings, client: docker.DockerClient, project: str, stack: str
+) -> Iterator[str]:
+    if settings.runtime == "swarm":
+        return
+    ours = set()
+    filters = {"label": [f"{LABEL_PROJECT}={project}", f"{LABEL_STACK}={stack}"]}
+    for container in client.api.containers(filters=filters):
+        ours |= {port.get("PublicPort") for port in container["Ports"]}
+    wanted = {"gatewayPort": settings.gateway_port, "proxyPort": settings.proxy_port}
+    if settings.demo:
+        wanted["targetPort"] = settings.target_port
+    if settings.observability != "off":
+        wanted["prometheusPort"] = settings.prometheus_port
+    for name, port in wanted.items():
+        if port in ours or settings.docker_host.startswith(("tcp://", "ssh://", "http")):
+            continue
+        family = socket.AF_INET6 if ":" in settings.expose_address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.expose_address, port))
+            except OSError as error:
+                yield (
+                    f"{PROJECT}:{name}: port {port} of {settings.expose_address} cannot be had "
+                    f"({error.strerror}). Stop what uses it (`ss -ltnp`), or set another port."
+                )
+
+
+def _size(settings: Settings, info: dict[str, Any], stack: str) -> Iterator[str]:
+    need = settings.plan(stack).resources
+    have_mb, have_cpus = info["MemTotal"] // 2**20, info["NCPU"]
+    if need.memory_mb > have_mb:
+        yield (
+            f"{PROJECT}:agents: {settings.agents} agents and the services may take "
+            f"{need.memory_mb} MB, and the machine has {have_mb} MB. Set fewer agents."
+        )
+    if need.cpus > have_cpus:
+        yield (
+            f"{PROJECT}:agents: {settings.agents} agents and the services may take "
+            f"{need.cpus} cores, and the machine has {have_cpus}. Set fewer agents."
+        )

@@ -1,0 +1,130 @@
+"""What a runtime offers to the components, and what both runtimes share."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pulumi
+import pulumi_docker as docker
+
+from ape_infra.workload import (
+    LABEL_PROJECT,
+    LABEL_SERVICE,
+    LABEL_STACK,
+    SLOT_ENV,
+    SLOT_OFFSET_ENV,
+    File,
+    Workload,
+)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A declared network: its name on the engine, and the resource to wait for."""
+
+    name: str
+    resource: docker.Network
+
+
+@dataclass(frozen=True)
+class UpdatePolicy:
+    """The seed's rolling update; see Settings for the units."""
+
+    parallelism: int
+    delay_seconds: int
+    monitor_seconds: int
+    rollback: bool
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every resource of a stack needs to know."""
+
+    project: str
+    stack: str
+    expose_address: str
+    update: UpdatePolicy
+    protect_data: bool
+
+    def name(self, name: str) -> str:
+        """The name on the engine, unique among projects and stacks of one daemon."""
+        return f"{self.project}-{self.stack}-{name}"
+
+    def labels(self, service: str) -> dict[str, str]:
+        return {LABEL_PROJECT: self.project, LABEL_STACK: self.stack, LABEL_SERVICE: service}
+
+
+class Runtime(Protocol):
+    """Declares networks, volumes and workloads; each call registers its resources at once."""
+
+    context: Context
+
+    def network(
+        self, name: str, *, subnet: str, gateway: str, internal: bool, opts: pulumi.ResourceOptions
+    ) -> Network: ...
+
+    def volume(self, name: str, *, opts: pulumi.ResourceOptions) -> docker.Volume: ...
+
+    def run(
+        self, workload: Workload, networks: dict[str, Network], *, opts: pulumi.ResourceOptions
+    ) -> Sequence[pulumi.Resource]:
+        """Declare `workload`; returns what a dependant waits for."""
+        ...
+
+    def endpoint(self, port: int) -> str | None:
+        """Base URL of a published port for the user; None where this runtime publishes none."""
+        ...
+
+
+def digest(files: Sequence[File]) -> pulumi.Input[str]:
+    """Twelve hex digits that change with any content; plain when no content is an Output.
+
+    Of a secret it tells 48 bits of a hash, of use to nobody who does not hold the secret.
+    """
+
+    def of(contents: Sequence[str]) -> str:
+        hashed = hashlib.sha256()
+        for file, content in zip(files, contents, strict=True):
+            hashed.update(f"{file.name}\0{content}\0".encode())
+        return hashed.hexdigest()[:12]
+
+    contents = [file.content for file in files]
+    plain = [content for content in contents if isinstance(content, str)]
+    if len(plain) == len(contents):
+        return of(plain)
+    return pulumi.Output.unsecret(pulumi.Output.all(*contents).apply(of))
+
+
+def guarded(file: File) -> pulumi.Input[str]:
+    """The content, marked as a secret where it is one."""
+    return pulumi.Output.secret(file.content) if file.secret else file.content
+
+
+def encoded(file: File) -> pulumi.Output[str]:
+    return pulumi.Output.from_input(guarded(file)).apply(
+        lambda text: base64.b64encode(text.encode()).decode()
+    )
+
+
+def slot_env(workload: Workload, slot: str, offset: int) -> dict[str, str]:
+    return {**workload.env, SLOT_ENV: slot, SLOT_OFFSET_ENV: str(offset)}
+
+
+def log_options(workload: Workload) -> dict[str, str]:
+    logs = workload.logs
+    return {
+        "max-size": logs.max_size,
+        "max-file": str(logs.max_files),
+        "compress": "true" if logs.compress else "false",
+    }
+
+
+def no_secret_env(workload: Workload) -> None:
+    """Refuse what would put a secret into `docker inspect`: env holds plain strings only."""
+    for name, value in workload.env.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{workload.name}: env {name} must be plain text; use a secret File")

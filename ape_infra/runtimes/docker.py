@@ -1,0 +1,226 @@
+"""One machine: every workload is a container (or one a slot) of plain Docker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pulumi
+import pulumi_docker as docker
+
+from ape_infra.runtimes.base import Context, Network, digest, guarded, log_options, slot_env
+from ape_infra.workload import CONFIG_DIR, Workload
+
+
+class DockerRuntime:
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def network(
+        self, name: str, *, subnet: str, gateway: str, internal: bool, opts: pulumi.ResourceOptions
+    ) -> Network:
+        full = self.context.name(name)
+        resource = docker.Network(
+            name,
+            name=full,
+            driver="bridge",
+            internal=internal,
+            ipam_configs=[docker.NetworkIpamConfigArgs(subnet=subnet, gateway=gateway)],
+            labels=[
+                docker.NetworkLabelArgs(label=k, value=v)
+                for k, v in self.context.labels(name).items()
+            ],
+            opts=opts,
+        )
+        return Network(full, resource)
+
+    def volume(self, name: str, *, opts: pulumi.ResourceOptions) -> docker.Volume:
+        return docker.Volume(
+            name,
+            name=self.context.name(name),
+            labels=[
+                docker.VolumeLabelArgs(label=k, value=v)
+                for k, v in self.context.labels(name).items()
+            ],
+            opts=pulumi.ResourceOptions.merge(
+                opts, pulumi.ResourceOptions(protect=self.context.protect_data)
+            ),
+        )
+
+    def run(
+        self, workload: Workload, networks: dict[str, Network], *, opts: pulumi.ResourceOptions
+    ) -> Sequence[pulumi.Resource]:
+        waits: list[pulumi.Resource] = [networks[a.network].resource for a in workload.networks]
+        mounts = [
+            docker.ContainerVolumeArgs(volume_name=self.context.name(name), container_path=path)
+            for name, path in workload.volumes.items()
+        ]
+        if workload.files:
+            volume, filler = self._files(workload, opts)
+            waits.append(filler)
+            mounts.append(
+                docker.ContainerVolumeArgs(
+                    volume_name=volume, container_path=CONFIG_DIR, read_only=True
+                )
+            )
+        opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=waits))
+        if workload.slots is None:
+            return [self._container(workload.name, workload, dict(workload.env), mounts, opts)]
+        return self._replicas(workload, mounts, opts)
+
+    def _replicas(
+        self,
+        workload: Workload,
+        mounts: list[docker.ContainerVolumeArgs],
+        opts: pulumi.ResourceOptions,
+    ) -> list[pulumi.Resource]:
+        """One container a slot, in as many chains as may start or change at the same time.
+
+        The chains bound the engine whatever its own parallelism, and make it remove the highest
+        numbers first.
+        """
+        assert workload.slots is not None
+        width = self.context.update.parallelism
+        made: list[pulumi.Resource] = []
+        for slot in range(workload.slots.first, workload.slots.last + 1):
+            before = made[-width : -width + 1 or None] if len(made) >= width else []
+            made.append(
+                self._container(
+                    f"{workload.service}-{slot:04d}",
+                    workload,
+                    slot_env(workload, str(slot), 0),
+                    mounts,
+                    pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=before)),
+                )
+            )
+        return made
+
+    def _container(
+        self,
+        name: str,
+        workload: Workload,
+        env: dict[str, str],
+        mounts: list[docker.ContainerVolumeArgs],
+        opts: pulumi.ResourceOptions,
+    ) -> docker.Container:
+        health = workload.health
+        return docker.Container(
+            name,
+            name=self.context.name(name),
+            hostname=name,
+            image=workload.image,
+            command=list(workload.command) or None,
+            envs=[f"{k}={v}" for k, v in sorted(env.items())],
+            user=workload.user,
+            read_only=True,
+            tmpfs={
+                path: f"rw,noexec,nosuid,nodev,size={mb}m" for path, mb in workload.tmpfs.items()
+            },
+            capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"]),
+            security_opts=["no-new-privileges:true"],
+            memory=workload.memory_mb,
+            # Equal to memory: no swap. Left unset, every preview would show a change.
+            memory_swap=workload.memory_mb,
+            cpus=f"{workload.cpus:g}",
+            ulimits=[
+                docker.ContainerUlimitArgs(
+                    name="nofile", soft=workload.nofile, hard=workload.nofile
+                )
+            ],
+            init=True,
+            restart="on-failure",
+            max_retry_count=workload.restart_max_attempts,
+            stop_timeout=workload.stop_grace_seconds,
+            destroy_grace_seconds=workload.stop_grace_seconds,
+            log_driver="json-file",
+            log_opts=log_options(workload),
+            healthcheck=docker.ContainerHealthcheckArgs(
+                tests=list(health.test),
+                interval=f"{health.interval}s",
+                timeout=f"{health.timeout}s",
+                start_period=f"{health.start_period}s",
+                retries=health.retries,
+            )
+            if health
+            else None,
+            # A service must be healthy before the agents start; the agents themselves wait inside.
+            wait=health is not None and workload.slots is None,
+            networks_advanced=[
+                docker.ContainerNetworksAdvancedArgs(
+                    name=self.context.name(a.network), aliases=list(a.aliases) or None
+                )
+                for a in workload.networks
+            ],
+            ports=[
+                docker.ContainerPortArgs(
+                    internal=p.internal,
+                    external=p.external,
+                    ip=self.context.expose_address,
+                    protocol="tcp",
+                )
+                for p in sorted(workload.ports, key=lambda p: p.internal)
+            ]
+            or None,
+            volumes=mounts or None,
+            labels=[
+                docker.ContainerLabelArgs(label=k, value=v)
+                for k, v in {**self.context.labels(workload.service), **workload.labels}.items()
+            ],
+            opts=pulumi.ResourceOptions.merge(
+                opts,
+                pulumi.ResourceOptions(
+                    delete_before_replace=True,
+                    # Edits of these the plugin accepts without applying them (docs/facts.md).
+                    replace_on_changes=["healthcheck", "tmpfs", "init"],
+                ),
+            ),
+        )
+
+    def _files(
+        self, workload: Workload, opts: pulumi.ResourceOptions
+    ) -> tuple[pulumi.Input[str], pulumi.Resource]:
+        """A volume with the workload's files; returns its name and what to wait for.
+
+        Docker cannot copy files into a container with a read-only root, nor hand over a secret
+        without showing it in `inspect`. A container that is never started can be copied into, and
+        its volume carries the files over. New content makes a new volume, so the workload is
+        replaced with it.
+        """
+        name = f"{workload.name}-files"
+        full: pulumi.Input[str] = pulumi.Output.concat(
+            self.context.name(name), "-", digest(workload.files)
+        )
+        labels = self.context.labels(name)
+        volume = docker.Volume(
+            name,
+            name=full,
+            labels=[docker.VolumeLabelArgs(label=k, value=v) for k, v in labels.items()],
+            opts=opts,
+        )
+        filler = docker.Container(
+            f"{name}-filler",
+            name=full,
+            image=workload.image,
+            start=False,
+            must_run=False,
+            user=workload.user,
+            network_mode="none",
+            capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"]),
+            security_opts=["no-new-privileges:true"],
+            memory=16,
+            memory_swap=16,
+            log_driver="none",
+            restart="no",
+            volumes=[docker.ContainerVolumeArgs(volume_name=full, container_path=CONFIG_DIR)],
+            uploads=[
+                docker.ContainerUploadArgs(
+                    file=file.path, content=guarded(file), permissions="0444"
+                )
+                for file in workload.files
+            ],
+            labels=[docker.ContainerLabelArgs(label=k, value=v) for k, v in labels.items()],
+            opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=[volume])),
+        )
+        return full, filler
+
+    def endpoint(self, port: int) -> str | None:
+        return f"http://{self.context.expose_address}:{port}"

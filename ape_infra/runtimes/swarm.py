@@ -1,0 +1,243 @@
+"""Past one machine: every workload is a service of Docker Swarm, a shard of agents too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pulumi
+import pulumi_docker as docker
+
+from ape_infra.runtimes.base import Context, Network, digest, encoded, log_options, slot_env
+from ape_infra.workload import Workload
+
+# What a task takes to be scheduled, started and seen healthy on a busy 2-core host, measured at
+# 5 -> 200 replicas (docs/facts.md): 0.5 s each on top of a fixed start.
+CONVERGE_BASE_SECONDS = 180
+CONVERGE_SECONDS_PER_REPLICA = 1.5
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+class SwarmRuntime:
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def network(
+        self, name: str, *, subnet: str, gateway: str, internal: bool, opts: pulumi.ResourceOptions
+    ) -> Network:
+        full = self.context.name(name)
+        resource = docker.Network(
+            name,
+            name=full,
+            driver="overlay",
+            internal=internal,
+            ipam_configs=[docker.NetworkIpamConfigArgs(subnet=subnet, gateway=gateway)],
+            labels=[
+                docker.NetworkLabelArgs(label=k, value=v)
+                for k, v in self.context.labels(name).items()
+            ],
+            opts=opts,
+        )
+        return Network(full, resource)
+
+    def volume(self, name: str, *, opts: pulumi.ResourceOptions) -> docker.Volume:
+        return docker.Volume(
+            name,
+            name=self.context.name(name),
+            labels=[
+                docker.VolumeLabelArgs(label=k, value=v)
+                for k, v in self.context.labels(name).items()
+            ],
+            opts=pulumi.ResourceOptions.merge(
+                opts, pulumi.ResourceOptions(protect=self.context.protect_data)
+            ),
+        )
+
+    @property
+    def _publishes(self) -> bool:
+        # Swarm binds published ports on every address of every node. Where the user wants
+        # loopback, nothing is published rather than more than was asked for.
+        return self.context.expose_address not in LOOPBACK
+
+    def endpoint(self, port: int) -> str | None:
+        return f"http://{self.context.expose_address}:{port}" if self._publishes else None
+
+    def run(
+        self, workload: Workload, networks: dict[str, Network], *, opts: pulumi.ResourceOptions
+    ) -> Sequence[pulumi.Resource]:
+        labels = {**self.context.labels(workload.service), **workload.labels}
+        update = self.context.update
+        slots = workload.slots
+        count = slots.count if slots else 1
+        env = slot_env(workload, "{{.Task.Slot}}", slots.first - 1) if slots else dict(workload.env)
+        health = workload.health
+        full = self.context.name(workload.name)
+        service = docker.Service(
+            workload.name,
+            name=full,
+            labels=[docker.ServiceLabelArgs(label=k, value=v) for k, v in labels.items()],
+            mode=docker.ServiceModeArgs(
+                replicated=docker.ServiceModeReplicatedArgs(replicas=count)
+            ),
+            task_spec=docker.ServiceTaskSpecArgs(
+                container_spec=docker.ServiceTaskSpecContainerSpecArgs(
+                    image=workload.image,
+                    args=list(workload.command) or None,
+                    env=env,
+                    hostname="{{.Service.Name}}-{{.Task.Slot}}",
+                    user=workload.user,
+                    read_only=True,
+                    init=True,
+                    cap_drops=["ALL"],
+                    stop_grace_period=f"{workload.stop_grace_seconds}s",
+                    healthcheck=docker.ServiceTaskSpecContainerSpecHealthcheckArgs(
+                        tests=list(health.test),
+                        interval=f"{health.interval}s",
+                        timeout=f"{health.timeout}s",
+                        start_period=f"{health.start_period}s",
+                        retries=health.retries,
+                    )
+                    if health
+                    else None,
+                    mounts=self._mounts(workload),
+                    configs=self._configs(workload, opts),
+                    secrets=self._secrets(workload, opts),
+                    labels=[
+                        docker.ServiceTaskSpecContainerSpecLabelArgs(label=k, value=v)
+                        for k, v in labels.items()
+                    ],
+                ),
+                resources=docker.ServiceTaskSpecResourcesArgs(
+                    limits=docker.ServiceTaskSpecResourcesLimitsArgs(
+                        memory_bytes=workload.memory_mb * 1024 * 1024,
+                        nano_cpus=round(workload.cpus * 1_000_000_000),
+                    )
+                ),
+                restart_policy=docker.ServiceTaskSpecRestartPolicyArgs(
+                    condition="on-failure",
+                    delay="5s",
+                    max_attempts=workload.restart_max_attempts,
+                    window="59s",
+                ),
+                log_driver=docker.ServiceTaskSpecLogDriverArgs(
+                    name="json-file", options=log_options(workload)
+                ),
+                networks_advanceds=[
+                    docker.ServiceTaskSpecNetworksAdvancedArgs(
+                        id=networks[a.network].resource.id, aliases=list(a.aliases) or None
+                    )
+                    for a in workload.networks
+                ],
+            ),
+            update_config=docker.ServiceUpdateConfigArgs(
+                parallelism=update.parallelism,
+                delay=f"{update.delay_seconds}s",
+                monitor=f"{update.monitor_seconds}s",
+                failure_action="rollback" if update.rollback else "pause",
+                max_failure_ratio="0.05",
+                order="stop-first",
+            ),
+            rollback_config=docker.ServiceRollbackConfigArgs(
+                parallelism=update.parallelism,
+                delay="0s",
+                monitor=f"{update.monitor_seconds}s",
+                failure_action="pause",
+                max_failure_ratio="0.0",
+                order="stop-first",
+            ),
+            endpoint_spec=docker.ServiceEndpointSpecArgs(
+                mode="vip",
+                ports=[
+                    docker.ServiceEndpointSpecPortArgs(
+                        target_port=p.internal,
+                        published_port=p.external,
+                        protocol="tcp",
+                        publish_mode="ingress",
+                    )
+                    for p in sorted(workload.ports, key=lambda p: p.internal)
+                ]
+                if self._publishes and workload.ports
+                else None,
+            ),
+            converge_config=docker.ServiceConvergeConfigArgs(
+                delay="2s", timeout=_converge_timeout(count)
+            ),
+            opts=pulumi.ResourceOptions.merge(
+                opts, pulumi.ResourceOptions(delete_before_replace=True)
+            ),
+        )
+        return [service]
+
+    def _mounts(self, workload: Workload) -> list[docker.ServiceTaskSpecContainerSpecMountArgs]:
+        return [
+            docker.ServiceTaskSpecContainerSpecMountArgs(
+                type="tmpfs",
+                target=path,
+                tmpfs_options=docker.ServiceTaskSpecContainerSpecMountTmpfsOptionsArgs(
+                    size_bytes=mb * 1024 * 1024, mode=0o1777
+                ),
+            )
+            for path, mb in workload.tmpfs.items()
+        ] + [
+            docker.ServiceTaskSpecContainerSpecMountArgs(
+                type="volume", source=self.context.name(name), target=path
+            )
+            for name, path in workload.volumes.items()
+        ]
+
+    def _configs(
+        self, workload: Workload, opts: pulumi.ResourceOptions
+    ) -> list[docker.ServiceTaskSpecContainerSpecConfigArgs] | None:
+        made = []
+        for file in workload.files:
+            if file.secret:
+                continue
+            name = pulumi.Output.concat(
+                self.context.name(workload.name), "-", file.name, "-", digest([file])
+            )
+            config = docker.ServiceConfig(
+                f"{workload.name}-{file.name}", name=name, data=encoded(file), opts=opts
+            )
+            made.append(
+                docker.ServiceTaskSpecContainerSpecConfigArgs(
+                    config_id=config.id,
+                    config_name=name,
+                    file_name=file.path,
+                    file_uid="0",
+                    file_gid="0",
+                    file_mode=0o444,
+                )
+            )
+        return made or None
+
+    def _secrets(
+        self, workload: Workload, opts: pulumi.ResourceOptions
+    ) -> list[docker.ServiceTaskSpecContainerSpecSecretArgs] | None:
+        made = []
+        for file in workload.files:
+            if not file.secret:
+                continue
+            name = pulumi.Output.concat(
+                self.context.name(workload.name), "-", file.name, "-", digest([file])
+            )
+            secret = docker.Secret(
+                f"{workload.name}-{file.name}", name=name, data=encoded(file), opts=opts
+            )
+            made.append(
+                docker.ServiceTaskSpecContainerSpecSecretArgs(
+                    secret_id=secret.id,
+                    secret_name=name,
+                    file_name=file.path,
+                    file_uid="0",
+                    file_gid="0",
+                    file_mode=0o444,
+                )
+            )
+        return made or None
+
+
+def _converge_timeout(replicas: int) -> str:
+    """As the plugin reads it back: minutes and seconds, "3m" and not "3m0s"."""
+    seconds = CONVERGE_BASE_SECONDS + math.ceil(replicas * CONVERGE_SECONDS_PER_REPLICA)
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes}m{rest}s" if rest else f"{minutes}m"

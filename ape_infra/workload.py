@@ -1,0 +1,121 @@
+"""One engine-neutral description of a container workload, hardened by default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pulumi
+
+LABEL_PROJECT = "ape.project"
+LABEL_STACK = "ape.stack"
+LABEL_SERVICE = "ape.service"
+LABEL_TIER = "ape.tier"
+
+# Baked into the images of services/ (USER in each Dockerfile).
+APE_USER = "10001:10001"
+SERVICE_PORT = 8080
+CONFIG_DIR = "/etc/ape"
+SLOT_ENV = "APE_AGENT_SLOT"
+SLOT_OFFSET_ENV = "APE_SLOT_OFFSET"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file at CONFIG_DIR/`name`, readable to the container's user only through its mount.
+
+    `secret` keeps the content encrypted in the state and, on Swarm, in a Swarm secret.
+    """
+
+    name: str
+    content: pulumi.Input[str]
+    secret: bool = False
+
+    @property
+    def path(self) -> str:
+        return f"{CONFIG_DIR}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Health:
+    """A health check; durations in whole seconds below 60 (longer ones read back otherwise)."""
+
+    test: tuple[str, ...]
+    interval: int
+    timeout: int
+    start_period: int
+    retries: int
+
+
+@dataclass(frozen=True)
+class Port:
+    internal: int
+    external: int
+
+
+@dataclass(frozen=True)
+class Attachment:
+    network: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Logs:
+    """json-file rotation: `max_size` as Docker writes it ("10m")."""
+
+    max_size: str
+    max_files: int
+    compress: bool
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Replicas `first` to `last` (inclusive), each of which knows its number."""
+
+    first: int
+    last: int
+
+    @property
+    def count(self) -> int:
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A service of one container, or, with `slots`, one container a slot.
+
+    `memory_mb` is in MiB with no swap on top, `cpus` in cores, `stop_grace_seconds` the time
+    between SIGTERM and SIGKILL. Root is read-only; `tmpfs` maps a path to its size in MiB.
+    """
+
+    name: str
+    service: str
+    image: str
+    memory_mb: int
+    cpus: float
+    logs: Logs
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[File, ...] = ()
+    networks: tuple[Attachment, ...] = ()
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    tmpfs: Mapping[str, int] = field(default_factory=lambda: {"/tmp": 16})
+    ports: tuple[Port, ...] = ()
+    health: Health | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    slots: Slots | None = None
+    user: str = APE_USER
+    restart_max_attempts: int = 5
+    stop_grace_seconds: int = 15
+    nofile: int = 4096
+
+
+def service_health(interval: int = 5) -> Health:
+    """The check of a service of ours: it answers its own /health."""
+    return Health(
+        test=("CMD", "python", "-m", "ape_common.healthcheck"),
+        interval=interval,
+        timeout=5,
+        start_period=10,
+        retries=5,
+    )

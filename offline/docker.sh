@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# up: use the Docker daemon that answers, or install and start one. down: stop the one we started.
+# shellcheck source=offline/common.sh
+. "$(dirname "$0")/common.sh"
+
+PID=$APE/dockerd.pid
+WAIT_SECONDS=60
+
+answers() { timeout 10 docker info >/dev/null 2>&1 && [ -n "$(docker info --format '{{.ServerVersion}}' 2>/dev/null)" ]; }
+
+up() {
+  command -v docker >/dev/null && answers && return
+  [ -z "${DOCKER_HOST:-}" ] || die "no Docker daemon answers at DOCKER_HOST=$DOCKER_HOST. Start it, or unset DOCKER_HOST."
+  is_root || die "no Docker daemon answers, and only root can start one. Start Docker (sudo systemctl start docker), or run this as root."
+  if ! command -v dockerd >/dev/null; then
+    command -v apt-get >/dev/null || die "no Docker here, and no apt-get to install it with. Install Docker and try again."
+    say "Docker is not installed; installing Debian's docker.io with apt-get"
+    step "apt-get update" apt-get update
+    step "apt-get install docker.io" env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y --no-install-recommends docker.io iptables
+    answers && return
+  fi
+  # A killed dockerd leaves its pid file, and another process may have the number by now.
+  [ -e /var/run/docker.pid ] && ! pgrep -x dockerd >/dev/null && rm -f /var/run/docker.pid
+  setsid nohup dockerd >"$APE/logs/dockerd.log" 2>&1 </dev/null &
+  echo $! >"$PID"
+  for _ in $(seq $((WAIT_SECONDS * 2))); do
+    answers && say "Docker: started (log: .ape/logs/dockerd.log)" && return
+    sleep 0.5
+  done
+  tail -n 15 "$APE/logs/dockerd.log" >&2
+  die "the Docker daemon does not answer after $WAIT_SECONDS s; its log is $APE/logs/dockerd.log"
+}
+
+down() {
+  [ -s "$PID" ] || return 0
+  local pid
+  pid=$(cat "$PID")
+  if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]; then
+    kill "$pid"
+    for _ in $(seq 60); do
+      [ -d "/proc/$pid" ] || break
+      sleep 0.5
+    done
+    say "Docker: stopped"
+  fi
+  rm -f "$PID"
+}
+
+case "${1:-}" in
+up | down) "$1" ;;
+*) die "usage: docker.sh up|down" ;;
+esac

@@ -1,0 +1,154 @@
+"""docker.Network."""
+
+from __future__ import annotations
+
+import time
+
+from ape_docker_provider.daemon import Daemon, DaemonError, labels_list, labels_map, ours, part
+from ape_docker_provider.values import Data
+
+DETACH_SECONDS = 30.0
+
+
+def request(inputs: Data) -> Data:
+    """The body of POST /networks/create."""
+    ipam: Data = {"Driver": inputs.get("ipamDriver") or "default"}
+    if inputs.get("ipamConfigs"):
+        ipam["Config"] = [ipam_pool(c) for c in inputs["ipamConfigs"]]
+    if inputs.get("ipamOptions"):
+        ipam["Options"] = inputs["ipamOptions"]
+    return {
+        "Name": inputs["name"],
+        "CheckDuplicate": True,
+        "Driver": inputs.get("driver") or "",
+        "Internal": bool(inputs.get("internal")),
+        "Attachable": bool(inputs.get("attachable")),
+        "Ingress": bool(inputs.get("ingress")),
+        "EnableIPv6": bool(inputs.get("ipv6")),
+        "IPAM": ipam,
+        "Options": inputs.get("options") or {},
+        "Labels": labels_map(inputs.get("labels")),
+    }
+
+
+def ipam_pool(config: Data) -> Data:
+    """One IPAM pool."""
+    made = {
+        "Subnet": config.get("subnet"),
+        "IPRange": config.get("ipRange"),
+        "Gateway": config.get("gateway"),
+        "AuxiliaryAddresses": config.get("auxAddress"),
+    }
+    return {k: v for k, v in made.items() if v}
+
+
+def state(found: Data) -> Data:
+    """What the daemon says of a network."""
+    ipam = found.get("IPAM") or {}
+    made: Data = {
+        "name": found["Name"],
+        "labels": labels_list(found.get("Labels")),
+        "driver": found["Driver"],
+        "internal": found["Internal"],
+        "attachable": found["Attachable"],
+        "ingress": found["Ingress"],
+        "ipv6": found["EnableIPv6"],
+        "ipamDriver": ipam.get("Driver") or "default",
+        "ipamOptions": ipam.get("Options") or {},
+        "scope": found["Scope"],
+        "options": found.get("Options") or {},
+    }
+    made["ipamConfigs"] = [pool_state(c) for c in ipam.get("Config") or []]
+    return made
+
+
+def pool_state(config: Data) -> Data:
+    """One IPAM pool as it reads back."""
+    made = {
+        "subnet": config.get("Subnet"),
+        "ipRange": config.get("IPRange"),
+        "gateway": config.get("Gateway"),
+        "auxAddress": config.get("AuxiliaryAddresses"),
+    }
+    return {k: v for k, v in made.items() if v}
+
+
+def create(daemon: Daemon, inputs: Data) -> tuple[str, Data]:
+    """Make the network, or take the one that an interrupted run of this stack left."""
+    body = request(inputs)
+    try:
+        made = daemon.call("POST", "/networks/create", body)
+    except DaemonError as error:
+        if "already exists" not in error.words:
+            raise DaemonError(error.words, error.status, remedy(error.words)) from error
+        found = left_over(daemon, body, error)
+        if found is not None:
+            return found["Id"], state(found)
+        made = daemon.call("POST", "/networks/create", body)
+    found = daemon.call("GET", f"/networks/{made['Id']}")
+    return made["Id"], state(found)
+
+
+def left_over(daemon: Daemon, body: Data, error: DaemonError) -> Data | None:
+    """Our own network of the same name if it fits; None if it did not and is now removed."""
+    found: Data | None = daemon.find(f"/networks/{part(body['Name'])}")
+    if found is None or not ours(body["Labels"], found.get("Labels")):
+        raise DaemonError(
+            error.words,
+            error.status,
+            "It was not made by this stack. Remove it (docker network rm), or import it.",
+        ) from error
+    if fits(body, found):
+        return found
+    daemon.call("DELETE", f"/networks/{found['Id']}")
+    return None
+
+
+def fits(body: Data, found: Data) -> bool:
+    """Whether a network has all that was asked for."""
+    have = found.get("Options") or {}
+    pools = (found.get("IPAM") or {}).get("Config") or []
+    return (
+        (not body["Driver"] or body["Driver"] == found["Driver"])
+        and all(body[k] == found[k] for k in ("Internal", "Attachable", "Ingress", "EnableIPv6"))
+        and all(have.get(k) == v for k, v in body["Options"].items())
+        and all(any(p.items() <= h.items() for h in pools) for p in body["IPAM"].get("Config", []))
+        and body["Labels"] == (found.get("Labels") or {})
+    )
+
+
+def remedy(words: str) -> str:
+    """What to do about a refusal."""
+    if "overlaps" in words or "non-overlapping" in words:
+        return (
+            "Choose another subnet in ipamConfigs, widen default-address-pools in daemon.json, "
+            "or remove unused networks (docker network prune)."
+        )
+    if "swarm" in words:
+        return "An overlay network needs a swarm: docker swarm init."
+    return ""
+
+
+def read(daemon: Daemon, name: str) -> tuple[str, Data] | None:
+    """Id and state, or None if it is gone. `name` is an id or a name."""
+    found = daemon.find(f"/networks/{part(name)}")
+    return (found["Id"], state(found)) if found else None
+
+
+def delete(daemon: Daemon, name: str) -> None:
+    """Remove it; wait while endpoints are still detaching."""
+    end = time.monotonic() + DETACH_SECONDS
+    while True:
+        try:
+            daemon.call("DELETE", f"/networks/{part(name)}")
+            return
+        except DaemonError as error:
+            if error.status == 404:
+                return
+            if "active endpoints" not in error.words and "in use" not in error.words:
+                raise
+            if time.monotonic() > end:
+                raise DaemonError(
+                    error.words, error.status, "Something outside this stack still uses it."
+                ) from error
+        daemon.sleep(0.5)

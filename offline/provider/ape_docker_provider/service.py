@@ -1,0 +1,159 @@
+"""docker.Service: create, read, update, delete, and waiting for convergence."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+
+from ape_docker_provider import service_spec as spec
+from ape_docker_provider.daemon import Daemon, DaemonError, ProviderError, ours, part
+from ape_docker_provider.durations import nanos
+from ape_docker_provider.secret import SWARM_REMEDY
+from ape_docker_provider.values import Data
+
+ENDED = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")
+GOOD_UPDATE = ("completed",)
+BAD_UPDATE = ("paused", "rollback_paused", "rollback_completed")
+
+
+def create(daemon: Daemon, inputs: Data) -> tuple[str, Data]:
+    """Make the service; if it does not converge in time, take it away again."""
+    body = spec.request(inputs)
+    try:
+        made = daemon.call("POST", "/services/create", body)
+    except DaemonError as error:
+        if "name conflicts" not in error.words and "already exists" not in error.words:
+            raise explained(error, inputs) from error
+        clear_left_over(daemon, body, error)
+        made = daemon.call("POST", "/services/create", body)
+    service_id = str(made["ID"])
+    try:
+        if inputs.get("convergeConfig"):
+            converge(daemon, service_id, inputs, None)
+        found = daemon.call("GET", f"/services/{service_id}")
+    except Exception:
+        with contextlib.suppress(ProviderError):
+            daemon.call("DELETE", f"/services/{service_id}")
+        raise
+    return service_id, spec.state(found, inputs)
+
+
+def clear_left_over(daemon: Daemon, body: Data, error: DaemonError) -> None:
+    """Remove a service of the same name that an interrupted run of this stack left."""
+    found = daemon.find(f"/services/{part(body['Name'])}")
+    if found is not None and not ours(body["Labels"] or {}, found["Spec"].get("Labels")):
+        remedy = "It was not made by this stack. Remove it (docker service rm), or import it."
+        raise DaemonError(error.words, error.status, remedy) from error
+    if found is not None:
+        remove(daemon, found["ID"], 30.0)
+
+
+def explained(error: DaemonError, inputs: Data) -> DaemonError:
+    """The daemon's words with the service's name and, where there is one, a remedy."""
+    remedy = SWARM_REMEDY if error.status == 503 else ""
+    if "already in use" in error.words:
+        remedy = "Another service publishes that port: free it, or choose another."
+    return DaemonError(f"service {inputs['name']}: {error.words}", error.status, remedy)
+
+
+def tasks(daemon: Daemon, service_id: str, running_only: bool) -> list[Data]:
+    """The tasks of a service."""
+    wanted: dict[str, list[str]] = {"service": [service_id]}
+    if running_only:
+        wanted["desired-state"] = ["running"]
+    found: list[Data] = daemon.call("GET", "/tasks", params={"filters": json.dumps(wanted)})
+    return found
+
+
+def converge(daemon: Daemon, service_id: str, inputs: Data, version: int | None) -> None:
+    """Wait until as many tasks run as are wanted; `version` is the one before an update."""
+    config = inputs["convergeConfig"]
+    seconds = nanos(config.get("timeout")) / 1e9
+    end = time.monotonic() + seconds
+    daemon.sleep(min(nanos(config.get("delay")) / 1e9, seconds))
+    while True:
+        found = daemon.call("GET", f"/services/{service_id}")
+        status = found.get("UpdateStatus") or {}
+        if version is not None and status.get("State") in BAD_UPDATE:
+            words = f"service {inputs['name']}: update {status['State'].replace('_', ' ')}"
+            raise ProviderError(f"{words}: {status.get('Message', '')}")
+        in_update = version is not None and status.get("State") in (
+            "updating",
+            "rollback_started",
+        )
+        wanted = ((found["Spec"]["Mode"].get("Replicated") or {}).get("Replicas")) or 0
+        running = running_slots(tasks(daemon, service_id, True))
+        if running == wanted and not in_update:
+            return
+        if time.monotonic() > end:
+            errors = task_errors(tasks(daemon, service_id, False))
+            raise ProviderError(
+                f"service {inputs['name']} did not converge after {config.get('timeout')}: "
+                f"{running} of {wanted} tasks run{errors}"
+            )
+        daemon.sleep(0.5)
+
+
+def running_slots(found: list[Data]) -> int:
+    """How many slots have a running task."""
+    return len({t.get("Slot") for t in found if t["Status"]["State"] == "running"})
+
+
+def task_errors(found: list[Data]) -> str:
+    """What the newest tasks say went wrong."""
+    newest = sorted(found, key=lambda t: str(t["UpdatedAt"]), reverse=True)
+    errors = [t["Status"].get("Err") for t in newest if t["Status"].get("Err")]
+    unique = list(dict.fromkeys(errors))[:3]
+    return "".join(f"\n    {e}" for e in unique)
+
+
+def read(daemon: Daemon, name: str, known: Data) -> tuple[str, Data] | None:
+    """Id and state, or None if it is gone (or the swarm is)."""
+    try:
+        found = daemon.find(f"/services/{part(name)}")
+    except DaemonError as error:
+        if error.status == 503:
+            return None
+        raise
+    return (found["ID"], spec.state(found, known)) if found else None
+
+
+def update(daemon: Daemon, service_id: str, state: Data, planned: Data) -> Data:
+    """Change the service, and wait until the change has converged."""
+    before = daemon.call("GET", f"/services/{service_id}")
+    version = before["Version"]["Index"]
+    try:
+        path = f"/services/{service_id}/update"
+        daemon.call("POST", path, spec.request(planned), {"version": version})
+    except DaemonError as error:
+        raise explained(error, planned) from error
+    if planned.get("convergeConfig"):
+        converge(daemon, service_id, planned, version)
+    return spec.state(daemon.call("GET", f"/services/{service_id}"), planned)
+
+
+def delete(daemon: Daemon, service_id: str, state: Data) -> None:
+    """Remove the service and wait for its containers to end within their grace period."""
+    task_spec = (state.get("taskSpec") or {}).get("containerSpec") or {}
+    remove(daemon, service_id, nanos(task_spec.get("stopGracePeriod")) / 1e9 + 30)
+
+
+def remove(daemon: Daemon, service_id: str, seconds: float) -> None:
+    """Remove a service; absent is fine."""
+    try:
+        found = tasks(daemon, service_id, False) if daemon.find(f"/services/{service_id}") else []
+        if not found and daemon.find(f"/services/{service_id}") is None:
+            return
+        daemon.call("DELETE", f"/services/{service_id}")
+    except DaemonError as error:
+        if error.status in (404, 503):
+            return
+        raise
+    ids = [(t["Status"].get("ContainerStatus") or {}).get("ContainerID") for t in found]
+    end = time.monotonic() + seconds
+    for container_id in filter(None, ids):
+        while daemon.find(f"/containers/{container_id}/json") is not None:
+            if time.monotonic() > end:
+                return
+            daemon.sleep(0.2)

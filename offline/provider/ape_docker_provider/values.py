@@ -1,0 +1,100 @@
+"""Plain Python data to and from Pulumi's property values.
+
+Whole numbers become `int`, an output that preview does not know yet becomes `UNKNOWN`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pulumi.provider.experimental.property_value import Computed, PropertyValue
+from pulumi.runtime import rpc
+
+Data = dict[str, Any]
+Bag = Mapping[str, PropertyValue]
+
+
+class Unknown:
+    """The type of `UNKNOWN`."""
+
+    def __repr__(self) -> str:
+        return "<unknown>"
+
+
+UNKNOWN: Final = Unknown()
+
+
+def plain(value: PropertyValue) -> Any:
+    """One property value as plain data (secrets are unwrapped)."""
+    inner = value.value
+    if isinstance(inner, Computed):
+        return UNKNOWN
+    if inner is None or isinstance(inner, (bool, str)):
+        return inner
+    if isinstance(inner, float):
+        return int(inner) if inner.is_integer() else inner
+    if isinstance(inner, Mapping):
+        return {k: plain(v) for k, v in inner.items()}
+    if isinstance(inner, Sequence):
+        return [plain(v) for v in inner if isinstance(v, PropertyValue)]
+    raise TypeError("assets, archives and resource references are not accepted here")
+
+
+def plain_map(bag: Bag) -> Data:
+    """A property map as plain data, null values left out."""
+    return {k: plain(v) for k, v in bag.items() if v.value is not None}
+
+
+def wrap(value: Any, like: PropertyValue | None = None) -> PropertyValue:
+    """Plain data as a property value; secret wherever `like` is secret at the same place."""
+    secret = like is not None and like.is_secret
+    inner = like.value if like is not None else None
+    if isinstance(value, Unknown):
+        return PropertyValue(rpc.UNKNOWN, is_secret=secret)  # the SDK cannot marshal Computed
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return PropertyValue(value, is_secret=secret)
+    if isinstance(value, (int, float)):
+        return PropertyValue(float(value), is_secret=secret)
+    if isinstance(value, Mapping):
+        old = inner if isinstance(inner, Mapping) else {}
+        return PropertyValue({k: wrap(v, old.get(k)) for k, v in value.items()}, is_secret=secret)
+    if isinstance(value, Sequence):
+        items: Sequence[Any] = inner if isinstance(inner, tuple) else ()
+        made = [wrap(v, items[i] if i < len(items) else None) for i, v in enumerate(value)]
+        return PropertyValue(made, is_secret=secret)
+    raise TypeError(f"cannot send a {type(value).__name__} to Pulumi")
+
+
+def wrap_inputs(data: Data, like: Bag) -> dict[str, PropertyValue]:
+    """Checked inputs, secret exactly where the program's inputs were."""
+    return {k: wrap(v, like.get(k)) for k, v in data.items()}
+
+
+def wrap_outputs(data: Data, like: Bag, sensitive: frozenset[str]) -> dict[str, PropertyValue]:
+    """Outputs: a property is secret as a whole if its input held a secret anywhere."""
+    made = {}
+    for key, value in data.items():
+        if value is None:
+            continue
+        source = like.get(key)
+        secret = key in sensitive or (source is not None and source.contains_secret())
+        made[key] = wrap(value).with_secret(secret)
+    return made
+
+
+def has_unknown(value: Any) -> bool:
+    """Whether plain data holds an unknown anywhere."""
+    if isinstance(value, Unknown):
+        return True
+    if isinstance(value, Mapping):
+        return any(has_unknown(v) for v in value.values())
+    if isinstance(value, list):
+        return any(has_unknown(v) for v in value)
+    return False
+
+
+def digest(text: str, length: int) -> str:
+    """A short hex digest, for automatic names."""
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

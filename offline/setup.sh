@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Sets up what is missing, in the project's own folder .ape/; `--no-docker` for previews only.
+# shellcheck source=offline/common.sh
+. "$(dirname "$0")/common.sh"
+
+venv() {
+  local lock=$ROOT/requirements.lock
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    die "Python 3.11 or later is needed (Debian 12: apt-get install python3 python3-venv)."
+  fresh venv "$lock" && [ -x "$APE/venv/bin/python" ] && return
+  rm -rf "$APE/venv"
+  step "virtual environment" python3 -m venv "$APE/venv"
+  step "Python packages" "$APE/venv/bin/pip" install --quiet --require-hashes -r "$lock"
+  done_with venv "$lock"
+}
+
+build_cli() {
+  cd "$ROOT/offline/pulumi"
+  go build -mod=readonly -o "$APE/bin/pulumi" -ldflags \
+    "-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=$PULUMI_VERSION" \
+    github.com/pulumi/pulumi/pkg/v3/cmd/pulumi
+  cp "$(go list -mod=readonly -m -f '{{.Dir}}' github.com/pulumi/pulumi/sdk/v3)/python/cmd/pulumi-language-python-exec" "$APE/bin/"
+  chmod 755 "$APE/bin/pulumi-language-python-exec"
+}
+
+build_language_host() {
+  cd "$ROOT/offline/language-host"
+  go build -mod=readonly -ldflags "-s -w" -o "$APE/bin/pulumi-language-python" \
+    github.com/pulumi/pulumi/sdk/v3/python/cmd/pulumi-language-python
+}
+
+pulumi_cli() {
+  if command -v pulumi >/dev/null && command -v pulumi-language-python >/dev/null &&
+    [ "$(command -v pulumi)" != "$APE/bin/pulumi" ]; then
+    say "Pulumi: using $(command -v pulumi)"
+    return
+  fi
+  local files=("$ROOT"/offline/{pulumi,language-host}/go.{mod,sum})
+  fresh pulumi "${files[@]}" && return
+  command -v go >/dev/null ||
+    die "no Pulumi here, and no Go 1.26 to build it with. Install one of them and try again."
+  step "Pulumi $PULUMI_VERSION, built with Go (some minutes)" build_cli
+  step "Pulumi's Python host, built with Go" build_language_host
+  done_with pulumi "${files[@]}"
+}
+
+plugin() {
+  local launcher=$APE/plugin/pulumi-resource-docker
+  "$APE/run" pulumi plugin ls --json 2>/dev/null | grep -q "\"version\": \"$PLUGIN_VERSION\"" && {
+    [ -e "$launcher" ] && say "Plugin: the stand-in for pulumi-docker $PLUGIN_VERSION (offline/provider)"
+    return 0
+  }
+  if timeout 60 "$APE/run" pulumi plugin install resource docker "$PLUGIN_VERSION" \
+    >"$APE/logs/plugin.log" 2>&1; then
+    say "Plugin: pulumi-docker $PLUGIN_VERSION"
+    return
+  fi
+  mkdir -p "$APE/plugin"
+  printf '#!/bin/sh\nAPE_PYTHON=%q exec %q "$@"\n' "$APE/venv/bin/python" \
+    "$ROOT/offline/provider/pulumi-resource-docker" >"$launcher"
+  chmod 755 "$launcher"
+  "$APE/run" pulumi plugin install resource docker "$PLUGIN_VERSION" --file "$APE/plugin" \
+    >"$APE/logs/plugin.log" 2>&1 || die "the plugin could not be installed, see $APE/logs/plugin.log"
+  say "Plugin: pulumi-docker cannot be downloaded here; the stand-in of offline/provider is used"
+}
+
+# For `source .ape/env`, and for programs that are run by .ape/run. What the user has set stays.
+environment() {
+  [ -s "$APE/passphrase" ] || (umask 077 && head -c 24 /dev/urandom | base64 >"$APE/passphrase")
+  mkdir -p "$APE/state" "$APE/pulumi"
+  cat >"$APE/env" <<EOF
+export PATH="$APE/bin:$APE/venv/bin:\$PATH"
+export VIRTUAL_ENV="$APE/venv"
+export PYTHONPATH="$ROOT/services/common\${PYTHONPATH:+:\$PYTHONPATH}"
+export PULUMI_HOME="\${PULUMI_HOME:-$APE/pulumi}"
+export PULUMI_BACKEND_URL="\${PULUMI_BACKEND_URL:-file://$APE/state}"
+[ -n "\${PULUMI_CONFIG_PASSPHRASE+x}" ] ||
+  export PULUMI_CONFIG_PASSPHRASE_FILE="\${PULUMI_CONFIG_PASSPHRASE_FILE:-$APE/passphrase}"
+export PULUMI_SKIP_UPDATE_CHECK=true PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK=true
+export PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS="\${PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS:-true}"
+EOF
+  printf '#!/usr/bin/env bash\n. %q\nexec "$@"\n' "$APE/env" >"$APE/run"
+  chmod 755 "$APE/run"
+}
+
+venv
+environment
+pulumi_cli
+plugin
+if [ "${1:-}" != --no-docker ]; then
+  "$ROOT/offline/docker.sh" up
+  "$ROOT/offline/images.sh"
+fi

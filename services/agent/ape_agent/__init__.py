@@ -1,0 +1,1 @@
+"""The agent: holds sessions with the target until it is stopped."""

@@ -1,0 +1,96 @@
+"""Every metric of the services: names, labels, meaning. Dashboards and alerts read from here."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class Metric(NamedTuple):
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+GATEWAY_REQUESTS = Metric(
+    "ape_gateway_requests_total",
+    "counter",
+    "Requests that the target answered, by the target's own status.",
+    ("route", "method", "status"),
+)
+GATEWAY_ERRORS = Metric(
+    "ape_gateway_errors_total",
+    "counter",
+    "Requests that the gateway answered itself: refused, target unreachable, target too slow.",
+    ("route", "method", "status", "error"),
+)
+GATEWAY_RETRIES = Metric(
+    "ape_gateway_retries_total",
+    "counter",
+    "Attempts that were followed by another, by what made the gateway try again.",
+    ("route", "method", "cause"),
+)
+GATEWAY_SECONDS = Metric(
+    "ape_gateway_request_duration_seconds",
+    "histogram",
+    "Time of the target's final answer, from its request to the end of its body.",
+    ("route", "method"),
+)
+GATEWAY_QUEUE_SECONDS = Metric(
+    "ape_gateway_queue_seconds", "histogram", "Time a request waited for its turn in the gateway."
+)
+GATEWAY_IN_FLIGHT = Metric(
+    "ape_gateway_in_flight_requests", "gauge", "Requests under way to targets."
+)
+SESSIONS = Metric("ape_sessions_total", "counter", "Finished agent sessions.", ("result", "reason"))
+SESSION_SECONDS = Metric(
+    "ape_session_duration_seconds", "histogram", "Length of agent sessions.", ("result",)
+)
+AGENTS = Metric(
+    "ape_agents", "gauge", "Agents with a heartbeat younger than 30 s, by state.", ("state",)
+)
+AGENTS_DECLARED = Metric("ape_agents_declared", "gauge", "Agents that the stack declares.")
+PROXY_REQUESTS = Metric(
+    "ape_proxy_requests_total",
+    "counter",
+    "Completions by the status that the client got; 'incomplete': a stream that broke.",
+    ("model", "status"),
+)
+PROXY_FIRST_TOKEN_SECONDS = Metric(
+    "ape_proxy_time_to_first_token_seconds",
+    "histogram",
+    "Time to the first token (streams) or to the answer.",
+    ("model",),
+)
+PROXY_SECONDS = Metric(
+    "ape_proxy_request_duration_seconds", "histogram", "Time to the end of the answer.", ("model",)
+)
+PROXY_TOKENS_IN = Metric(
+    "ape_proxy_input_tokens_total", "counter", "Prompt tokens, as the model counts.", ("model",)
+)
+PROXY_TOKENS_OUT = Metric(
+    "ape_proxy_output_tokens_total",
+    "counter",
+    "Completion tokens, as the model counts.",
+    ("model",),
+)
+DEMO_REQUESTS = Metric(
+    "ape_demo_requests_total", "counter", "Requests to the shop.", ("endpoint", "status")
+)
+DEMO_ORDERS = Metric("ape_demo_orders_total", "counter", "Orders that the shop took.")
+
+ALL: tuple[Metric, ...] = tuple(v for v in list(globals().values()) if isinstance(v, Metric))
+
+SUCCESS, FAILURE = "success", "failure"
+GOAL_MET = "goal_met"
+# Why a session failed; the only values of label `reason` beside goal_met.
+FAILURE_REASONS = (
+    "target_error",
+    "gateway_error",
+    "model_error",
+    "step_limit",
+    "time_limit",
+    "gave_up",
+    "aborted",
+)
+AGENT_STATES = ("waiting", "running", "finished", "stopping")

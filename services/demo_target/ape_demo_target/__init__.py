@@ -1,0 +1,1 @@
+"""The demo target: a small shop in memory."""

@@ -1,0 +1,1 @@
+"""The inference proxy: an OpenAI-compatible front of one model."""

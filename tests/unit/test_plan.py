@@ -1,0 +1,134 @@
+"""Laws of the plan: what must hold for every fleet."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ape_infra import plan
+from ape_infra.tiers import DEFAULT_TIERS, MAX_AGENTS, Tier, problems, tier_for
+
+pytestmark = pytest.mark.unit
+fleets = st.integers(min_value=1, max_value=MAX_AGENTS)
+
+
+@pytest.mark.parametrize(
+    ("agents", "memory_mb", "cpus"),
+    [
+        # The seed's table, at both ends of each row.
+        (1, 512, 0.5),
+        (50, 512, 0.5),
+        (51, 384, 0.35),
+        (100, 384, 0.35),
+        (101, 256, 0.25),
+        (200, 256, 0.25),
+        (201, 192, 0.15),
+        (500, 192, 0.15),
+        (501, 128, 0.1),
+        (2000, 128, 0.1),
+    ],
+)
+def test_the_default_tiers_are_the_seeds(agents: int, memory_mb: int, cpus: float) -> None:
+    tier = tier_for(agents)
+    assert (tier.memory_mb, tier.cpus) == (memory_mb, cpus)
+
+
+def test_the_default_tiers_are_sound() -> None:
+    assert problems(DEFAULT_TIERS) == []
+
+
+@given(fleets, fleets)
+def test_limits_never_rise_with_the_fleet(a: int, b: int) -> None:
+    small, large = tier_for(min(a, b)), tier_for(max(a, b))
+    assert large.memory_mb <= small.memory_mb
+    assert large.cpus <= small.cpus
+
+
+@pytest.mark.parametrize(
+    ("rows", "path"),
+    [
+        ([], "tiers"),
+        ([Tier(1, 50, 512, 0.5), Tier(52, 2000, 128, 0.1)], "tiers[1].minAgents"),
+        ([Tier(1, 50, 512, 0.5), Tier(50, 2000, 128, 0.1)], "tiers[1].minAgents"),
+        ([Tier(1, 50, 512, 0.5), Tier(51, 2000, 513, 0.1)], "tiers[1].memoryMb"),
+        ([Tier(1, 50, 512, 0.5), Tier(51, 2000, 128, 0.6)], "tiers[1].cpus"),
+        ([Tier(2, 2000, 512, 0.5)], "tiers[0].minAgents"),
+        ([Tier(1, 1999, 512, 0.5)], "tiers[0].maxAgents"),
+    ],
+)
+def test_an_unsound_table_is_named_where_it_breaks(rows: list[Tier], path: str) -> None:
+    assert path in [found for found, _ in problems(rows)]
+
+
+@given(fleets)
+def test_pools_follow_the_seeds_formulas(agents: int) -> None:
+    pools = plan.pools(agents)
+    assert pools.connections == max(1, int(min(10, agents / 10)))
+    assert pools.maxsize == max(1, int(min(20, agents / 5)))
+    assert pools.keepalive == max(1, int(min(50, agents / 10)))
+
+
+@given(fleets)
+def test_shards_cover_every_agent_once_and_stay_small(agents: int) -> None:
+    shards = plan.shards(agents)
+    slots = [s for shard in shards for s in range(shard.first_slot, shard.last_slot + 1)]
+    assert slots == list(range(1, agents + 1))
+    assert max(shard.size for shard in shards) <= 250
+
+
+@given(fleets, fleets)
+def test_scaling_moves_no_agent_between_shards(a: int, b: int) -> None:
+    def home(agents: int) -> dict[int, str]:
+        return {
+            slot: shard.name
+            for shard in plan.shards(agents)
+            for slot in range(shard.first_slot, shard.last_slot + 1)
+        }
+
+    before, after = home(a), home(b)
+    assert all(before[slot] == after[slot] for slot in before.keys() & after.keys())
+
+
+@given(fleets)
+def test_health_checks_keep_to_the_budget_of_the_host(agents: int) -> None:
+    interval = plan.health_interval_seconds(agents)
+    if interval is None:
+        assert agents / plan.HEALTH_INTERVAL_MAX_SECONDS > plan.HEALTH_CHECKS_PER_SECOND
+    else:
+        assert agents / interval <= plan.HEALTH_CHECKS_PER_SECOND
+        assert plan.HEALTH_INTERVAL_MIN_SECONDS <= interval < 60
+
+
+@given(fleets, st.sampled_from(["off", "metrics", "full"]), st.booleans())
+def test_the_resources_add_up(agents: int, seen: plan.Observability, demo: bool) -> None:
+    tier = tier_for(agents)
+    total = plan.resources(agents, tier, seen, demo)
+    assert total.agents_memory_mb == agents * tier.memory_mb
+    assert total.memory_mb == (
+        total.agents_memory_mb + total.services_memory_mb + total.docker_memory_mb
+    )
+    assert total.cpus == pytest.approx(agents * tier.cpus + 6.0)
+
+
+def test_full_observability_costs_what_the_seed_says() -> None:
+    assert plan.service_memory_mb("full", demo_target=False) == 1024 + 1024 + 4096
+
+
+@given(st.integers(min_value=0, max_value=63), st.integers(min_value=0, max_value=63))
+def test_subnets_do_not_overlap(a: int, b: int) -> None:
+    import ipaddress
+
+    first, second = (ipaddress.ip_network(plan.subnet("10.213.0.0/16", i)[0]) for i in (a, b))
+    assert first.overlaps(second) == (a == b)
+    # A shard of 250 agents with gateway, proxy and Swarm's own addresses must fit.
+    assert first.num_addresses >= 2 * (plan.AGENTS_PER_NETWORK + 10)
+
+
+def test_a_full_pool_is_refused() -> None:
+    with pytest.raises(ValueError, match="no room"):
+        plan.subnet("10.213.0.0/22", 1)
+
+
+def test_the_seed_of_start_delays_is_stable_and_the_stacks_own() -> None:
+    assert plan.start_delay_seed("dev") == plan.start_delay_seed("dev")
+    assert plan.start_delay_seed("dev") != plan.start_delay_seed("prod")
+    assert 0 <= plan.start_delay_seed("dev") < 1

@@ -1,0 +1,162 @@
+"""The settings refuse what is wrong, with path, rule and remedy."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ape_infra.settings import (
+    SECRETS,
+    Scenario,
+    Settings,
+    SettingsError,
+    gateway_config,
+    parse,
+)
+
+pytestmark = pytest.mark.unit
+ROOT = Path(__file__).resolve().parents[2]
+_TYPES = {"integer": int, "string": str, "boolean": bool, "array": list, "object": dict}
+
+
+def declared() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    return found
+
+
+def test_pulumi_yaml_declares_just_the_models_settings() -> None:
+    names = {field.alias for field in Settings.model_fields.values()}
+    assert set(declared()) == names | set(SECRETS)
+
+
+def test_pulumi_yaml_has_the_models_types_defaults_and_descriptions() -> None:
+    schema = Settings.model_json_schema(by_alias=True)["properties"]
+    for field in Settings.model_fields.values():
+        assert field.alias
+        entry = declared()[field.alias]
+        assert entry["description"] == field.description
+        assert entry["default"] == ({} if field.default is None else field.default)
+        types = [schema[field.alias].get("type")]
+        types += [part.get("type", "object") for part in schema[field.alias].get("anyOf", [])]
+        assert entry["type"] in types
+    for name, description in SECRETS.items():
+        assert declared()[name] == {
+            "type": "string",
+            "default": "",
+            "description": description,
+        }
+
+
+def test_defaults_alone_are_valid() -> None:
+    assert parse({}) == Settings()
+
+
+REFUSED = [
+    ({"agents": "0"}, "ape:agents: is 0; ", "greater than or equal to 1"),
+    ({"agents": "-1"}, "ape:agents: is -1; ", "greater than or equal to 1"),
+    ({"agents": "2001"}, "ape:agents: is 2001; ", "less than or equal to 2000"),
+    ({"agents": "many"}, 'ape:agents: is "many"; ', "integer"),
+    ({"agentz": "5"}, "ape:agentz: is not a setting", "Pulumi.yaml"),
+    ({"target": "example.com"}, 'ape:target: is "example.com"', "scheme"),
+    ({"model": "cerebras"}, "ape:cerebrasApiKey: is not set", "pulumi config set --secret"),
+    ({"production": "true"}, "ape:grafanaPassword: is not set", "pulumi config set --secret"),
+    ({"exposeAddress": "here"}, "ape:exposeAddress: ", "not an IP address"),
+    ({"networkPool": "10.1.0.0/24"}, "ape:networkPool: ", "no room"),
+    ({"gatewayPort": "9090"}, "ape:prometheusPort: is 9090, as gatewayPort is", "own port"),
+    ({"prometheusImage": "prom/prometheus"}, "ape:prometheusImage: ", "version"),
+    ({"logMaxSize": "ten"}, "ape:logMaxSize: ", "match"),
+    (
+        {"tiers": '[{"minAgents":1,"maxAgents":50,"memoryMb":512,"cpus":0.5,"gpu":1}]'},
+        "ape:tiers[0].gpu: is not a setting",
+        "remove or correct",
+    ),
+    (
+        {
+            "tiers": '[{"minAgents":1,"maxAgents":50,"memoryMb":512,"cpus":0.5},'
+            '{"minAgents":60,"maxAgents":2000,"memoryMb":256,"cpus":0.5}]'
+        },
+        "ape:tiers[1].minAgents: ",
+        "gap",
+    ),
+]
+
+
+@pytest.mark.parametrize(("raw", "start", "part"), REFUSED, ids=lambda v: str(v)[:40])
+def test_bad_settings_are_refused(raw: dict[str, str], start: str, part: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse(raw)
+    line = next(line for line in caught.value.lines if line.startswith(start))
+    assert part in line
+
+
+def test_every_broken_rule_is_told_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse({"agents": "0", "runtime": "podman"})
+    assert len(caught.value.lines) == 2
+
+
+def test_a_target_of_ones_own_needs_goal_endpoints_and_success() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse({"target": "https://shop.example"})
+    names = {line.split(":")[1] for line in caught.value.lines}
+    assert names == {"targetGoal", "targetEndpoints", "targetSuccess"}
+
+
+def test_a_target_of_ones_own_gets_a_route() -> None:
+    settings = parse(
+        {
+            "target": "https://shop.example",
+            "targetGoal": "Look.",
+            "targetEndpoints": '[{"method": "GET", "path": "/"}]',
+            "targetSuccess": '{"method": "GET", "path": "/", "status": 200}',
+        }
+    )
+    text, api = gateway_config(settings, ROOT)
+    assert json.loads(text)["routes"][api]["base_url"] == "https://shop.example"
+    assert Scenario.of(settings, ROOT, api).endpoints[0].path == "/"
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("{", "JSON"),
+        ('{"routes": {}}', "route"),
+        ('{"routes": {"shop": {"name": "shop"}}}', "routes.shop.base_url"),
+    ],
+)
+def test_a_bad_gateway_config_is_refused(tmp_path: Path, text: str, part: str) -> None:
+    (tmp_path / "gateway.json").write_text(text)
+    with pytest.raises(SettingsError, match="ape:gatewayConfig: ") as caught:
+        gateway_config(parse({"gatewayConfig": "gateway.json"}), tmp_path)
+    assert part in str(caught.value)
+
+
+def test_a_missing_gateway_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="No such file"):
+        gateway_config(parse({"gatewayConfig": "none.json"}), tmp_path)
+
+
+def test_the_demo_brings_its_scenario() -> None:
+    _, api = gateway_config(Settings(), ROOT)
+    scenario = Scenario.of(Settings(), ROOT, api)
+    assert scenario.api == api
+    paths = [endpoint.path for endpoint in scenario.endpoints]
+    assert scenario.success.path in paths
+    # Round trip: what the agent reads is what the scenario says.
+    assert json.loads(scenario.dumped("success"))["status"] == scenario.success.status
+
+
+@pytest.mark.parametrize("stack", ["dev", "prod"])
+def test_the_stacks_of_this_project_are_valid(stack: str) -> None:
+    config = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
+    raw = {
+        key.partition(":")[2]: value if isinstance(value, str) else json.dumps(value)
+        for key, value in config.items()
+        if key.partition(":")[2] not in SECRETS
+    }
+    settings = parse(raw, secrets=SECRETS if stack == "prod" else ())
+    if stack == "prod":
+        assert (settings.production, settings.model) == (True, "cerebras")
+        assert settings.log_compress
