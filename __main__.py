@@ -24,7 +24,9 @@ try:
         project=project,
         stack=stack,
         root=root,
-        cerebras_api_key=config.get_secret(CEREBRAS_API_KEY) if given.get(CEREBRAS_API_KEY) else None,
+        cerebras_api_key=config.get_secret(CEREBRAS_API_KEY)
+        if given.get(CEREBRAS_API_KEY)
+        else None,
     )
 except (SettingsError, preflight.PreflightError) as error:
     raise pulumi.RunError(str(error)) from None

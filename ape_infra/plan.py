@@ -178,7 +178,8 @@ def make_plan(
         agents=agents,
         tier=tier,
         shards=shards(agents),
-        pools=pools(agents),
+        # For the largest fleet of the tier: scaling within a tier leaves the gateway as it is.
+        pools=pools(tier.max_agents),
         resources=resources(agents, tier, observability, demo_target),
         health_interval_seconds=health_interval_seconds(agents),
         start_delay_seed=start_delay_seed(stack),

@@ -53,9 +53,9 @@ class _Model(BaseModel):
 class TierRow(_Model):
     min_agents: int = Field(ge=1)
     max_agents: int = Field(ge=1, le=MAX_AGENTS)
-    # Docker refuses less than 6 MiB and 0.01 cores.
+    # Docker refuses less than 6 MiB; the plugin reads less than 0.1 cores back as 0.1.
     memory_mb: int = Field(ge=6)
-    cpus: float = Field(ge=0.01)
+    cpus: float = Field(ge=0.1)
 
 
 class Endpoint(_Model):
@@ -247,7 +247,7 @@ def _url_problems(name: str, value: str, alternative: str) -> list[tuple[str, st
     return [
         (
             name,
-            f'is "{value}", not a URL with a scheme. Write http://... or https://..., {alternative}.',
+            f'is "{value}", no URL with a scheme. Write http://... or https://..., {alternative}.',
         )
     ]
 

@@ -81,8 +81,8 @@ def _inside(client: docker.DockerClient, container_id: str, url: str) -> bytes |
     """GET `url` from inside the container; None where that fails."""
     code = "import sys,urllib.request as u;sys.stdout.buffer.write(u.urlopen(sys.argv[1]).read())"
     made = client.api.exec_create(container_id, ["python", "-c", code, url])
-    output: bytes = client.api.exec_start(made)
-    return output if client.api.exec_inspect(made)["ExitCode"] == 0 else None
+    output: bytes = client.api.exec_start(made["Id"])
+    return output if client.api.exec_inspect(made["Id"])["ExitCode"] == 0 else None
 
 
 def _get(url: str) -> bytes | None:

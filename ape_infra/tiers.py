@@ -89,7 +89,7 @@ def problems(tiers: Sequence[Tier]) -> list[tuple[str, str]]:
         found.append(
             (
                 f"tiers[{len(tiers) - 1}].maxAgents",
-                f"is {tiers[-1].max_agents}. The table must end at {MAX_AGENTS}, the largest fleet.",
+                f"is {tiers[-1].max_agents}. The table must end at {MAX_AGENTS}, the most.",
             )
         )
     return found

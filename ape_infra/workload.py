@@ -99,7 +99,7 @@ class Workload:
     files: tuple[File, ...] = ()
     networks: tuple[Attachment, ...] = ()
     volumes: Mapping[str, str] = field(default_factory=dict)
-    tmpfs: Mapping[str, int] = field(default_factory=lambda: {"/tmp": 16})
+    tmpfs: Mapping[str, int] = field(default_factory=lambda: {"/tmp": 16})  # noqa: S108
     ports: tuple[Port, ...] = ()
     health: Health | None = None
     labels: Mapping[str, str] = field(default_factory=dict)

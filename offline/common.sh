@@ -21,7 +21,17 @@ step() {
   log=$APE/logs/${name//[^a-zA-Z0-9]/-}.log
   shift
   printf '%s ... ' "$name" >&2
-  if "$@" >"$log" 2>&1 </dev/null; then
+  # Not as the condition of an `if`: bash ignores `set -e` there, and a command that failed in the
+  # middle of a function would pass for success.
+  local rc
+  set +e
+  (
+    set -e
+    "$@"
+  ) >"$log" 2>&1 </dev/null
+  rc=$?
+  set -e
+  if [ "$rc" = 0 ]; then
     say "$((SECONDS - start)) s"
   else
     say "failed"

@@ -6,6 +6,21 @@
 PID=$APE/dockerd.pid
 WAIT_SECONDS=60
 
+# stop PID NAME: end that process, if it is still the one of that name, and wait until it is gone.
+stop() {
+  [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "$2" ] || return 0
+  kill "$1"
+  for _ in $(seq 60); do
+    # A dead process that nobody has waited for is gone, too.
+    grep -qs '^State:[[:space:]]*[^Z[:space:]]' "/proc/$1/status" || {
+      say "Docker: stopped"
+      return 0
+    }
+    sleep 0.5
+  done
+  die "$2 (process $1) does not stop; end it with: kill -9 $1"
+}
+
 answers() { timeout 10 docker info >/dev/null 2>&1 && [ -n "$(docker info --format '{{.ServerVersion}}' 2>/dev/null)" ]; }
 
 up() {
@@ -34,20 +49,12 @@ up() {
 
 down() {
   [ -s "$PID" ] || return 0
-  local pid
-  pid=$(cat "$PID")
-  if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]; then
-    kill "$pid"
-    for _ in $(seq 60); do
-      [ -d "/proc/$pid" ] || break
-      sleep 0.5
-    done
-    say "Docker: stopped"
-  fi
+  stop "$(cat "$PID")" dockerd
   rm -f "$PID"
 }
 
 case "${1:-}" in
 up | down) "$1" ;;
-*) die "usage: docker.sh up|down" ;;
+check) answers || die "no Docker daemon answers. Start it with: offline/docker.sh up" ;;
+*) die "usage: docker.sh up|down|check" ;;
 esac

@@ -40,7 +40,7 @@ make_python() {
 # check, as in the real image.
 make_prometheus() {
   local dir root deb lib
-  dir=$(mktemp -d)
+  dir=$(mktemp -d "$APE/cache/prometheus.XXXX")
   root=$dir/root
   mkdir -p "$root"/{bin,etc/prometheus,prometheus,tmp,debs}
   apt-get update
@@ -71,7 +71,9 @@ wheels() {
   fresh wheels "${locks[@]}" && return
   find "$ROOT/services/wheels" -name '*.whl' -delete
   for lock in "${locks[@]}"; do
+    # For the image's Python, which need not be the host's.
     "$APE/venv/bin/pip" download --quiet --only-binary=:all: --require-hashes --no-deps \
+      --python-version 3.11 --implementation cp \
       -d "$ROOT/services/wheels" -r "$lock"
   done
   done_with wheels "${locks[@]}"

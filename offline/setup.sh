@@ -7,7 +7,9 @@ venv() {
   local lock=$ROOT/requirements.lock
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     die "Python 3.11 or later is needed (Debian 12: apt-get install python3 python3-venv)."
-  fresh venv "$lock" && [ -x "$APE/venv/bin/python" ] && return
+  # The scripts in a virtual environment carry its path: one that was moved is made again.
+  fresh venv "$lock" && [ -x "$APE/venv/bin/python" ] &&
+    [ "$(head -n 1 "$APE/venv/bin/pytest")" = "#!$APE/venv/bin/python3" ] && return
   rm -rf "$APE/venv"
   step "virtual environment" python3 -m venv "$APE/venv"
   step "Python packages" "$APE/venv/bin/pip" install --quiet --require-hashes -r "$lock"
@@ -16,7 +18,7 @@ venv() {
 
 build_cli() {
   cd "$ROOT/offline/pulumi"
-  go build -mod=readonly -o "$APE/bin/pulumi" -ldflags \
+  go build -mod=readonly -buildvcs=false -o "$APE/bin/pulumi" -ldflags \
     "-s -w -X github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=$PULUMI_VERSION" \
     github.com/pulumi/pulumi/pkg/v3/cmd/pulumi
   cp "$(go list -mod=readonly -m -f '{{.Dir}}' github.com/pulumi/pulumi/sdk/v3)/python/cmd/pulumi-language-python-exec" "$APE/bin/"
@@ -25,7 +27,7 @@ build_cli() {
 
 build_language_host() {
   cd "$ROOT/offline/language-host"
-  go build -mod=readonly -ldflags "-s -w" -o "$APE/bin/pulumi-language-python" \
+  go build -mod=readonly -buildvcs=false -ldflags "-s -w" -o "$APE/bin/pulumi-language-python" \
     github.com/pulumi/pulumi/sdk/v3/python/cmd/pulumi-language-python
 }
 
@@ -36,9 +38,13 @@ pulumi_cli() {
     return
   fi
   local files=("$ROOT"/offline/{pulumi,language-host}/go.{mod,sum})
-  fresh pulumi "${files[@]}" && return
+  fresh pulumi "${files[@]}" && [ -x "$APE/bin/pulumi" ] &&
+    [ -x "$APE/bin/pulumi-language-python" ] && return
   command -v go >/dev/null ||
     die "no Pulumi here, and no Go 1.26 to build it with. Install one of them and try again."
+  # An older Go may fetch 1.26 by itself; one that may not says so here, in its own words.
+  (cd "$ROOT/offline/pulumi" && go list -mod=readonly -m) >"$APE/logs/go.log" 2>&1 ||
+    die "Go 1.26 or later is needed to build Pulumi: $(tail -n 1 "$APE/logs/go.log")"
   step "Pulumi $PULUMI_VERSION, built with Go (some minutes)" build_cli
   step "Pulumi's Python host, built with Go" build_language_host
   done_with pulumi "${files[@]}"
@@ -64,11 +70,29 @@ plugin() {
   say "Plugin: pulumi-docker cannot be downloaded here; the stand-in of offline/provider is used"
 }
 
+# Pulumi notes in a stack's file a salt that fits one passphrase only: with a new one it would refuse
+# the stack ("incorrect passphrase"). A file that holds secrets is left as it is.
+forget_salts() {
+  [ -z "${PULUMI_CONFIG_PASSPHRASE+x}${PULUMI_CONFIG_PASSPHRASE_FILE:-}" ] || return 0
+  local file
+  for file in "$ROOT"/Pulumi.*.yaml; do
+    grep -qs '^encryptionsalt:' "$file" || continue
+    if grep -q 'secure:' "$file"; then
+      say "${file##*/}: its secrets were encrypted with another passphrase. Set PULUMI_CONFIG_PASSPHRASE to that one."
+    else
+      sed -i '/^encryptionsalt:/d' "$file"
+    fi
+  done
+}
+
 # For `source .ape/env`, and for programs that are run by .ape/run. What the user has set stays.
 environment() {
-  [ -s "$APE/passphrase" ] || (umask 077 && head -c 24 /dev/urandom | base64 >"$APE/passphrase")
+  if [ ! -s "$APE/passphrase" ]; then
+    (umask 077 && head -c 24 /dev/urandom | base64 >"$APE/passphrase")
+    forget_salts
+  fi
   mkdir -p "$APE/state" "$APE/pulumi"
-  cat >"$APE/env" <<EOF
+  cat >"$APE/env.new" <<EOF
 export PATH="$APE/bin:$APE/venv/bin:\$PATH"
 export VIRTUAL_ENV="$APE/venv"
 export PYTHONPATH="$ROOT/services/common\${PYTHONPATH:+:\$PYTHONPATH}"
@@ -79,8 +103,11 @@ export PULUMI_BACKEND_URL="\${PULUMI_BACKEND_URL:-file://$APE/state}"
 export PULUMI_SKIP_UPDATE_CHECK=true PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK=true
 export PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS="\${PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS:-true}"
 EOF
-  printf '#!/usr/bin/env bash\n. %q\nexec "$@"\n' "$APE/env" >"$APE/run"
-  chmod 755 "$APE/run"
+  # Renamed into place: another make may be starting from these files just now.
+  mv "$APE/env.new" "$APE/env"
+  printf '#!/usr/bin/env bash\n. %q\nexec "$@"\n' "$APE/env" >"$APE/run.new"
+  chmod 755 "$APE/run.new"
+  mv "$APE/run.new" "$APE/run"
 }
 
 venv

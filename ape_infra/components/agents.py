@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pulumi
 
-from ape_infra.components.base import Component
 from ape_infra import plan as planning
 from ape_infra.components import gateway, proxy
+from ape_infra.components.base import Component
 from ape_infra.components.networks import Networks
 from ape_infra.runtimes import Runtime
 from ape_infra.settings import Scenario
@@ -32,7 +32,7 @@ class AgentFleetArgs:
 
 
 def health(plan: planning.Plan) -> Health | None:
-    """The agent touches a file while its loop turns; the check reads its age and starts no Python."""
+    """The agent touches a file while its loop turns; the check reads its age, without Python."""
     interval = plan.health_interval_seconds
     if interval is None:
         return None

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pulumi
 
-from ape_infra.components.base import Component
 from ape_infra import plan as planning
+from ape_infra.components.base import Component
 from ape_infra.components.networks import TARGET, Networks
 from ape_infra.runtimes import Runtime
 from ape_infra.workload import SERVICE_PORT, Attachment, Logs, Port, Workload, service_health

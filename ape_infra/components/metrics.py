@@ -8,9 +8,9 @@ from pathlib import Path
 import jinja2
 import pulumi
 
-from ape_infra.components.base import Component
 from ape_infra import plan as planning
 from ape_infra.components import gateway, proxy
+from ape_infra.components.base import Component
 from ape_infra.components.networks import EDGE, Networks
 from ape_infra.runtimes import Runtime
 from ape_infra.workload import SERVICE_PORT, Attachment, File, Health, Logs, Port, Workload
@@ -34,11 +34,10 @@ class MetricsArgs:
 
 def config(project: str, stack: str) -> str:
     """Prometheus's own configuration, YAML."""
-    environment = jinja2.Environment(
+    environment = jinja2.Environment(  # noqa: S701 - YAML, not HTML
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
-        autoescape=False,
     )
     return environment.get_template("prometheus.yml.j2").render(
         project=project,

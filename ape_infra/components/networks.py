@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pulumi
 
-from ape_infra.components.base import Component
 from ape_infra import plan as planning
+from ape_infra.components.base import Component
 from ape_infra.runtimes import Network, Runtime
 
 EDGE = "edge"

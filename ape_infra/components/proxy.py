@@ -7,8 +7,8 @@ from typing import Literal
 
 import pulumi
 
-from ape_infra.components.base import Component
 from ape_infra import plan as planning
+from ape_infra.components.base import Component
 from ape_infra.components.networks import EDGE, Networks
 from ape_infra.runtimes import Runtime
 from ape_infra.workload import SERVICE_PORT, Attachment, File, Logs, Port, Workload, service_health

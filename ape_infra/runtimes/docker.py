@@ -120,7 +120,8 @@ class DockerRuntime:
             memory=workload.memory_mb,
             # Equal to memory: no swap. Left unset, every preview would show a change.
             memory_swap=workload.memory_mb,
-            cpus=f"{workload.cpus:g}",
+            # As the plugin reads it back: at least one decimal, at most two.
+            cpus=str(float(round(workload.cpus, 2))),
             ulimits=[
                 docker.ContainerUlimitArgs(
                     name="nofile", soft=workload.nofile, hard=workload.nofile

@@ -134,7 +134,8 @@ class SwarmRuntime:
                 delay=f"{update.delay_seconds}s",
                 monitor=f"{update.monitor_seconds}s",
                 failure_action="rollback" if update.rollback else "pause",
-                max_failure_ratio="0.05",
+                # One decimal: "0.05" would read back as another value.
+                max_failure_ratio="0.1",
                 order="stop-first",
             ),
             rollback_config=docker.ServiceRollbackConfigArgs(
@@ -174,7 +175,7 @@ class SwarmRuntime:
                 type="tmpfs",
                 target=path,
                 tmpfs_options=docker.ServiceTaskSpecContainerSpecMountTmpfsOptionsArgs(
-                    size_bytes=mb * 1024 * 1024, mode=0o1777
+                    size_bytes=mb * 1024 * 1024, mode=0o777
                 ),
             )
             for path, mb in workload.tmpfs.items()
@@ -203,9 +204,9 @@ class SwarmRuntime:
                     config_id=config.id,
                     config_name=name,
                     file_name=file.path,
-                    file_uid="0",
-                    file_gid="0",
-                    file_mode=0o444,
+                    file_uid=workload.user.partition(":")[0],
+                    file_gid=workload.user.partition(":")[2],
+                    file_mode=0o400,
                 )
             )
         return made or None
@@ -228,9 +229,9 @@ class SwarmRuntime:
                     secret_id=secret.id,
                     secret_name=name,
                     file_name=file.path,
-                    file_uid="0",
-                    file_gid="0",
-                    file_mode=0o444,
+                    file_uid=workload.user.partition(":")[0],
+                    file_gid=workload.user.partition(":")[2],
+                    file_mode=0o400,
                 )
             )
         return made or None

@@ -1,6 +1,6 @@
 module offline/language-host
 
-go 1.26.8
+go 1.26.0
 
 tool github.com/pulumi/pulumi/sdk/v3/python/cmd/pulumi-language-python
 

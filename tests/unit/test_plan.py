@@ -132,3 +132,8 @@ def test_the_seed_of_start_delays_is_stable_and_the_stacks_own() -> None:
     assert plan.start_delay_seed("dev") == plan.start_delay_seed("dev")
     assert plan.start_delay_seed("dev") != plan.start_delay_seed("prod")
     assert 0 <= plan.start_delay_seed("dev") < 1
+
+
+def test_scaling_within_a_tier_leaves_the_gateways_pools_alone() -> None:
+    five, twenty = (plan.make_plan(n, stack="dev").pools for n in (5, 20))
+    assert five == twenty == plan.pools(50)

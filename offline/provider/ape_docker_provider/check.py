@@ -136,6 +136,8 @@ def check_scalar(prop: Prop, value: Any, path: str, failures: list[Failure]) -> 
         failures.append(Failure(path, f'must be one of {", ".join(prop.one_of)}, got "{made}"'))
     if prop.least is not None and made < prop.least:
         failures.append(Failure(path, f"must be {prop.least} or more, got {made}"))
+    if prop.ratio and not re.fullmatch(r"0?\.\d+|0|1(\.0*)?", made):
+        failures.append(Failure(path, f'must be a ratio from "0.0" to "1.0", got "{made}"'))
     if prop.duration and parse_duration(made) is None:
         failures.append(Failure(path, f'must be a duration like "10s" or "1m30s", got "{made}"'))
     return made

@@ -15,8 +15,8 @@ import time
 import traceback
 from typing import Any
 
-import grpc
-import grpc.aio
+import grpc  # type: ignore[import-untyped, unused-ignore]
+import grpc.aio  # type: ignore[import-untyped, unused-ignore]
 from pulumi.provider.experimental.server import ProviderServicer
 from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2_grpc
@@ -74,10 +74,9 @@ def guarded(name: str) -> Any:
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            words = (
-                f"{type(error).__name__}: {error} (in the provider, {where.name}:{where.lineno})"
-            )
+            frames = traceback.extract_tb(error.__traceback__)[-6:]
+            where = " > ".join(f"{f.name}:{f.lineno}" for f in frames)
+            words = f"{type(error).__name__}: {error} (a fault of the provider: {where})"
             await context.abort(grpc.StatusCode.UNKNOWN, words)
 
     return method

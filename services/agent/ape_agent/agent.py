@@ -34,6 +34,7 @@ class Agent:
         self._state = "waiting"
         self._kept: deque[Outcome] = deque(maxlen=MAX_KEPT)
         self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._trace_id = trace.new_trace_id()
 
     def stop(self) -> None:
@@ -69,6 +70,12 @@ class Agent:
             if isinstance(ended[0], Exception):
                 raise ended[0]
 
+    def _enter(self, state: str) -> None:
+        """Change the state; the next heartbeat tells of it at once."""
+        if state != self._state:
+            self._state = state
+            self._changed.set()
+
     async def _pause(self, seconds: float) -> None:
         """Sleep, or wake at the stop."""
         with suppress(TimeoutError):
@@ -81,7 +88,7 @@ class Agent:
             there = await asyncio.gather(self._gateway.probe(), self._proxy.probe())
             if all(there):
                 return
-            self._state = "waiting"
+            self._enter("waiting")
             if attempt == 0:
                 _log.warning("waiting", extra=logs.fields(gateway=there[0], proxy=there[1]))
             await self._pause(backoff(attempt))
@@ -98,7 +105,7 @@ class Agent:
         while not self._stop.is_set():
             if 0 < settings.test_duration <= time.monotonic() - begun:
                 break
-            self._state = "running"
+            self._enter("running")
             session = Session(settings, self._gateway, self._proxy)
             outcome = await session.run()
             self._note(outcome)
@@ -114,7 +121,7 @@ class Agent:
                 await self._pause(max(settings.think_time, 0.01))
         if not self._stop.is_set():
             _log.info("test is over")
-            self._state = "finished"
+            self._enter("finished")
             await self._stop.wait()
 
     def _note(self, outcome: Outcome) -> None:
@@ -136,13 +143,15 @@ class Agent:
     async def _beat(self) -> None:
         """Heartbeats to the gateway; a word with the proxy where the sessions had none."""
         while True:
+            self._changed.clear()
             state = "stopping" if self._stop.is_set() else self._state
             body = {"agent": self._settings.name, "slot": self._settings.slot, "state": state}
             with suppress(PeerError):
                 await self._gateway.post("/agents/heartbeat", body, self._trace_id, patient=False)
             if self._proxy.away() > self._settings.heartbeat:
                 await self._proxy.probe()
-            await asyncio.sleep(self._settings.heartbeat)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), self._settings.heartbeat)
 
     async def _deliver(self) -> None:
         """Hand finished sessions to the gateway, soon after each; keep them while it is away."""

@@ -20,7 +20,21 @@ class Product:
 PRODUCTS = {
     number: Product(number, name, 250 + 175 * number)
     for number, name in enumerate(
-        "Kettle Mug Teapot Tray Jar Whisk Bowl Ladle Grater Sieve Carafe Trivet".split(), start=1
+        [
+            "Kettle",
+            "Mug",
+            "Teapot",
+            "Tray",
+            "Jar",
+            "Whisk",
+            "Bowl",
+            "Ladle",
+            "Grater",
+            "Sieve",
+            "Carafe",
+            "Trivet",
+        ],
+        start=1,
     )
 }
 

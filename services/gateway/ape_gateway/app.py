@@ -56,7 +56,7 @@ class Gateway:
             name: Upstream(route, pool, limits.timeout) for name, route in config.routes.items()
         }
         self._turns = asyncio.Semaphore(limits.in_flight)
-        self._waiting = 0
+        self._present = 0
         self._requests = prom.counter(names.GATEWAY_REQUESTS, registry)
         self._errors = prom.counter(names.GATEWAY_ERRORS, registry)
         self._retries = prom.counter(names.GATEWAY_RETRIES, registry)
@@ -161,7 +161,7 @@ class Gateway:
             raise _Refused(504, "target_timeout", message) from None
         finally:
             self._in_flight.dec()
-            self._turns.release()
+            self._end_turn()
         self._requests.labels(call.api, call.method, answer.status).inc()
         self._seconds.labels(call.api, call.method).observe(answer.seconds)
         _log.info(
@@ -187,17 +187,23 @@ class Gateway:
         )
 
     async def _take_turn(self) -> None:
-        if self._turns.locked() and self._waiting >= self._limits.queue:
+        # Counted before anything is awaited: a burst that arrives at once must not pass the bound.
+        if self._present >= self._limits.in_flight + self._limits.queue:
             raise _Busy
+        self._present += 1
         started = time.monotonic()
-        self._waiting += 1
         try:
             await asyncio.wait_for(self._turns.acquire(), self._limits.timeout)
-        except TimeoutError:
-            raise _Busy from None
-        finally:
-            self._waiting -= 1
+        except BaseException as problem:
+            self._present -= 1
+            if isinstance(problem, TimeoutError):
+                raise _Busy from None
+            raise
         self._queue_seconds.observe(time.monotonic() - started)
+
+    def _end_turn(self) -> None:
+        self._turns.release()
+        self._present -= 1
 
 
 async def _json(request: web.Request) -> Any:

@@ -30,9 +30,25 @@ from multidict import CIMultiDictProxy
 
 # Hop-by-hop headers, and those that the gateway's own client must set.
 _DROPPED = frozenset(
-    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
-    "transfer-encoding upgrade host content-length content-encoding expect accept-encoding "
-    "traceparent tracestate x-trace-id".split()
+    [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "host",
+        "content-length",
+        "content-encoding",
+        "expect",
+        "accept-encoding",
+        "traceparent",
+        "tracestate",
+        "x-trace-id",
+    ]
 )
 _DROPPED_FROM_ANSWER = _DROPPED - {"x-trace-id"}
 _FORMS = (

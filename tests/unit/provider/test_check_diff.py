@@ -20,7 +20,7 @@ from ape_docker_provider.schema import (
     Resource,
 )
 from ape_docker_provider.values import UNKNOWN
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.unit
@@ -100,7 +100,9 @@ def test_container_diff(
     before: dict[str, Any], after: dict[str, Any], paths: list[str], replaced: bool
 ) -> None:
     """Update or replace, as upstream's flags have it."""
-    found = diff(CONTAINER, checked(CONTAINER, BASE | before), checked(CONTAINER, BASE | after), True)
+    found = diff(
+        CONTAINER, checked(CONTAINER, BASE | before), checked(CONTAINER, BASE | after), True
+    )
     assert [c.path for c in found.changes] == paths
     assert found.replace is replaced
     assert found.delete_first is replaced
@@ -108,9 +110,7 @@ def test_container_diff(
 
 def test_replicas_update_in_place() -> None:
     """Scaling a service is an update."""
-    old = checked(
-        SERVICE, {"name": "s", "taskSpec": TASK, "mode": {"replicated": {"replicas": 1}}}
-    )
+    old = checked(SERVICE, {"name": "s", "taskSpec": TASK, "mode": {"replicated": {"replicas": 1}}})
     new = old | {"mode": {"global": False, "replicated": {"replicas": 3}}}
     found = diff(SERVICE, old, new, True)
     assert [c.path for c in found.changes] == ["mode.replicated.replicas"]
@@ -164,6 +164,8 @@ def values_of(prop: Prop) -> st.SearchStrategy[Any]:
     """Any value that a property accepts."""
     if prop.one_of:
         return st.sampled_from(prop.one_of)
+    if prop.ratio:
+        return st.sampled_from(["0.0", "0.25", "1"])
     if prop.duration:
         return st.sampled_from(["0s", "10s", "1m30s"])
     if prop.kind is Kind.STRING:
@@ -188,6 +190,7 @@ def usable(fields: Any) -> list[tuple[str, Prop]]:
 
 
 @pytest.mark.parametrize("token", sorted(RESOURCES))
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_identical_inputs_never_differ(token: str, data: st.DataObject) -> None:
     """The same inputs are never a change, and check is idempotent."""

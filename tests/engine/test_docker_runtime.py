@@ -1,0 +1,245 @@
+"""The real engine against real Docker, one machine."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pulumi import automation as auto
+
+from tests.live import PORTS, ROOT, Live, sh, until
+
+pytestmark = pytest.mark.engine
+Make = Callable[..., Live]
+# Everything of the dev stack but the agents; the program tier says what.
+BESIDE_AGENTS = 25
+
+
+def agents(first: int, last: int) -> set[str]:
+    return {f"agent-{i:04d}" for i in range(first, last + 1)}
+
+
+def test_scaling_touches_the_agents_in_question_and_nothing_else(live: Make) -> None:
+    stack = live("t-scale")
+    stack.config(agents=1)
+    assert stack.up() == {"create": BESIDE_AGENTS + 1}
+    stack.config(agents=5)
+    assert stack.up() == {"create": 4, "same": BESIDE_AGENTS + 1}
+
+    stack.config(agents=20)
+    _, changes = stack.preview()
+    assert {n: op for n, op in changes.items() if n.startswith("agent-")} == dict.fromkeys(
+        agents(6, 20), "create"
+    )
+    # The stack itself is told for its outputs.
+    assert {n for n in changes if not n.startswith("agent-")} <= {"ape-t-scale"}
+    stack.up()
+    assert len(stack.names("agent")) == 20
+
+    stack.config(agents=5)
+    _, changes = stack.preview()
+    assert {n: op for n, op in changes.items() if n.startswith("agent-")} == dict.fromkeys(
+        agents(6, 20), "delete"
+    )
+    stack.up()
+    assert stack.names("agent") == [f"ape-t-scale-{n}" for n in sorted(agents(1, 5))]
+    stack.stack.refresh()
+    stack.assert_no_change()
+    stack.destroy()
+    assert stack.leftovers() == []
+
+
+def test_crossing_a_tier_replaces_every_agent_at_most_so_many_at_a_time(live: Make) -> None:
+    stack = live("t-tier")
+    tiers = [
+        {"minAgents": 1, "maxAgents": 4, "memoryMb": 256, "cpus": 0.5},
+        {"minAgents": 5, "maxAgents": 2000, "memoryMb": 128, "cpus": 0.25},
+    ]
+    stack.config(agents=4, updateParallelism=2, tiers=tiers)
+    stack.up()
+    stack.config(agents=5)
+    _, changes = stack.preview()
+    assert {n for n, op in changes.items() if "replace" in op} == agents(1, 4)
+
+    fewest, done = [4], threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            running = stack.client.api.containers(
+                filters={"label": ["ape.stack=t-tier", "ape.service=agent"]}
+            )
+            fewest.append(len(running))
+            time.sleep(0.05)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    stack.up()
+    done.set()
+    watcher.join()
+    # Two chains: while two are replaced, two others run.
+    assert min(fewest) >= 2
+    limits = {c["HostConfig"]["Memory"] for c in stack.containers("agent")}
+    assert limits == {128 * 2**20}
+    stack.destroy()
+
+
+def test_every_running_container_is_hardened(live: Make) -> None:
+    stack = live("t-hard")
+    stack.config(agents=2)
+    stack.up()
+    plan = stack.plan()
+    found = [c for c in stack.containers() if c["State"]["Status"] != "created"]
+    assert len(found) == 4 + 2
+    for c in found:
+        host, name = c["HostConfig"], c["Name"]
+        assert c["Config"]["User"].split(":")[0] in ("10001", "65534"), name
+        assert host["ReadonlyRootfs"], name
+        assert host["CapDrop"] == ["ALL"], name
+        assert not host["CapAdd"], name
+        assert any(o.startswith("no-new-privileges") for o in host["SecurityOpt"]), name
+        assert host["Memory"] == host["MemorySwap"] > 0, name
+        assert host["NanoCpus"] > 0, name
+        assert not host["Privileged"], name
+        assert host["Init"], name
+        assert "/tmp" in host["Tmpfs"], name
+        assert c["Config"]["Healthcheck"]["Test"], name
+        assert host["LogConfig"]["Type"] == "json-file", name
+        assert host["LogConfig"]["Config"]["compress"] == "true", name
+        assert {"max-size", "max-file"} <= set(host["LogConfig"]["Config"]), name
+        assert host["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 5}, name
+        assert not any("docker.sock" in bind for bind in host["Binds"] or []), name
+        for bindings in (host["PortBindings"] or {}).values():
+            assert {b["HostIp"] for b in bindings} == {"127.0.0.1"}, name
+    for c in stack.containers("agent"):
+        assert c["HostConfig"]["Memory"] == plan.tier.memory_mb * 2**20
+        assert c["HostConfig"]["NanoCpus"] == round(plan.tier.cpus * 10**9)
+    stack.destroy()
+
+
+def test_the_key_is_nowhere_in_the_open(live: Make, tmp_path: Path) -> None:
+    key, password = "csk-0123456789-of-a-test", "a-password-of-a-test"
+    stack = live("t-secret", base="prod")
+    stack.config(
+        agents=1,
+        allowOvercommit=True,
+        cerebrasApiKey=key,
+        grafanaPassword=password,
+        # Nobody answers there; nothing leaves this machine.
+        modelBaseUrl="http://127.0.0.1:9/v1",
+    )
+    stack.up()
+    until(lambda: stack.containers("agent")[0]["State"]["Running"], seconds=30)
+    proxy = next(c for c in stack.containers("proxy"))
+    made = stack.client.api.exec_create(proxy["Id"], ["cat", "/etc/ape/cerebras_api_key"])
+    assert stack.client.api.exec_start(made).decode() == key, "the proxy has its key"
+    places = {
+        "inspect": "".join(str(c) for c in stack.containers()),
+        "logs": "".join(
+            stack.client.api.logs(c["Id"]).decode(errors="replace") for c in stack.containers()
+        ),
+        "state": "".join(
+            p.read_text(errors="replace") for p in stack.state.rglob("*") if p.is_file()
+        ),
+        "processes": sh("ps", "axww"),
+        "config": (stack.root / "Pulumi.t-secret.yaml").read_text(),
+        "images": str(
+            [stack.client.api.history(i) for i in {c["Image"] for c in stack.containers()}]
+        ),
+    }
+    for place, text in places.items():
+        assert key not in text, place
+        assert password not in text, place
+    stack.stack.workspace.pulumi_command.run(
+        ["state", "unprotect", "--all", "--yes", "--stack", "t-secret"],
+        str(stack.root),
+        stack.env,
+    )
+    stack.destroy()
+
+
+def test_a_preview_needs_no_daemon(live: Make) -> None:
+    stack = live("t-blind", base="prod")
+    stack.config(cerebrasApiKey="k-of-a-test", grafanaPassword="p-of-a-test")
+    blind = stack.opened(DOCKER_HOST="unix:///nonexistent/docker.sock")
+    changes = blind.preview().change_summary
+    # Prod at 60 agents: as the program tier counts, with the stack itself.
+    assert sum(changes.values()) == 1 + 86
+
+
+@pytest.mark.parametrize(
+    ("config", "env", "part"),
+    [
+        ({"agents": 0}, {}, "ape:agents: is 0"),
+        ({"agents": 2001}, {}, "ape:agents: is 2001"),
+        ({"target": "shop.example"}, {}, "ape:target: "),
+        ({"model": "cerebras"}, {}, "ape:cerebrasApiKey: is not set"),
+        ({"production": True}, {}, "ape:grafanaPassword: is not set"),
+        ({"agentz": "5"}, {}, "ape:agentz: is not a setting"),
+        ({}, {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}, "no Docker daemon answers"),
+        ({"runtime": "swarm"}, {}, "is no Swarm manager"),
+    ],
+    ids=lambda v: str(v)[:40],
+)
+def test_bad_input_is_refused_before_anything_changes(
+    live: Make, config: dict[str, object], env: dict[str, str], part: str
+) -> None:
+    stack = live("t-bad")
+    if config.get("runtime") == "swarm" and stack.client.info()["Swarm"]["ControlAvailable"]:
+        pytest.skip("the daemon is a Swarm manager already")
+    stack.config(**config)
+    with pytest.raises(auto.CommandError, match=re.escape(part)):
+        stack.opened(**env).up()
+    assert stack.leftovers() == []
+
+
+def test_a_taken_port_and_a_plan_too_large_are_refused(live: Make) -> None:
+    stack = live("t-room", base="prod")
+    stack.config(agents=2000, cerebrasApiKey="k-of-a-test", grafanaPassword="p-of-a-test")
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", PORTS["gatewayPort"]))
+        taken.listen()
+        with pytest.raises(auto.CommandError) as caught:
+            stack.stack.up()
+    assert "ape:gatewayPort: port 18080" in str(caught.value)
+    assert "the machine has" in str(caught.value)
+    assert stack.leftovers() == []
+
+
+def test_a_daemon_killed_in_the_middle_of_an_up_is_healed_by_the_next(live: Make) -> None:
+    if os.geteuid() != 0 or Path("/run/systemd/system").exists():
+        pytest.skip("only a daemon that the project's own script starts is killed")
+    stack = live("t-kill")
+    stack.config(agents=20)
+    failed: list[Exception] = []
+
+    def up() -> None:
+        try:
+            stack.stack.up()
+        except auto.CommandError as error:
+            failed.append(error)
+
+    going = threading.Thread(target=up)
+    going.start()
+    try:
+        until(lambda: len(stack.names("agent")) >= 5, seconds=180)
+        for pid in sh("pgrep", "-x", "dockerd").split():
+            os.kill(int(pid), signal.SIGKILL)
+        going.join()
+    finally:
+        subprocess.run([str(ROOT / "offline/docker.sh"), "up"], check=True)
+    assert failed, "the up was to be cut off"
+
+    stack.stack.refresh()
+    stack.up()
+    names = [c["Name"] for c in stack.containers("agent")]
+    assert len(names) == len(set(names)) == 20
+    assert all(c["State"]["Running"] for c in stack.containers("agent"))
+    stack.destroy()
+    assert stack.leftovers() == []

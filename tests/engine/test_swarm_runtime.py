@@ -1,0 +1,80 @@
+"""The real engine against real Docker, as a Swarm of one node."""
+
+from collections.abc import Callable, Iterator
+
+import docker
+import pytest
+
+from tests.live import Live, until
+
+pytestmark = pytest.mark.engine
+Make = Callable[..., Live]
+
+
+@pytest.fixture
+def swarm() -> Iterator[None]:
+    client = docker.from_env()
+    ours = client.info()["Swarm"]["LocalNodeState"] != "active"
+    if ours:
+        client.swarm.init(advertise_addr="127.0.0.1")
+    yield
+    if ours:
+        client.swarm.leave(force=True)
+
+
+def test_up_scale_and_destroy(live: Make, swarm: None) -> None:
+    stack = live("t-swarm")
+    stack.config(agents=2, runtime="swarm", networkPool="10.241.0.0/16")
+    stack.up()
+    services = {s["Spec"]["Name"]: s for s in stack.client.api.services()}
+    ours = {n: s for n, s in services.items() if n.startswith("ape-t-swarm-")}
+    assert len(ours) == 5
+    for name, service in ours.items():
+        spec = service["Spec"]["TaskTemplate"]
+        container = spec["ContainerSpec"]
+        assert container["User"].split(":")[0] in ("10001", "65534"), name
+        assert container["ReadOnly"], name
+        assert container["Init"], name
+        assert container["CapabilityDrop"] == ["ALL"], name
+        assert container["StopGracePeriod"] > 0, name
+        assert container["Healthcheck"]["Test"], name
+        assert spec["Resources"]["Limits"]["MemoryBytes"] > 0, name
+        assert spec["Resources"]["Limits"]["NanoCPUs"] > 0, name
+        assert spec["RestartPolicy"]["Condition"] == "on-failure", name
+        assert spec["RestartPolicy"]["MaxAttempts"] == 5, name
+        assert spec["LogDriver"]["Options"]["compress"] == "true", name
+        # Swarm cannot publish on loopback only, so nothing is published.
+        assert not service["Endpoint"].get("Ports"), name
+        policy = service["Spec"]["UpdateConfig"]
+        assert (policy["Parallelism"], policy["Delay"], policy["Monitor"]) == (
+            10,
+            3 * 10**9,
+            15 * 10**9,
+        )
+        assert policy["FailureAction"] == "rollback"
+    for c in stack.containers():
+        host, name = c["HostConfig"], c["Name"]
+        assert host["ReadonlyRootfs"], name
+        assert host["CapDrop"] == ["ALL"], name
+        assert host["Memory"] > 0, name
+
+    stack.config(agents=4)
+    _, changes = stack.preview()
+    assert {n: op for n, op in changes.items() if n != "ape-t-swarm"} == {"agents-00": "update"}
+    stack.up()
+    slots = until(lambda: _slots(stack) == {"1", "2", "3", "4"} and _slots(stack), seconds=60)
+    assert slots == {"1", "2", "3", "4"}
+    stack.stack.refresh()
+    stack.assert_no_change()
+    stack.destroy()
+    until(lambda: stack.leftovers() == [], seconds=60)
+
+
+def _slots(stack: Live) -> set[str]:
+    return {
+        env.partition("=")[2]
+        for c in stack.containers("agent")
+        if c["State"]["Running"]
+        for env in c["Config"]["Env"]
+        if env.startswith("APE_AGENT_SLOT=")
+    }

@@ -1,0 +1,177 @@
+"""The whole Pulumi program under mocks: what is declared, for each stack and N."""
+
+import json
+import runpy
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pulumi
+import pytest
+import yaml
+from pulumi.runtime import mocks, set_all_config
+
+from ape_infra.settings import CEREBRAS_API_KEY, GRAFANA_PASSWORD, SECRETS
+
+pytestmark = pytest.mark.program
+ROOT = Path(__file__).resolve().parents[2]
+KEY = "csk-not-a-real-key"
+
+
+class Registered(NamedTuple):
+    type: str
+    name: str
+    inputs: dict[str, Any]
+
+
+class Recorder(mocks.Mocks):
+    def __init__(self) -> None:
+        self.resources: list[Registered] = []
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        self.resources.append(Registered(args.typ, args.name, args.inputs))
+        return f"{args.name}-id", args.inputs
+
+    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
+        return {}
+
+    def of(self, kind: str) -> list[Registered]:
+        return [r for r in self.resources if r.type.endswith(f":{kind}")]
+
+    def agents(self) -> list[Registered]:
+        return [r for r in self.of("Container") if r.name.startswith("agent-")]
+
+
+def run(stack: str, monkeypatch: pytest.MonkeyPatch, **config: Any) -> Recorder:
+    """Run __main__.py as the engine does for a preview of `stack`, and record it."""
+    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+    values = {f"ape:{name}": entry["default"] for name, entry in declared.items()}
+    values |= yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
+    values |= {f"ape:{name}": value for name, value in config.items()}
+    recorder = Recorder()
+    mocks.set_mocks(recorder, project="ape", stack=stack, preview=True)
+    set_all_config(
+        {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()},
+        [f"ape:{name}" for name in SECRETS],
+    )
+    monkeypatch.chdir(ROOT)
+
+    async def program() -> None:
+        runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
+
+    pulumi.runtime.test(program)()
+    return recorder
+
+
+PROD = {CEREBRAS_API_KEY: KEY, GRAFANA_PASSWORD: "not-a-real-password"}
+
+
+@pytest.mark.parametrize("agents", [1, 5, 20])
+def test_dev_declares_exactly(agents: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run("dev", monkeypatch, agents=agents)
+    kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
+    assert kinds == {
+        "docker": 1,
+        "Images": 1,
+        "Networks": 1,
+        "Gateway": 1,
+        "InferenceProxy": 1,
+        "DemoTarget": 1,
+        "Metrics": 1,
+        "AgentFleet": 1,
+        "Image": 4,
+        "Network": 3,
+        # Prometheus's data; the files of gateway and Prometheus.
+        "Volume": 3,
+        # Four services, two that carry files and never start, and the agents.
+        "Container": 4 + 2 + agents,
+    }
+    assert [r.name for r in found.agents()] == [f"agent-{i:04d}" for i in range(1, agents + 1)]
+
+
+def test_prod_declares_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run("prod", monkeypatch, **PROD)
+    kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
+    # As dev, and the files of the proxy: its key.
+    assert kinds["Container"] == 4 + 3 + 60
+    assert kinds["Volume"] == 4
+    assert kinds["Network"] == 3
+    assert kinds.total() == 1 + 7 + 4 + 3 + 4 + 67
+
+
+@pytest.mark.parametrize(("agents", "shards"), [(5, 1), (250, 1), (251, 2), (501, 3)])
+def test_swarm_declares_one_service_a_shard(
+    agents: int, shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = run("dev", monkeypatch, agents=agents, runtime="swarm")
+    kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
+    assert kinds["Service"] == 4 + shards
+    assert kinds["Network"] == 2 + shards
+    assert (kinds["Secret"], kinds["ServiceConfig"]) == (1, 1)
+    assert "Container" not in kinds
+    fleet = [r for r in found.of("Service") if r.name.startswith("agents-")]
+    assert sum(r.inputs["mode"]["replicated"]["replicas"] for r in fleet) == agents
+
+
+@pytest.mark.parametrize(("agents", "memory", "cpus"), [(50, 512, "0.5"), (51, 384, "0.35")])
+def test_crossing_a_tier_changes_every_agent(
+    agents: int, memory: int, cpus: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = run("dev", monkeypatch, agents=agents).agents()
+    assert len(found) == agents
+    assert {(a.inputs["memory"], a.inputs["cpus"]) for a in found} == {(memory, cpus)}
+
+
+def test_type_tokens_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run("dev", monkeypatch)
+    tokens = {r.type.partition("$")[2] or r.type for r in found.resources}
+    assert {t for t in tokens if t.startswith("ape:")} == {
+        "ape:images:Images",
+        "ape:network:Networks",
+        "ape:gateway:Gateway",
+        "ape:proxy:InferenceProxy",
+        "ape:target:DemoTarget",
+        "ape:metrics:Metrics",
+        "ape:fleet:AgentFleet",
+    }
+
+
+def test_agents_are_on_internal_networks_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run("dev", monkeypatch, agents=300)
+    internal = {n.inputs["name"] for n in found.of("Network") if n.inputs.get("internal")}
+    for agent in found.agents():
+        assert {n["name"] for n in agent.inputs["networksAdvanced"]} <= internal
+        assert not agent.inputs.get("ports")
+
+
+def test_every_container_is_hardened(monkeypatch: pytest.MonkeyPatch) -> None:
+    for made in run("prod", monkeypatch, **PROD).of("Container"):
+        inputs = made.inputs
+        assert inputs["user"].split(":")[0] not in ("", "0", "root"), made.name
+        assert inputs["capabilities"] == {"drops": ["ALL"]}, made.name
+        assert inputs["securityOpts"] == ["no-new-privileges:true"], made.name
+        assert inputs["memory"] == inputs["memorySwap"] > 0, made.name
+        if inputs.get("start") is not False:
+            assert inputs["readOnly"], made.name
+
+
+def test_ports_are_published_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    published = [
+        port for c in run("dev", monkeypatch).of("Container") for port in c.inputs.get("ports", [])
+    ]
+    assert len(published) == 4
+    assert {port["ip"] for port in published} == {"127.0.0.1"}
+
+
+def test_the_key_is_in_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run("prod", monkeypatch, **PROD)
+    for made in found.resources:
+        plain = {k: v for k, v in made.inputs.items() if k != "uploads"}
+        assert KEY not in json.dumps(plain, default=str), made.name
+
+
+def test_bad_settings_stop_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(pulumi.RunError, match="ape:agents: is 0"):
+        run("dev", monkeypatch, agents=0)
+    with pytest.raises(pulumi.RunError, match="ape:grafanaPassword"):
+        run("prod", monkeypatch, **{CEREBRAS_API_KEY: KEY})

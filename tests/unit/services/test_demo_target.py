@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ape_demo_target import shop
+from ape_demo_target.app import COOKIE, make_app
+
+pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
+
+
+async def login(client: Any) -> dict[str, str]:
+    answer = await client.post("/login", json={"username": "u", "password": "p"})
+    client.session.cookie_jar.clear()
+    token = (await answer.json())["token"]
+    assert answer.cookies[COOKIE].value == token
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def test_a_purchase_by_token_and_by_cookie(serve: Any) -> None:
+    client = await serve(make_app())
+    bearer = await login(client)
+    cookie = {"Cookie": f"{COOKIE}={bearer['Authorization'].removeprefix('Bearer ')}"}
+    products = (await (await client.get("/products", headers=bearer)).json())["products"]
+    one = await (await client.get(f"/products/{products[0]['id']}", headers=cookie)).json()
+    added = await client.post(
+        "/cart/items", json={"product_id": one["id"], "quantity": 2}, headers=cookie
+    )
+    assert added.status == 201
+    cart = await (await client.get("/cart", headers=bearer)).json()
+    assert cart["total_cents"] == 2 * one["price_cents"]
+    bought = await client.post("/checkout", headers=bearer)
+    assert bought.status == 201
+    assert (await bought.json())["order_id"]
+    assert (await client.post("/checkout", headers=bearer)).status == 409
+    assert await (await client.get("/orders/stats")).json() == {"orders": 1}
+    assert "ape_demo_orders_total 1.0" in await (await client.get("/metrics")).text()
+    assert "1 orders" in await (await client.get("/")).text()
+
+
+async def test_strangers_and_nonsense_are_refused(serve: Any) -> None:
+    client = await serve(make_app())
+    for method, path in [
+        ("GET", "/products"),
+        ("GET", "/products/1"),
+        ("POST", "/cart/items"),
+        ("GET", "/cart"),
+        ("POST", "/checkout"),
+    ]:
+        assert (await client.request(method, path)).status == 401
+    bearer = await login(client)
+    assert (await client.post("/login", json={"username": "u"})).status == 422
+    assert (await client.get("/products/99", headers=bearer)).status == 404
+    assert (await client.get("/nowhere")).status == 404
+    for item, status in [({"product_id": 99}, 404), ({"product_id": "1"}, 422), ([], 422)]:
+        assert (await client.post("/cart/items", json=item, headers=bearer)).status == status
+
+
+async def test_faults_break_and_mend_where_allowed(serve: Any) -> None:
+    client = await serve(make_app(faults=True))
+    assert (await client.put("/_faults", json={"checkout": 503})).status == 200
+    assert (await client.post("/checkout")).status == 503
+    assert (await client.put("/_faults", json={"chekout": 503})).status == 422
+    assert (await client.put("/_faults", json={})).status == 200
+    assert (await client.post("/checkout")).status == 401
+    closed = await serve(make_app())
+    assert (await closed.put("/_faults", json={"checkout": 503})).status in (404, 405)
+
+
+async def test_the_oldest_sessions_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shop, "MAX_SESSIONS", 2)
+    made = shop.Shop()
+    first, second = made.login("a"), made.login("b")
+    assert made.session(first) is not None
+    made.login("c")
+    assert made.session(second) is None
+    assert made.session(first) is not None

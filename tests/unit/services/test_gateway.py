@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from typing import Any
+
+import pytest
+from aiohttp import web
+from ape_common.gateway_config import load
+from ape_gateway.app import Limits, make_app
+from ape_gateway.fleet import ALIVE_SECONDS, Fleet
+from ape_gateway.upstream import MAX_ANSWER_BYTES
+from prometheus_client import CollectorRegistry
+
+pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
+
+
+class Target:
+    """An app that remembers what it was sent and answers what it is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[web.Request] = []
+        self.bodies: list[bytes] = []
+        self.answers: list[web.Response] = []
+        self.delay = 0.0
+        self.app = web.Application()
+        self.app.router.add_route("*", "/{rest:.*}", self.handle)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.seen.append(request)
+        self.bodies.append(await request.read())
+        await asyncio.sleep(self.delay)
+        return self.answers.pop(0) if self.answers else web.json_response({"ok": True})
+
+
+@pytest.fixture
+def target() -> Target:
+    return Target()
+
+
+@pytest.fixture
+def gateway(serve: Any, target: Target) -> Any:
+    async def start(limits: Limits | None = None, **route: Any) -> Any:
+        upstream = await serve(target.app)
+        given = {"base_url": str(upstream.make_url("")).rstrip("/")} | route
+        config = load(json.dumps({"routes": {"shop": given}}))
+        return await serve(make_app(config, declared=3, limits=limits))
+
+    return start
+
+
+def ask(method: str = "GET", path: str = "/x", **more: Any) -> dict[str, Any]:
+    return {"target_api_name": "shop", "http_method": method, "endpoint_path": path} | more
+
+
+async def sent(client: Any, body: dict[str, Any], **more: Any) -> tuple[int, dict[str, Any]]:
+    answer = await client.post("/mcp/request", json=body, **more)
+    return answer.status, await answer.json()
+
+
+async def metric(client: Any, line: str) -> float | None:
+    text = await (await client.get("/metrics")).text()
+    found = [x for x in text.splitlines() if x.startswith(line + " ")]
+    return float(found[0].split()[-1]) if found else None
+
+
+async def test_both_forms_pass_headers_body_and_trace(gateway: Any, target: Target) -> None:
+    client = await gateway(headers={"X-A": "route"}, auth={"headers": {"Authorization": "own"}})
+    trace_id = "ab" * 16
+    status, body = await sent(
+        client,
+        ask(
+            "POST",
+            "/items?q=1",
+            session_headers={"X-B": "b", "authorization": "agent", "Host": "evil"},
+            request_payload=[1, {"a": None}],
+            trace_id=trace_id,
+        ),
+    )
+    assert (status, body["status_code"], body["body"]) == (200, 200, {"ok": True})
+    assert body["error_message"] is None
+    assert body["trace_id"] == trace_id
+    assert 0 < body["execution_time"] < 5
+    seen = target.seen[0]
+    assert (seen.method, seen.path_qs) == ("POST", "/items?q=1")
+    assert json.loads(target.bodies[0]) == [1, {"a": None}]
+    assert (seen.headers["X-A"], seen.headers["X-B"]) == ("route", "b")
+    assert seen.headers.getall("Authorization") == ["own"]
+    assert seen.headers["Host"] != "evil"
+    assert seen.headers["traceparent"].split("-")[1] == trace_id == seen.headers["X-Trace-ID"]
+
+    short = {"api_name": "shop", "method": "get", "path": "/y", "data": {"n": 1}}
+    status, body = await sent(client, short, headers={"X-Trace-ID": trace_id})
+    assert (status, body["trace_id"], target.seen[1].path_qs) == (200, trace_id, "/y?n=1")
+
+
+async def test_the_targets_status_is_kept_and_counted(gateway: Any, target: Target) -> None:
+    client = await gateway()
+    target.answers = [web.json_response({"e": 1}, status=418), web.Response(status=204)]
+    status, body = await sent(client, ask("POST"))
+    assert (status, body["status_code"], body["body"]) == (200, 418, {"e": 1})
+    status, body = await sent(client, ask("DELETE"))
+    assert (body["status_code"], body["body"], body["body_encoding"]) == (204, None, "none")
+    line = 'ape_gateway_requests_total{method="POST",route="shop",status="418"}'
+    assert await metric(client, line) == 1
+
+
+async def test_every_set_cookie_survives(gateway: Any, target: Target) -> None:
+    client = await gateway()
+    answer = web.json_response({})
+    answer.set_cookie("a", "1")
+    answer.set_cookie("b", "2", httponly=True)
+    target.answers = [answer]
+    _, body = await sent(client, ask())
+    assert [c.split(";")[0] for c in body["headers"]["set-cookie"]] == ["a=1", "b=2"]
+
+
+async def test_text_binary_and_large_answers(gateway: Any, target: Target) -> None:
+    client = await gateway()
+    target.answers = [
+        web.Response(text="grüß", content_type="text/plain", charset="latin-1"),
+        web.Response(body=b"\x00\xff", content_type="image/png"),
+        web.Response(body=b"{oops", content_type="application/json"),
+        web.Response(body=b"x" * (3 * MAX_ANSWER_BYTES), content_type="text/plain"),
+    ]
+    got = [(await sent(client, ask()))[1] for _ in range(4)]
+    assert [g["body_encoding"] for g in got] == ["text", "base64", "text", "text"]
+    assert got[0]["body"] == "grüß"
+    assert base64.b64decode(got[1]["body"]) == b"\x00\xff"
+    assert [g["truncated"] for g in got] == [False, False, False, True]
+    assert len(got[3]["body"]) == MAX_ANSWER_BYTES
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (ask() | {"target_api_name": "bank"}, 404, "unknown_route"),
+        ({}, 422, "bad_request"),
+        (ask("BREW"), 422, "bad_request"),
+        (ask(path="x"), 422, "bad_request"),
+        (ask(path="/a/../b"), 422, "bad_request"),
+        (ask(session_headers={"A": "x\r\nB: y"}), 422, "bad_request"),
+        (ask(session_headers=[1]), 422, "bad_request"),
+        (ask(request_payload=[1]), 422, "bad_request"),
+        (ask("GET", "/admin"), 403, "not_allowed"),
+        (ask("POST", "/products/1"), 403, "not_allowed"),
+        (ask("GET", "/products/1%2f2"), 403, "not_allowed"),
+        (ask("GET", "/products/1"), 200, None),
+    ],
+)
+async def test_refusals(
+    gateway: Any, target: Target, body: dict[str, Any], status: int, code: str | None
+) -> None:
+    client = await gateway(endpoints=[{"path": "/products/{id}", "methods": ["GET"]}])
+    got, answer = await sent(client, body)
+    assert (got, answer["status_code"], answer["error"]) == (status, status, code)
+    assert bool(answer["error_message"]) == (code is not None)
+    assert len(target.seen) == (code is None)
+
+
+async def test_no_json_is_422(gateway: Any) -> None:
+    client = await gateway()
+    assert (await client.post("/mcp/request", data=b"{")).status == 422
+
+
+async def test_unreachable_is_502_and_too_slow_is_504(
+    serve: Any, gateway: Any, target: Target
+) -> None:
+    client = await serve(make_app(load('{"routes": {"shop": {"base_url": "http://127.0.0.1:1"}}}')))
+    status, body = await sent(client, ask())
+    assert (status, body["error"]) == (502, "target_unreachable")
+    line = (
+        'ape_gateway_errors_total{error="target_unreachable",method="GET",'
+        'route="shop",status="502"}'
+    )
+    assert await metric(client, line) == 1
+    target.delay = 1
+    client = await gateway(timeout=0.1)
+    status, body = await sent(client, ask())
+    assert (status, body["error"]) == (504, "target_timeout")
+
+
+async def test_only_idempotent_methods_are_retried(gateway: Any, target: Target) -> None:
+    client = await gateway(
+        retry_policy={"max_retries": 2, "backoff_factor": 0.01, "retry_on": [503]}
+    )
+    target.answers = [web.Response(status=503), web.Response(status=503)]
+    assert (await sent(client, ask()))[1]["status_code"] == 200
+    assert len(target.seen) == 3
+    line = 'ape_gateway_retries_total{cause="503",method="GET",route="shop"}'
+    assert await metric(client, line) == 2
+    target.answers = [web.Response(status=503)]
+    assert (await sent(client, ask("POST")))[1]["status_code"] == 503
+    assert len(target.seen) == 4
+
+
+async def test_retry_after_is_honoured(gateway: Any, target: Target) -> None:
+    client = await gateway(retry_policy={"max_retries": 1, "backoff_factor": 0, "retry_on": [503]})
+    target.answers = [web.Response(status=503, headers={"Retry-After": "1"})]
+    started = time.monotonic()
+    assert (await sent(client, ask()))[1]["status_code"] == 200
+    assert time.monotonic() - started >= 1
+
+
+async def test_rate_limits_hold(gateway: Any) -> None:
+    client = await gateway(endpoints=[{"path": "/x", "rateLimit": 2}])
+    got = [await client.post("/mcp/request", json=ask()) for _ in range(3)]
+    assert [g.status for g in got] == [200, 200, 429]
+    assert int(got[2].headers["Retry-After"]) >= 1
+
+
+async def test_more_than_fits_is_refused_not_kept(gateway: Any, target: Target) -> None:
+    target.delay = 0.3
+    client = await gateway(limits=Limits(in_flight=1, queue=1))
+    got = await asyncio.gather(*(sent(client, ask()) for _ in range(4)))
+    assert sorted(status for status, _ in got) == [200, 200, 503, 503]
+
+
+async def test_tools_list_routes_and_no_secret(gateway: Any) -> None:
+    client = await gateway(
+        auth={"headers": {"X-Key": "hunter2"}},
+        endpoints=[{"path": "/x", "methods": ["GET"], "description": "An x."}],
+    )
+    text = await (await client.get("/tools")).text()
+    endpoint = json.loads(text)["tools"][0]["endpoints"][0]
+    assert endpoint == {"path": "/x", "methods": ["GET"], "description": "An x."}
+    assert "hunter2" not in text
+
+
+async def test_sessions_count_once(gateway: Any) -> None:
+    client = await gateway()
+    one = {"id": "s1", "trace_id": "t", "result": "success", "steps": 3, "seconds": 1.5}
+    two = one | {"id": "s2", "result": "failure", "reason": "target_error"}
+    batch = {"agent": "agent-0001", "slot": 1, "sessions": [one, two]}
+    assert await (await client.post("/agents/sessions", json=batch)).json() == {"counted": 2}
+    assert await (await client.post("/agents/sessions", json=batch)).json() == {"counted": 0}
+    beat = {"agent": "agent-0001", "slot": 1, "state": "running"}
+    assert (await client.post("/agents/heartbeat", json=beat)).status == 200
+    assert await (await client.get("/fleet")).json() == {
+        "declared": 3,
+        "alive": 1,
+        "by_state": {"running": 1},
+        "sessions": {"success": 1, "failure": 1, "by_reason": {"target_error": 1}},
+    }
+    line = 'ape_sessions_total{reason="target_error",result="failure"}'
+    assert await metric(client, line) == 1
+    assert await metric(client, 'ape_agents{state="running"}') == 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"result": "maybe"},
+        {"result": "failure", "reason": "whatever"},
+        {"seconds": -1},
+        {"seconds": True},
+        {"id": ""},
+        {"id": "x" * 999},
+    ],
+)
+async def test_a_bad_batch_counts_nothing(gateway: Any, bad: dict[str, Any]) -> None:
+    client = await gateway()
+    good = {"id": "s1", "result": "success", "seconds": 1}
+    batch = {"agent": "a", "slot": 1, "sessions": [good, good | {"id": "s2"} | bad]}
+    assert (await client.post("/agents/sessions", json=batch)).status == 422
+    assert (await (await client.get("/fleet")).json())["sessions"]["success"] == 0
+
+
+async def test_agents_without_a_young_heartbeat_are_not_alive() -> None:
+    now = [100.0]
+    fleet = Fleet(CollectorRegistry(), 2, clock=lambda: now[0])
+    fleet.heartbeat({"agent": "a", "slot": 1, "state": "waiting"})
+    now[0] += ALIVE_SECONDS - 1
+    fleet.heartbeat({"agent": "b", "slot": 2, "state": "running"})
+    assert fleet.summary()["alive"] == 2
+    now[0] += 2
+    assert fleet.summary()["by_state"] == {"running": 1}
+
+
+async def test_logs_hold_no_body_and_no_credentials(
+    gateway: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "ape_gateway")
+    client = await gateway(auth={"headers": {"X-Key": "hunter2"}})
+    await sent(
+        client,
+        ask(
+            "POST",
+            "/x?p=hunter2",
+            session_headers={"C": "hunter2"},
+            request_payload={"p": "hunter2"},
+        ),
+    )
+    lines = [str(r.__dict__) for r in caplog.records if r.name.startswith("ape_")]
+    assert lines
+    assert not [x for x in lines if "hunter2" in x]
