@@ -12,6 +12,7 @@ from typing import Any
 
 import docker
 import requests
+import yaml
 from pulumi import automation as auto
 
 from ape_infra.settings import PROJECT, SECRETS, parse
@@ -56,6 +57,13 @@ class Live:
 
     def config(self, **values: Any) -> None:
         for key, value in values.items():
+            if isinstance(value, list | dict):
+                # `pulumi config set` would make a string of it.
+                file = self.root / f"Pulumi.{self.name}.yaml"
+                written = yaml.safe_load(file.read_text())
+                written["config"][f"{PROJECT}:{key}"] = value
+                file.write_text(yaml.safe_dump(written))
+                continue
             text = value if isinstance(value, str) else json.dumps(value)
             if isinstance(value, bool):
                 text = str(value).lower()

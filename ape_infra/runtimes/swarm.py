@@ -114,7 +114,8 @@ class SwarmRuntime:
                     )
                 ),
                 restart_policy=docker.ServiceTaskSpecRestartPolicyArgs(
-                    condition="on-failure",
+                    # Swarm stops an unhealthy task, which then exits as it should, with 0.
+                    condition="any",
                     delay="5s",
                     max_attempts=workload.restart_max_attempts,
                     window="59s",
@@ -147,13 +148,15 @@ class SwarmRuntime:
                 order="stop-first",
             ),
             endpoint_spec=docker.ServiceEndpointSpecArgs(
-                mode="vip",
+                # By name to the task itself: needs no IPVS in the kernel, and no virtual address a
+                # network. A published port is then that of the node on which the task runs.
+                mode="dnsrr",
                 ports=[
                     docker.ServiceEndpointSpecPortArgs(
                         target_port=p.internal,
                         published_port=p.external,
                         protocol="tcp",
-                        publish_mode="ingress",
+                        publish_mode="host",
                     )
                     for p in sorted(workload.ports, key=lambda p: p.internal)
                 ]

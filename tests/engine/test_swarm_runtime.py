@@ -40,7 +40,7 @@ def test_up_scale_and_destroy(live: Make, swarm: None) -> None:
         assert container["Healthcheck"]["Test"], name
         assert spec["Resources"]["Limits"]["MemoryBytes"] > 0, name
         assert spec["Resources"]["Limits"]["NanoCPUs"] > 0, name
-        assert spec["RestartPolicy"]["Condition"] == "on-failure", name
+        assert spec["RestartPolicy"]["Condition"] == "any", name
         assert spec["RestartPolicy"]["MaxAttempts"] == 5, name
         assert spec["LogDriver"]["Options"]["compress"] == "true", name
         # Swarm cannot publish on loopback only, so nothing is published.
@@ -57,6 +57,13 @@ def test_up_scale_and_destroy(live: Make, swarm: None) -> None:
         assert host["ReadonlyRootfs"], name
         assert host["CapDrop"] == ["ALL"], name
         assert host["Memory"] > 0, name
+
+    gateway = stack.containers("gateway")[0]
+    made = stack.client.api.exec_create(
+        gateway["Id"], ["python", "-m", "ape_common.healthcheck", "http://proxy:8080/health"]
+    )
+    stack.client.api.exec_start(made)
+    assert stack.client.api.exec_inspect(made)["ExitCode"] == 0, "services find each other"
 
     stack.config(agents=4)
     _, changes = stack.preview()

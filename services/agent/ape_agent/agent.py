@@ -181,9 +181,10 @@ class Agent:
                 self._trace_id,
                 patient=False,
             )
-            if reply.status >= 500 or reply.status == 429:
+            if reply.status not in (200, 413, 422):
                 raise PeerError(f"status {reply.status}")
-            if reply.status >= 400:
+            if reply.status != 200:
+                # The gateway will never take it; kept, it would block what follows.
                 _log.error("report refused", extra=logs.fields(status=reply.status))
             # The bounded deque may have dropped some of the batch meanwhile.
             for outcome in batch:

@@ -65,13 +65,17 @@ def run(make: Callable[[], web.Application], service: str) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way. Exit code 2: bad settings."""
     logs.setup(service)
     try:
-        host, port = env.text("APE_BIND", "0.0.0.0"), env.integer("APE_PORT", 8080)
+        host, port = env.text("APE_BIND", "0.0.0.0"), env.integer("APE_PORT", 8080)  # noqa: S104
         app = make()
     except env.EnvError as problem:
         _log.error("cannot start: %s", problem)
         sys.exit(2)
-    _log.info("listening", extra=logs.fields(bind=host, port=port))
-    web.run_app(
-        app, host=host, port=port, access_log=None, print=None, shutdown_timeout=STOP_SECONDS
-    )
+    _log.info("starting", extra=logs.fields(bind=host, port=port))
+    try:
+        web.run_app(
+            app, host=host, port=port, access_log=None, print=None, shutdown_timeout=STOP_SECONDS
+        )
+    except OSError as problem:
+        _log.error("APE_BIND, APE_PORT: cannot listen on %s:%d: %s", host, port, problem.strerror)
+        sys.exit(2)
     _log.info("stopped")
