@@ -65,7 +65,7 @@ def run(make: Callable[[], web.Application], service: str) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way. Exit code 2: bad settings."""
     logs.setup(service)
     try:
-        host, port = env.text("APE_BIND", "0.0.0.0"), env.integer("APE_PORT", 8080)  # noqa: S104
+        host, port = env.text("APE_BIND", "0.0.0.0"), env.integer("APE_PORT", 8080)
         app = make()
     except env.EnvError as problem:
         _log.error("cannot start: %s", problem)
