@@ -15,7 +15,8 @@ import requests
 import yaml
 from pulumi import automation as auto
 
-from ape_infra.settings import PROJECT, SECRETS, parse
+from ape_infra.cli import read_settings
+from ape_infra.settings import PROJECT, SECRETS
 from ape_infra.summary import containers
 from ape_infra.workload import LABEL_SERVICE, LABEL_STACK
 
@@ -72,8 +73,7 @@ class Live:
             )
 
     def plan(self) -> Any:
-        found = {k.partition(":")[2]: v.value for k, v in self.stack.get_all_config().items()}
-        return parse({k: v for k, v in found.items() if k not in SECRETS}, SECRETS).plan(self.name)
+        return read_settings(self.stack).plan(self.name)
 
     def preview(self) -> tuple[Changes, dict[str, str]]:
         """How many of each operation, and the operation of each resource that changes."""

@@ -121,10 +121,3 @@ def log_options(workload: Workload) -> dict[str, str]:
         "max-file": str(logs.max_files),
         "compress": "true" if logs.compress else "false",
     }
-
-
-def no_secret_env(workload: Workload) -> None:
-    """Refuse what would put a secret into `docker inspect`: env holds plain strings only."""
-    for name, value in workload.env.items():
-        if not isinstance(value, str):
-            raise TypeError(f"{workload.name}: env {name} must be plain text; use a secret File")
