@@ -86,7 +86,9 @@ def test_dev_declares_exactly(agents: int, monkeypatch: pytest.MonkeyPatch) -> N
         # Four services, two that carry files and never start, and the agents.
         "Container": 4 + 2 + agents,
     }
-    assert [r.name for r in found.agents()] == [f"agent-{i:04d}" for i in range(1, agents + 1)]
+    assert sorted(r.name for r in found.agents()) == [
+        f"agent-{i:04d}" for i in range(1, agents + 1)
+    ]
 
 
 def test_prod_declares_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
