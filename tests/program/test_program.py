@@ -13,7 +13,7 @@ import yaml
 from ape_docker_provider.check import check
 from ape_docker_provider.schema import RESOURCES
 from ape_docker_provider.values import plain_map, wrap
-from pulumi.runtime import mocks, set_all_config
+from pulumi.runtime import mocks, rpc, set_all_config
 from pulumi.runtime.settings import set_root_resource
 from pulumi.runtime.stack import run_in_stack
 
@@ -174,7 +174,8 @@ def test_every_resource_passes_the_check_of_the_plugin(
     docker = [r for r in found if r.type in RESOURCES]
     assert len(docker) > 10
     for made in docker:
-        inputs = plain_map({key: wrap(value) for key, value in made.inputs.items()})
+        given = {k: rpc.unwrap_rpc_secret(v) for k, v in made.inputs.items()}
+        inputs = plain_map({k: wrap(v) for k, v in given.items()})
         _, failures = check(RESOURCES[made.type], inputs, {}, made.name, b"")
         assert failures == [], made.name
 
