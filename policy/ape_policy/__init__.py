@@ -32,6 +32,25 @@ _PATHS = {
 }
 
 
+SOCKET_PROXY = "socket-proxy"
+_SOCKETS = (
+    "/var/run/docker.sock",
+    "/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/podman/podman.sock",
+)
+_SOCKET_NAMES = {posixpath.basename(path) for path in _SOCKETS}
+
+
+def _holds_socket(source: str) -> bool:
+    """Whether a mount of `source` hands over the engine's socket, itself or in a folder."""
+    path = posixpath.normpath("/" + source.lstrip("/"))
+    folder = path.rstrip("/") + "/"
+    return posixpath.basename(path) in _SOCKET_NAMES or any(
+        socket.startswith(folder) for socket in _SOCKETS
+    )
+
+
 @dataclass(frozen=True)
 class Workload:
     """A container's or service's inputs, read by the names of `_PATHS`.
@@ -83,6 +102,13 @@ class Workload:
                 if source := volume.get("hostPath"):
                     yield f"volumes[{i}]", source, volume.get("readOnly") is True
 
+    @property
+    def socket_proxy(self) -> bool:
+        """The one that may have the engine's socket, and does."""
+        return self.label("ape.service") == SOCKET_PROXY and any(
+            _holds_socket(source) for _, source, _ in self.host_mounts()
+        )
+
     def environment(self) -> Iterator[tuple[str, str]]:
         env = self.get("env") or ()
         if isinstance(env, Mapping):
@@ -117,6 +143,10 @@ def _number(value: Any) -> float:
 
 
 def _non_root_user(w: Workload) -> Iterator[str]:
+    # The socket is root's, and its group has another number on every host. Root without
+    # capabilities is the owner of the socket and nothing else; the other rules see to that.
+    if w.socket_proxy:
+        return
     user = str(w.get("user") or "")
     name = user.partition(":")[0]
     todo = "Set a user that is not root, such as 10001:10001."
@@ -177,41 +207,21 @@ def _not_on_all_addresses(w: Workload) -> Iterator[str]:
             yield f"ports[{i}].ip: is published on all addresses. Name one, such as 127.0.0.1."
 
 
-SOCKET_PROXY = "socket-proxy"
-_SOCKETS = (
-    "/var/run/docker.sock",
-    "/run/docker.sock",
-    "/run/containerd/containerd.sock",
-    "/run/podman/podman.sock",
-)
-_SOCKET_NAMES = {posixpath.basename(path) for path in _SOCKETS}
-
-
-def _holds_socket(source: str) -> bool:
-    """Whether a mount of `source` hands over the engine's socket, itself or in a folder."""
-    path = posixpath.normpath("/" + source.lstrip("/"))
-    folder = path.rstrip("/") + "/"
-    return posixpath.basename(path) in _SOCKET_NAMES or any(
-        socket.startswith(folder) for socket in _SOCKETS
-    )
-
-
 def _no_docker_socket(w: Workload) -> Iterator[str]:
+    # The one exception is kept as narrow as its inputs can show.
     for path, source, read_only in w.host_mounts():
-        if not _holds_socket(source):
-            continue
-        if w.label("ape.service") != SOCKET_PROXY:
+        if w.socket_proxy:
+            if posixpath.basename(source) not in _SOCKET_NAMES:
+                yield f"{path}: mounts {source}. The {SOCKET_PROXY} may have the socket alone."
+            elif not read_only:
+                yield f"{path}: mounts {source} writable. The {SOCKET_PROXY} mounts it read-only."
+        elif _holds_socket(source):
             yield (
                 f"{path}: mounts {source}, and who has the engine's socket is root on the host "
                 f"(read-only is no protection). Ask the {SOCKET_PROXY} instead."
             )
-        # The one exception, kept as narrow as its inputs can show.
-        elif posixpath.basename(source) not in _SOCKET_NAMES:
-            yield f"{path}: mounts {source}. The {SOCKET_PROXY} may have the socket alone."
-        elif not read_only:
-            yield f"{path}: mounts {source} writable. The {SOCKET_PROXY} mounts it read-only."
-        elif w.all("ports"):
-            yield f"{w.path('ports')}: the {SOCKET_PROXY} publishes nothing. Remove them."
+    if w.socket_proxy and w.all("ports"):
+        yield f"{w.path('ports')}: the {SOCKET_PROXY} publishes nothing. Remove them."
 
 
 def _pinned_image(w: Workload) -> Iterator[str]:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.program
     ("stack", "config"),
     [
         ("dev", {}),
-        ("dev", {"observability": "full"}),
+        ("dev", {**PROD, "observability": "full"}),
         ("dev", {"runtime": "swarm"}),
         ("prod", PROD),
         ("prod", {**PROD, "runtime": "swarm"}),

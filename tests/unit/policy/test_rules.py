@@ -96,6 +96,15 @@ def test_a_hardened_workload_passes(kind: str) -> None:
             {"volumes": [{"hostPath": p, "readOnly": True} for p in ("/sys/fs/cgroup", "/proc")]},
         ),
         (CONTAINER, proxy()),
+        (CONTAINER, {**proxy(), "user": "0:0"}),
+        (
+            SERVICE,
+            {
+                "labels": [{"label": "ape.service", "value": "socket-proxy"}],
+                f"{SPEC}.mounts": [{"type": "bind", "source": SOCKET, "readOnly": True}],
+                f"{SPEC}.user": "0:0",
+            },
+        ),
         # A filler: nothing runs in it, and its root is written to.
         (CONTAINER, {**FILLER, "readOnly": None, "cpus": None, "memory": None}),
         (SERVICE, {f"{SPEC}.image": "prom/prometheus:v2.42.0"}),
@@ -166,6 +175,14 @@ def test_what_is_allowed_passes(kind: str, changes: dict[str, Any]) -> None:
             f"{SPEC}.mounts[0]: ",
         ),
         (CONTAINER, proxy(readOnly=False), "no-docker-socket", "volumes[0]: "),
+        # The name alone excuses nothing.
+        (CONTAINER, {**proxy(), "volumes": [], "user": "0"}, "non-root-user", "user: "),
+        (
+            CONTAINER,
+            {**proxy(), "volumes": [*proxy()["volumes"], {"hostPath": "/etc", "readOnly": True}]},
+            "no-docker-socket",
+            "volumes[1]: mounts /etc",
+        ),
         (CONTAINER, proxy(hostPath="/var/run"), "no-docker-socket", "volumes[0]: "),
         (
             CONTAINER,
