@@ -21,8 +21,8 @@ FAILED=1 REFUSED=2 UNWELL=3 DRIFT=7
 NO_STACK=6 CHANGES=7
 # A first session takes up to 90 s (ape_infra/cli.py); a busy host is given more.
 WELL_SECONDS=${PIPELINE_WELL_SECONDS:-180}
-# GitHub takes 65,536 characters in a comment, here shared by the stacks.
-COMMENT_CHARACTERS=60000
+# GitHub takes 65,536 characters in a comment; the stacks share them.
+COMMENT_BYTES=60000
 
 say() { printf '%s\n' "$*" >&2; }
 refuse() {
@@ -96,15 +96,18 @@ preview_one() {
 
 # Markdown for the pull request and the run's page.
 comment() {
-  local stack share=$((COMMENT_CHARACTERS / $#))
+  local stack share=$((COMMENT_BYTES / $#))
   for stack in "$@"; do
     # shellcheck disable=SC2016
     printf '### Preview of `%s`\n\n<details><summary>%s</summary>\n\n~~~~\n' "$stack" \
       "$(grep -A4 '^Resources:' "$OUT/preview-$stack.txt" | sed 1d | xargs || true)"
-    if [ "$(wc -m <"$OUT/preview-$stack.txt")" -gt "$share" ]; then
-      printf '(the end of it; the whole is in the artefact)\n…\n'
+    if [ "$(wc -c <"$OUT/preview-$stack.txt")" -gt "$share" ]; then
+      printf '(the end of it; the whole is in the artefact)\n'
+      # The first line is cut, maybe in the middle of a character.
+      tail -c "$share" "$OUT/preview-$stack.txt" | sed 1d
+    else
+      cat "$OUT/preview-$stack.txt"
     fi
-    tail -c "$share" "$OUT/preview-$stack.txt"
     printf '\n~~~~\n\n</details>\n\n'
   done
 }
