@@ -1,5 +1,6 @@
 """scripts/pipeline.sh against the real engine: what a pipeline of GitHub's runs."""
 
+import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -11,7 +12,6 @@ from tests.live import ROOT, Live
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., Live]
-NOW = "2026-01-01T00:00:00Z"
 SECRET = "not-a-real-password-of-a-pipeline"
 
 
@@ -89,7 +89,8 @@ def test_deploy_drift_and_back(live: Make, tmp_path: Path) -> None:
 
     # One at a time: Pulumi's own lock, here of another run.
     lock = stack.state / ".pulumi/locks/organization/ape/t-pipe/of-another.json"
-    lock.write_text('{"pid": 1, "username": "u", "hostname": "h", "timestamp": "%s"}' % NOW)
+    held = {"pid": 1, "username": "u", "hostname": "h", "timestamp": "2026-01-01T00:00:00Z"}
+    lock.write_text(json.dumps(held))
     done = step("deploy")
     assert done.returncode == 1
     assert "locked by 1 lock" in done.stdout + done.stderr
