@@ -96,11 +96,11 @@ preview_one() {
 
 # Markdown for the pull request and the run's page.
 comment() {
-  local stack share=$((COMMENT_BYTES / $#))
+  local stack summary share=$((COMMENT_BYTES / $#))
   for stack in "$@"; do
+    summary=$(grep -A4 '^Resources:' "$OUT/preview-$stack.txt" | sed 1d | xargs || true)
     # shellcheck disable=SC2016
-    printf '### Preview of `%s`\n\n<details><summary>%s</summary>\n\n~~~~\n' "$stack" \
-      "$(grep -A4 '^Resources:' "$OUT/preview-$stack.txt" | sed 1d | xargs || true)"
+    printf '### Preview of `%s`\n\n<details><summary>%s</summary>\n\n~~~~\n' "$stack" "${summary:-failed}"
     if [ "$(wc -c <"$OUT/preview-$stack.txt")" -gt "$share" ]; then
       printf '(the end of it; the whole is in the artefact)\n'
       # The first line is cut, maybe in the middle of a character.
