@@ -1,7 +1,7 @@
 """Recorded answers: kept while a real model answers, served again for free.
 
 An answer is found by its request, up to the names that differ from run to run: session ids, tokens
-and agents' names are replaced by their order of appearance, and put back into the answer. So what
+and numbered names are replaced by their order of appearance, and put back into the answer. So what
 one agent recorded serves a thousand, in every run whose target answers alike.
 """
 
@@ -20,8 +20,9 @@ from ape_proxy.errors import bad_request
 from ape_proxy.models import Local
 
 _log = logging.getLogger(__name__)
-# A long word without blanks is an id, a token, or at any rate the same in the next run.
-_NAME = re.compile(r"[A-Za-z0-9_-]{16,}|(?<![A-Za-z0-9_-])agent-[0-9]+")
+# A long word without blanks is an id, a token, or at any rate the same in the next run; so is a
+# word with a number, such as agent-0007 or order-000017.
+_NAME = re.compile(r"[A-Za-z0-9_-]{16,}|(?<![A-Za-z0-9_-])[A-Za-z_]+-[0-9]+(?![A-Za-z0-9_-])")
 _SLOT = re.compile(r'("slot": ?)[0-9]+')
 _MARK = re.compile(r"\u27e6([0-9]+)\u27e7")
 # How the answer is transported, and by whom it was asked.
@@ -43,8 +44,8 @@ class Request:
     def __init__(self, body: dict[str, Any]) -> None:
         self._order: dict[str, int] = {}
         plain = {k: v for k, v in body.items() if k not in _IGNORED and v is not None}
-        canonical = _mapped(plain, self._taken)
-        self.key = hashlib.sha256(json.dumps(canonical).encode()).hexdigest()
+        canonical = plain | {"messages": _mapped(plain.get("messages"), self._taken)}
+        self.key = hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
         self._names = list(self._order)
 
     def _taken(self, text: str) -> str:
