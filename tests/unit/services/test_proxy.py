@@ -384,6 +384,25 @@ async def test_a_client_that_goes_is_cancelled_and_the_proxy_goes_on(rig: Any) -
     assert (await here.ask()).status == 200
 
 
+async def test_nobody_waits_for_an_answer_that_nobody_reads(rig: Any) -> None:
+    ended = asyncio.Event()
+
+    async def slow(_: web.Request) -> web.StreamResponse:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ended.set()
+        raise AssertionError("it is cancelled")
+
+    # aiohttp's test server cancels as the service's own `run` does.
+    here = await rig(slow, timeout=20)
+    with pytest.raises(TimeoutError):
+        await here.client.post(PATH, json=ASK, timeout=aiohttp.ClientTimeout(total=0.3))
+    await asyncio.wait_for(ended.wait(), 3)
+    assert await here.metric("ape_proxy_in_flight_requests") == 0
+    assert await here.metric("ape_proxy_requests_total", result="cancelled") == 1
+
+
 async def test_a_slow_provider_is_504(rig: Any) -> None:
     async def slow(_: web.Request) -> web.StreamResponse:
         await asyncio.sleep(1)
