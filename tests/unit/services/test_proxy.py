@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 import tracemalloc
 from collections.abc import Awaitable, Callable
@@ -419,8 +420,17 @@ async def test_a_slow_provider_is_504(rig: Any) -> None:
     "base_url", ["http://127.0.0.1:1/v1", "http://no-such-host.invalid/v1", "tls"]
 )
 async def test_a_provider_that_is_not_reached_is_502(
-    serve: Any, base_url: str, tmp_path: Any
+    serve: Any, base_url: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    resolve = socket.getaddrinfo
+
+    def unknown(host: Any, *args: Any, **more: Any) -> Any:
+        if host == "no-such-host.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return resolve(host, *args, **more)
+
+    # As a resolver says it, at once.
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     app: dict[str, Any] = {}
     if base_url == "tls":
         provider = Provider(good)
@@ -430,7 +440,7 @@ async def test_a_provider_that_is_not_reached_is_502(
         await site.start()
         base_url = f"https://127.0.0.1:{runner.addresses[0][1]}/v1"
         app["close"] = runner.cleanup
-    client = await serve(make_app(Upstream("llama", base_url, "k3y", 5), Options(timeout=1)))
+    client = await serve(make_app(Upstream("llama", base_url, "k3y", 5), Options(timeout=2)))
     for method, path in (("POST", PATH), ("GET", "/v1/models")):
         got = await client.request(method, path, json=ASK)
         assert (got.status, (await got.json())["error"]["code"]) == (502, "upstream_unreachable")
