@@ -7,7 +7,8 @@ import pulumi
 from pulumi.runtime.config import CONFIG
 
 from ape_infra import preflight
-from ape_infra.settings import CEREBRAS_API_KEY, SettingsError, parse_config
+from ape_infra.agent_token import agent_token
+from ape_infra.settings import AGENT_TOKEN, CEREBRAS_API_KEY, SettingsError, parse_config
 from ape_infra.stack import declare
 
 root = Path(__file__).resolve().parent
@@ -30,6 +31,9 @@ async def main() -> dict[str, pulumi.Input[object]]:
             cerebras_api_key=config.get_secret(CEREBRAS_API_KEY)
             if given.get(CEREBRAS_API_KEY)
             else None,
+            agent_token=agent_token(
+                given.get(AGENT_TOKEN, ""), given.get(CEREBRAS_API_KEY, ""), project, stack
+            ),
         )
     except (SettingsError, preflight.PreflightError) as error:
         raise pulumi.RunError(str(error)) from None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from pulumi import automation as auto
 
 from tests.live import PORTS, ROOT, Live, sh, stand_in, until
@@ -19,9 +20,7 @@ from tests.live import PORTS, ROOT, Live, sh, stand_in, until
 pytestmark = pytest.mark.engine
 Make = Callable[..., Live]
 # Everything of the dev stack but the agents; the program tier says what.
-BESIDE_AGENTS = 25
-# The key: a volume, and the container that fills it.
-FILES_OF_THE_PROXY = 2
+BESIDE_AGENTS = 29
 
 
 def agents(first: int, last: int) -> set[str]:
@@ -143,6 +142,12 @@ def test_the_key_is_nowhere_in_the_open(live: Make, tmp_path: Path) -> None:
     proxy = next(c for c in stack.containers("proxy"))
     made = stack.client.api.exec_create(proxy["Id"], ["cat", "/etc/ape/cerebras_api_key"])
     assert stack.client.api.exec_start(made).decode() == key, "the proxy has its key"
+    token = stack.stack.outputs()["agentToken"]
+    assert token.secret
+    url = f"http://127.0.0.1:{PORTS['proxyPort']}/v1/models"
+    assert requests.get(url, timeout=10).status_code == 401
+    shown = {"Authorization": f"Bearer {token.value}"}
+    assert requests.get(url, headers=shown, timeout=40).status_code == 502, "nobody answers there"
     places = {
         "inspect": "".join(str(c) for c in stack.containers()),
         "logs": "".join(
@@ -162,6 +167,7 @@ def test_the_key_is_nowhere_in_the_open(live: Make, tmp_path: Path) -> None:
     for place, text in places.items():
         assert key not in text, place
         assert password not in text, place
+        assert token.value not in text, place
     stack.unprotect()
     stack.destroy()
 
@@ -173,7 +179,7 @@ def test_a_preview_needs_no_daemon(live: Make) -> None:
     blind = stack.opened(DOCKER_HOST="unix:///nonexistent/docker.sock")
     changes = blind.preview().change_summary
     # Prod at 60 agents: as the program tier counts, with the stack itself.
-    assert sum(changes.values()) == 1 + 86
+    assert sum(changes.values()) == 1 + 88
 
 
 @pytest.mark.parametrize(
@@ -249,7 +255,7 @@ def test_production_at_sixty_agents_is_up(live: Make) -> None:
     stack.config(observability="metrics", allowOvercommit=True)
     # Nobody serves the model there: this is about the stack, and sessions fail with model_error.
     stack.config(modelBaseUrl="http://127.0.0.1:9/v1")
-    assert stack.up() == {"create": BESIDE_AGENTS + FILES_OF_THE_PROXY + 60}
+    assert stack.up() == {"create": BESIDE_AGENTS + 60}
     fleet = stack.containers("agent")
     assert len(fleet) == 60
     assert {c["HostConfig"]["Memory"] for c in fleet} == {384 * 2**20}

@@ -50,7 +50,9 @@ class Agent:
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as http:
             self._gateway = Peer(http, settings.gateway_url, settings.request_timeout)
-            self._proxy = Peer(http, settings.proxy_url, settings.request_timeout)
+            self._proxy = Peer(
+                http, settings.proxy_url, settings.request_timeout, settings.proxy_headers
+            )
             helpers = [
                 asyncio.create_task(work) for work in (self._touch(), self._beat(), self._deliver())
             ]

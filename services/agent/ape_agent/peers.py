@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +29,17 @@ class Reply:
 
 
 class Peer:
-    def __init__(self, session: aiohttp.ClientSession, url: str, timeout: float) -> None:
+    """`headers` go with every request to the peer."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        timeout: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._session = session
+        self._headers = dict(headers or {})
         self._url = url
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._reached = float("-inf")
@@ -75,7 +85,10 @@ class Peer:
 
     async def _once(self, path: str, body: Any, trace_id: str) -> tuple[Reply, float]:
         async with self._session.post(
-            self._url + path, json=body, headers=trace.headers(trace_id), timeout=self._timeout
+            self._url + path,
+            json=body,
+            headers=self._headers | trace.headers(trace_id),
+            timeout=self._timeout,
         ) as answer:
             content = bytearray()
             async for chunk in answer.content.iter_any():

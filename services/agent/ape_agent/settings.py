@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ape_common import env
@@ -33,6 +34,7 @@ class Settings:
     api: str
     endpoints: list[dict[str, Any]]
     success: Success
+    proxy_token: str = field(default="", repr=False)
     stack: str = "dev"
     model_name: str = "ape-offline"
     test_duration: float = 0.0
@@ -50,6 +52,20 @@ class Settings:
     def name(self) -> str:
         """agent-0001: stable over restarts."""
         return f"agent-{self.slot:04d}"
+
+    @property
+    def proxy_headers(self) -> dict[str, str]:
+        """Who asks: the proxy serves agents in turn, and only those of its stack."""
+        shown = {"Authorization": f"Bearer {self.proxy_token}"} if self.proxy_token else {}
+        return {"X-APE-Agent": self.name} | shown
+
+
+def _token() -> str:
+    path = env.text("APE_PROXY_TOKEN_FILE", "")
+    try:
+        return Path(path).read_text("utf-8").strip() if path else ""
+    except (OSError, UnicodeDecodeError):
+        raise env.EnvError(f"APE_PROXY_TOKEN_FILE: {path}: cannot be read. Mount it.") from None
 
 
 def _json(name: str) -> Any:
@@ -98,6 +114,7 @@ def from_env() -> Settings:
         stack=env.text("APE_STACK", Settings.stack),
         gateway_url=_url("APE_GATEWAY_URL"),
         proxy_url=_url("APE_PROXY_URL"),
+        proxy_token=_token(),
         model_name=env.text("APE_MODEL_NAME", Settings.model_name),
         goal=env.text("APE_GOAL"),
         api=env.text("APE_TARGET_API"),
