@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 from ape_common.gateway_config import load
-from ape_gateway.app import Limits, make_app
+from ape_gateway.app import make_app
 from ape_gateway.fleet import ALIVE_SECONDS, Fleet
+from ape_gateway.limits import Limits
 from ape_gateway.upstream import MAX_ANSWER_BYTES
 from prometheus_client import CollectorRegistry
 
