@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -76,6 +78,7 @@ def config_of(app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(STOP_SECONDS),
@@ -94,12 +97,20 @@ def main() -> int:
     try:
         listening = socket.create_server((host, port), backlog=2048)
     except OSError as problem:
-        _log.error("APE_BIND, APE_PORT: cannot listen on %s:%d: %s", host, port, problem.strerror)
+        _log.error(
+            "APE_BIND, APE_PORT: cannot listen on %s:%d: %s",
+            host,
+            port,
+            os.strerror(problem.errno or 0),
+        )
         return 2
     _log.info("starting", extra=logs.fields(bind=host, port=port))
     # uvicorn stops well on both, and then raises them again.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    # The collector need not walk over all that was imported, again and again, while agents wait.
+    gc.collect()
+    gc.freeze()
     uvicorn.Server(config_of(app)).run(sockets=[listening])
     _log.info("stopped")
     return 0

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from ape_common import logs, names, prom
@@ -14,6 +14,7 @@ from ape_common.gateway_config import GatewayConfig
 from prometheus_client import CollectorRegistry
 
 from ape_gateway import wire
+from ape_gateway.access import AccessLog
 from ape_gateway.limits import Busy, Doors, Limits, Room
 from ape_gateway.upstream import (
     MAX_ANSWER_BYTES,
@@ -56,11 +57,13 @@ class Engine:
         self.config = config
         self.doors = Doors(limits)
         self.upstreams = {name: Upstream(route, pool) for name, route in config.routes.items()}
-        self._requests = prom.counter(names.GATEWAY_REQUESTS, registry)
-        self._first = prom.counter(names.GATEWAY_FIRST, registry)
+        self._log = AccessLog(config.logging)
         self._errors = prom.counter(names.GATEWAY_ERRORS, registry)
         self._retries = prom.counter(names.GATEWAY_RETRIES, registry)
-        self._seconds = prom.histogram(names.GATEWAY_SECONDS, registry)
+        # Cached: labels() costs as much as the counting.
+        self._requests = lru_cache(prom.counter(names.GATEWAY_REQUESTS, registry).labels)
+        self._first = lru_cache(prom.counter(names.GATEWAY_FIRST, registry).labels)
+        self._seconds = lru_cache(prom.histogram(names.GATEWAY_SECONDS, registry).labels)
         self._queue_seconds = prom.histogram(names.GATEWAY_QUEUE_SECONDS, registry)
         prom.gauge(names.GATEWAY_IN_FLIGHT, registry).set_function(lambda: self.doors.in_flight)
         prom.gauge(names.GATEWAY_QUEUED, registry).set_function(lambda: self.doors.waiting)
@@ -70,6 +73,7 @@ class Engine:
             await upstream.open()
 
     async def close(self) -> None:
+        self._log.flush()
         for upstream in self.upstreams.values():
             await upstream.close()
 
@@ -125,7 +129,7 @@ class Engine:
         method = call.method if call else UNKNOWN
         tried = attempts.outcomes if attempts else []
         if tried:
-            self._first.labels(route, method, tried[0]).inc()
+            self._first(route, method, tried[0]).inc()
         self._errors.labels(route, method, status, code).inc()
         _log.warning(
             "request refused",
@@ -159,31 +163,29 @@ class Engine:
             raise _Refused(504, "target_timeout", message) from None
         finally:
             self.doors.end_turn()
-        self._first.labels(call.api, call.method, attempts.outcomes[0]).inc()
-        self._requests.labels(call.api, call.method, response.status).inc()
-        self._seconds.labels(call.api, call.method).observe(response.seconds)
-        if _log.isEnabledFor(logging.INFO):
-            _log.info(
-                "request",
-                extra=logs.fields(
-                    route=call.api,
-                    method=call.method,
-                    path=call.bare_path,
-                    status=response.status,
-                    seconds=round(response.seconds, 4),
-                    attempts=len(attempts.outcomes),
-                ),
-            )
+        trace_id, tried = logs.trace_id.get(), len(attempts.outcomes)
+        self._first(call.api, call.method, attempts.outcomes[0]).inc()
+        self._requests(call.api, call.method, response.status).inc()
+        self._seconds(call.api, call.method).observe(response.seconds)
+        self._log.request(
+            trace_id,
+            call.api,
+            call.method,
+            call.bare_path,
+            response.status,
+            response.seconds,
+            tried,
+        )
         return Reply(
             wire.Answer(
                 response.status,
-                logs.trace_id.get(),
+                trace_id,
                 response.headers,
                 response.body,
                 response.body_encoding,
                 response.truncated,
                 round(response.seconds, 6),
-                len(attempts.outcomes),
+                tried,
             )
         )
 

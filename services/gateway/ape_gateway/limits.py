@@ -93,6 +93,10 @@ class Doors:
 
         `deadline`: of time.monotonic. Raises Busy.
         """
+        if not self._turns.locked():
+            await self._turns.acquire()
+            self.in_flight += 1
+            return
         self.waiting += 1
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
