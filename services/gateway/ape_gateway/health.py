@@ -20,14 +20,8 @@ _log = logging.getLogger(__name__)
 class RouteHealth:
     """A Prometheus collector of ape_gateway_route_up, for the routes that are checked."""
 
-    def __init__(
-        self,
-        upstreams: dict[str, Upstream],
-        registry: CollectorRegistry,
-        every: float = EVERY_SECONDS,
-    ) -> None:
+    def __init__(self, upstreams: dict[str, Upstream], registry: CollectorRegistry) -> None:
         self._checked = {n: u for n, u in upstreams.items() if u.route.health_check.enabled}
-        self._every = every
         self._found: dict[str, tuple[bool, str]] = {}
         registry.register(self)
 
@@ -35,7 +29,7 @@ class RouteHealth:
         """Check for ever, all routes at a time."""
         while True:
             await asyncio.gather(*(self._check(name) for name in self._checked))
-            await asyncio.sleep(self._every)
+            await asyncio.sleep(EVERY_SECONDS)
 
     async def _check(self, name: str) -> None:
         logs.trace_id.set(trace.new_trace_id())
