@@ -39,8 +39,9 @@ def from_env() -> ASGIApp:
     except GatewayConfigError as problem:
         raise env.EnvError(f"APE_GATEWAY_CONFIG: {path}: {problem}") from None
     logs.setup("gateway", config.logging.level, config.logging.format)
-    # The SDK says of every request that it is one.
-    logging.getLogger("mcp").setLevel(logging.WARNING)
+    # They tell how they go about each request, and start and stop as we do.
+    for chatty in ("mcp", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     pool = PoolSizes()
     limits = Limits(
         env.integer("APE_MAX_IN_FLIGHT", Limits.in_flight, 1),
