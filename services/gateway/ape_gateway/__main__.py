@@ -17,6 +17,7 @@ from ape_common.web import STOP_SECONDS
 from starlette.types import ASGIApp
 
 from ape_gateway.app import make_app
+from ape_gateway.cork import CorkedProtocol
 from ape_gateway.limits import Limits
 from ape_gateway.upstream import PoolSizes
 
@@ -73,7 +74,7 @@ def config_of(app: ASGIApp) -> uvicorn.Config:
     """How the app is served; in tests too."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=CorkedProtocol,
         ws="none",
         lifespan="on",
         access_log=False,
