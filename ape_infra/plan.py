@@ -25,6 +25,9 @@ DEMO_TARGET_MEMORY_MB = 256
 DOCKER_MB_PER_CONTAINER = 2.9
 # A bridge has 1024 ports and ARP tables hold 1024 entries; 250 a network stays clear of both.
 CONTAINERS_PER_NETWORK = 250
+# The agents of a container share an event loop, which runs on one core: a limit above it is no
+# limit, and Docker refuses one above the machine's cores.
+CPUS_PER_EVENT_LOOP = 1.0
 # Health checks are container execs. 40 a second on 2 cores destroyed a fleet of 200; a tenth of
 # that is the budget of the whole host, whatever N is.
 HEALTH_CHECKS_PER_SECOND = 4.0
@@ -151,6 +154,11 @@ def containers(agents: int, agents_per_container: int = 1) -> int:
     return -(-agents // agents_per_container)
 
 
+def container_cpus(tier: Tier, agents: int) -> float:
+    """Cores of a container of so many agents: theirs added up, as far as an event loop can use."""
+    return round(min(agents * tier.cpus, max(CPUS_PER_EVENT_LOOP, tier.cpus)), 2)
+
+
 def shards(agents: int, agents_per_container: int = 1) -> tuple[Shard, ...]:
     """Networks of at most CONTAINERS_PER_NETWORK; a slot keeps its shard whatever `agents` is."""
     size = CONTAINERS_PER_NETWORK * agents_per_container
@@ -191,11 +199,13 @@ def resources(
 ) -> Resources:
     services = 2 + (observability != "off") + demo_target
     shims = containers(agents, agents_per_container) + services
+    full, rest = divmod(agents, agents_per_container)
+    cpus = full * container_cpus(tier, agents_per_container) + container_cpus(tier, rest)
     return Resources(
         agents_memory_mb=agents * tier.memory_mb,
         services_memory_mb=service_memory_mb(observability, demo_target),
         docker_memory_mb=math.ceil(shims * DOCKER_MB_PER_CONTAINER),
-        agents_cpus=round(agents * tier.cpus, 3),
+        agents_cpus=round(cpus, 3),
         services_cpus=SERVICE_CPUS,
     )
 

@@ -57,7 +57,7 @@ def workload(args: AgentFleetArgs, shard: planning.Shard, group: planning.Group)
         service=SERVICE,
         image=args.image,
         memory_mb=plan.tier.memory_mb * each,
-        cpus=plan.tier.cpus * each,
+        cpus=planning.container_cpus(plan.tier, each),
         logs=args.logs,
         env={
             "APE_STACK": args.stack,

@@ -119,11 +119,15 @@ def test_swarm_declares_one_service_a_shard(
 def test_dense_containers_add_up_the_limits_of_their_agents(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # As far as one event loop can use them: a core.
+    few = run("dev", monkeypatch, agents=600, agentsPerContainer=4).agents()
+    assert {(a.inputs["memory"], a.inputs["cpus"]) for a in few} == {(4 * 128, "0.4")}
+    assert len(few) == 150
     found = run("dev", monkeypatch, agents=45, agentsPerContainer=20).agents()
     assert {a.name: (a.inputs["memory"], a.inputs["cpus"]) for a in found} == {
-        "agent-0001": (20 * 512, "10.0"),
-        "agent-0021": (20 * 512, "10.0"),
-        "agent-0041": (5 * 512, "2.5"),
+        "agent-0001": (20 * 512, "1.0"),
+        "agent-0021": (20 * 512, "1.0"),
+        "agent-0041": (5 * 512, "1.0"),
     }
     envs = {a.name: dict(e.split("=", 1) for e in a.inputs["envs"]) for a in found}
     slots = {}

@@ -146,6 +146,18 @@ def test_the_resources_add_up(agents: int, seen: plan.Observability, demo: bool)
     assert total.cpus == pytest.approx(agents * tier.cpus + 6.0)
 
 
+@given(fleets, densities)
+def test_dense_fleets_may_take_what_their_containers_may(agents: int, density: int) -> None:
+    tier = tier_for(agents)
+    groups = [g for shard in plan.shards(agents, density) for g in shard.groups]
+    cpus = sum((g.last - g.first + 1) * plan.container_cpus(tier, g.agents_each) for g in groups)
+    total = plan.resources(agents, tier, "off", False, density)
+    assert total.agents_cpus == pytest.approx(cpus)
+    assert total.agents_memory_mb == agents * tier.memory_mb
+    assert plan.container_cpus(tier, 1) == tier.cpus
+    assert plan.container_cpus(tier, density) <= 1.0
+
+
 def test_full_observability_costs_what_the_seed_says() -> None:
     assert plan.service_memory_mb("full", demo_target=False) == 1024 + 1024 + 4096
 
