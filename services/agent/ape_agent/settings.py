@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class Settings:
     success: tuple[conditions.Condition, ...]
     persona: str = ""
     model_name: str = "ape-offline"
-    proxy_token: str = ""
+    proxy_token: str = field(default="", repr=False)
     test_duration: float = 0.0
     session_max_steps: int = 20
     session_max_seconds: float = 300.0
