@@ -98,6 +98,8 @@ class Host:
             try:
                 pace = await self._send()
                 failures = 0
+                if self._ledger.behind:
+                    continue
             except PeerError:
                 pace = backoff(failures, base=self._settings.pace)
                 failures += 1

@@ -45,6 +45,11 @@ class Ledger:
     def empty(self) -> bool:
         return not (self._batch or self._steps or self._sessions)
 
+    @property
+    def behind(self) -> bool:
+        """Whether more than a batch is waiting."""
+        return len(self._steps) > BATCH_STEPS or len(self._sessions) > BATCH_SESSIONS
+
     def batch(self) -> dict[str, Any]:
         """{number, steps, sessions, lost}: the same until `acknowledge`."""
         if self._batch is None:

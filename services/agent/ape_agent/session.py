@@ -243,7 +243,7 @@ class Session:
             arguments = json.loads(call["function"]["arguments"])
             method, path = arguments["method"].upper(), arguments["path"]
             payload = arguments.get("body")
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             call_id = str(call.get("id", "")) if isinstance(call, dict) else ""
             self._tell(call_id, {"error": "call_api needs method and path."})
             self._note(Step(self._slot, "bad_call", None, None))
@@ -262,14 +262,14 @@ class Session:
         try:
             reply = await self._gateway.post("/mcp/request", asked, self._trace_id)
             status, body = reply.body["status_code"], reply.body["body"]
-            if not isinstance(status, int):
-                raise _Failed("gateway_error")
-            result = self._result(reply, status)
+            if isinstance(status, int):
+                result = _result(reply, status)
         except (PeerError, KeyError):
-            raise _Failed("gateway_error") from None
-        finally:
-            self._answered = time.monotonic()
-            self._note(Step(self._slot, result, self._answered - started, since))
+            status = None
+        self._answered = time.monotonic()
+        self._note(Step(self._slot, result, self._answered - started, since))
+        if not isinstance(status, int):
+            raise _Failed("gateway_error")
         if reply.status != 200:
             # The gateway speaks for itself. The model may have asked for what is not there (4xx).
             self._standing = "target_error" if result == "target_error" else "gateway_error"
@@ -282,23 +282,30 @@ class Session:
         self._unmet = [c for c in self._unmet if not c.holds(method, path, status, body)]
         if not self._unmet:
             return True
-        shown: dict[str, Any] = {"status": status, "body": body}
-        text = body if isinstance(body, str) else json.dumps(body)
-        if len(text) > MAX_SHOWN_CHARS:
-            shown |= {"body": text[:MAX_SHOWN_CHARS], "truncated": True}
-        self._tell(call_id, shown)
+        self._tell(call_id, _shown(status, body))
         return False
-
-    @staticmethod
-    def _result(reply: Reply, status: int) -> str:
-        """One of names.STEP_RESULTS, of what the gateway answered."""
-        if reply.status == 200:
-            return "target_error" if status >= 400 else "ok"
-        if reply.body.get("error") in _TARGET_FAILED:
-            return "target_error"
-        return "refused" if reply.status < 500 else "gateway_error"
 
     def _tell(self, call_id: str, result: dict[str, Any]) -> None:
         self._messages.append(
             {"role": "tool", "tool_call_id": call_id, "content": json.dumps(result)}
         )
+
+
+def _result(reply: Reply, status: int) -> str:
+    """One of names.STEP_RESULTS, of what the gateway answered."""
+    if reply.status == 200:
+        return "target_error" if status >= 400 else "ok"
+    if reply.body.get("error") in _TARGET_FAILED:
+        return "target_error"
+    return "refused" if reply.status < 500 else "gateway_error"
+
+
+def _shown(status: int, body: Any) -> dict[str, Any]:
+    """What the model is shown of an answer."""
+    try:
+        text = body if isinstance(body, str) else json.dumps(body)
+    except RecursionError:
+        return {"status": status, "error": "The body is nested too deeply to be shown."}
+    if len(text) > MAX_SHOWN_CHARS:
+        return {"status": status, "body": text[:MAX_SHOWN_CHARS], "truncated": True}
+    return {"status": status, "body": body}

@@ -33,8 +33,11 @@ CHECKOUT = {"method": "POST", "path": "/checkout", "status": 201}
 class World:
     """Demo target, gateway, offline proxy, and the settings of an agent among them."""
 
-    def __init__(self, target: Any, gateway: Any, proxy: Any, settings: Settings) -> None:
+    def __init__(
+        self, target: Any, gateway: Any, proxy: Any, settings: Settings, serve: Any
+    ) -> None:
         self.target, self.gateway, self.proxy, self.settings = target, gateway, proxy, settings
+        self.serve = serve
 
     async def orders(self) -> int:
         return int((await (await self.target.get("/orders/stats")).json())["orders"])
@@ -76,7 +79,7 @@ def world(serve: Any, scenario: dict[str, Any], tmp_path: Path) -> Any:
             heartbeat_file=str(tmp_path / "heartbeat"),
             stop_grace=6.0,
         )
-        return World(target, gateway, model, settings)
+        return World(target, gateway, model, settings, serve)
 
     return build
 
@@ -216,13 +219,18 @@ async def test_results_are_kept_while_the_gateway_is_away(world: Any, serve: Any
     await asyncio.wait_for(running, 3)
 
 
-def talker(turns: Any) -> web.Application:
-    """A model that makes the calls that `turns(n)` gives: a dict, None to end, or a status."""
+def talker(turns: Any, bodies: list[dict[str, Any]] | None = None) -> web.Application:
+    """A model that makes the calls that `turns(n)` gives: a dict, None to end, or a status.
+
+    What it was asked is appended to `bodies`.
+    """
     app = web.Application()
     asked = [0]
 
-    async def complete(_: web.Request) -> web.Response:
+    async def complete(request: web.Request) -> web.Response:
         turn = turns(asked[0])
+        if bodies is not None:
+            bodies.append(await request.json())
         asked[0] += 1
         if isinstance(turn, int):
             return web.json_response({"error": {}}, status=turn)
@@ -263,6 +271,37 @@ async def test_each_failure_has_its_reason(
     here = await world(talker(turns))
     outcome, _ = await here.session(**changed)
     assert (outcome.result, outcome.reason) == ("failure", reason)
+
+
+async def test_a_session_that_is_cut_reports_no_step_that_had_no_answer(world: Any) -> None:
+    here = await world()
+
+    async def slow(_: web.Request) -> web.Response:
+        await asyncio.sleep(5)
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_post("/mcp/request", slow)
+    gateway = await here.serve(app)
+    url = str(gateway.make_url("")).rstrip("/")
+    outcome, steps = await here.session(gateway_url=url, session_max_seconds=0.3)
+    assert (outcome.reason, outcome.steps, steps) == ("time_limit", 1, [])
+
+
+async def test_the_model_is_told_who_it_is_what_there_is_and_what_came_back(world: Any) -> None:
+    asked: list[dict[str, Any]] = []
+    turns = [{"method": "GET", "path": "/products"}, {"method": "GET"}]
+    here = await world(talker(lambda n: turns[n] if n < len(turns) else None, asked))
+    _, steps = await here.session(persona="A pensioner who reads every label.")
+    system = asked[0]["messages"][0]["content"]
+    brief = json.loads(system[system.index('{"goal"') :])
+    assert brief["persona"] == "A pensioner who reads every label."
+    assert brief["endpoints"] == here.settings.endpoints
+    assert brief["values"]["agent"] == "agent-0001"
+    told = [json.loads(m["content"]) for m in asked[-1]["messages"] if m["role"] == "tool"]
+    assert told[0]["status"] == 401
+    assert "method and path" in told[1]["error"]
+    assert [step.result for step in steps] == ["target_error", "bad_call"]
 
 
 async def test_success_is_what_came_back_and_not_the_models_word(world: Any) -> None:
