@@ -122,7 +122,6 @@ def declare(
         "agents",
         AgentFleetArgs(
             image=images.names["agent"],
-            stack=stack,
             plan=plan,
             scenario=scenario,
             model_name=settings.model_name,

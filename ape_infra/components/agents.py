@@ -22,7 +22,6 @@ STOP_GRACE_SECONDS = 15
 @dataclass(frozen=True)
 class AgentFleetArgs:
     image: str
-    stack: str
     plan: planning.Plan
     scenario: Scenario
     model_name: str
@@ -60,7 +59,6 @@ def workload(args: AgentFleetArgs, shard: planning.Shard, group: planning.Group)
         cpus=planning.container_cpus(plan.tier, each),
         logs=args.logs,
         env={
-            "APE_STACK": args.stack,
             "APE_GATEWAY_URL": gateway.URL,
             "APE_PROXY_URL": proxy.URL,
             "APE_MODEL_NAME": args.model_name,

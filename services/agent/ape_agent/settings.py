@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,8 +68,8 @@ def _success() -> tuple[conditions.Condition, ...]:
 
 def _token() -> str:
     """The content of the file that APE_PROXY_TOKEN_FILE names, if it names one."""
-    path = env.text("APE_PROXY_TOKEN_FILE", "none")
-    if path == "none":
+    path = env.text("APE_PROXY_TOKEN_FILE", "")
+    if not path:
         return ""
     try:
         token = Path(path).read_text("ascii").strip()
@@ -111,7 +110,7 @@ def from_env() -> Settings:
         api=env.text("APE_TARGET_API"),
         endpoints=_endpoints(),
         success=_success(),
-        persona=os.environ.get("APE_PERSONA", ""),
+        persona=env.text("APE_PERSONA", ""),
         model_name=env.text("APE_MODEL_NAME", Settings.model_name),
         proxy_token=_token(),
         test_duration=env.number("APE_TEST_DURATION_SECONDS", Settings.test_duration),
