@@ -65,6 +65,31 @@ AGENTS = Metric(
     "ape_agents", "gauge", "Agents with a heartbeat younger than 30 s, by state.", ("state",)
 )
 AGENTS_DECLARED = Metric("ape_agents_declared", "gauge", "Agents that the stack declares.")
+STEPS = Metric(
+    "ape_steps_total", "counter", "Actions of agents, by what came of them.", ("result",)
+)
+STEP_SECONDS = Metric(
+    "ape_step_duration_seconds",
+    "histogram",
+    "Time from an agent's action to its answer, as the agent sees it, the gateway included.",
+    ("result",),
+)
+TIME_BETWEEN_ACTIONS = Metric(
+    "ape_time_between_actions_seconds",
+    "histogram",
+    "Time from an answer to the agent's next action: the model and the pause.",
+)
+AGENT_MEMORY = Metric(
+    "ape_agent_resident_memory_bytes",
+    "gauge",
+    "Resident memory of an agent's process, its share where one process holds many.",
+    ("agent",),
+)
+AGENT_RESULTS_LOST = Metric(
+    "ape_agent_results_lost_total",
+    "counter",
+    "Steps and sessions that agents had to forget while the gateway was away.",
+)
 PROXY_REQUESTS = Metric(
     "ape_proxy_requests_total",
     "counter",
@@ -109,3 +134,10 @@ FAILURE_REASONS = (
     "aborted",
 )
 AGENT_STATES = ("waiting", "running", "finished", "stopping")
+# What came of a step. refused: by the gateway, with a 4xx of its own. bad_call: no request in it.
+STEP_RESULTS = ("ok", "target_error", "refused", "gateway_error", "bad_call")
+
+
+def agent(slot: int) -> str:
+    """The agent's name, stable over restarts: agent-0001."""
+    return f"agent-{slot:04d}"

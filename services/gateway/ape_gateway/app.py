@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -234,28 +234,13 @@ def make_app(
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
-    # What agents say of themselves: `fleet` has the rules.
-
-    async def reported(request: Request, take: Callable[[dict[str, Any]], Any]) -> Response:
+    async def report(request: Request) -> Response:
         try:
-            raw = json.loads(await request.body())
-            if not isinstance(raw, dict):
-                raise ReportError("The body must be a JSON object.")
-            return JSONResponse(take(raw))
+            return JSONResponse(fleet.report(json.loads(await request.body())))
         except (ValueError, RecursionError):
             return error(422, "bad_request", "The body is not JSON.")
         except ReportError as problem:
             return error(422, "bad_request", str(problem))
-
-    async def heartbeat(request: Request) -> Response:
-        def take(raw: dict[str, Any]) -> dict[str, Any]:
-            fleet.heartbeat(raw)
-            return {"ok": True}
-
-        return await reported(request, take)
-
-    async def sessions(request: Request) -> Response:
-        return await reported(request, lambda raw: {"counted": fleet.report(raw)})
 
     async def summary(_: Request) -> Response:
         return JSONResponse(fleet.summary())
@@ -269,8 +254,7 @@ def make_app(
         routes=[
             Route("/mcp", StreamableHTTPASGIApp(manager), methods=["POST"]),
             Route("/tools", tools),
-            Route("/agents/heartbeat", heartbeat, methods=["POST"]),
-            Route("/agents/sessions", sessions, methods=["POST"]),
+            Route("/agents/report", report, methods=["POST"]),
             Route("/fleet", summary),
             Route("/health", health),
             Route("/metrics", metrics),
