@@ -32,6 +32,12 @@ GATEWAY_RETRIES = Metric(
     "Attempts that were followed by another, by what made the gateway try again.",
     ("route", "method", "cause"),
 )
+GATEWAY_FIRST = Metric(
+    "ape_gateway_first_attempts_total",
+    "counter",
+    "First attempts by what came of them: the target's status, connection, or timeout.",
+    ("route", "method", "outcome"),
+)
 GATEWAY_SECONDS = Metric(
     "ape_gateway_request_duration_seconds",
     "histogram",
@@ -44,6 +50,15 @@ GATEWAY_QUEUE_SECONDS = Metric(
 GATEWAY_IN_FLIGHT = Metric(
     "ape_gateway_in_flight_requests", "gauge", "Requests under way to targets."
 )
+GATEWAY_QUEUED = Metric(
+    "ape_gateway_queued_requests", "gauge", "Requests that wait for their turn in the gateway."
+)
+GATEWAY_ROUTE_UP = Metric(
+    "ape_gateway_route_up",
+    "gauge",
+    "Whether the route's health path answered 2xx, for routes with a health check.",
+    ("route",),
+)
 SESSIONS = Metric("ape_sessions_total", "counter", "Finished agent sessions.", ("result", "reason"))
 SESSION_SECONDS = Metric(
     "ape_session_duration_seconds", "histogram", "Length of agent sessions.", ("result",)
@@ -52,6 +67,31 @@ AGENTS = Metric(
     "ape_agents", "gauge", "Agents with a heartbeat younger than 30 s, by state.", ("state",)
 )
 AGENTS_DECLARED = Metric("ape_agents_declared", "gauge", "Agents that the stack declares.")
+STEPS = Metric(
+    "ape_steps_total", "counter", "Actions of agents, by what came of them.", ("result",)
+)
+STEP_SECONDS = Metric(
+    "ape_step_duration_seconds",
+    "histogram",
+    "Time from an agent's action to its answer, as the agent sees it, the gateway included.",
+    ("result",),
+)
+TIME_BETWEEN_ACTIONS = Metric(
+    "ape_time_between_actions_seconds",
+    "histogram",
+    "Time from an answer to the agent's next action: the model and the pause.",
+)
+AGENT_MEMORY = Metric(
+    "ape_agent_resident_memory_bytes",
+    "gauge",
+    "Resident memory of an agent's process, its share where one process holds many.",
+    ("agent",),
+)
+AGENT_RESULTS_LOST = Metric(
+    "ape_agent_results_lost_total",
+    "counter",
+    "Steps and sessions that agents had to forget while the gateway was away.",
+)
 PROXY_REQUESTS = Metric(
     "ape_proxy_requests_total",
     "counter",
@@ -145,3 +185,10 @@ FAILURE_REASONS = (
 AGENT_STATES = ("waiting", "running", "finished", "stopping")
 # What came of a completion. incomplete: a stream that broke; cancelled: its client went away.
 PROXY_RESULTS = ("success", "incomplete", "cancelled", "error")
+# What came of a step. refused: by the gateway, with a 4xx of its own. bad_call: no request in it.
+STEP_RESULTS = ("ok", "target_error", "refused", "gateway_error", "bad_call")
+
+
+def agent(slot: int) -> str:
+    """The agent's name, stable over restarts: agent-0001."""
+    return f"agent-{slot:04d}"

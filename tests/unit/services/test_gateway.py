@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from ape_common.gateway_config import load
-from ape_gateway.app import Limits, make_app
-from ape_gateway.fleet import ALIVE_SECONDS, Fleet
+from ape_common import logs
+from ape_common.gateway_config import Logging, load
+from ape_gateway.access import AccessLog
+from ape_gateway.app import make_app
+from ape_gateway.limits import Limits
 from ape_gateway.upstream import MAX_ANSWER_BYTES
-from prometheus_client import CollectorRegistry
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
 
@@ -229,70 +230,45 @@ async def test_tools_list_routes_and_no_secret(gateway: Any) -> None:
     assert "hunter2" not in text
 
 
-async def test_sessions_count_once(gateway: Any) -> None:
-    client = await gateway()
-    one = {"id": "s1", "trace_id": "t", "result": "success", "steps": 3, "seconds": 1.5}
-    two = one | {"id": "s2", "result": "failure", "reason": "target_error"}
-    batch = {"agent": "agent-0001", "slot": 1, "sessions": [one, two]}
-    assert await (await client.post("/agents/sessions", json=batch)).json() == {"counted": 2}
-    assert await (await client.post("/agents/sessions", json=batch)).json() == {"counted": 0}
-    beat = {"agent": "agent-0001", "slot": 1, "state": "running"}
-    assert (await client.post("/agents/heartbeat", json=beat)).status == 200
-    assert await (await client.get("/fleet")).json() == {
-        "declared": 3,
-        "alive": 1,
-        "by_state": {"running": 1},
-        "sessions": {"success": 1, "failure": 1, "by_reason": {"target_error": 1}},
-    }
-    line = 'ape_sessions_total{reason="target_error",result="failure"}'
-    assert await metric(client, line) == 1
-    assert await metric(client, 'ape_agents{state="running"}') == 1
+async def test_logs_hold_the_trace_id_but_no_body_and_no_credentials(
+    gateway: Any, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("DEBUG", "ape_gateway")
+    caplog.handler.setFormatter(logs.JsonLines("gateway"))
+    client = await gateway(auth={"headers": {"X-Key": "hunter2"}})
+    trace_id = "cd" * 16
+    for method in ("POST", "BREW"):
+        await sent(
+            client,
+            ask(
+                method,
+                "/x?p=hunter2",
+                session_headers={"C": "hunter2"},
+                request_payload={"p": "hunter2"},
+            ),
+            headers={"X-Trace-ID": trace_id},
+        )
+    await client.close()
+    lines = [json.loads(x) for x in (capsys.readouterr().out + caplog.text).splitlines()]
+    told = [x for x in lines if x.get("service") == "gateway" and x["msg"].startswith("request")]
+    assert [(x["msg"], x["trace_id"], x["status"]) for x in told] == [
+        ("request", trace_id, 200),
+        ("request refused", trace_id, 422),
+    ]
+    assert "hunter2" not in str(lines)
 
 
 @pytest.mark.parametrize(
-    "bad",
-    [
-        {"result": "maybe"},
-        {"result": "failure", "reason": "whatever"},
-        {"seconds": -1},
-        {"seconds": True},
-        {"id": ""},
-        {"id": "x" * 999},
-    ],
+    ("level", "form", "lines"), [("info", "text", 1), ("info", "json", 1), ("warning", "json", 0)]
 )
-async def test_a_bad_batch_counts_nothing(gateway: Any, bad: dict[str, Any]) -> None:
-    client = await gateway()
-    good = {"id": "s1", "result": "success", "seconds": 1}
-    batch = {"agent": "a", "slot": 1, "sessions": [good, good | {"id": "s2"} | bad]}
-    assert (await client.post("/agents/sessions", json=batch)).status == 422
-    assert (await (await client.get("/fleet")).json())["sessions"]["success"] == 0
-
-
-async def test_agents_without_a_young_heartbeat_are_not_alive() -> None:
-    now = [100.0]
-    fleet = Fleet(CollectorRegistry(), 2, clock=lambda: now[0])
-    fleet.heartbeat({"agent": "a", "slot": 1, "state": "waiting"})
-    now[0] += ALIVE_SECONDS - 1
-    fleet.heartbeat({"agent": "b", "slot": 2, "state": "running"})
-    assert fleet.summary()["alive"] == 2
-    now[0] += 2
-    assert fleet.summary()["by_state"] == {"running": 1}
-
-
-async def test_logs_hold_no_body_and_no_credentials(
-    gateway: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("DEBUG", "ape_gateway")
-    client = await gateway(auth={"headers": {"X-Key": "hunter2"}})
-    await sent(
-        client,
-        ask(
-            "POST",
-            "/x?p=hunter2",
-            session_headers={"C": "hunter2"},
-            request_payload={"p": "hunter2"},
-        ),
-    )
-    lines = [str(r.__dict__) for r in caplog.records if r.name.startswith("ape_")]
-    assert lines
-    assert not [x for x in lines if "hunter2" in x]
+async def test_the_access_log_follows_the_config(level: str, form: str, lines: int) -> None:
+    text: list[str] = []
+    log = AccessLog(Logging.model_validate({"level": level, "format": form}), text.append)
+    log.request("t1", "shop", "GET", "/x", 200, 0.25, 1)
+    log.flush()
+    log.flush()
+    assert len("".join(text).splitlines()) == lines
+    if lines:
+        for part in ("request", "t1", "shop", "/x", "0.25"):
+            assert part in text[0]
+        assert text[0].startswith("{") == (form == "json")
