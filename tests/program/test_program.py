@@ -78,13 +78,14 @@ def test_dev_declares_exactly(agents: int, monkeypatch: pytest.MonkeyPatch) -> N
         "InferenceProxy": 1,
         "DemoTarget": 1,
         "Metrics": 1,
+        "Monitor": 1,
         "AgentFleet": 1,
-        "Image": 4,
+        "Image": 6,
         "Network": 3,
-        # Prometheus's data; the files of gateway and Prometheus.
-        "Volume": 3,
-        # Four services, two that carry files and never start, and the agents.
-        "Container": 4 + 2 + agents,
+        # Prometheus's data; the files of gateway and Prometheus; the socket of Docker's proxy.
+        "Volume": 4,
+        # Six services, two that carry files and never start, and the agents.
+        "Container": 6 + 2 + agents,
     }
     assert sorted(r.name for r in found.agents()) == [
         f"agent-{i:04d}" for i in range(1, agents + 1)
@@ -95,10 +96,10 @@ def test_prod_declares_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     found = run("prod", monkeypatch, **PROD)
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
     # As dev, and the files of the proxy: its key.
-    assert kinds["Container"] == 4 + 3 + 60
-    assert kinds["Volume"] == 4
+    assert kinds["Container"] == 6 + 3 + 60
+    assert kinds["Volume"] == 5
     assert kinds["Network"] == 3
-    assert kinds.total() == 1 + 7 + 4 + 3 + 4 + 67
+    assert kinds.total() == 1 + 8 + 6 + 3 + 5 + 69
 
 
 @pytest.mark.parametrize(("agents", "shards"), [(5, 1), (250, 1), (251, 2), (501, 3)])
@@ -107,7 +108,7 @@ def test_swarm_declares_one_service_a_shard(
 ) -> None:
     found = run("dev", monkeypatch, agents=agents, runtime="swarm")
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
-    assert kinds["Service"] == 4 + shards
+    assert kinds["Service"] == 6 + shards
     assert kinds["Network"] == 2 + shards
     assert (kinds["Secret"], kinds["ServiceConfig"]) == (1, 1)
     assert "Container" not in kinds
@@ -134,6 +135,7 @@ def test_type_tokens_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
         "ape:proxy:InferenceProxy",
         "ape:target:DemoTarget",
         "ape:metrics:Metrics",
+        "ape:monitor:Monitor",
         "ape:fleet:AgentFleet",
     }
 
@@ -149,7 +151,11 @@ def test_agents_are_on_internal_networks_only(monkeypatch: pytest.MonkeyPatch) -
 def test_every_container_is_hardened(monkeypatch: pytest.MonkeyPatch) -> None:
     for made in run("prod", monkeypatch, **PROD).of("Container"):
         inputs = made.inputs
-        assert inputs["user"].split(":")[0] not in ("", "0", "root"), made.name
+        # Docker's socket belongs to root; its proxy has no capability and no network.
+        if made.name == "socket-proxy":
+            assert inputs["networkMode"] == "none"
+        else:
+            assert inputs["user"].split(":")[0] not in ("", "0", "root"), made.name
         assert inputs["capabilities"] == {"drops": ["ALL"]}, made.name
         assert inputs["securityOpts"] == ["no-new-privileges:true"], made.name
         assert inputs["memory"] == inputs["memorySwap"] > 0, made.name
@@ -161,8 +167,34 @@ def test_ports_are_published_on_loopback(monkeypatch: pytest.MonkeyPatch) -> Non
     published = [
         port for c in run("dev", monkeypatch).of("Container") for port in c.inputs.get("ports", [])
     ]
-    assert len(published) == 4
+    assert len(published) == 5
     assert {port["ip"] for port in published} == {"127.0.0.1"}
+
+
+def test_only_the_socket_proxy_has_dockers_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    for made in run("dev", monkeypatch).of("Container"):
+        mounts = [v for v in made.inputs.get("volumes", []) if v.get("hostPath")]
+        assert all(mount["readOnly"] for mount in mounts), made.name
+        found = {mount["hostPath"] for mount in mounts}
+        expected = {
+            "socket-proxy": {"/var/run/docker.sock"},
+            "monitor": {"/proc", "/sys/fs/cgroup"},
+        }
+        assert found == expected.get(made.name, set()), made.name
+
+
+def test_swarm_monitors_each_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {s.name: s.inputs for s in run("dev", monkeypatch, runtime="swarm").of("Service")}
+    assert {name for name, s in found.items() if s["mode"].get("global")} == {
+        "monitor",
+        "socket-proxy",
+    }
+
+
+@pytest.mark.parametrize("off", [{"monitor": "off"}, {"observability": "off"}])
+def test_the_monitor_can_be_left_out(off: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run("dev", monkeypatch, **off)
+    assert not {"monitor", "socket-proxy"} & {r.name for r in found.resources}
 
 
 def test_the_key_is_in_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:

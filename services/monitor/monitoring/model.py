@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 LABEL_PROJECT, LABEL_STACK = "ape.project", "ape.stack"
 LABEL_SERVICE, LABEL_TIER = "ape.service", "ape.tier"
+# How many agents are in a container.
+LABEL_AGENTS = "ape.agents"
 COMPOSE_PROJECT, COMPOSE_SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 SWARM_NAMESPACE, SWARM_SERVICE = "com.docker.stack.namespace", "com.docker.swarm.service.name"
 SWARM_TASK_ID = "com.docker.swarm.task.id"
 SLOT_ENV, OFFSET_ENV = "APE_AGENT_SLOT", "APE_SLOT_OFFSET"
-# Agents that one container holds.
-COUNT_ENV = "APE_AGENTS_IN_CONTAINER"
+# The slot counts containers, which hold so many agents each (the last one perhaps fewer).
+STRIDE_ENV = "APE_AGENTS_PER_CONTAINER"
 # `llama_agent` is what the seed's Compose file calls the agents.
 AGENT_SERVICES = ("agent", "llama_agent")
 RUNNING = ("running", "paused", "restarting")
@@ -245,9 +247,10 @@ def from_inspect(found: Mapping[str, Any]) -> Container:
         slot = _number(env.get(SLOT_ENV))
         if slot is not None:
             slot += _number(env.get(OFFSET_ENV)) or 0
+            slot = (slot - 1) * (_number(env.get(STRIDE_ENV)) or 1) + 1
         elif number := re.search(r"[-_](\d+)$", name):
             slot = int(number[1])
-        agents = _number(env.get(COUNT_ENV)) or 1
+        agents = _number(labels.get(LABEL_AGENTS)) or 1
         if slot is not None:
             name = f"agent-{slot:04d}"
     mode = str((found.get("HostConfig") or {}).get("NetworkMode") or "")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _PATHS = ("containers/json", f"containers/{_NAME}/json", "events", "info", "version", "_ping")
 # For a shipper of logs; off unless it is asked for.
-_LOGS = f"containers/{_NAME}/logs"
+_LOGS = (f"containers/{_NAME}/logs", "networks")
 _QUERY = re.compile(r"[!-~]*")
 
 
@@ -22,7 +22,7 @@ def _pattern(paths: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(rf"(/v[0-9]+\.[0-9]+)?/({'|'.join(paths)})")
 
 
-_READERS, _WITH_LOGS = _pattern(_PATHS), _pattern((*_PATHS, _LOGS))
+_READERS, _WITH_LOGS = _pattern(_PATHS), _pattern((*_PATHS, *_LOGS))
 
 
 def refusal(head: bytes, *, logs: bool = False) -> Refused | None:
