@@ -74,7 +74,7 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
         "import docker, docker.errors as e\n"
         "c = docker.APIClient(base_url='unix:///run/ape/docker.sock', version='1.41')\n"
         "print(len(c.containers()))\n"
-        f"for act in (c.stop, c.remove_container, c.logs):\n"
+        "for act in (c.stop, c.remove_container, c.logs):\n"
         "    try: act('GATEWAY'); print('done')\n"
         "    except e.APIError as error: print(error.response.status_code)\n"
     ).replace("GATEWAY", gateway["Id"])
@@ -85,9 +85,14 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
 
     # A crash is a restart; a service that is gone is an alert, until it is back.
     agent = stack.containers("agent")[0]
-    stack.client.api.exec_start(
-        stack.client.api.exec_create(agent["Id"], ["python", "-c", "import os; os.kill(1, 11)"])
+    crash = (
+        "import os\n"
+        "for pid in map(int, filter(str.isdigit, os.listdir('/proc'))):\n"
+        "    if pid not in (1, os.getpid()): os.kill(pid, 9)\n"
     )
+    api = stack.client.api
+    api.exec_start(api.exec_create(agent["Id"], ["python", "-c", crash]))
+    until(lambda: sum(c["restarts"] for c in sample()["containers"]) == 1, seconds=30)
     stack.client.api.stop(stack.containers("target")[0]["Id"], timeout=1)
 
     def alerts() -> dict[str, Any]:

@@ -168,6 +168,8 @@ def readings(sample: Sample) -> Iterator[Reading]:
             yield Reading("oomKills", service, name, one.ooms_recent)
         if container.failed and not agent:
             yield Reading("serviceDown", service, name, 1)
+    for service in sample.gone:
+        yield Reading("serviceDown", service, service, 1)
     if sample.fleet.missing:
         yield Reading("agentsMissing", "", "", sample.fleet.missing)
     yield Reading("dataAgeSeconds", "", "", sample.monitor.data_age)

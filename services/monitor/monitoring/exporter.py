@@ -73,7 +73,7 @@ _BY_USAGE: tuple[tuple[Metric, Callable[[Usage], float]], ...] = (
 )
 _BY_SAMPLE: tuple[tuple[Metric, Callable[[ContainerSample], float]], ...] = (
     (names.CONTAINER_UP, lambda c: c.container.running),
-    (names.CONTAINER_HEALTHY, lambda c: c.container.healthy),
+    (names.CONTAINER_HEALTHY, lambda c: not c.container.failed),
     (names.CONTAINER_RESTARTS, lambda c: c.restarts),
     (names.CONTAINER_OOM, lambda c: max(c.ooms, c.usage.oom_kills if c.usage else 0)),
     (names.CONTAINER_STARTED, lambda c: c.container.started),
@@ -94,6 +94,9 @@ def collected(state: State, age: float) -> Iterator[Family]:
         family = _family(metric)
         for at, one in labels:
             family.add_metric(at, of_sample(one))
+        if metric in (names.CONTAINER_UP, names.CONTAINER_HEALTHY):
+            for service in sample.gone:
+                family.add_metric((service, service), 0)
         yield family
     yield from _agents(sample)
     yield from _system(sample)

@@ -189,6 +189,8 @@ class Sample:
     system: SystemSample | None
     fleet: FleetSample
     monitor: MonitorSample
+    # Services that had containers within the last hour and have none now, while others have.
+    gone: tuple[str, ...] = ()
 
 
 def in_project(labels: Mapping[str, str], project: str) -> bool:
@@ -215,10 +217,8 @@ def _unix(text: str) -> float:
     """Seconds of Docker's RFC 3339 with nanoseconds; 0 where it never started."""
     if not text or text.startswith("0001"):
         return 0.0
-    head, _, rest = text.partition(".")
-    zone = re.search(r"(Z|[+-]\d\d:\d\d)$", rest or head)
-    head = re.sub(r"(Z|[+-]\d\d:\d\d)$", "", head)
-    return datetime.fromisoformat(head + (zone[0] if zone else "Z")).timestamp()
+    # Python reads no more than six digits.
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).timestamp()
 
 
 def _names(engine_name: str, labels: Mapping[str, str]) -> tuple[str, str]:

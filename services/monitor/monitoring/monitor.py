@@ -15,12 +15,14 @@ from monitoring.alerts import Alert, Engine, Health
 from monitoring.cgroups import Sampler
 from monitoring.exporter import Exporter, State
 from monitoring.inventory import Counts, Inventory, Watcher
-from monitoring.model import ContainerSample, MonitorSample, Sample
+from monitoring.model import Container, ContainerSample, MonitorSample, Sample
 from monitoring.output import LineFile
 from monitoring.senders import Receiver, totals
 from monitoring.system import System
 
 GATEWAY_SECONDS = 3.0
+# A service that is gone for longer was taken away on purpose.
+GONE_SECONDS = 3600.0
 
 _log = logging.getLogger("monitoring.alerts")
 Show = Callable[[State], None]
@@ -90,6 +92,7 @@ class Monitor:
         self._stop = threading.Event()
         self._samples = 0
         self._sampled_at: float | None = None
+        self._services: dict[str, float] = {}
         self._open: dict[tuple[str, str], Alert] = {}
         self.state: State | None = None
 
@@ -133,7 +136,8 @@ class Monitor:
             heartbeat=self.heartbeats.alive,
             gateway_declared=self.heartbeats.declared,
         )
-        made = Sample(self._wall(), samples, system, fleet, monitor)
+        gone = self._gone(containers, began)
+        made = Sample(self._wall(), samples, system, fleet, monitor, gone)
         found = self.engine.update(began, alerts.readings(made), alerts.unknown(made))
         health = alerts.health(found, made)
         monitor.sample_seconds = round(self._clock() - began, 6)
@@ -141,6 +145,18 @@ class Monitor:
         self.state = State(made, found, health, self.project, began, sent)
         self._hand_on(self.state, health)
         return self.state
+
+    def _gone(self, containers: list[Container], now: float) -> tuple[str, ...]:
+        if not containers:
+            # The whole project was taken down.
+            self._services.clear()
+            return ()
+        # Agents are counted by their numbers.
+        self._services |= {c.service: now for c in containers if not c.agents}
+        here = {c.service for c in containers}
+        recent = {s: at for s, at in self._services.items() if now - at < GONE_SECONDS}
+        self._services = recent
+        return tuple(sorted(recent.keys() - here))
 
     def _hand_on(self, state: State, health: Health) -> None:
         now = {alert.id: alert for alert in state.alerts}

@@ -96,6 +96,7 @@ def sample(
         "fleet": asdict(found.fleet),
         "services": [asdict(row) for row in by_service(found.containers)],
         "containers": [_container(one) for one in found.containers],
+        "gone": list(found.gone),
         "alerts": alerts(open_alerts, now, found.at),
         "monitor": asdict(found.monitor),
     }
