@@ -15,7 +15,7 @@ from ape_common import names
 from monitoring import wire
 from monitoring.alerts import Engine, health, readings
 from monitoring.console import page
-from monitoring.exporter import Exporter, State, collected
+from monitoring.exporter import Exporter, State
 from monitoring.model import (
     Container,
     ContainerSample,
@@ -211,11 +211,18 @@ def test_no_series_outlives_its_container() -> None:
     exporter.stop()
 
 
-def test_only_listed_metrics_are_exported_with_their_labels() -> None:
+def test_just_the_listed_metrics_are_exported_with_their_kinds_and_labels() -> None:
     known = {metric.name: metric for metric in names.ALL}
-    for family in collected(state(), 0.0):
+    found = families(state())
+    ours = {name: f for name, f in found.items() if not name.startswith("process_")}
+    for family in ours.values():
         for sample in family.samples:
-            assert set(sample.labels) == set(known[sample.name].labels)
+            metric = known[sample.name]
+            assert set(sample.labels) == set(metric.labels)
+            assert family.type == {"untyped": "unknown"}.get(metric.kind, metric.kind)
+            assert family.documentation == metric.help
+    monitors = {m.name for m in names.ALL if m.name.startswith(("container_", "ape_monitor_"))}
+    assert monitors <= {sample.name for f in ours.values() for sample in f.samples}
 
 
 def test_odd_names_survive_the_exposition() -> None:
