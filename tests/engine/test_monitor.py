@@ -76,7 +76,7 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
     write = "cd /tmp && "
     for name, body in zip(("rules.json", "test.json"), files(), strict=True):
         coded = base64.b64encode(json.dumps(body).encode()).decode()
-        write += f"echo {coded} | base64 -d >{name} && "
+        write += f"echo {coded} | busybox base64 -d >{name} && "
     code, output = _in_prometheus(stack, write + "promtool test rules test.json")
     assert code == 0, output
 

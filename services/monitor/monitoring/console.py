@@ -14,7 +14,7 @@ from rich.text import Text
 from monitoring.aggregate import ServiceRow, by_service, worst
 from monitoring.exporter import State
 from monitoring.model import ContainerSample, SystemSample
-from monitoring.text import clean, duration, fleet, percent, rate, size
+from monitoring.text import clean, duration, fleet, percent, rate, size, system
 
 # Below these widths the columns of less worth are left out.
 WIDE, MEDIUM = 110, 76
@@ -81,6 +81,8 @@ def _system(found: SystemSample, width: int) -> RenderableType:
     if columns == 1:
         facts = [facts[0], *facts[4:]]
     cells: list[Text] = [*bars, *facts]
+    for cell in cells:
+        cell.no_wrap, cell.overflow = True, "ellipsis"
     for start in range(0, len(cells), columns):
         grid.add_row(*cells[start : start + columns])
     return grid
@@ -174,52 +176,53 @@ def _alerts(state: State, width: int, count: int) -> RenderableType:
 
 
 def page(state: State, width: int, height: int) -> RenderableType:
-    """The page for a terminal of that size: what matters most first, and nothing that scrolls."""
+    """The page for a terminal of that size. Nothing scrolls: what is left of the lines after the
+
+    alerts goes to the services, the machine and the worst containers, in this order.
+    """
     sample = state.sample
     # Where there is no room for all, those in trouble come first.
     rows = sorted(by_service(sample.containers), key=lambda row: row.healthy == row.containers)
-    parts: list[RenderableType] = [_header(state)]
+    head: list[RenderableType] = [_header(state)]
     if state.health.level != "healthy":
-        parts.append(
-            Text(
-                clean(state.health.reason),
-                style=_COLOURS[state.health.level],
-                no_wrap=True,
-                overflow="ellipsis",
-            )
-        )
-    if sample.system:
-        parts += [Text(""), _system(sample.system, width)]
-    lines = 2 if width >= MEDIUM else 1
-    shown = min(len(state.alerts), 4 if height >= 40 else 2)
+        reason = clean(state.health.reason)
+        colour = _COLOURS[state.health.level]
+        head.append(Text(reason, style=colour, no_wrap=True, overflow="ellipsis"))
+    shown = max(1, min(len(state.alerts), 4 if height >= 40 else 2))
+    alert_lines = 2 + shown * (2 if width >= MEDIUM else 1) + (len(state.alerts) > shown)
+    # The machine's line at least, the monitor's own, and one that the cursor may stand on.
+    left = height - len(head) - alert_lines - 3
+    services: list[RenderableType] = []
+    room = min(len(rows), left - 4)
+    if room > 0:
+        services = [Text(""), _services(rows[:room], width)]
+        left -= room + 3
+        if len(rows) > room:
+            services.append(Text(f"and {len(rows) - room} more services", style="dim"))
+            left -= 1
+    machine: list[RenderableType] = []
     system_lines = 4 if width >= WIDE else 6
-    # Header, reason, blank lines, both table heads, title of the alerts, the monitor's own line.
-    left = height - 14 - system_lines - max(1, shown * lines)
-    services = max(1, min(len(rows), left - 3))
-    parts += [Text(""), _services(rows[:services], width)]
-    if len(rows) > services:
-        parts.append(Text(f"and {len(rows) - services} more services", style="dim"))
-    count = min(WORST, left - services)
-    if count > 0 and sample.containers:
-        parts += [Text(""), _worst(sample.containers, width, count)]
-    parts.append(Text(""))
-    parts.append(
-        Panel(
-            _alerts(state, width, max(1, shown)),
-            title="alerts",
-            title_align="left",
-            box=box.ROUNDED,
-        )
+    if sample.system and left > system_lines:
+        machine = [Text(""), _system(sample.system, width)]
+        left -= system_lines
+    elif sample.system:
+        machine = [Text(system(sample.system), no_wrap=True, overflow="ellipsis")]
+    containers: list[RenderableType] = []
+    room = min(WORST, len(sample.containers), left - 3)
+    if room > 0:
+        containers = [Text(""), _worst(sample.containers, width, room)]
+    opened = Panel(
+        _alerts(state, width, shown), title="alerts", title_align="left", box=box.ROUNDED
     )
     monitor = sample.monitor
-    parts.append(
-        Text(
-            f"{len(sample.containers)} containers in {monitor.sample_seconds * 1000:.0f} ms"
-            f"{'' if monitor.docker_up else '; ' + clean(monitor.problem)}   Ctrl-C ends",
-            style="dim" if monitor.docker_up else "yellow",
-        )
+    foot = Text(
+        f"{len(sample.containers)} containers in {monitor.sample_seconds * 1000:.0f} ms"
+        f"{'' if monitor.docker_up else '; ' + clean(monitor.problem)}   Ctrl-C ends",
+        style="dim" if monitor.docker_up else "yellow",
+        no_wrap=True,
+        overflow="ellipsis",
     )
-    return Group(*parts)
+    return Group(*head, *machine, *services, *containers, opened, foot)
 
 
 class Page:

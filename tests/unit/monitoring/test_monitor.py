@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import pty
+import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -136,6 +140,40 @@ def test_a_pipe_gets_lines_and_an_interrupt_ends_it_well(world: World, tmp_path:
     assert process.returncode == 0
     assert "Traceback" not in errors
     assert json.loads(output.read_text().splitlines()[0])["schema"] == "ape.monitor/1"
+
+
+def test_a_terminal_gets_the_page_in_any_size_and_is_left_as_it_was(world: World) -> None:
+    world.birth(1, event=False)
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 130))
+    process = subprocess.Popen(
+        command(world, "--interval", "1"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color"},
+    )
+    os.close(theirs)
+    shown = b""
+
+    def read_until(words: bytes) -> None:
+        nonlocal shown
+        end = time.monotonic() + 15
+        while words not in shown:
+            assert time.monotonic() < end, shown[-2000:]
+            if select.select([ours], [], [], 0.2)[0]:
+                shown += os.read(ours, 65536)
+
+    read_until(b"agent-0001")
+    termios.tcsetwinsize(ours, (10, 30))
+    process.send_signal(signal.SIGWINCH)
+    shown = b""
+    read_until(b"alerts")
+    process.send_signal(signal.SIGINT)
+    read_until(b"\x1b[?1049l")
+    assert process.wait(10) == 0
+    assert b"Traceback" not in shown
+    os.close(ours)
 
 
 def test_no_daemon_is_told_with_a_remedy(world: World, capsys: pytest.CaptureFixture[str]) -> None:
