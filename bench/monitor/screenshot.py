@@ -9,6 +9,7 @@ import io
 import random
 import sys
 import time
+from typing import Any
 
 from monitoring.alerts import Engine, health, readings
 from monitoring.console import page
@@ -32,9 +33,11 @@ MIB = 1 << 20
 def scene(agents: int = 200) -> State:
     """A fleet at work in which some things go wrong."""
     chance = random.Random(6)  # noqa: S311
-    found = []
+    found: list[ContainerSample] = []
 
-    def add(name: str, service: str, share: float, limit_mb: int, cores: float, **about: object):  # type: ignore[no-untyped-def]
+    def add(
+        name: str, service: str, share: float, limit_mb: int, cores: float, **about: Any
+    ) -> ContainerSample:
         memory = int(share * limit_mb * MIB)
         cpu = chance.uniform(5, 60) * cores
         usage = Usage(

@@ -91,6 +91,11 @@ def _head(metric: Metric) -> str:
     return f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.kind}\n"
 
 
+def _agent(one: ContainerSample) -> str:
+    """0042; with the project before it where there are several."""
+    return one.container.name.replace("agent-", "", 1).translate(_ESCAPES)
+
+
 def container_text(sample: Sample) -> str:
     """The series of the containers, in the text format.
 
@@ -127,7 +132,7 @@ def container_text(sample: Sample) -> str:
         for one in agents:
             value = of_agent(one)
             if value is not None:
-                parts.append(f'{metric.name}{{agent="{one.container.slot:04d}"}} {value}\n')
+                parts.append(f'{metric.name}{{agent="{_agent(one)}"}} {value}\n')
     return "".join(parts)
 
 

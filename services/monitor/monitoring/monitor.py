@@ -116,7 +116,7 @@ class Monitor:
         samples = self.sampler.sample(containers, began)
         if counts:
             for one in samples:
-                _count(one, counts.get(one.container.name))
+                _count(one, counts.get(one.container.id))
         system = self.system.sample(containers)
         self._samples += 1
         monitor = MonitorSample(
