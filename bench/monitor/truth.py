@@ -120,7 +120,7 @@ def _compared(
     last = _sample(url)
 
     def mean(name: str, field: str) -> float:
-        values = [c[field] for s in told for c in s["containers"] if c["name"] == name]
+        values: list[float] = [c[field] for s in told for c in s["containers"] if c["name"] == name]
         return sum(values) / len(values)
 
     def docker_cpu(of: dict[str, Any]) -> float:
@@ -128,7 +128,8 @@ def _compared(
         before = of["precpu_stats"]["cpu_usage"]["total_usage"]
         system = of["cpu_stats"]["system_cpu_usage"] - of["precpu_stats"]["system_cpu_usage"]
         cores: int = of["cpu_stats"]["online_cpus"]
-        return 100.0 * cores * (used - before) / system
+        percent: float = 100.0 * cores * (used - before) / system
+        return percent
 
     def docker_memory(of: dict[str, Any]) -> float:
         memory = of["memory_stats"]

@@ -28,7 +28,7 @@ from monitoring.system import own_traffic, predicted, pressure
 
 from tests.cgroup_tree import Tree
 from tests.fake_docker import FakeDocker
-from tests.unit.monitoring.test_inventory import APE, until
+from tests.unit.monitoring.test_monitoring_inventory import APE, until
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[3]
