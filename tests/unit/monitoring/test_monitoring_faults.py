@@ -336,6 +336,24 @@ def test_a_service_that_is_gone_is_told_and_a_project_that_is_gone_is_not(
     assert not [a for a in made.sample().alerts if a.key == "serviceDown"]
 
 
+def test_a_sample_that_fails_is_told_and_the_next_one_is_taken(
+    world: World, monitor: Callable[..., Monitor], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = monitor("--interval", "1")
+    seen: list[State] = []
+
+    def show(state: State) -> None:
+        seen.append(state)
+        if len(seen) == 1:
+            raise RuntimeError("unforeseen")
+        made.stop()
+
+    made.show.append(show)
+    made.run()
+    assert len(seen) == 2
+    assert "a sample failed" in caplog.text
+
+
 # Sums
 
 
