@@ -105,7 +105,8 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
     )
     api = stack.client.api
     api.exec_start(api.exec_create(agent["Id"], ["python", "-c", crash]))
-    until(lambda: sum(c["restarts"] for c in sample()["containers"]) == 1, seconds=30)
+    crashed = agent["Name"].removeprefix("/ape-t-monitor-")
+    until(lambda: sample_of(sample(), crashed)["restarts"] == 1, seconds=30)
     stack.client.api.stop(stack.containers("target")[0]["Id"], timeout=1)
 
     def alerts() -> dict[str, Any]:
