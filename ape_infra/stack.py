@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pulumi
@@ -119,6 +120,7 @@ def declare(
                 proxy_image=images.names["socket_proxy"],
                 project=project,
                 stack=stack,
+                docker_host=settings.docker_host or os.environ.get("DOCKER_HOST", ""),
                 port=settings.monitor_port,
                 thresholds=settings.alert_thresholds or {},
                 logs_by_proxy=settings.observability == "full",

@@ -171,7 +171,27 @@ def test_ports_are_published_on_loopback(monkeypatch: pytest.MonkeyPatch) -> Non
     assert {port["ip"] for port in published} == {"127.0.0.1"}
 
 
+@pytest.mark.parametrize(
+    ("host", "socket"),
+    [
+        ("", "/var/run/docker.sock"),
+        ("unix:///run/user/1000/docker.sock", "/run/user/1000/docker.sock"),
+        ("tcp://10.0.0.1:2376", "/var/run/docker.sock"),
+    ],
+)
+def test_the_socket_proxy_has_the_socket_of_the_stacks_daemon(
+    host: str, socket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", host)
+    [proxy] = [c for c in run("dev", monkeypatch).of("Container") if c.name == "socket-proxy"]
+    mounts = [v for v in proxy.inputs["volumes"] if v.get("hostPath")]
+    assert [(v["hostPath"], v["containerPath"]) for v in mounts] == [
+        (socket, "/var/run/docker.sock")
+    ]
+
+
 def test_only_the_socket_proxy_has_dockers_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
     for made in run("dev", monkeypatch).of("Container"):
         mounts = [v for v in made.inputs.get("volumes", []) if v.get("hostPath")]
         assert all(mount["readOnly"] for mount in mounts), made.name
