@@ -111,7 +111,7 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
 
     def alerts() -> dict[str, Any]:
         found = json.loads(stack.get("monitorPort", "/alerts").text)
-        return {a["alert"]: a for a in found["alerts"]}
+        return {a["name"]: a for a in found["alerts"]}
 
     until(lambda: "ServiceUnavailable" in alerts(), seconds=30)
     assert alerts()["ServiceUnavailable"]["examples"] == ["target"]
