@@ -21,6 +21,9 @@ SERVICE_CPUS = 6.0
 # Prometheus alone, its share of the observability budget.
 PROMETHEUS_MEMORY_MB = 1024
 DEMO_TARGET_MEMORY_MB = 256
+# With 1000 containers the monitor takes 60 MB itself, and the kernel a page for each of its files.
+MONITOR_MEMORY_MB = 192
+SOCKET_PROXY_MEMORY_MB = 64
 # Proportional set size of one containerd-shim, measured: 2.9 MiB (docs/facts.md).
 DOCKER_MB_PER_CONTAINER = 2.9
 # A bridge has 1024 ports and ARP tables hold 1024 entries; 250 a network stays clear of both.
@@ -184,8 +187,12 @@ def start_delay_seed(stack: str) -> float:
     return int.from_bytes(hashlib.sha256(stack.encode()).digest()[:4], "big") / 2**32
 
 
-def service_memory_mb(observability: Observability, demo_target: bool) -> int:
-    seen = {"off": 0, "metrics": PROMETHEUS_MEMORY_MB, "full": OBSERVABILITY_MEMORY_MB}
+def service_memory_mb(
+    observability: Observability, demo_target: bool, monitor: bool = False
+) -> int:
+    """The monitor is part of what full observability may take."""
+    watched = MONITOR_MEMORY_MB + SOCKET_PROXY_MEMORY_MB if monitor else 0
+    seen = {"off": 0, "metrics": PROMETHEUS_MEMORY_MB + watched, "full": OBSERVABILITY_MEMORY_MB}
     target = DEMO_TARGET_MEMORY_MB if demo_target else 0
     return GATEWAY_MEMORY_MB + PROXY_MEMORY_MB + seen[observability] + target
 
@@ -196,14 +203,15 @@ def resources(
     observability: Observability,
     demo_target: bool,
     agents_per_container: int = 1,
+    monitor: bool = False,
 ) -> Resources:
-    services = 2 + (observability != "off") + demo_target
+    services = 2 + (observability != "off") + demo_target + 2 * monitor
     shims = containers(agents, agents_per_container) + services
     full, rest = divmod(agents, agents_per_container)
     cpus = full * container_cpus(tier, agents_per_container) + container_cpus(tier, rest)
     return Resources(
         agents_memory_mb=agents * tier.memory_mb,
-        services_memory_mb=service_memory_mb(observability, demo_target),
+        services_memory_mb=service_memory_mb(observability, demo_target, monitor),
         docker_memory_mb=math.ceil(shims * DOCKER_MB_PER_CONTAINER),
         agents_cpus=round(cpus, 3),
         services_cpus=SERVICE_CPUS,
@@ -232,6 +240,7 @@ def make_plan(
     observability: Observability = "metrics",
     demo_target: bool = True,
     agents_per_container: int = 1,
+    monitor: bool = False,
 ) -> Plan:
     tier = tier_for(agents, tiers)
     return Plan(
@@ -240,7 +249,9 @@ def make_plan(
         shards=shards(agents, agents_per_container),
         # For the largest fleet of the tier: scaling within a tier leaves the gateway as it is.
         pools=pools(tier.max_agents),
-        resources=resources(agents, tier, observability, demo_target, agents_per_container),
+        resources=resources(
+            agents, tier, observability, demo_target, agents_per_container, monitor
+        ),
         health_interval_seconds=health_interval_seconds(containers(agents, agents_per_container)),
         start_delay_seed=start_delay_seed(stack),
         agents_per_container=agents_per_container,

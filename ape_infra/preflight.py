@@ -97,6 +97,8 @@ def _ports(
         wanted["targetPort"] = settings.target_port
     if settings.observability != "off":
         wanted["prometheusPort"] = settings.prometheus_port
+    if settings.monitored:
+        wanted["monitorPort"] = settings.monitor_port
     for name, port in wanted.items():
         if port in ours or settings.docker_host.startswith(("tcp://", "ssh://", "http")):
             continue

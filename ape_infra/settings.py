@@ -19,6 +19,8 @@ from ape_common.gateway_config import GatewayConfigError
 from ape_common.gateway_config import load as load_gateway_config
 from ape_common.recording import RecordingError
 from ape_common.recording import load as load_recording
+from monitoring.thresholds import ThresholdError
+from monitoring.thresholds import parse as parse_thresholds
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
@@ -230,6 +232,17 @@ class Settings(_Model):
     proxy_port: PortNumber = Field(8081, description="Published port of the inference proxy.")
     target_port: PortNumber = Field(8082, description="Published port of the demo target.")
     prometheus_port: PortNumber = Field(9090, description="Published port of Prometheus.")
+    monitor: Literal["container", "off"] = Field(
+        "container",
+        description="container: a monitor on each node (with observability). off: none; "
+        "`python -m monitoring` runs on the host.",
+    )
+    monitor_port: PortNumber = Field(9101, description="Published port of the monitor.")
+    alert_thresholds: dict[str, Any] | None = Field(
+        None,
+        description="Thresholds over the defaults: name to a number, or to raiseAt, clearAt and "
+        "holdSeconds.",
+    )
     network_pool: str = Field(
         "10.213.0.0/16", description="Addresses from which the networks take their subnets (/22)."
     )
@@ -259,6 +272,10 @@ class Settings(_Model):
     def demo(self) -> bool:
         return self.target == DEMO_TARGET
 
+    @property
+    def monitored(self) -> bool:
+        return self.observability != "off" and self.monitor == "container"
+
     def plan(self, stack: str) -> planning.Plan:
         return planning.make_plan(
             self.agents,
@@ -267,6 +284,7 @@ class Settings(_Model):
             observability=self.observability,
             demo_target=self.demo,
             agents_per_container=self.agents_per_container,
+            monitor=self.monitored,
         )
 
     def problems(self, secrets: Collection[str]) -> list[tuple[str, str]]:
@@ -332,12 +350,17 @@ class Settings(_Model):
             "proxyPort": self.proxy_port,
             "targetPort": self.target_port,
             "prometheusPort": self.prometheus_port,
+            "monitorPort": self.monitor_port,
         }
         seen: dict[int, str] = {}
         for name, port in ports.items():
             if port in seen:
                 found.append((name, f"is {port}, as {seen[port]} is. Give each its own port."))
             seen[port] = name
+        try:
+            parse_thresholds(self.alert_thresholds or {})
+        except ThresholdError as error:
+            found += [(f"alertThresholds.{at}", sentence) for at, sentence in error.problems]
         if not re.search(r"(:[^/:]+|@sha256:[0-9a-f]{64})$", self.prometheus_image):
             found.append(("prometheusImage", "names no version. Add a tag or a digest."))
         return found

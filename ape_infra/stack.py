@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pulumi
@@ -13,6 +14,7 @@ from ape_infra.components.demo_target import DemoTarget, DemoTargetArgs
 from ape_infra.components.gateway import Gateway, GatewayArgs
 from ape_infra.components.images import Images
 from ape_infra.components.metrics import Metrics, MetricsArgs
+from ape_infra.components.monitor import Monitor, MonitorArgs
 from ape_infra.components.networks import Networks
 from ape_infra.components.proxy import InferenceProxy, InferenceProxyArgs, token_file
 from ape_infra.runtimes import DockerRuntime, Runtime, SwarmRuntime
@@ -60,6 +62,7 @@ def declare(
     )
 
     services = ("gateway", "proxy", "agent") + (("demo_target",) if settings.demo else ())
+    services += ("monitor", "socket_proxy") if settings.monitored else ()
     images = Images(
         "images",
         services,
@@ -125,10 +128,36 @@ def declare(
         )
         ready += target.ready
         endpoints["target"] = runtime.endpoint(settings.target_port)
+    if settings.monitored:
+        Monitor(
+            "monitor",
+            MonitorArgs(
+                image=images.names["monitor"],
+                proxy_image=images.names["socket_proxy"],
+                project=project,
+                stack=stack,
+                docker_host=settings.docker_host or os.environ.get("DOCKER_HOST", ""),
+                port=settings.monitor_port,
+                thresholds=settings.alert_thresholds or {},
+                logs_by_proxy=settings.observability == "full",
+                logs=logs,
+            ),
+            runtime,
+            networks,
+            after(images.resources["monitor"], images.resources["socket_proxy"]),
+        )
+        endpoints["monitor"] = runtime.endpoint(settings.monitor_port)
     if settings.observability != "off":
         Metrics(
             "metrics",
-            MetricsArgs(settings.prometheus_image, settings.prometheus_port, project, stack, logs),
+            MetricsArgs(
+                settings.prometheus_image,
+                settings.prometheus_port,
+                project,
+                stack,
+                settings.monitored,
+                logs,
+            ),
             runtime,
             networks,
             opts,

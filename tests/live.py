@@ -23,7 +23,13 @@ from ape_infra.summary import containers
 from ape_infra.workload import LABEL_SERVICE, LABEL_STACK
 
 ROOT = Path(__file__).resolve().parents[1]
-PORTS = {"gatewayPort": 18080, "proxyPort": 18081, "targetPort": 18082, "prometheusPort": 19090}
+PORTS = {
+    "gatewayPort": 18080,
+    "proxyPort": 18081,
+    "targetPort": 18082,
+    "prometheusPort": 19090,
+    "monitorPort": 19101,
+}
 Changes = dict[str, int]
 PLUGIN = f"plugins/resource-docker-v{version('pulumi-docker')}/pulumi-resource-docker"
 

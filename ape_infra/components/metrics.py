@@ -9,7 +9,7 @@ import jinja2
 import pulumi
 
 from ape_infra import plan as planning
-from ape_infra.components import gateway, proxy
+from ape_infra.components import gateway, monitor, proxy
 from ape_infra.components.base import Component
 from ape_infra.components.networks import EDGE, Networks
 from ape_infra.runtimes import Runtime
@@ -29,10 +29,11 @@ class MetricsArgs:
     port: int
     project: str
     stack: str
+    monitored: bool
     logs: Logs
 
 
-def config(project: str, stack: str) -> str:
+def config(project: str, stack: str, monitored: bool) -> str:
     """Prometheus's own configuration, YAML."""
     environment = jinja2.Environment(  # noqa: S701 - YAML, not HTML
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -42,12 +43,17 @@ def config(project: str, stack: str) -> str:
     return environment.get_template("prometheus.yml.j2").render(
         project=project,
         stack=stack,
-        jobs={gateway.NAME: SERVICE_PORT, proxy.NAME: SERVICE_PORT, NAME: PORT},
+        jobs={
+            gateway.NAME: SERVICE_PORT,
+            proxy.NAME: SERVICE_PORT,
+            **({monitor.NAME: SERVICE_PORT} if monitored else {}),
+            NAME: PORT,
+        },
     )
 
 
 def workload(args: MetricsArgs) -> Workload:
-    file = File("prometheus.yml", config(args.project, args.stack))
+    file = File("prometheus.yml", config(args.project, args.stack, args.monitored))
     return Workload(
         name=NAME,
         service=NAME,

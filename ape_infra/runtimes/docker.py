@@ -50,7 +50,9 @@ class DockerRuntime:
         )
         return Network(full, resource)
 
-    def volume(self, name: str, *, opts: pulumi.ResourceOptions) -> docker.Volume:
+    def volume(
+        self, name: str, *, keep: bool = True, opts: pulumi.ResourceOptions
+    ) -> docker.Volume:
         return docker.Volume(
             name,
             name=self.context.name(name),
@@ -59,7 +61,7 @@ class DockerRuntime:
                 for k, v in self.context.labels(name).items()
             ],
             opts=pulumi.ResourceOptions.merge(
-                opts, pulumi.ResourceOptions(protect=self.context.protect_data)
+                opts, pulumi.ResourceOptions(protect=keep and self.context.protect_data)
             ),
         )
 
@@ -75,6 +77,9 @@ class DockerRuntime:
         mounts: list[dict[str, Any]] = [
             {"volumeName": self.context.name(name), "containerPath": path}
             for name, path in workload.volumes.items()
+        ] + [
+            {"hostPath": host, "containerPath": path, "readOnly": True}
+            for host, path in workload.host_paths.items()
         ]
         if workload.files:
             volume, filler = self._files(workload, opts)
@@ -161,7 +166,9 @@ class DockerRuntime:
             "networksAdvanced": [
                 {"name": self.context.name(a.network), "aliases": list(a.aliases) or None}
                 for a in workload.networks
-            ],
+            ]
+            or None,
+            "networkMode": None if workload.networks else "none",
             "ports": [
                 {
                     "internal": p.internal,

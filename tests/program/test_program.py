@@ -88,13 +88,15 @@ def test_dev_declares_exactly(agents: int, monkeypatch: pytest.MonkeyPatch) -> N
         "InferenceProxy": 1,
         "DemoTarget": 1,
         "Metrics": 1,
+        "Monitor": 1,
         "AgentFleet": 1,
-        "Image": 4,
+        "Image": 6,
         "Network": 3,
-        # Prometheus's data; the files of gateway, proxy, Prometheus and agents.
-        "Volume": 5,
-        # Four services, four that carry files and never start, and the agents.
-        "Container": 4 + 4 + agents,
+        # Prometheus's data; the files of gateway, proxy, Prometheus and agents; the socket of
+        # Docker's proxy.
+        "Volume": 6,
+        # Six services, four that carry files and never start, and the agents.
+        "Container": 6 + 4 + agents,
     }
     assert sorted(r.name for r in found.agents()) == [
         f"agent-{i:04d}" for i in range(1, agents + 1)
@@ -105,10 +107,10 @@ def test_prod_declares_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     found = run("prod", monkeypatch, **PROD)
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
     # As dev.
-    assert kinds["Container"] == 4 + 4 + 60
-    assert kinds["Volume"] == 5
+    assert kinds["Container"] == 6 + 4 + 60
+    assert kinds["Volume"] == 6
     assert kinds["Network"] == 3
-    assert kinds.total() == 1 + 7 + 4 + 3 + 5 + 68
+    assert kinds.total() == 1 + 8 + 6 + 3 + 6 + 70
 
 
 @pytest.mark.parametrize(("agents", "shards"), [(5, 1), (250, 1), (251, 2), (501, 3)])
@@ -117,7 +119,7 @@ def test_swarm_declares_one_service_a_shard(
 ) -> None:
     found = run("dev", monkeypatch, agents=agents, runtime="swarm")
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
-    assert kinds["Service"] == 4 + shards
+    assert kinds["Service"] == 6 + shards
     assert kinds["Network"] == 2 + shards
     # The gateway's config, the token of the proxy and of each shard; Prometheus's config.
     assert (kinds["Secret"], kinds["ServiceConfig"]) == (2 + shards, 1)
@@ -206,6 +208,7 @@ def test_type_tokens_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
         "ape:proxy:InferenceProxy",
         "ape:target:DemoTarget",
         "ape:metrics:Metrics",
+        "ape:monitor:Monitor",
         "ape:fleet:AgentFleet",
     }
 
@@ -221,7 +224,11 @@ def test_agents_are_on_internal_networks_only(monkeypatch: pytest.MonkeyPatch) -
 def test_every_container_is_hardened(monkeypatch: pytest.MonkeyPatch) -> None:
     for made in run("prod", monkeypatch, **PROD).of("Container"):
         inputs = made.inputs
-        assert inputs["user"].split(":")[0] not in ("", "0", "root"), made.name
+        # Docker's socket belongs to root; its proxy has no capability and no network.
+        if made.name == "socket-proxy":
+            assert inputs["networkMode"] == "none"
+        else:
+            assert inputs["user"].split(":")[0] not in ("", "0", "root"), made.name
         assert inputs["capabilities"] == {"drops": ["ALL"]}, made.name
         assert inputs["securityOpts"] == ["no-new-privileges:true"], made.name
         assert inputs["memory"] == inputs["memorySwap"] > 0, made.name
@@ -248,8 +255,54 @@ def test_ports_are_published_on_loopback(monkeypatch: pytest.MonkeyPatch) -> Non
     published = [
         port for c in run("dev", monkeypatch).of("Container") for port in c.inputs.get("ports", [])
     ]
-    assert len(published) == 4
+    assert len(published) == 5
     assert {port["ip"] for port in published} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("host", "socket"),
+    [
+        ("", "/var/run/docker.sock"),
+        ("unix:///run/user/1000/docker.sock", "/run/user/1000/docker.sock"),
+        ("tcp://10.0.0.1:2376", "/var/run/docker.sock"),
+    ],
+)
+def test_the_socket_proxy_has_the_socket_of_the_stacks_daemon(
+    host: str, socket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", host)
+    [proxy] = [c for c in run("dev", monkeypatch).of("Container") if c.name == "socket-proxy"]
+    mounts = [v for v in proxy.inputs["volumes"] if v.get("hostPath")]
+    assert [(v["hostPath"], v["containerPath"]) for v in mounts] == [
+        (socket, "/var/run/docker.sock")
+    ]
+
+
+def test_only_the_socket_proxy_has_dockers_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    for made in run("dev", monkeypatch).of("Container"):
+        mounts = [v for v in made.inputs.get("volumes", []) if v.get("hostPath")]
+        assert all(mount["readOnly"] for mount in mounts), made.name
+        found = {mount["hostPath"] for mount in mounts}
+        expected = {
+            "socket-proxy": {"/var/run/docker.sock"},
+            "monitor": {"/proc", "/sys/fs/cgroup"},
+        }
+        assert found == expected.get(made.name, set()), made.name
+
+
+def test_swarm_monitors_each_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {s.name: s.inputs for s in run("dev", monkeypatch, runtime="swarm").of("Service")}
+    assert {name for name, s in found.items() if s["mode"].get("global")} == {
+        "monitor",
+        "socket-proxy",
+    }
+
+
+@pytest.mark.parametrize("off", [{"monitor": "off"}, {"observability": "off"}])
+def test_the_monitor_can_be_left_out(off: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run("dev", monkeypatch, **off)
+    assert not {"monitor", "socket-proxy"} & {r.name for r in found.resources}
 
 
 def test_the_key_is_in_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:

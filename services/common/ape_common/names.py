@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 class Metric(NamedTuple):
     name: str
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: Literal["counter", "gauge", "histogram", "untyped"]
     help: str
     labels: tuple[str, ...] = ()
     # Upper bounds of a histogram; empty: those of durations of requests.
@@ -81,7 +81,7 @@ TIME_BETWEEN_ACTIONS = Metric(
     "histogram",
     "Time from an answer to the agent's next action: the model and the pause.",
 )
-AGENT_MEMORY = Metric(
+AGENT_RESIDENT_MEMORY = Metric(
     "ape_agent_resident_memory_bytes",
     "gauge",
     "Resident memory of an agent's process, its share where one process holds many.",
@@ -167,6 +167,127 @@ DEMO_REQUESTS = Metric(
     "ape_demo_requests_total", "counter", "Requests to the shop.", ("endpoint", "status")
 )
 DEMO_ORDERS = Metric("ape_demo_orders_total", "counter", "Orders that the shop took.")
+
+# The monitor. cAdvisor's own names (container_…) where the meaning is the same. `name` is the
+# stable name of a container (agent-0001, gateway), never its id.
+_CONTAINER = ("name", "service")
+AGENT_MEMORY = Metric(
+    "ape_agent_memory_usage_bytes", "gauge", "Working set of an agent's container.", ("agent",)
+)
+AGENT_CPU = Metric(
+    "ape_agent_cpu_usage_percent", "gauge", "CPU of an agent's container, of one core.", ("agent",)
+)
+# Named by the seed; a gauge must not end in _total, so it carries no type.
+CONCURRENT_AGENTS = Metric("ape_concurrent_agents_total", "untyped", "Agents that run.")
+FLEET_AGENTS = Metric(
+    "ape_fleet_agents",
+    "gauge",
+    "Agents declared, running and healthy by Docker, heard of by the gateway, and missing.",
+    ("state",),
+)
+SYSTEM_MEMORY = Metric("ape_system_memory_percent", "gauge", "Memory in use of the machine.")
+SYSTEM_SWAP = Metric("ape_system_swap_percent", "gauge", "Swap in use of the machine.")
+SYSTEM_CPU = Metric("ape_system_cpu_percent", "gauge", "CPU in use, of all cores of the machine.")
+SYSTEM_IOWAIT = Metric(
+    "ape_system_iowait_percent", "gauge", "CPU that waits for disks, of all cores of the machine."
+)
+SYSTEM_DISK = Metric(
+    "ape_system_disk_percent", "gauge", "Disk in use, by file system.", ("mountpoint",)
+)
+SYSTEM_LOAD = Metric("ape_system_load1", "gauge", "Load average of one minute.")
+SYSTEM_PRESSURE = Metric(
+    "ape_system_pressure_percent",
+    "gauge",
+    "Time in which some (or all) tasks waited for a resource, of the last 10 s (PSI).",
+    ("resource", "share"),
+)
+SYSTEM_NETWORK = Metric(
+    "ape_system_network_bytes_total",
+    "counter",
+    "Bytes of the machine's own interfaces.",
+    ("direction",),
+)
+SYSTEM_DISK_IO = Metric(
+    "ape_system_disk_io_bytes_total", "counter", "Bytes of the machine's disks.", ("direction",)
+)
+KERNEL_USED = Metric(
+    "ape_kernel_limit_used", "gauge", "What is used of a kernel limit.", ("limit",)
+)
+KERNEL_ALLOWED = Metric(
+    "ape_kernel_limit_allowed", "gauge", "What a kernel limit allows.", ("limit",)
+)
+CONTAINER_UP = Metric(
+    "ape_container_up", "gauge", "1 while the container runs, else 0.", _CONTAINER
+)
+CONTAINER_HEALTHY = Metric(
+    "ape_container_healthy",
+    "gauge",
+    "0 once its health check has failed, or it ended with an error or is gone; else 1.",
+    _CONTAINER,
+)
+CONTAINER_RESTARTS = Metric(
+    "ape_container_restarts_total", "counter", "Starts after the first.", _CONTAINER
+)
+CONTAINER_MEMORY = Metric(
+    "container_memory_working_set_bytes",
+    "gauge",
+    "Memory that cannot be freed at once: usage without inactive file pages.",
+    _CONTAINER,
+)
+CONTAINER_MEMORY_LIMIT = Metric(
+    "container_spec_memory_limit_bytes", "gauge", "Memory limit; 0: none.", _CONTAINER
+)
+CONTAINER_CPU = Metric("container_cpu_usage_seconds_total", "counter", "CPU used.", _CONTAINER)
+CONTAINER_PERIODS = Metric(
+    "container_cpu_cfs_periods_total", "counter", "Periods of the CPU limit.", _CONTAINER
+)
+CONTAINER_THROTTLED = Metric(
+    "container_cpu_cfs_throttled_periods_total",
+    "counter",
+    "Periods in which the CPU limit was reached.",
+    _CONTAINER,
+)
+CONTAINER_RECEIVED = Metric(
+    "container_network_receive_bytes_total", "counter", "Bytes received.", _CONTAINER
+)
+CONTAINER_SENT = Metric(
+    "container_network_transmit_bytes_total", "counter", "Bytes sent.", _CONTAINER
+)
+CONTAINER_READ = Metric(
+    "container_fs_reads_bytes_total", "counter", "Bytes read from disks.", _CONTAINER
+)
+CONTAINER_WRITTEN = Metric(
+    "container_fs_writes_bytes_total", "counter", "Bytes written to disks.", _CONTAINER
+)
+CONTAINER_OOM = Metric(
+    "container_oom_events_total", "counter", "Kills for want of memory.", _CONTAINER
+)
+CONTAINER_PIDS = Metric("container_threads", "gauge", "Processes and threads.", _CONTAINER)
+CONTAINER_STARTED = Metric(
+    "container_start_time_seconds", "gauge", "When it started last, Unix time.", _CONTAINER
+)
+MONITOR_SAMPLE_SECONDS = Metric(
+    "ape_monitor_sample_duration_seconds", "gauge", "Time that the last sample took."
+)
+MONITOR_AGE = Metric(
+    "ape_monitor_data_age_seconds",
+    "gauge",
+    "Seconds by which the monitor's data is older than its interval.",
+)
+MONITOR_SAMPLES = Metric("ape_monitor_samples_total", "counter", "Samples taken.")
+MONITOR_DOCKER_UP = Metric(
+    "ape_monitor_docker_up", "gauge", "1 while Docker's event stream is open, else 0."
+)
+MONITOR_STREAMS_LOST = Metric(
+    "ape_monitor_event_streams_lost_total", "counter", "Event streams of Docker that ended."
+)
+MONITOR_DESCRIPTORS = Metric("ape_monitor_open_files", "gauge", "Kernel files kept open.")
+MONITOR_ALERTS = Metric(
+    "ape_monitor_alerts", "gauge", "Open alerts of the monitor.", ("alert", "severity")
+)
+MONITOR_SENT = Metric(
+    "ape_monitor_notifications_total", "counter", "Posts to receivers.", ("receiver", "result")
+)
 
 ALL: tuple[Metric, ...] = tuple(v for v in list(globals().values()) if isinstance(v, Metric))
 

@@ -231,7 +231,9 @@ class Fleet:
             agents.add_metric([state], by_state[state])
         yield agents
         memory = GaugeMetricFamily(
-            names.AGENT_MEMORY.name, names.AGENT_MEMORY.help, labels=names.AGENT_MEMORY.labels
+            names.AGENT_RESIDENT_MEMORY.name,
+            names.AGENT_RESIDENT_MEMORY.help,
+            labels=names.AGENT_RESIDENT_MEMORY.labels,
         )
         for slot, seen in sorted(alive.items()):
             memory.add_metric([f"{slot:04d}"], seen.memory_bytes)

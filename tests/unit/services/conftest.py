@@ -20,7 +20,7 @@ from ape_gateway.__main__ import config_of
 from yarl import URL
 
 SERVICES = Path(__file__).resolve().parents[3] / "services"
-for part in ("common", "gateway", "proxy", "agent", "demo_target"):
+for part in ("common", "gateway", "proxy", "agent", "demo_target", "socket_proxy"):
     if str(SERVICES / part) not in sys.path:
         sys.path.insert(0, str(SERVICES / part))
 

@@ -62,8 +62,8 @@ def test_a_batch_counts_once_however_often_it_is_sent() -> None:
 def test_memory_is_shared_among_the_agents_of_a_process() -> None:
     here = Counted()
     here.fleet.report(report())
-    assert here.value(names.AGENT_MEMORY, agent="0001") == 20_000_000
-    assert here.value(names.AGENT_MEMORY, agent="0002") == 20_000_000
+    assert here.value(names.AGENT_RESIDENT_MEMORY, agent="0001") == 20_000_000
+    assert here.value(names.AGENT_RESIDENT_MEMORY, agent="0002") == 20_000_000
 
 
 def test_agents_without_a_young_heartbeat_are_not_alive() -> None:
@@ -75,7 +75,7 @@ def test_agents_without_a_young_heartbeat_are_not_alive() -> None:
     here.now += 2
     assert here.fleet.summary()["by_state"] == {"running": 1}
     assert here.value(names.AGENTS, state="waiting") == 0
-    assert here.value(names.AGENT_MEMORY, agent="0001") is None
+    assert here.value(names.AGENT_RESIDENT_MEMORY, agent="0001") is None
 
 
 def test_the_pace_bounds_the_reports_of_the_whole_fleet() -> None:
