@@ -1,5 +1,6 @@
 """The whole Pulumi program under mocks: what is declared, for each stack and N."""
 
+import asyncio
 import json
 import runpy
 from collections import Counter
@@ -10,8 +11,14 @@ import pulumi
 import pytest
 import yaml
 from ape_agent.settings import from_env
-from pulumi.runtime import mocks, set_all_config
+from ape_docker_provider.check import check
+from ape_docker_provider.schema import RESOURCES
+from ape_docker_provider.values import plain_map, wrap
+from pulumi.runtime import mocks, rpc, set_all_config
+from pulumi.runtime.settings import set_root_resource
+from pulumi.runtime.stack import run_in_stack
 
+from ape_infra.components.proxy import TOKEN_ENV
 from ape_infra.settings import CEREBRAS_API_KEY, GRAFANA_PASSWORD, SECRETS
 
 pytestmark = pytest.mark.program
@@ -57,10 +64,12 @@ def run(stack: str, monkeypatch: pytest.MonkeyPatch, **config: Any) -> Recorder:
     )
     monkeypatch.chdir(ROOT)
 
-    async def program() -> None:
+    def program() -> None:
         runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
 
-    pulumi.runtime.test(program)()
+    # As the language host runs it, which makes the stack itself.
+    set_root_resource(None)
+    asyncio.get_event_loop().run_until_complete(run_in_stack(program))
     return recorder
 
 
@@ -82,10 +91,10 @@ def test_dev_declares_exactly(agents: int, monkeypatch: pytest.MonkeyPatch) -> N
         "AgentFleet": 1,
         "Image": 4,
         "Network": 3,
-        # Prometheus's data; the files of gateway and Prometheus.
-        "Volume": 3,
-        # Four services, two that carry files and never start, and the agents.
-        "Container": 4 + 2 + agents,
+        # Prometheus's data; the files of gateway, proxy, Prometheus and agents.
+        "Volume": 5,
+        # Four services, four that carry files and never start, and the agents.
+        "Container": 4 + 4 + agents,
     }
     assert sorted(r.name for r in found.agents()) == [
         f"agent-{i:04d}" for i in range(1, agents + 1)
@@ -95,11 +104,11 @@ def test_dev_declares_exactly(agents: int, monkeypatch: pytest.MonkeyPatch) -> N
 def test_prod_declares_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     found = run("prod", monkeypatch, **PROD)
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
-    # As dev, and the files of the proxy: its key.
-    assert kinds["Container"] == 4 + 3 + 60
-    assert kinds["Volume"] == 4
+    # As dev.
+    assert kinds["Container"] == 4 + 4 + 60
+    assert kinds["Volume"] == 5
     assert kinds["Network"] == 3
-    assert kinds.total() == 1 + 7 + 4 + 3 + 4 + 67
+    assert kinds.total() == 1 + 7 + 4 + 3 + 5 + 68
 
 
 @pytest.mark.parametrize(("agents", "shards"), [(5, 1), (250, 1), (251, 2), (501, 3)])
@@ -110,7 +119,8 @@ def test_swarm_declares_one_service_a_shard(
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
     assert kinds["Service"] == 4 + shards
     assert kinds["Network"] == 2 + shards
-    assert (kinds["Secret"], kinds["ServiceConfig"]) == (1, 1)
+    # The gateway's config, the token of the proxy and of each shard; Prometheus's config.
+    assert (kinds["Secret"], kinds["ServiceConfig"]) == (2 + shards, 1)
     assert "Container" not in kinds
     fleet = [r for r in found.of("Service") if r.name.startswith("agents-")]
     assert sum(r.inputs["mode"]["replicated"]["replicas"] for r in fleet) == agents
@@ -135,6 +145,7 @@ def test_dense_containers_add_up_the_limits_of_their_agents(
         with monkeypatch.context() as patch:
             for key, value in env.items():
                 patch.setenv(key, value)
+            patch.delenv(TOKEN_ENV)
             slots[name] = list(from_env().slots)
     assert slots == {
         "agent-0001": list(range(1, 21)),
@@ -160,6 +171,7 @@ def test_dense_swarm_declares_the_rest_as_a_service_of_its_own(
         with monkeypatch.context() as patch:
             for key, value in env.items():
                 patch.setenv(key, value.replace("{{.Task.Slot}}", str(task)))
+            patch.delenv(TOKEN_ENV)
             return list(from_env().slots)
 
     before, after = services(45), services(85)
@@ -217,6 +229,21 @@ def test_every_container_is_hardened(monkeypatch: pytest.MonkeyPatch) -> None:
             assert inputs["readOnly"], made.name
 
 
+@pytest.mark.parametrize("runtime", ["docker", "swarm"])
+def test_every_resource_passes_the_check_of_the_plugin(
+    runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and types: the program gives a container's properties under the schema's names."""
+    found = run("prod", monkeypatch, runtime=runtime, **PROD).resources
+    docker = [r for r in found if r.type in RESOURCES]
+    assert len(docker) > 10
+    for made in docker:
+        given = {k: rpc.unwrap_rpc_secret(v) for k, v in made.inputs.items()}
+        inputs = plain_map({k: wrap(v) for k, v in given.items()})
+        _, failures = check(RESOURCES[made.type], inputs, {}, made.name, b"")
+        assert failures == [], made.name
+
+
 def test_ports_are_published_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     published = [
         port for c in run("dev", monkeypatch).of("Container") for port in c.inputs.get("ports", [])
@@ -232,8 +259,54 @@ def test_the_key_is_in_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         assert KEY not in json.dumps(plain, default=str), made.name
 
 
+def files(found: Recorder, workload: str) -> dict[str, str]:
+    """The files of a workload that has a secret among them, by path."""
+    (filler,) = (r for r in found.of("Container") if r.name == f"{workload}-files-filler")
+    # A list with a secret in it is a secret on the wire.
+    return {u["file"]: u["content"] for u in filler.inputs["uploads"]["value"]}
+
+
+def token(found: Recorder) -> str:
+    """What the proxy and every shard of agents have in their files."""
+    shards = {r.name for r in found.of("Network") if r.name.startswith("agents-")}
+    (shared,) = {files(found, name)["/etc/ape/proxy_token"] for name in ("proxy", *shards)}
+    return shared
+
+
+def test_proxy_and_agents_share_a_token_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run("dev", monkeypatch, agents=300)
+    shared = token(found)
+    assert shared == token(run("dev", monkeypatch, agents=1)), "scaling does not change it"
+    assert shared != token(run("dev", monkeypatch, cerebrasApiKey=KEY))
+    assert token(run("dev", monkeypatch, agentToken="of-a-test-0123456789")).startswith("of-a-test")
+    for made in found.resources:
+        plain = {k: v for k, v in made.inputs.items() if k != "uploads"}
+        assert shared not in json.dumps(plain, default=str), made.name
+    for made in [*found.agents(), *(c for c in found.of("Container") if c.name == "proxy")]:
+        assert "APE_PROXY_TOKEN_FILE=/etc/ape/proxy_token" in made.inputs["envs"], made.name
+        (volume,) = made.inputs["volumes"]
+        assert (volume["containerPath"], volume["readOnly"]) == ("/etc/ape", True), made.name
+
+
+def test_a_recording_is_handed_to_the_proxy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "recording.jsonl"
+    line = json.dumps({"key": "0" * 64, "completion": {"choices": [{"message": {}}]}})
+    file.write_text(line)
+    found = run("dev", monkeypatch, model="recorded", modelRecording=str(file))
+    assert files(found, "proxy")["/etc/ape/recording.jsonl"] == line
+    proxy = next(r for r in found.of("Container") if r.name == "proxy")
+    assert "APE_MODEL_RECORDING=/etc/ape/recording.jsonl" in proxy.inputs["envs"]
+    file.write_text("{")
+    with pytest.raises(pulumi.RunError, match=r"ape:modelRecording: .*line 1"):
+        run("dev", monkeypatch, model="recorded", modelRecording=str(file))
+
+
 def test_bad_settings_stop_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(pulumi.RunError, match="ape:agents: is 0"):
         run("dev", monkeypatch, agents=0)
+    with pytest.raises(pulumi.RunError, match="ape:agentToken: must be 16"):
+        run("dev", monkeypatch, agentToken="short")
     with pytest.raises(pulumi.RunError, match="ape:grafanaPassword"):
         run("prod", monkeypatch, **{CEREBRAS_API_KEY: KEY})

@@ -10,6 +10,8 @@ class Metric(NamedTuple):
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
+    # Upper bounds of a histogram; empty: those of durations of requests.
+    buckets: tuple[float, ...] = ()
 
 
 GATEWAY_REQUESTS = Metric(
@@ -30,6 +32,12 @@ GATEWAY_RETRIES = Metric(
     "Attempts that were followed by another, by what made the gateway try again.",
     ("route", "method", "cause"),
 )
+GATEWAY_FIRST = Metric(
+    "ape_gateway_first_attempts_total",
+    "counter",
+    "First attempts by what came of them: the target's status, connection, or timeout.",
+    ("route", "method", "outcome"),
+)
 GATEWAY_SECONDS = Metric(
     "ape_gateway_request_duration_seconds",
     "histogram",
@@ -41,6 +49,15 @@ GATEWAY_QUEUE_SECONDS = Metric(
 )
 GATEWAY_IN_FLIGHT = Metric(
     "ape_gateway_in_flight_requests", "gauge", "Requests under way to targets."
+)
+GATEWAY_QUEUED = Metric(
+    "ape_gateway_queued_requests", "gauge", "Requests that wait for their turn in the gateway."
+)
+GATEWAY_ROUTE_UP = Metric(
+    "ape_gateway_route_up",
+    "gauge",
+    "Whether the route's health path answered 2xx, for routes with a health check.",
+    ("route",),
 )
 SESSIONS = Metric("ape_sessions_total", "counter", "Finished agent sessions.", ("result", "reason"))
 SESSION_SECONDS = Metric(
@@ -78,17 +95,40 @@ AGENT_RESULTS_LOST = Metric(
 PROXY_REQUESTS = Metric(
     "ape_proxy_requests_total",
     "counter",
-    "Completions by the status that the client got; 'incomplete': a stream that broke.",
-    ("model", "status"),
+    "Completions by what came of them and the status that the client got.",
+    ("model", "result", "status"),
 )
 PROXY_FIRST_TOKEN_SECONDS = Metric(
     "ape_proxy_time_to_first_token_seconds",
     "histogram",
-    "Time to the first token (streams) or to the answer.",
+    "Streams: time from the request, its wait included, to the first text or tool call.",
     ("model",),
 )
+PROXY_INTER_TOKEN_SECONDS = Metric(
+    "ape_proxy_inter_token_seconds",
+    "histogram",
+    "Streams: time between two events with text or a tool call.",
+    ("model",),
+    (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0),
+)
 PROXY_SECONDS = Metric(
-    "ape_proxy_request_duration_seconds", "histogram", "Time to the end of the answer.", ("model",)
+    "ape_proxy_request_duration_seconds",
+    "histogram",
+    "Time from the request, its wait included, to the end of the answer.",
+    ("model",),
+)
+PROXY_QUEUE_SECONDS = Metric(
+    "ape_proxy_queue_seconds",
+    "histogram",
+    "Time that a completion waited for the limits of the model.",
+    ("model",),
+)
+PROXY_TOKENS_PER_SECOND = Metric(
+    "ape_proxy_output_tokens_per_second",
+    "histogram",
+    "Completion tokens of one answer by its duration, the wait in the queue left out.",
+    ("model",),
+    (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000),
 )
 PROXY_TOKENS_IN = Metric(
     "ape_proxy_input_tokens_total", "counter", "Prompt tokens, as the model counts.", ("model",)
@@ -98,6 +138,30 @@ PROXY_TOKENS_OUT = Metric(
     "counter",
     "Completion tokens, as the model counts.",
     ("model",),
+)
+PROXY_COST = Metric(
+    "ape_proxy_cost_dollars_total",
+    "counter",
+    "Price of the tokens; nothing while no price is set.",
+    ("model",),
+)
+PROXY_RETRIES = Metric(
+    "ape_proxy_retries_total",
+    "counter",
+    "Attempts that were followed by another, by their status or error.",
+    ("model", "cause"),
+)
+PROXY_REFUSALS = Metric(
+    "ape_proxy_refusals_total",
+    "counter",
+    "Requests that the proxy answered itself, with an error, by its code.",
+    ("code",),
+)
+PROXY_IN_FLIGHT = Metric(
+    "ape_proxy_in_flight_requests", "gauge", "Completions under way to the model."
+)
+PROXY_QUEUED = Metric(
+    "ape_proxy_queued_requests", "gauge", "Completions that wait for the limits of the model."
 )
 DEMO_REQUESTS = Metric(
     "ape_demo_requests_total", "counter", "Requests to the shop.", ("endpoint", "status")
@@ -119,6 +183,8 @@ FAILURE_REASONS = (
     "aborted",
 )
 AGENT_STATES = ("waiting", "running", "finished", "stopping")
+# What came of a completion. incomplete: a stream that broke; cancelled: its client went away.
+PROXY_RESULTS = ("success", "incomplete", "cancelled", "error")
 # What came of a step. refused: by the gateway, with a 4xx of its own. bad_call: no request in it.
 STEP_RESULTS = ("ok", "target_error", "refused", "gateway_error", "bad_call")
 
