@@ -49,6 +49,10 @@ def loads(client: docker.DockerClient, folder: Path) -> Iterator[dict[str, str]]
             )
             api.start(made["Id"])
             found[name] = made["Id"]
+        time.sleep(2)
+        for name, key in found.items():
+            if not api.inspect_container(key)["State"]["Running"]:
+                raise SystemExit(f"bench: load {name} ended: {api.logs(key).decode()}")
         yield found
     finally:
         remove(client)
