@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -105,6 +106,7 @@ def run(seconds: int, containers: int | None) -> dict[str, Any]:
         finally:
             process.terminate()
             process.wait()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sample(url: str) -> dict[str, Any]:
