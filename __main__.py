@@ -6,7 +6,7 @@ import pulumi
 from pulumi.runtime.config import CONFIG
 
 from ape_infra import preflight
-from ape_infra.settings import CEREBRAS_API_KEY, SettingsError, parse_config
+from ape_infra.settings import SECRETS, SettingsError, parse_config
 from ape_infra.stack import declare
 
 root = Path(__file__).resolve().parent
@@ -24,9 +24,7 @@ try:
         project=project,
         stack=stack,
         root=root,
-        cerebras_api_key=config.get_secret(CEREBRAS_API_KEY)
-        if given.get(CEREBRAS_API_KEY)
-        else None,
+        secrets={name: config.require_secret(name) for name in SECRETS if given.get(name)},
     )
 except (SettingsError, preflight.PreflightError) as error:
     raise pulumi.RunError(str(error)) from None

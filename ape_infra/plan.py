@@ -7,19 +7,37 @@ import ipaddress
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, get_args
 
 from ape_infra.tiers import DEFAULT_TIERS, Tier, tier_for
 
 Observability = Literal["off", "metrics", "full"]
+Part = Literal["prometheus", "alertmanager", "grafana", "loki", "alloy"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+class Share(NamedTuple):
+    """Limits of one part: memory in MiB, CPU in cores."""
+
+    memory_mb: int
+    cpus: float
+
 
 # The seed, "Resource Planning": memory of the services, and 6 cores for them together.
 GATEWAY_MEMORY_MB = 1024
 PROXY_MEMORY_MB = 1024
 OBSERVABILITY_MEMORY_MB = 4096
 SERVICE_CPUS = 6.0
-# Prometheus alone, its share of the observability budget.
-PROMETHEUS_MEMORY_MB = 1024
+# Shares of the observability budget, in cores of a third of SERVICE_CPUS. What they leave of the
+# memory is the monitor's.
+OBSERVABILITY_SHARES: dict[Part, Share] = {
+    "prometheus": Share(1024, 0.8),
+    "alertmanager": Share(256, 0.1),
+    "grafana": Share(768, 0.4),
+    "loki": Share(1024, 0.5),
+    "alloy": Share(512, 0.2),
+}
+PROMETHEUS_MEMORY_MB = OBSERVABILITY_SHARES["prometheus"].memory_mb
 DEMO_TARGET_MEMORY_MB = 256
 # Proportional set size of one containerd-shim, measured: 2.9 MiB (docs/facts.md).
 DOCKER_MB_PER_CONTAINER = 2.9
@@ -141,7 +159,8 @@ def service_memory_mb(observability: Observability, demo_target: bool) -> int:
 def resources(
     agents: int, tier: Tier, observability: Observability, demo_target: bool
 ) -> Resources:
-    services = 2 + (observability != "off") + demo_target
+    parts = {"off": 0, "metrics": 1, "full": len(PARTS)}
+    services = 2 + parts[observability] + demo_target
     return Resources(
         agents_memory_mb=agents * tier.memory_mb,
         services_memory_mb=service_memory_mb(observability, demo_target),

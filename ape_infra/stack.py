@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
 
 from ape_infra import plan as planning
+from ape_infra.components import observability
 from ape_infra.components.agents import AgentFleet, AgentFleetArgs
 from ape_infra.components.demo_target import DemoTarget, DemoTargetArgs
 from ape_infra.components.gateway import Gateway, GatewayArgs
 from ape_infra.components.images import Images
-from ape_infra.components.metrics import Metrics, MetricsArgs
 from ape_infra.components.networks import Networks
 from ape_infra.components.proxy import InferenceProxy, InferenceProxyArgs
 from ape_infra.runtimes import DockerRuntime, Runtime, SwarmRuntime
 from ape_infra.runtimes.base import Context, UpdatePolicy
-from ape_infra.settings import Scenario, Settings, gateway_config
+from ape_infra.settings import CEREBRAS_API_KEY, Scenario, Settings, gateway_config
 from ape_infra.workload import Logs
 
 
@@ -27,9 +28,9 @@ def declare(
     project: str,
     stack: str,
     root: Path,
-    cerebras_api_key: pulumi.Output[str] | None,
+    secrets: Mapping[str, pulumi.Output[str]],
 ) -> dict[str, pulumi.Input[object]]:
-    """Register every resource of the stack; returns the stack's outputs."""
+    """Register every resource of the stack; returns its outputs. `secrets`: those that are set."""
     plan = settings.plan(stack)
     config, api = gateway_config(settings, root)
     scenario = Scenario.of(settings, root, api)
@@ -80,7 +81,7 @@ def declare(
             model=settings.model,
             model_name=settings.model_name,
             model_base_url=settings.model_base_url,
-            api_key=cerebras_api_key,
+            api_key=secrets.get(CEREBRAS_API_KEY),
             port=settings.proxy_port,
             plan=plan,
             logs=logs,
@@ -109,15 +110,7 @@ def declare(
         )
         ready += target.ready
         endpoints["target"] = runtime.endpoint(settings.target_port)
-    if settings.observability != "off":
-        Metrics(
-            "metrics",
-            MetricsArgs(settings.prometheus_image, settings.prometheus_port, project, stack, logs),
-            runtime,
-            networks,
-            opts,
-        )
-        endpoints["prometheus"] = runtime.endpoint(settings.prometheus_port)
+    endpoints |= observability.declare(settings, secrets, runtime, networks, logs, opts)
     AgentFleet(
         "agents",
         AgentFleetArgs(
@@ -155,11 +148,6 @@ def tell(settings: Settings, plan: planning.Plan) -> None:
     if plan.health_interval_seconds is None:
         pulumi.log.info(
             "A fleet of this size carries no health check an agent; the gateway counts heartbeats."
-        )
-    if settings.observability == "full":
-        pulumi.log.warn(
-            "observability full: Prometheus is declared; Grafana, Loki and Alloy are not part of "
-            "this version yet. Their memory is kept free in the plan."
         )
     if settings.runtime == "swarm":
         pulumi.log.info(

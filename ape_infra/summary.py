@@ -16,7 +16,12 @@ from ape_infra.components import gateway
 from ape_infra.components.agents import SERVICE as AGENT
 from ape_infra.workload import LABEL_PROJECT, LABEL_SERVICE, LABEL_STACK, SERVICE_PORT
 
-HEALTH_PATHS = {"prometheus": "/-/healthy"}
+HEALTH_PATHS = {
+    "prometheus": "/-/healthy",
+    "alertmanager": "/-/healthy",
+    "grafana": "/api/health",
+    "loki": "/ready",
+}
 TIMEOUT_SECONDS = 5
 
 

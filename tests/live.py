@@ -21,7 +21,15 @@ from ape_infra.summary import containers
 from ape_infra.workload import LABEL_SERVICE, LABEL_STACK
 
 ROOT = Path(__file__).resolve().parents[1]
-PORTS = {"gatewayPort": 18080, "proxyPort": 18081, "targetPort": 18082, "prometheusPort": 19090}
+PORTS = {
+    "gatewayPort": 18080,
+    "proxyPort": 18081,
+    "targetPort": 18082,
+    "prometheusPort": 19090,
+    "alertmanagerPort": 19093,
+    "grafanaPort": 13000,
+    "lokiPort": 13100,
+}
 Changes = dict[str, int]
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pulumi
+
+from ape_infra.runtimes import Network, Runtime
+from ape_infra.workload import Workload
 
 
 class Component(pulumi.ComponentResource):
@@ -15,4 +20,17 @@ class Component(pulumi.ComponentResource):
         super().__init__(token, name, None, opts)
         self.child_opts = pulumi.ResourceOptions(
             parent=self, depends_on=opts.depends_on if opts else None
+        )
+
+    def run_with_volumes(
+        self, runtime: Runtime, workload: Workload, networks: dict[str, Network]
+    ) -> Sequence[pulumi.Resource]:
+        """Declare the workload's volumes, and then the workload."""
+        volumes = [runtime.volume(name, opts=self.child_opts) for name in workload.volumes]
+        return runtime.run(
+            workload,
+            networks,
+            opts=pulumi.ResourceOptions.merge(
+                self.child_opts, pulumi.ResourceOptions(depends_on=volumes)
+            ),
         )

@@ -1,6 +1,7 @@
 """The whole Pulumi program under mocks: what is declared, for each stack and N."""
 
 import json
+import re
 import runpy
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from pulumi.runtime import mocks, set_all_config
 
+from ape_infra import plan as planning
 from ape_infra.settings import CEREBRAS_API_KEY, GRAFANA_PASSWORD, SECRETS
 
 pytestmark = pytest.mark.program
@@ -94,11 +96,14 @@ def test_dev_declares_exactly(agents: int, monkeypatch: pytest.MonkeyPatch) -> N
 def test_prod_declares_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     found = run("prod", monkeypatch, **PROD)
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
-    # As dev, and the files of the proxy: its key.
-    assert kinds["Container"] == 4 + 3 + 60
-    assert kinds["Volume"] == 4
+    # As dev, and the four other parts of the observability stack.
+    assert (kinds["Alertmanager"], kinds["Grafana"], kinds["Loki"], kinds["Alloy"]) == (1, 1, 1, 1)
+    # Services; those of them that carry files (the proxy: its key); agents.
+    assert kinds["Container"] == 8 + 7 + 60
+    # Files, and the data of the five parts.
+    assert kinds["Volume"] == 7 + 5
     assert kinds["Network"] == 3
-    assert kinds.total() == 1 + 7 + 4 + 3 + 4 + 67
+    assert kinds.total() == 1 + 11 + 4 + 3 + 12 + 75
 
 
 @pytest.mark.parametrize(("agents", "shards"), [(5, 1), (250, 1), (251, 2), (501, 3)])
@@ -109,7 +114,7 @@ def test_swarm_declares_one_service_a_shard(
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
     assert kinds["Service"] == 4 + shards
     assert kinds["Network"] == 2 + shards
-    assert (kinds["Secret"], kinds["ServiceConfig"]) == (1, 1)
+    assert (kinds["Secret"], kinds["ServiceConfig"]) == (1, 2)
     assert "Container" not in kinds
     fleet = [r for r in found.of("Service") if r.name.startswith("agents-")]
     assert sum(r.inputs["mode"]["replicated"]["replicas"] for r in fleet) == agents
@@ -125,7 +130,7 @@ def test_crossing_a_tier_changes_every_agent(
 
 
 def test_type_tokens_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run("dev", monkeypatch)
+    found = run("prod", monkeypatch, **PROD)
     tokens = {r.type.partition("$")[2] or r.type for r in found.resources}
     assert {t for t in tokens if t.startswith("ape:")} == {
         "ape:images:Images",
@@ -134,6 +139,10 @@ def test_type_tokens_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
         "ape:proxy:InferenceProxy",
         "ape:target:DemoTarget",
         "ape:metrics:Metrics",
+        "ape:alerts:Alertmanager",
+        "ape:dashboards:Grafana",
+        "ape:logs:Loki",
+        "ape:logs:Alloy",
         "ape:fleet:AgentFleet",
     }
 
@@ -177,3 +186,33 @@ def test_bad_settings_stop_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
         run("dev", monkeypatch, agents=0)
     with pytest.raises(pulumi.RunError, match="ape:grafanaPassword"):
         run("prod", monkeypatch, **{CEREBRAS_API_KEY: KEY})
+
+
+def test_full_fits_the_seeds_memory_and_leaves_some_for_the_monitor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = run("prod", monkeypatch, **PROD)
+    memory = {c.name: c.inputs["memory"] for c in found.of("Container")}
+    assert sum(memory[part] for part in planning.PARTS) < planning.OBSERVABILITY_MEMORY_MB
+
+
+def test_parts_of_full_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = ["prometheus", "alertmanager", "loki"]
+    found = run("dev", monkeypatch, observability="full", observabilityParts=parts)
+    names = {c.name for c in found.of("Container")}
+    assert names & set(planning.PARTS) == set(parts)
+
+
+def test_full_runs_on_swarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run("prod", monkeypatch, runtime="swarm", **PROD)
+    names = {s.name for s in found.of("Service")}
+    assert set(planning.PARTS) <= names
+    # Names of Swarm's configs and secrets know no slash.
+    for kind in ("ServiceConfig", "Secret"):
+        for made in found.of(kind):
+            assert re.fullmatch(r"[a-zA-Z0-9_.-]+", made.inputs["name"]), made.name
+
+
+def test_an_override_of_no_alert_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(pulumi.RunError, match=r"ape:alertOverrides\.Nothing: is no alert"):
+        run("dev", monkeypatch, alertOverrides={"Nothing": {"disabled": True}})
