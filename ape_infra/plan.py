@@ -39,6 +39,9 @@ OBSERVABILITY_SHARES: dict[Part, Share] = {
 }
 PROMETHEUS_MEMORY_MB = OBSERVABILITY_SHARES["prometheus"].memory_mb
 DEMO_TARGET_MEMORY_MB = 256
+# With 1000 containers the monitor takes 60 MB itself, and the kernel a page for each of its files.
+MONITOR_MEMORY_MB = 192
+SOCKET_PROXY_MEMORY_MB = 64
 # Proportional set size of one containerd-shim, measured: 2.9 MiB (docs/facts.md).
 DOCKER_MB_PER_CONTAINER = 2.9
 # A bridge has 1024 ports and ARP tables hold 1024 entries; 250 a network stays clear of both.
@@ -150,20 +153,28 @@ def start_delay_seed(stack: str) -> float:
     return int.from_bytes(hashlib.sha256(stack.encode()).digest()[:4], "big") / 2**32
 
 
-def service_memory_mb(observability: Observability, demo_target: bool) -> int:
-    seen = {"off": 0, "metrics": PROMETHEUS_MEMORY_MB, "full": OBSERVABILITY_MEMORY_MB}
+def service_memory_mb(
+    observability: Observability, demo_target: bool, monitor: bool = False
+) -> int:
+    """The monitor is part of what full observability may take."""
+    watched = MONITOR_MEMORY_MB + SOCKET_PROXY_MEMORY_MB if monitor else 0
+    seen = {"off": 0, "metrics": PROMETHEUS_MEMORY_MB + watched, "full": OBSERVABILITY_MEMORY_MB}
     target = DEMO_TARGET_MEMORY_MB if demo_target else 0
     return GATEWAY_MEMORY_MB + PROXY_MEMORY_MB + seen[observability] + target
 
 
 def resources(
-    agents: int, tier: Tier, observability: Observability, demo_target: bool
+    agents: int,
+    tier: Tier,
+    observability: Observability,
+    demo_target: bool,
+    monitor: bool = False,
 ) -> Resources:
     parts = {"off": 0, "metrics": 1, "full": len(PARTS)}
-    services = 2 + parts[observability] + demo_target
+    services = 2 + parts[observability] + demo_target + 2 * monitor
     return Resources(
         agents_memory_mb=agents * tier.memory_mb,
-        services_memory_mb=service_memory_mb(observability, demo_target),
+        services_memory_mb=service_memory_mb(observability, demo_target, monitor),
         docker_memory_mb=math.ceil((agents + services) * DOCKER_MB_PER_CONTAINER),
         agents_cpus=round(agents * tier.cpus, 3),
         services_cpus=SERVICE_CPUS,
@@ -191,6 +202,7 @@ def make_plan(
     tiers: Sequence[Tier] = DEFAULT_TIERS,
     observability: Observability = "metrics",
     demo_target: bool = True,
+    monitor: bool = False,
 ) -> Plan:
     tier = tier_for(agents, tiers)
     return Plan(
@@ -199,7 +211,7 @@ def make_plan(
         shards=shards(agents),
         # For the largest fleet of the tier: scaling within a tier leaves the gateway as it is.
         pools=pools(tier.max_agents),
-        resources=resources(agents, tier, observability, demo_target),
+        resources=resources(agents, tier, observability, demo_target, monitor),
         health_interval_seconds=health_interval_seconds(agents),
         start_delay_seed=start_delay_seed(stack),
     )

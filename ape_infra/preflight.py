@@ -101,6 +101,8 @@ def _ports(
     if settings.demo:
         wanted["targetPort"] = settings.target_port
     wanted |= settings.part_ports
+    if settings.monitored:
+        wanted["monitorPort"] = settings.monitor_port
     for name, port in wanted.items():
         if port in ours or settings.docker_host.startswith(("tcp://", "ssh://", "http")):
             continue

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from ape_common.gateway_config import GatewayConfigError
 from ape_common.gateway_config import load as load_gateway_config
+from monitoring.thresholds import ThresholdError
+from monitoring.thresholds import parse as parse_thresholds
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
@@ -166,6 +168,17 @@ class Settings(_Model):
     alertmanager_port: PortNumber = Field(9093, description="Published port of Alertmanager.")
     grafana_port: PortNumber = Field(3000, description="Published port of Grafana.")
     loki_port: PortNumber = Field(3100, description="Published port of Loki.")
+    monitor: Literal["container", "off"] = Field(
+        "container",
+        description="container: a monitor on each node (with observability). off: none; "
+        "`python -m monitoring` runs on the host.",
+    )
+    monitor_port: PortNumber = Field(9101, description="Published port of the monitor.")
+    alert_thresholds: dict[str, Any] | None = Field(
+        None,
+        description="Thresholds over the defaults: name to a number, or to raiseAt, clearAt and "
+        "holdSeconds.",
+    )
     network_pool: str = Field(
         "10.213.0.0/16", description="Addresses from which the networks take their subnets (/22)."
     )
@@ -264,6 +277,10 @@ class Settings(_Model):
             f"{part}Port": getattr(self, f"{part}_port") for part in self.parts if part != "alloy"
         }
 
+    @property
+    def monitored(self) -> bool:
+        return self.observability != "off" and self.monitor == "container"
+
     def plan(self, stack: str) -> planning.Plan:
         return planning.make_plan(
             self.agents,
@@ -271,6 +288,7 @@ class Settings(_Model):
             tiers=self.tier_table,
             observability=self.observability,
             demo_target=self.demo,
+            monitor=self.monitored,
         )
 
     def problems(self, secrets: Collection[str]) -> list[tuple[str, str]]:
@@ -309,12 +327,17 @@ class Settings(_Model):
             "proxyPort": self.proxy_port,
             "targetPort": self.target_port,
             **self.part_ports,
+            "monitorPort": self.monitor_port,
         }
         seen: dict[int, str] = {}
         for name, port in ports.items():
             if port in seen:
                 found.append((name, f"is {port}, as {seen[port]} is. Give each its own port."))
             seen[port] = name
+        try:
+            parse_thresholds(self.alert_thresholds or {})
+        except ThresholdError as error:
+            found += [(f"alertThresholds.{at}", sentence) for at, sentence in error.problems]
         for name, image in self.part_images.items():
             if not re.search(r"(:[^/:]+|@sha256:[0-9a-f]{64})$", image):
                 found.append((name, "names no version. Add a tag or a digest."))
@@ -327,6 +350,10 @@ class Settings(_Model):
             found.append(("observabilityParts", "lacks prometheus, which the other parts need."))
         if "alloy" in given and "loki" not in given:
             found.append(("observabilityParts", "has alloy without loki. Add loki, or leave both."))
+        if "alloy" in self.parts and not self.monitored:
+            found.append(
+                ("monitor", "is off, and alloy reads logs by its proxy. Set it to container.")
+            )
         if "grafana" in self.parts and not self.production and GRAFANA_PASSWORD not in secrets:
             found.append(_missing_secret(GRAFANA_PASSWORD, "Grafana is deployed"))
         for name, url in (

@@ -14,6 +14,7 @@ from ape_infra.components.agents import AgentFleet, AgentFleetArgs
 from ape_infra.components.demo_target import DemoTarget, DemoTargetArgs
 from ape_infra.components.gateway import Gateway, GatewayArgs
 from ape_infra.components.images import Images
+from ape_infra.components.monitor import Monitor, MonitorArgs
 from ape_infra.components.networks import Networks
 from ape_infra.components.proxy import InferenceProxy, InferenceProxyArgs
 from ape_infra.runtimes import DockerRuntime, Runtime, SwarmRuntime
@@ -54,6 +55,7 @@ def declare(
     )
 
     services = ("gateway", "proxy", "agent") + (("demo_target",) if settings.demo else ())
+    services += ("monitor", "socket_proxy") if settings.monitored else ()
     images = Images(
         "images",
         services,
@@ -110,7 +112,29 @@ def declare(
         )
         ready += target.ready
         endpoints["target"] = runtime.endpoint(settings.target_port)
-    endpoints |= observability.declare(settings, secrets, runtime, networks, logs, opts)
+    watched: list[pulumi.Resource] = []
+    if settings.monitored:
+        watcher = Monitor(
+            "monitor",
+            MonitorArgs(
+                image=images.names["monitor"],
+                proxy_image=images.names["socket_proxy"],
+                project=project,
+                stack=stack,
+                port=settings.monitor_port,
+                thresholds=settings.alert_thresholds or {},
+                logs_by_proxy=settings.observability == "full",
+                logs=logs,
+            ),
+            runtime,
+            networks,
+            after(images.resources["monitor"], images.resources["socket_proxy"]),
+        )
+        watched += watcher.ready
+        endpoints["monitor"] = runtime.endpoint(settings.monitor_port)
+    endpoints |= observability.declare(
+        settings, secrets, runtime, networks, logs, opts, watched=watched
+    )
     AgentFleet(
         "agents",
         AgentFleetArgs(

@@ -91,6 +91,8 @@ class Workload:
 
     `memory_mb` is in MiB with no swap on top, `cpus` in cores, `stop_grace_seconds` the time
     between SIGTERM and SIGKILL. Root is read-only; `tmpfs` maps a path to its size in MiB.
+    `host_paths` maps paths of the host to where they are seen, read-only. `per_node`: one
+    container on each node. Without networks it has none at all.
     """
 
     name: str
@@ -104,11 +106,13 @@ class Workload:
     files: tuple[File, ...] = ()
     networks: tuple[Attachment, ...] = ()
     volumes: Mapping[str, str] = field(default_factory=dict)
+    host_paths: Mapping[str, str] = field(default_factory=dict)
     tmpfs: Mapping[str, int] = field(default_factory=lambda: {"/tmp": 16})  # noqa: S108
     ports: tuple[Port, ...] = ()
     health: Health | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     slots: Slots | None = None
+    per_node: bool = False
     user: str = APE_USER
     restart_max_attempts: int = 5
     stop_grace_seconds: int = 15

@@ -29,6 +29,7 @@ PORTS = {
     "alertmanagerPort": 19093,
     "grafanaPort": 13000,
     "lokiPort": 13100,
+    "monitorPort": 19101,
 }
 Changes = dict[str, int]
 

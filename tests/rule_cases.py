@@ -109,8 +109,72 @@ def _failing(alert: str, metric: Metric, **labels: str) -> list[Case]:
     ]
 
 
+def _gauge(alert: str, metric: Metric, high: float, low: float, **labels: str) -> list[Case]:
+    series = at(metric, **labels)
+    return [
+        Case(alert, {series: stays(high)}),
+        Case(alert, {series: stays(low)}, labels=None),
+    ]
+
+
+def _steps(alert: str, metric: Metric, high: int, low: int, **labels: str) -> list[Case]:
+    """A counter that jumps, after three minutes."""
+    series, before, after = at(metric, **labels), 3 * MINUTE, 60 * MINUTE
+    return [
+        Case(alert, {series: f"0x{before} {high}x{after}"}, 8),
+        Case(alert, {series: f"0x{before} {low}x{after}"}, 8, None),
+    ]
+
+
+def _share(alert: str, part: Metric, whole: Metric, grow: bool, **labels: str) -> list[Case]:
+    """95 of 100, and 30 of 100; growing counters, or gauges."""
+    shape = grows if grow else stays
+    return [
+        Case(alert, {at(part, **labels): shape(value), at(whole, **labels): shape(100)}, 10, found)
+        for value, found in ((95, {}), (30, None))
+    ]
+
+
+AGENT = {"name": "agent-0001", "service": "agent"}
+GATEWAY = {"name": "gateway", "service": "gateway"}
+
+
+def monitors() -> list[Case]:
+    """Of the alerts that the monitor's thresholds make."""
+    return [
+        *_gauge("HighMemoryUsage", names.SYSTEM_MEMORY, 90, 60),
+        *_gauge("HighCpuUsage", names.SYSTEM_CPU, 95, 50),
+        *_gauge("HighDiskUsage", names.SYSTEM_DISK, 95, 50, mountpoint="/"),
+        Case("DiskWillFill", {at(names.SYSTEM_DISK, mountpoint="/"): f"60+0.06x{60 * MINUTE}"}, 40),
+        Case(
+            "DiskWillFill",
+            {at(names.SYSTEM_DISK, mountpoint="/"): f"60+0.003x{60 * MINUTE}"},
+            40,
+            None,
+        ),
+        *_share("KernelLimitNear", names.KERNEL_USED, names.KERNEL_ALLOWED, False, limit="pids"),
+        *_share(
+            "ResourceExhaustion",
+            names.CONTAINER_MEMORY,
+            names.CONTAINER_MEMORY_LIMIT,
+            False,
+            **AGENT,
+        ),
+        *_share("CpuThrottled", names.CONTAINER_THROTTLED, names.CONTAINER_PERIODS, True, **AGENT),
+        *_steps("AgentFailures", names.CONTAINER_RESTARTS, 4, 1, **AGENT),
+        *_steps("AgentFailures", names.CONTAINER_RESTARTS, 3, 2, **AGENT),
+        *_steps("ContainerRestarts", names.CONTAINER_RESTARTS, 3, 1, **GATEWAY),
+        *_steps("RestartLoop", names.CONTAINER_RESTARTS, 6, 3, **GATEWAY),
+        *_steps("ContainerOomKilled", names.CONTAINER_OOM, 1, 0, **AGENT),
+        *_gauge("ServiceUnavailable", names.CONTAINER_HEALTHY, 0, 1, **GATEWAY),
+        *_gauge("AgentsMissing", names.FLEET_AGENTS, 2, 0, state="missing"),
+        *_gauge("MonitorDataStale", names.MONITOR_AGE, 60, 3),
+    ]
+
+
 def cases(jobs: tuple[str, ...]) -> list[Case]:
     return [
+        *monitors(),
         Case("Watchdog", {}, labels={"severity": "none"}),
         Case("TargetDown", _up(jobs, gateway=""), labels={"service": "gateway"}),
         Case("TargetDown", _up(jobs, loki=stays(0)), labels={"service": "loki"}),

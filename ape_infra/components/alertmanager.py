@@ -100,5 +100,5 @@ class Alertmanager(Component):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("ape:alerts:Alertmanager", name, opts)
-        self.ready = self.run_with_volumes(runtime, workload(args), networks.by_name)
+        self.ready = self.run_with_data(runtime, DATA, workload(args), networks.by_name)
         self.register_outputs({})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pulumi
 
 from ape_infra import plan as planning
+from ape_infra.components import monitor
 from ape_infra.components.base import Component
 from ape_infra.components.networks import EDGE, Networks
 from ape_infra.observability import alloy
@@ -21,22 +22,18 @@ USER = "473:473"
 
 @dataclass(frozen=True)
 class AlloyArgs:
-    """`docker_url`: an API of Docker that allows reads only, reached on `networks`."""
-
     image: str
     project: str
     stack: str
-    docker_url: str
     push_url: str
     logs: Logs
-    networks: tuple[str, ...] = ()
 
 
 def workload(args: AlloyArgs) -> Workload:
     file = File(
         "config.alloy",
         alloy.config(
-            docker_url=args.docker_url,
+            docker_url=monitor.DOCKER_HOST,
             project=args.project,
             stack=args.stack,
             push_url=args.push_url,
@@ -63,12 +60,14 @@ def workload(args: AlloyArgs) -> Workload:
             file.path,
         ),
         files=(file,),
-        networks=(Attachment(EDGE, (NAME,)), *(Attachment(name) for name in args.networks)),
-        volumes={DATA: alloy.DATA_DIR},
+        networks=(Attachment(EDGE, (NAME,)),),
+        # Docker is read through the proxy of the monitor, which lets lists and logs pass.
+        volumes={DATA: alloy.DATA_DIR, monitor.SOCKET_VOLUME: monitor.SOCKET_DIR},
         health=Health(
             test=("CMD", "bash", "-c", ready), interval=5, timeout=5, start_period=30, retries=5
         ),
         user=USER,
+        per_node=True,
     )
 
 
@@ -84,5 +83,5 @@ class Alloy(Component):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("ape:logs:Alloy", name, opts)
-        self.ready = self.run_with_volumes(runtime, workload(args), networks.by_name)
+        self.ready = self.run_with_data(runtime, DATA, workload(args), networks.by_name)
         self.register_outputs({})

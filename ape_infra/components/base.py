@@ -22,15 +22,12 @@ class Component(pulumi.ComponentResource):
             parent=self, depends_on=opts.depends_on if opts else None
         )
 
-    def run_with_volumes(
-        self, runtime: Runtime, workload: Workload, networks: dict[str, Network]
+    def run_with_data(
+        self, runtime: Runtime, data: str, workload: Workload, networks: dict[str, Network]
     ) -> Sequence[pulumi.Resource]:
-        """Declare the workload's volumes, and then the workload."""
-        volumes = [runtime.volume(name, opts=self.child_opts) for name in workload.volumes]
+        """Declare volume `data` and, after it, the workload that keeps its data there."""
+        volume = runtime.volume(data, opts=self.child_opts)
+        after = pulumi.ResourceOptions(depends_on=[volume])
         return runtime.run(
-            workload,
-            networks,
-            opts=pulumi.ResourceOptions.merge(
-                self.child_opts, pulumi.ResourceOptions(depends_on=volumes)
-            ),
+            workload, networks, opts=pulumi.ResourceOptions.merge(self.child_opts, after)
         )

@@ -6,9 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
+from monitoring.rules import prometheus_rules
+from monitoring.thresholds import parse as parse_thresholds
 
 from ape_infra import plan as planning
-from ape_infra.components import alertmanager, alloy, gateway, grafana, loki, prometheus, proxy
+from ape_infra.components import (
+    alertmanager,
+    alloy,
+    gateway,
+    grafana,
+    loki,
+    monitor,
+    prometheus,
+    proxy,
+)
 from ape_infra.components.networks import Networks
 from ape_infra.observability import alertmanager as alertmanager_config
 from ape_infra.observability import alloy as alloy_config
@@ -54,7 +65,14 @@ def alerts(settings: Settings, jobs: Sequence[str]) -> list[dict[str, Any]]:
         for name, override in (settings.alert_overrides or {}).items()
     }
     try:
-        return rules.groups(jobs, runbooks=settings.runbooks, overrides=overrides)
+        return rules.groups(
+            jobs,
+            runbooks=settings.runbooks,
+            overrides=overrides,
+            more=prometheus_rules(parse_thresholds(settings.alert_thresholds or {}))["groups"]
+            if settings.monitored
+            else (),
+        )
     except ValueError as error:
         raise SettingsError([f"{PROJECT}:alertOverrides.{error}."]) from None
 
@@ -79,7 +97,8 @@ def arguments(
 ) -> dict[planning.Part, Args]:
     """What each part that the settings name is told. `urls`: of the parts, for the user."""
     parts = settings.parts
-    jobs = {gateway.NAME: SERVICE_PORT, proxy.NAME: SERVICE_PORT} | {p: PORTS[p] for p in parts}
+    services = [gateway.NAME, proxy.NAME, *([monitor.NAME] if settings.monitored else [])]
+    jobs = dict.fromkeys(services, SERVICE_PORT) | {part: PORTS[part] for part in parts}
 
     def there(part: planning.Part) -> str | None:
         return url(part) if part in parts else None
@@ -139,7 +158,6 @@ def arguments(
             image=settings.alloy_image,
             project=project,
             stack=stack,
-            docker_url=alloy_config.DOCKER_URL,
             push_url=f"{url(loki.NAME)}{loki_config.PUSH_PATH}",
             logs=logs,
         ),
@@ -154,8 +172,13 @@ def declare(
     networks: Networks,
     logs: Logs,
     opts: pulumi.ResourceOptions,
+    *,
+    watched: Sequence[pulumi.Resource],
 ) -> dict[str, str | None]:
-    """Register the parts that the settings name; returns their endpoints for the user."""
+    """Register the parts that the settings name; returns their endpoints for the user.
+
+    `watched`: the monitor and its proxy, through which Alloy reads Docker.
+    """
     urls = {
         name.removesuffix("Port"): runtime.endpoint(port)
         for name, port in settings.part_ports.items()
@@ -175,7 +198,14 @@ def declare(
             case loki.LokiArgs():
                 loki.Loki("logs", args, runtime, networks, opts)
             case alloy.AlloyArgs():
-                alloy.Alloy("log-shipper", args, runtime, networks, opts)
+                after = pulumi.ResourceOptions(depends_on=list(watched))
+                alloy.Alloy(
+                    "log-shipper",
+                    args,
+                    runtime,
+                    networks,
+                    pulumi.ResourceOptions.merge(opts, after),
+                )
     return urls
 
 

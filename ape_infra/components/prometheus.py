@@ -99,5 +99,5 @@ class Metrics(Component):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("ape:metrics:Metrics", name, opts)
-        self.ready = self.run_with_volumes(runtime, workload(args), networks.by_name)
+        self.ready = self.run_with_data(runtime, DATA, workload(args), networks.by_name)
         self.register_outputs({})

@@ -11,8 +11,6 @@ from ape_infra.workload import LABEL_PROJECT, LABEL_SERVICE, LABEL_STACK, LABEL_
 
 PORT = 12345
 DATA_DIR = "/var/lib/alloy/data"
-# The socket proxy: lists, inspects and logs of containers and networks, and nothing else.
-DOCKER_URL = "tcp://socket-proxy:2375"
 # Loki's label -> Docker's label. They index, so they are few.
 LABELS = {
     "project": LABEL_PROJECT,
@@ -27,7 +25,7 @@ CONTAINER = "container"
 
 
 def config(*, docker_url: str, project: str, stack: str, push_url: str) -> str:
-    """Alloy's own language. `docker_url`: a Docker API that allows reads only, tcp://host:port."""
+    """Alloy's own language. `docker_url`: a Docker API that allows reads only."""
     rules = "\n".join(
         f"""
   rule {{

@@ -67,7 +67,11 @@ class Runtime(Protocol):
         self, name: str, *, subnet: str, gateway: str, internal: bool, opts: pulumi.ResourceOptions
     ) -> Network: ...
 
-    def volume(self, name: str, *, opts: pulumi.ResourceOptions) -> docker.Volume: ...
+    def volume(
+        self, name: str, *, keep: bool = True, opts: pulumi.ResourceOptions
+    ) -> docker.Volume:
+        """`keep`: it holds data, which production protects."""
+        ...
 
     def run(
         self, workload: Workload, networks: dict[str, Network], *, opts: pulumi.ResourceOptions

@@ -33,7 +33,9 @@ class DockerRuntime:
         )
         return Network(full, resource)
 
-    def volume(self, name: str, *, opts: pulumi.ResourceOptions) -> docker.Volume:
+    def volume(
+        self, name: str, *, keep: bool = True, opts: pulumi.ResourceOptions
+    ) -> docker.Volume:
         return docker.Volume(
             name,
             name=self.context.name(name),
@@ -42,7 +44,7 @@ class DockerRuntime:
                 for k, v in self.context.labels(name).items()
             ],
             opts=pulumi.ResourceOptions.merge(
-                opts, pulumi.ResourceOptions(protect=self.context.protect_data)
+                opts, pulumi.ResourceOptions(protect=keep and self.context.protect_data)
             ),
         )
 
@@ -53,6 +55,9 @@ class DockerRuntime:
         mounts = [
             docker.ContainerVolumeArgs(volume_name=self.context.name(name), container_path=path)
             for name, path in workload.volumes.items()
+        ] + [
+            docker.ContainerVolumeArgs(host_path=host, container_path=path, read_only=True)
+            for host, path in workload.host_paths.items()
         ]
         if workload.files:
             volume, filler = self._files(workload, opts)
@@ -150,7 +155,9 @@ class DockerRuntime:
                     name=self.context.name(a.network), aliases=list(a.aliases) or None
                 )
                 for a in workload.networks
-            ],
+            ]
+            or None,
+            network_mode=None if workload.networks else "none",
             ports=[
                 docker.ContainerPortArgs(
                     internal=p.internal,

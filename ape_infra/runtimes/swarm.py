@@ -40,7 +40,9 @@ class SwarmRuntime:
         )
         return Network(full, resource)
 
-    def volume(self, name: str, *, opts: pulumi.ResourceOptions) -> docker.Volume:
+    def volume(
+        self, name: str, *, keep: bool = True, opts: pulumi.ResourceOptions
+    ) -> docker.Volume:
         return docker.Volume(
             name,
             name=self.context.name(name),
@@ -49,7 +51,7 @@ class SwarmRuntime:
                 for k, v in self.context.labels(name).items()
             ],
             opts=pulumi.ResourceOptions.merge(
-                opts, pulumi.ResourceOptions(protect=self.context.protect_data)
+                opts, pulumi.ResourceOptions(protect=keep and self.context.protect_data)
             ),
         )
 
@@ -76,7 +78,9 @@ class SwarmRuntime:
             workload.name,
             name=full,
             labels=[docker.ServiceLabelArgs(label=k, value=v) for k, v in labels.items()],
-            mode=docker.ServiceModeArgs(
+            mode=docker.ServiceModeArgs(global_=True)
+            if workload.per_node
+            else docker.ServiceModeArgs(
                 replicated=docker.ServiceModeReplicatedArgs(replicas=count)
             ),
             task_spec=docker.ServiceTaskSpecArgs(
@@ -163,9 +167,10 @@ class SwarmRuntime:
                 if self._publishes and workload.ports
                 else None,
             ),
-            converge_config=docker.ServiceConvergeConfigArgs(
-                delay="2s", timeout=_converge_timeout(count)
-            ),
+            # The plugin refuses to wait for a global service.
+            converge_config=None
+            if workload.per_node
+            else docker.ServiceConvergeConfigArgs(delay="2s", timeout=_converge_timeout(count)),
             opts=pulumi.ResourceOptions.merge(
                 opts, pulumi.ResourceOptions(delete_before_replace=True)
             ),
@@ -173,21 +178,30 @@ class SwarmRuntime:
         return [service]
 
     def _mounts(self, workload: Workload) -> list[docker.ServiceTaskSpecContainerSpecMountArgs]:
-        return [
-            docker.ServiceTaskSpecContainerSpecMountArgs(
-                type="tmpfs",
-                target=path,
-                tmpfs_options=docker.ServiceTaskSpecContainerSpecMountTmpfsOptionsArgs(
-                    size_bytes=mb * 1024 * 1024, mode=0o777
-                ),
-            )
-            for path, mb in workload.tmpfs.items()
-        ] + [
-            docker.ServiceTaskSpecContainerSpecMountArgs(
-                type="volume", source=self.context.name(name), target=path
-            )
-            for name, path in workload.volumes.items()
-        ]
+        return (
+            [
+                docker.ServiceTaskSpecContainerSpecMountArgs(
+                    type="tmpfs",
+                    target=path,
+                    tmpfs_options=docker.ServiceTaskSpecContainerSpecMountTmpfsOptionsArgs(
+                        size_bytes=mb * 1024 * 1024, mode=0o777
+                    ),
+                )
+                for path, mb in workload.tmpfs.items()
+            ]
+            + [
+                docker.ServiceTaskSpecContainerSpecMountArgs(
+                    type="volume", source=self.context.name(name), target=path
+                )
+                for name, path in workload.volumes.items()
+            ]
+            + [
+                docker.ServiceTaskSpecContainerSpecMountArgs(
+                    type="bind", source=host, target=path, read_only=True
+                )
+                for host, path in workload.host_paths.items()
+            ]
+        )
 
     def _configs(
         self, workload: Workload, opts: pulumi.ResourceOptions

@@ -18,7 +18,7 @@ from tests.live import PORTS, ROOT, Live, sh, until
 pytestmark = pytest.mark.engine
 Make = Callable[..., Live]
 # Everything of the dev stack but the agents; the program tier says what.
-BESIDE_AGENTS = 25
+BESIDE_AGENTS = 31
 
 
 def agents(first: int, last: int) -> set[str]:
@@ -97,10 +97,13 @@ def test_every_running_container_is_hardened(live: Make) -> None:
     stack.up()
     plan = stack.plan()
     found = [c for c in stack.containers() if c["State"]["Status"] != "created"]
-    assert len(found) == 4 + 2
+    assert len(found) == 6 + 2
     for c in found:
         host, name = c["HostConfig"], c["Name"]
-        assert c["Config"]["User"].split(":")[0] in ("10001", "65534"), name
+        # Docker's socket belongs to root; its proxy has no capability and no network.
+        proxy = name.endswith("-socket-proxy")
+        user, network = c["Config"]["User"].split(":")[0], host["NetworkMode"]
+        assert (user, network) == ("0", "none") if proxy else user in ("10001", "10002", "65534")
         assert host["ReadonlyRootfs"], name
         assert host["CapDrop"] == ["ALL"], name
         assert not host["CapAdd"], name
@@ -115,7 +118,7 @@ def test_every_running_container_is_hardened(live: Make) -> None:
         assert host["LogConfig"]["Config"]["compress"] == "true", name
         assert {"max-size", "max-file"} <= set(host["LogConfig"]["Config"]), name
         assert host["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 5}, name
-        assert not any("docker.sock" in bind for bind in host["Binds"] or []), name
+        assert proxy == any("docker.sock" in bind for bind in host["Binds"] or []), name
         for bindings in (host["PortBindings"] or {}).values():
             assert {b["HostIp"] for b in bindings} == {"127.0.0.1"}, name
     for c in stack.containers("agent"):
@@ -174,7 +177,7 @@ def test_a_preview_needs_no_daemon(live: Make) -> None:
     blind = stack.opened(DOCKER_HOST="unix:///nonexistent/docker.sock")
     changes = blind.preview().change_summary
     # Prod at 60 agents: as the program tier counts, with the stack itself.
-    assert sum(changes.values()) == 1 + 106
+    assert sum(changes.values()) == 1 + 112
 
 
 @pytest.mark.parametrize(

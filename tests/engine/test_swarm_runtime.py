@@ -1,6 +1,8 @@
 """The real engine against real Docker, as a Swarm of one node."""
 
+import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import docker
 import pytest
@@ -28,11 +30,12 @@ def test_up_scale_and_destroy(live: Make, swarm: None) -> None:
     stack.up()
     services = {s["Spec"]["Name"]: s for s in stack.client.api.services()}
     ours = {n: s for n, s in services.items() if n.startswith("ape-t-swarm-")}
-    assert len(ours) == 5
+    assert len(ours) == 7
     for name, service in ours.items():
         spec = service["Spec"]["TaskTemplate"]
         container = spec["ContainerSpec"]
-        assert container["User"].split(":")[0] in ("10001", "65534"), name
+        users = ("0",) if name.endswith("-socket-proxy") else ("10001", "10002", "65534")
+        assert container["User"].split(":")[0] in users, name
         assert container["ReadOnly"], name
         assert container["Init"], name
         assert container["CapabilityDrop"] == ["ALL"], name
@@ -65,6 +68,8 @@ def test_up_scale_and_destroy(live: Make, swarm: None) -> None:
     stack.client.api.exec_start(made)
     assert stack.client.api.exec_inspect(made)["ExitCode"] == 0, "services find each other"
 
+    until(lambda: _seen_by_the_monitor(stack)["running"] == 2, seconds=60)
+
     stack.config(agents=4)
     _, changes = stack.preview()
     assert {n: op for n, op in changes.items() if n != "ape-t-swarm"} == {"agents-00": "update"}
@@ -75,6 +80,21 @@ def test_up_scale_and_destroy(live: Make, swarm: None) -> None:
     stack.assert_no_change()
     stack.destroy()
     until(lambda: stack.leftovers() == [], seconds=60)
+
+
+def _seen_by_the_monitor(stack: Live) -> dict[str, Any]:
+    """The monitor's count of the agents; nothing is published, so it is asked from inside."""
+    api, code = stack.client.api, "import urllib.request as u;print(u.urlopen(URL).read().decode())"
+    monitors = [c for c in stack.containers("monitor") if c["State"]["Running"]]
+    if not monitors:
+        return {"running": None}
+    ask = ["python", "-c", code.replace("URL", "'http://127.0.0.1:8080/sample'")]
+    made = api.exec_create(monitors[0]["Id"], ask)
+    output = api.exec_start(made)
+    if api.exec_inspect(made["Id"])["ExitCode"] != 0:
+        return {"running": None}
+    fleet: dict[str, Any] = json.loads(output)["fleet"]
+    return fleet
 
 
 def _slots(stack: Live) -> set[str]:

@@ -80,13 +80,14 @@ def test_dev_declares_exactly(agents: int, monkeypatch: pytest.MonkeyPatch) -> N
         "InferenceProxy": 1,
         "DemoTarget": 1,
         "Metrics": 1,
+        "Monitor": 1,
         "AgentFleet": 1,
-        "Image": 4,
+        "Image": 6,
         "Network": 3,
-        # Prometheus's data; the files of gateway and Prometheus.
-        "Volume": 3,
-        # Four services, two that carry files and never start, and the agents.
-        "Container": 4 + 2 + agents,
+        # Prometheus's data; the files of gateway and Prometheus; the socket of Docker's proxy.
+        "Volume": 4,
+        # Six services, two that carry files and never start, and the agents.
+        "Container": 6 + 2 + agents,
     }
     assert sorted(r.name for r in found.agents()) == [
         f"agent-{i:04d}" for i in range(1, agents + 1)
@@ -99,11 +100,11 @@ def test_prod_declares_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     # As dev, and the four other parts of the observability stack.
     assert (kinds["Alertmanager"], kinds["Grafana"], kinds["Loki"], kinds["Alloy"]) == (1, 1, 1, 1)
     # Services; those of them that carry files (the proxy: its key); agents.
-    assert kinds["Container"] == 8 + 7 + 60
-    # Files, and the data of the five parts.
-    assert kinds["Volume"] == 7 + 5
+    assert kinds["Container"] == 10 + 7 + 60
+    # Files, the data of the five parts, and the socket of Docker's proxy.
+    assert kinds["Volume"] == 7 + 5 + 1
     assert kinds["Network"] == 3
-    assert kinds.total() == 1 + 11 + 4 + 3 + 12 + 75
+    assert kinds.total() == 1 + 12 + 6 + 3 + 13 + 77
 
 
 @pytest.mark.parametrize(("agents", "shards"), [(5, 1), (250, 1), (251, 2), (501, 3)])
@@ -112,7 +113,7 @@ def test_swarm_declares_one_service_a_shard(
 ) -> None:
     found = run("dev", monkeypatch, agents=agents, runtime="swarm")
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
-    assert kinds["Service"] == 4 + shards
+    assert kinds["Service"] == 6 + shards
     assert kinds["Network"] == 2 + shards
     assert (kinds["Secret"], kinds["ServiceConfig"]) == (1, 2)
     assert "Container" not in kinds
@@ -143,6 +144,7 @@ def test_type_tokens_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
         "ape:dashboards:Grafana",
         "ape:logs:Loki",
         "ape:logs:Alloy",
+        "ape:monitor:Monitor",
         "ape:fleet:AgentFleet",
     }
 
@@ -158,7 +160,11 @@ def test_agents_are_on_internal_networks_only(monkeypatch: pytest.MonkeyPatch) -
 def test_every_container_is_hardened(monkeypatch: pytest.MonkeyPatch) -> None:
     for made in run("prod", monkeypatch, **PROD).of("Container"):
         inputs = made.inputs
-        assert inputs["user"].split(":")[0] not in ("", "0", "root"), made.name
+        # Docker's socket belongs to root; its proxy has no capability and no network.
+        if made.name == "socket-proxy":
+            assert inputs["networkMode"] == "none"
+        else:
+            assert inputs["user"].split(":")[0] not in ("", "0", "root"), made.name
         assert inputs["capabilities"] == {"drops": ["ALL"]}, made.name
         assert inputs["securityOpts"] == ["no-new-privileges:true"], made.name
         assert inputs["memory"] == inputs["memorySwap"] > 0, made.name
@@ -170,8 +176,34 @@ def test_ports_are_published_on_loopback(monkeypatch: pytest.MonkeyPatch) -> Non
     published = [
         port for c in run("dev", monkeypatch).of("Container") for port in c.inputs.get("ports", [])
     ]
-    assert len(published) == 4
+    assert len(published) == 5
     assert {port["ip"] for port in published} == {"127.0.0.1"}
+
+
+def test_only_the_socket_proxy_has_dockers_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    for made in run("dev", monkeypatch).of("Container"):
+        mounts = [v for v in made.inputs.get("volumes", []) if v.get("hostPath")]
+        assert all(mount["readOnly"] for mount in mounts), made.name
+        found = {mount["hostPath"] for mount in mounts}
+        expected = {
+            "socket-proxy": {"/var/run/docker.sock"},
+            "monitor": {"/proc", "/sys/fs/cgroup"},
+        }
+        assert found == expected.get(made.name, set()), made.name
+
+
+def test_swarm_monitors_each_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {s.name: s.inputs for s in run("dev", monkeypatch, runtime="swarm").of("Service")}
+    assert {name for name, s in found.items() if s["mode"].get("global")} == {
+        "monitor",
+        "socket-proxy",
+    }
+
+
+@pytest.mark.parametrize("off", [{"monitor": "off"}, {"observability": "off"}])
+def test_the_monitor_can_be_left_out(off: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run("dev", monkeypatch, **off)
+    assert not {"monitor", "socket-proxy"} & {r.name for r in found.resources}
 
 
 def test_the_key_is_in_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,12 +220,13 @@ def test_bad_settings_stop_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
         run("prod", monkeypatch, **{CEREBRAS_API_KEY: KEY})
 
 
-def test_full_fits_the_seeds_memory_and_leaves_some_for_the_monitor(
+def test_full_fits_the_seeds_memory_with_the_monitor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = run("prod", monkeypatch, **PROD)
     memory = {c.name: c.inputs["memory"] for c in found.of("Container")}
-    assert sum(memory[part] for part in planning.PARTS) < planning.OBSERVABILITY_MEMORY_MB
+    watching = (*planning.PARTS, "monitor", "socket-proxy")
+    assert sum(memory[part] for part in watching) <= planning.OBSERVABILITY_MEMORY_MB
 
 
 def test_parts_of_full_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

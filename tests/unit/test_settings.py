@@ -66,6 +66,12 @@ REFUSED = [
     ({"networkPool": "10.1.0.0/24"}, "ape:networkPool: ", "no room"),
     ({"gatewayPort": "9090"}, "ape:prometheusPort: is 9090, as gatewayPort is", "own port"),
     ({"prometheusImage": "prom/prometheus"}, "ape:prometheusImage: ", "version"),
+    ({"alertThresholds": '{"cpu": 1}'}, "ape:alertThresholds.cpu: is no threshold", "There are"),
+    (
+        {"alertThresholds": '{"diskPercent": {"raiseAt": 80, "clearAt": 90}}'},
+        "ape:alertThresholds.diskPercent.clearAt: is 90",
+        "at most raiseAt",
+    ),
     ({"logMaxSize": "ten"}, "ape:logMaxSize: ", "match"),
     (
         {"tiers": '[{"minAgents":1,"maxAgents":50,"memoryMb":512,"cpus":0.5,"gpu":1}]'},

@@ -207,7 +207,7 @@ CONTAINER_UP = Metric(
 CONTAINER_HEALTHY = Metric(
     "ape_container_healthy",
     "gauge",
-    "1 while it runs and no health check has failed, else 0.",
+    "0 once its health check has failed, or it ended with an error or is gone; else 1.",
     _CONTAINER,
 )
 CONTAINER_RESTARTS = Metric(

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ape_infra.components.observability import PORTS
+from ape_infra.components.observability import PORTS, alerts
 from ape_infra.observability import cardinality, recorded, rules
+from ape_infra.settings import Settings
 from ape_infra.tiers import MAX_AGENTS
 from tests import rule_cases
 from tests.promql import problems
@@ -16,13 +17,26 @@ from tests.promql import problems
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[3]
 JOBS = ("gateway", "proxy", "monitor", *PORTS)
-ALERTS = [
-    rule
-    for group in rules.groups(JOBS, runbooks="docs/runbooks.md")
-    for rule in group["rules"]
-    if "alert" in rule
-]
+ALERTS = [rule for group in alerts(Settings(), JOBS) for rule in group["rules"] if "alert" in rule]
+SCOPES = {
+    rules.HOST,
+    rules.SERVICE,
+    rules.CONTAINERS,
+    rules.AGENTS,
+    rules.MODEL,
+    rules.WATCH,
+}
 RECORDED = [rule for group in recorded.groups() for rule in group["rules"]]
+
+
+def test_the_seeds_five_are_there() -> None:
+    assert {
+        "HighMemoryUsage",
+        "HighCpuUsage",
+        "AgentFailures",
+        "ServiceUnavailable",
+        "ResourceExhaustion",
+    } <= {rule["alert"] for rule in ALERTS}
 
 
 def sections() -> set[str]:
@@ -36,6 +50,7 @@ def test_an_alert_says_all_that_its_reader_needs(rule: dict[str, dict[str, str]]
     assert rule["labels"]["severity"] in ("critical", "warning", "none")
     for part in ("summary", "description"):
         assert rule["annotations"][part], part
+    assert rule["labels"]["scope"] in SCOPES
     document, _, section = rule["annotations"]["runbook_url"].partition("#")
     assert document == "docs/runbooks.md"
     assert section in sections()

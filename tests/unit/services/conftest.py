@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 SERVICES = Path(__file__).resolve().parents[3] / "services"
-for part in ("common", "gateway", "proxy", "agent", "demo_target"):
+for part in ("common", "gateway", "proxy", "agent", "demo_target", "socket_proxy"):
     if str(SERVICES / part) not in sys.path:
         sys.path.insert(0, str(SERVICES / part))
 

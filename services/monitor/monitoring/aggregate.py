@@ -1,0 +1,118 @@
+"""Sums over a sample: the fleet, one row a service, the worst containers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from monitoring.model import Container, ContainerSample, FleetSample
+
+
+@dataclass(slots=True)
+class ServiceRow:
+    """All containers of a service. CPU is in percent of one core; rates in bytes a second.
+
+    `memory_limit` and `cpu_limit` are 0 where a container has none.
+    """
+
+    service: str
+    containers: int = 0
+    running: int = 0
+    healthy: int = 0
+    restarts: int = 0
+    ooms: int = 0
+    cpu_percent: float = 0.0
+    cpu_limit: float = 0.0
+    memory: int = 0
+    memory_limit: int = 0
+    received_rate: float = 0.0
+    sent_rate: float = 0.0
+    read_rate: float = 0.0
+    written_rate: float = 0.0
+    pids: int = 0
+
+
+def by_service(samples: Iterable[ContainerSample]) -> list[ServiceRow]:
+    rows: dict[str, ServiceRow] = {}
+    unlimited: set[tuple[str, str]] = set()
+    for one in samples:
+        container = one.container
+        row = rows.get(container.service)
+        if row is None:
+            row = rows[container.service] = ServiceRow(container.service)
+        row.containers += 1
+        row.running += container.running
+        row.healthy += container.healthy
+        row.restarts += one.restarts
+        row.ooms += one.ooms
+        if (usage := one.usage) is None:
+            continue
+        row.memory += usage.memory
+        row.pids += usage.pids
+        if usage.memory_limit is None:
+            unlimited.add((row.service, "memory"))
+        else:
+            row.memory_limit += usage.memory_limit
+        if usage.cpu_limit is None:
+            unlimited.add((row.service, "cpu"))
+        else:
+            row.cpu_limit += usage.cpu_limit
+        row.cpu_percent += one.cpu_percent or 0.0
+        row.received_rate += one.received_rate or 0.0
+        row.sent_rate += one.sent_rate or 0.0
+        row.read_rate += one.read_rate or 0.0
+        row.written_rate += one.written_rate or 0.0
+    for service, what in unlimited:
+        if what == "memory":
+            rows[service].memory_limit = 0
+        else:
+            rows[service].cpu_limit = 0.0
+    return [rows[name] for name in sorted(rows)]
+
+
+def _badness(one: ContainerSample) -> tuple[bool, float]:
+    return (
+        one.container.failed,
+        max(
+            one.memory_percent or 0.0,
+            one.cpu_of_limit or 0.0,
+            one.throttled_percent or 0.0,
+            25.0 * one.restarts_hour,
+            100.0 * (one.ooms_recent > 0),
+        ),
+    )
+
+
+def worst(samples: Iterable[ContainerSample], count: int = 10) -> list[ContainerSample]:
+    """Failed ones first, then the nearest to a limit."""
+    order = sorted(samples, key=lambda one: (*_badness(one), one.container.name), reverse=True)
+    return order[:count]
+
+
+def fleet(
+    containers: Iterable[Container],
+    *,
+    declared: int | None,
+    heartbeat: int | None,
+    gateway_declared: int | None,
+) -> FleetSample:
+    """Counts agents, not containers: one container may hold several.
+
+    Where nobody says how many are declared, they are numbered without a gap: the highest number
+    that is listed, running or not. On Swarm a node sees only its own, so there it is not known.
+    """
+    agents = [c for c in containers if c.agents]
+    running = sum(c.agents for c in agents if c.running)
+    healthy = sum(c.agents for c in agents if c.healthy)
+    if declared is None:
+        declared = gateway_declared or None
+    if declared is None and agents and not any(c.swarm for c in agents):
+        numbered = [c.slot + c.agents - 1 for c in agents if c.slot is not None]
+        declared = max(numbered, default=None) or sum(c.agents for c in agents)
+    return FleetSample(
+        declared=declared,
+        running=running,
+        healthy=healthy,
+        heartbeat=heartbeat,
+        missing=max(0, (declared or 0) - healthy),
+    )

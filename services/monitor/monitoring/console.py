@@ -1,0 +1,234 @@
+"""The live page (rich). A function of a State and the terminal's size; draws nothing itself."""
+
+from __future__ import annotations
+
+import time
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from monitoring.aggregate import ServiceRow, by_service, worst
+from monitoring.exporter import State
+from monitoring.model import ContainerSample, SystemSample
+from monitoring.text import clean, duration, fleet, percent, rate, size
+
+# Below these widths the columns of less worth are left out.
+WIDE, MEDIUM = 110, 76
+WORST = 10
+_COLOURS = {"healthy": "green", "degraded": "yellow", "critical": "red"}
+_NEAR, _OVER = 80.0, 90.0
+
+
+def _level(value: float | None) -> Text:
+    """A percentage, coloured as it nears 100."""
+    style = "" if value is None or value < _NEAR else "yellow" if value < _OVER else "bold red"
+    return Text(percent(value), style=style)
+
+
+def _bar(label: str, value: float | None, width: int = 10) -> Text:
+    filled = round(min(100.0, value or 0.0) / 100 * width)
+    level = _level(value)
+    made = Text(f"{label} ", style="dim")
+    made.append("█" * filled, style=str(level.style) or "green")
+    made.append("░" * (width - filled), style="dim")
+    made.append(" ")
+    made.append_text(level)
+    return made
+
+
+def _two(first: float | None, second: float | None) -> str:
+    return f"{size(first)} / {size(second)}"
+
+
+def _header(state: State) -> Text:
+    sample = state.sample
+    made = Text(no_wrap=True, overflow="ellipsis")
+    made.append(f" {state.health.level.upper()} ", style=f"reverse {_COLOURS[state.health.level]}")
+    made.append(f"  {clean(state.project) or 'all containers'}", style="bold")
+    made.append(time.strftime("  %H:%M:%S", time.localtime(sample.at)))
+    made.append(f"  {fleet(sample.fleet)}")
+    return made
+
+
+def _system(found: SystemSample, width: int) -> RenderableType:
+    grid = Table.grid(padding=(0, 3))
+    bars = [_bar("CPU", found.cpu_percent), _bar("mem", found.memory_percent)]
+    bars += [_bar("disk", max(found.disks.values(), default=None))]
+    if found.swap_percent:
+        bars.append(_bar("swap", found.swap_percent))
+    facts = [
+        Text(f"load {found.load1:.2f} on {found.cores} cores"),
+        Text(f"iowait {percent(found.iowait_percent)}"),
+        Text(f"net in {rate(found.received_rate)} out {rate(found.sent_rate)}"),
+        Text(f"disk read {rate(found.read_rate)} write {rate(found.written_rate)}"),
+    ]
+    pressed = [
+        f"{what} {percent(value)}"
+        for (what, share), value in found.pressure.items()
+        if share == "some"
+    ]
+    if pressed:
+        facts.append(Text("pressure " + ", ".join(pressed)))
+    near = max(found.limits, key=lambda limit: limit.percent, default=None)
+    if near:
+        facts.append(Text(f"kernel: {clean(near.name)} {near.used} of {near.allowed}"))
+    columns = 3 if width >= WIDE else 2 if width >= MEDIUM else 1
+    cells: list[Text] = [*bars, *facts]
+    for start in range(0, len(cells), columns):
+        grid.add_row(*cells[start : start + columns])
+    return grid
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), expand=False)
+    for index, title in enumerate(titles):
+        table.add_column(
+            title,
+            justify="left" if index == 0 else "right",
+            no_wrap=True,
+            overflow="ellipsis",
+            max_width=28 if index == 0 else None,
+        )
+    return table
+
+
+def _services(rows: list[ServiceRow], width: int) -> Table:
+    titles = ["service", "healthy", "CPU", "memory"]
+    titles += ["of limit", "restarts"] if width >= MEDIUM else []
+    titles += ["net in / out a second", "disk read / write a second"] if width >= WIDE else []
+    table = _table(*titles)
+    for row in rows:
+        well = row.healthy == row.containers
+        cells: list[Text | str] = [
+            Text(clean(row.service)),
+            Text(f"{row.healthy} of {row.containers}", style="" if well else "bold red"),
+            percent(row.cpu_percent),
+            size(row.memory),
+        ]
+        if width >= MEDIUM:
+            of = 100.0 * row.memory / row.memory_limit if row.memory_limit else None
+            cells += [_level(of), Text(str(row.restarts), style="yellow" if row.restarts else "")]
+        if width >= WIDE:
+            cells += [_two(row.received_rate, row.sent_rate), _two(row.read_rate, row.written_rate)]
+        table.add_row(*cells)
+    return table
+
+
+def _state(one: ContainerSample) -> Text:
+    container = one.container
+    if container.state != "running":
+        code = "" if container.exit_code is None else f" ({container.exit_code})"
+        return Text(f"{container.state}{code}", style="red" if container.failed else "yellow")
+    style = {"unhealthy": "bold red", "starting": "yellow"}.get(container.health, "")
+    return Text(container.health or "running", style=style)
+
+
+def _worst(found: list[ContainerSample], width: int, count: int) -> Table:
+    titles = ["worst containers", "state", "CPU", "memory"]
+    titles += ["of limit", "throttled", "restarts"] if width >= MEDIUM else []
+    titles += ["net in / out a second", "disk read / write a second"] if width >= WIDE else []
+    table = _table(*titles)
+    for one in worst(found, count):
+        cells: list[Text | str] = [
+            Text(clean(one.container.name)),
+            _state(one),
+            percent(one.cpu_percent),
+            size(one.usage.memory if one.usage else None),
+        ]
+        if width >= MEDIUM:
+            cells += [
+                _level(one.memory_percent),
+                _level(one.throttled_percent),
+                Text(str(one.restarts), style="yellow" if one.restarts else ""),
+            ]
+        if width >= WIDE:
+            cells += [_two(one.received_rate, one.sent_rate), _two(one.read_rate, one.written_rate)]
+        table.add_row(*cells)
+    return table
+
+
+def _alerts(state: State, width: int, count: int) -> RenderableType:
+    if not state.alerts:
+        return Text("no open alerts", style="dim")
+    rows: list[Text] = []
+    for alert in state.alerts[:count]:
+        made = Text(no_wrap=True, overflow="ellipsis")
+        made.append(
+            f"{alert.severity} ", style="bold red" if alert.severity == "critical" else "yellow"
+        )
+        made.append(clean(alert.text))
+        made.append(f"  for {duration(state.now - alert.since)}", style="dim")
+        rows.append(made)
+        if width >= MEDIUM:
+            rows.append(Text(f"  {clean(alert.remedy)}", style="dim", no_wrap=True))
+    if len(state.alerts) > count:
+        rows.append(Text(f"and {len(state.alerts) - count} more", style="dim"))
+    return Group(*rows)
+
+
+def page(state: State, width: int, height: int) -> RenderableType:
+    """The page for a terminal of that size: what matters most first, and nothing that scrolls."""
+    sample = state.sample
+    rows = by_service(sample.containers)
+    parts: list[RenderableType] = [_header(state)]
+    if state.health.level != "healthy":
+        parts.append(
+            Text(
+                clean(state.health.reason),
+                style=_COLOURS[state.health.level],
+                no_wrap=True,
+                overflow="ellipsis",
+            )
+        )
+    if sample.system:
+        parts += [Text(""), _system(sample.system, width)]
+    lines = 2 if width >= MEDIUM else 1
+    shown = min(len(state.alerts), 4 if height >= 40 else 2)
+    system_lines = {True: 4, False: 6 if width >= MEDIUM else 10}[width >= WIDE]
+    # Header, reason, blank lines, both table heads, title of the alerts, the monitor's own line.
+    left = height - 14 - system_lines - max(1, shown * lines)
+    services = max(1, min(len(rows), left - 3))
+    parts.append(_services(rows[:services], width))
+    if len(rows) > services:
+        parts.append(Text(f"and {len(rows) - services} more services", style="dim"))
+    count = min(WORST, left - services)
+    if count > 0 and sample.containers:
+        parts.append(_worst(sample.containers, width, count))
+    parts.append(
+        Panel(
+            _alerts(state, width, max(1, shown)),
+            title="alerts",
+            title_align="left",
+            box=box.ROUNDED,
+        )
+    )
+    monitor = sample.monitor
+    parts.append(
+        Text(
+            f"{len(sample.containers)} containers in {monitor.sample_seconds * 1000:.0f} ms"
+            f"{'' if monitor.docker_up else '; ' + clean(monitor.problem)}   Ctrl-C ends",
+            style="dim" if monitor.docker_up else "yellow",
+        )
+    )
+    return Group(*parts)
+
+
+class Page:
+    """Shows each State on the terminal until `stop`."""
+
+    def __init__(self) -> None:
+        self._live = Live(Text("Waiting for the first sample…"), screen=True, auto_refresh=False)
+
+    def start(self) -> None:
+        self._live.start(refresh=True)
+
+    def __call__(self, state: State) -> None:
+        width, height = self._live.console.size
+        self._live.update(page(state, width, height), refresh=True)
+
+    def stop(self) -> None:
+        self._live.stop()

@@ -1,0 +1,259 @@
+"""HTTP: GET /metrics (Prometheus), /alerts and /sample (JSON), /health."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+from ape_common import names
+from ape_common.names import Metric
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    UntypedMetricFamily,
+)
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from monitoring import wire
+from monitoring.alerts import Alert, Health
+from monitoring.model import ContainerSample, Sample, Usage
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+REQUEST_SECONDS = 10
+
+_FAMILIES = {
+    "gauge": GaugeMetricFamily,
+    "counter": CounterMetricFamily,
+    "untyped": UntypedMetricFamily,
+}
+
+
+def _family(metric: Metric) -> Any:
+    return _FAMILIES[metric.kind](metric.name, metric.help, labels=metric.labels)
+
+
+def _single(metric: Metric, value: float) -> Family:
+    family = _family(metric)
+    family.add_metric((), value)
+    made: Family = family
+    return made
+
+
+@dataclass(frozen=True)
+class State:
+    """What the last sample left behind; replaced as a whole, never changed."""
+
+    sample: Sample
+    alerts: list[Alert]
+    health: Health
+    project: str
+    now: float
+    sent: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+_BY_USAGE: tuple[tuple[Metric, Callable[[Usage], float]], ...] = (
+    (names.CONTAINER_MEMORY, lambda u: u.memory),
+    (names.CONTAINER_MEMORY_LIMIT, lambda u: u.memory_limit or 0),
+    (names.CONTAINER_CPU, lambda u: u.cpu_seconds),
+    (names.CONTAINER_PERIODS, lambda u: u.periods),
+    (names.CONTAINER_THROTTLED, lambda u: u.throttled),
+    (names.CONTAINER_RECEIVED, lambda u: u.received),
+    (names.CONTAINER_SENT, lambda u: u.sent),
+    (names.CONTAINER_READ, lambda u: u.read),
+    (names.CONTAINER_WRITTEN, lambda u: u.written),
+    (names.CONTAINER_PIDS, lambda u: u.pids),
+)
+_BY_SAMPLE: tuple[tuple[Metric, Callable[[ContainerSample], float]], ...] = (
+    (names.CONTAINER_UP, lambda c: c.container.running),
+    (names.CONTAINER_HEALTHY, lambda c: not c.container.failed),
+    (names.CONTAINER_RESTARTS, lambda c: c.restarts),
+    (names.CONTAINER_OOM, lambda c: max(c.ooms, c.usage.oom_kills if c.usage else 0)),
+    (names.CONTAINER_STARTED, lambda c: c.container.started),
+)
+
+
+def collected(state: State, age: float) -> Iterator[Family]:
+    """Every metric of a sample whose data is `age` seconds old."""
+    sample = state.sample
+    labels = [((c.container.name, c.container.service), c) for c in sample.containers]
+    measured = [(at, c.usage) for at, c in labels if c.usage is not None]
+    for metric, of_usage in _BY_USAGE:
+        family = _family(metric)
+        for at, usage in measured:
+            family.add_metric(at, of_usage(usage))
+        yield family
+    for metric, of_sample in _BY_SAMPLE:
+        family = _family(metric)
+        for at, one in labels:
+            family.add_metric(at, of_sample(one))
+        if metric in (names.CONTAINER_UP, names.CONTAINER_HEALTHY):
+            for service in sample.gone:
+                family.add_metric((service, service), 0)
+        yield family
+    yield from _agents(sample)
+    yield from _system(sample)
+    monitor = sample.monitor
+    yield _single(names.MONITOR_SAMPLE_SECONDS, monitor.sample_seconds)
+    yield _single(names.MONITOR_AGE, age)
+    yield _single(names.MONITOR_SAMPLES, monitor.samples)
+    yield _single(names.MONITOR_DOCKER_UP, monitor.docker_up)
+    yield _single(names.MONITOR_STREAMS_LOST, monitor.streams_lost)
+    yield _single(names.MONITOR_DESCRIPTORS, monitor.open_files)
+    opened = _family(names.MONITOR_ALERTS)
+    by_alert = Counter((alert.name, str(alert.severity)) for alert in state.alerts)
+    for key, count in by_alert.items():
+        opened.add_metric(key, count)
+    yield opened
+    sent = _family(names.MONITOR_SENT)
+    for at, count in state.sent.items():
+        sent.add_metric(at, count)
+    yield sent
+
+
+def _agents(sample: Sample) -> Iterator[Family]:
+    memory, cpu = _family(names.AGENT_MEMORY), _family(names.AGENT_CPU)
+    for one in sample.containers:
+        slot = one.container.slot
+        if slot is None or one.usage is None:
+            continue
+        at = (f"{slot:04d}",)
+        memory.add_metric(at, one.usage.memory)
+        if one.cpu_percent is not None:
+            cpu.add_metric(at, one.cpu_percent)
+    yield memory
+    yield cpu
+    fleet = sample.fleet
+    yield _single(names.CONCURRENT_AGENTS, fleet.running)
+    states = _family(names.FLEET_AGENTS)
+    for state in ("declared", "running", "healthy", "heartbeat", "missing"):
+        value = getattr(fleet, state)
+        if value is not None:
+            states.add_metric((state,), value)
+    yield states
+
+
+def _system(sample: Sample) -> Iterator[Family]:
+    if (system := sample.system) is None:
+        return
+    yield _single(names.SYSTEM_MEMORY, system.memory_percent)
+    yield _single(names.SYSTEM_SWAP, system.swap_percent)
+    if system.cpu_percent is not None and system.iowait_percent is not None:
+        yield _single(names.SYSTEM_CPU, system.cpu_percent)
+        yield _single(names.SYSTEM_IOWAIT, system.iowait_percent)
+    yield _single(names.SYSTEM_LOAD, system.load1)
+    tables: tuple[tuple[Metric, dict[tuple[str, ...], float]], ...] = (
+        (names.SYSTEM_DISK, {(mount,): v for mount, v in system.disks.items()}),
+        (names.SYSTEM_PRESSURE, {tuple(at): v for at, v in system.pressure.items()}),
+        (
+            names.SYSTEM_NETWORK,
+            {("received",): system.received, ("sent",): system.sent},
+        ),
+        (names.SYSTEM_DISK_IO, {("read",): system.read, ("written",): system.written}),
+        (names.KERNEL_USED, {(limit.name,): limit.used for limit in system.limits}),
+        (names.KERNEL_ALLOWED, {(limit.name,): limit.allowed for limit in system.limits}),
+    )
+    for metric, values in tables:
+        family = _family(metric)
+        for at, value in values.items():
+            family.add_metric(at, value)
+        yield family
+
+
+class SampleCollector(Collector):
+    """Builds the series of the last sample at each scrape, so none outlives its container."""
+
+    def __init__(self, state: Callable[[], State | None], age: Callable[[], float]) -> None:
+        self._state, self._age = state, age
+
+    def collect(self) -> Iterable[Family]:
+        state = self._state()
+        return collected(state, self._age()) if state else ()
+
+    def describe(self) -> Iterable[Family]:
+        return ()
+
+
+class Exporter:
+    """Serves the last State. `age` tells how old its data is, in seconds."""
+
+    def __init__(self, bind: str, port: int, age: Callable[[], float], stale: float) -> None:
+        """Raises OSError where the port cannot be had; port 0 takes any."""
+        self.state: State | None = None
+        self._age, self._stale = age, stale
+        self._registry = CollectorRegistry()
+        self._registry.register(SampleCollector(lambda: self.state, age))
+        ProcessCollector(registry=self._registry)
+        exporter = self
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = REQUEST_SECONDS
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                status, kind, body = exporter.answer(urlsplit(self.path).path)
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                return
+
+        self._server = ThreadingHTTPServer((bind, port), Handler)
+        self._server.daemon_threads = True
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="exporter", daemon=True
+        )
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()
+
+    def metrics(self) -> bytes:
+        made: bytes = generate_latest(self._registry)
+        return made
+
+    def answer(self, path: str) -> tuple[int, str, bytes]:
+        """(status, content type, body) of GET `path`."""
+        if path == "/metrics":
+            return 200, CONTENT_TYPE, self.metrics()
+        state = self.state
+        if path == "/health":
+            well = state is not None and self._age() < self._stale
+            return _json(200 if well else 503, {"status": "ok" if well else "stale"})
+        if path in ("/alerts", "/sample") and state is None:
+            return _json(503, {"error": "starting", "message": "There is no sample yet."})
+        if path == "/alerts" and state:
+            found = wire.alerts(state.alerts, state.now, state.sample.at)
+            return _json(
+                200,
+                {
+                    "schema": wire.SCHEMA,
+                    "project": state.project,
+                    "health": state.health._asdict(),
+                    "alerts": found,
+                },
+            )
+        if path == "/sample" and state:
+            made = wire.sample(state.sample, state.health, state.alerts, state.project, state.now)
+            return 200, "application/json", wire.line(made)
+        known: Sequence[str] = ("/metrics", "/alerts", "/sample", "/health")
+        return _json(404, {"error": "not_found", "message": f"There are {', '.join(known)}."})
+
+
+def _json(status: int, value: dict[str, Any]) -> tuple[int, str, bytes]:
+    return status, "application/json", json.dumps(value).encode() + b"\n"

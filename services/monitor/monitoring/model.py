@@ -1,0 +1,285 @@
+"""What is known of a container and of a sample, as plain data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+LABEL_PROJECT, LABEL_STACK = "ape.project", "ape.stack"
+LABEL_SERVICE, LABEL_TIER = "ape.service", "ape.tier"
+# How many agents are in a container.
+LABEL_AGENTS = "ape.agents"
+COMPOSE_PROJECT, COMPOSE_SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+SWARM_NAMESPACE, SWARM_SERVICE = "com.docker.stack.namespace", "com.docker.swarm.service.name"
+SWARM_TASK_ID = "com.docker.swarm.task.id"
+SLOT_ENV, OFFSET_ENV = "APE_AGENT_SLOT", "APE_SLOT_OFFSET"
+# The slot counts containers, which hold so many agents each (the last one perhaps fewer).
+STRIDE_ENV = "APE_AGENTS_PER_CONTAINER"
+# `llama_agent` is what the seed's Compose file calls the agents.
+AGENT_SERVICES = ("agent", "llama_agent")
+RUNNING = ("running", "paused", "restarting")
+
+
+class Usage(NamedTuple):
+    """What the kernel has counted for one container since its start. Bytes, seconds, periods.
+
+    `memory` is the working set. A limit is None where there is none.
+    """
+
+    cpu_seconds: float
+    periods: int
+    throttled: int
+    memory: int
+    received: int
+    sent: int
+    read: int
+    written: int
+    memory_limit: int | None
+    cpu_limit: float | None
+    oom_kills: int
+    pids: int
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container as Docker knows it. `name` is stable over restarts and replacements.
+
+    `slot` is the number of its (first) agent, `agents` how many agents it holds.
+    """
+
+    id: str
+    name: str
+    service: str
+    state: str = "running"
+    health: str = ""
+    pid: int = 0
+    started: float = 0.0
+    exit_code: int | None = None
+    restarts: int = 0
+    tier: str = ""
+    slot: int | None = None
+    agents: int = 0
+    networks: tuple[str, ...] = ()
+    own_network: bool = True
+    swarm: bool = False
+    gateway_url: str = ""
+
+    @property
+    def running(self) -> bool:
+        return self.state == "running"
+
+    @property
+    def healthy(self) -> bool:
+        """It runs, and no health check has failed (or there is none)."""
+        return self.state == "running" and self.health in ("", "healthy", "none")
+
+    @property
+    def failed(self) -> bool:
+        """Unhealthy, or ended though nobody said so; one that still starts has not failed."""
+        if self.state == "running":
+            return self.health == "unhealthy"
+        return self.state not in ("created", "paused") and self.exit_code != 0
+
+    def but(self, **changes: Any) -> Container:
+        return replace(self, **changes)
+
+
+@dataclass(slots=True)
+class ContainerSample:
+    """One container in one sample. Rates are per second; None where there is none to tell yet.
+
+    `cpu_percent` is of one core, `cpu_of_limit` and `memory_percent` of the limit,
+    `throttled_percent` of the periods since the sample before. `restarts` and `ooms` are totals;
+    `recent_*` counts of the windows in `history`.
+    """
+
+    container: Container
+    usage: Usage | None = None
+    cpu_percent: float | None = None
+    cpu_of_limit: float | None = None
+    throttled_percent: float | None = None
+    memory_percent: float | None = None
+    received_rate: float | None = None
+    sent_rate: float | None = None
+    read_rate: float | None = None
+    written_rate: float | None = None
+    restarts: int = 0
+    ooms: int = 0
+    restarts_hour: int = 0
+    restarts_loop: int = 0
+    ooms_recent: int = 0
+
+
+class KernelLimit(NamedTuple):
+    name: str
+    used: int
+    allowed: int
+
+    @property
+    def percent(self) -> float:
+        return 100.0 * self.used / self.allowed if self.allowed else 0.0
+
+
+@dataclass(slots=True)
+class SystemSample:
+    """The machine. Percent of all cores, of memory, of each file system; rates in bytes a second.
+
+    `pressure` maps (resource, "some" | "full") to the share of the last 10 s.
+    """
+
+    cores: int = 0
+    cpu_percent: float | None = None
+    iowait_percent: float | None = None
+    memory_percent: float = 0.0
+    memory_used: int = 0
+    memory_total: int = 0
+    swap_percent: float = 0.0
+    load1: float = 0.0
+    disks: dict[str, float] = field(default_factory=dict)
+    received: int = 0
+    sent: int = 0
+    read: int = 0
+    written: int = 0
+    received_rate: float | None = None
+    sent_rate: float | None = None
+    read_rate: float | None = None
+    written_rate: float | None = None
+    pressure: dict[tuple[str, str], float] = field(default_factory=dict)
+    limits: list[KernelLimit] = field(default_factory=list)
+    # Percent of each file system in use four hours from now, were it to go on as in the last hour.
+    disks_predicted: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class FleetSample:
+    """Agents: declared, running and healthy by Docker, heard of by the gateway (heartbeats).
+
+    `missing` is what is declared and not healthy. None: not known.
+    """
+
+    declared: int | None = None
+    running: int = 0
+    healthy: int = 0
+    heartbeat: int | None = None
+    missing: int = 0
+
+
+@dataclass(slots=True)
+class MonitorSample:
+    """The monitor about itself."""
+
+    sample_seconds: float = 0.0
+    data_age: float = 0.0
+    docker_up: bool = True
+    streams_lost: int = 0
+    samples: int = 0
+    open_files: int = 0
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class Sample:
+    """All of one moment. `at` is Unix time, for people; nothing is computed from it."""
+
+    at: float
+    containers: list[ContainerSample]
+    system: SystemSample | None
+    fleet: FleetSample
+    monitor: MonitorSample
+    # Services that had containers within the last hour and have none now, while others have.
+    gone: tuple[str, ...] = ()
+
+
+def in_project(labels: Mapping[str, str], project: str) -> bool:
+    """Whether a container belongs to `project`: an APE project (`ape`), one stack of it
+
+    (`ape-dev`), a Compose project or a Swarm stack. An empty `project` takes every container.
+    """
+    if not project:
+        return True
+    ape = labels.get(LABEL_PROJECT)
+    return project in (
+        ape,
+        f"{ape}-{labels.get(LABEL_STACK)}" if ape else None,
+        labels.get(COMPOSE_PROJECT),
+        labels.get(SWARM_NAMESPACE),
+    )
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
+
+
+def _unix(text: str) -> float:
+    """Seconds of Docker's RFC 3339 with nanoseconds; 0 where it never started."""
+    if not text or text.startswith("0001"):
+        return 0.0
+    # Python reads no more than six digits.
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).timestamp()
+
+
+def _names(engine_name: str, labels: Mapping[str, str]) -> tuple[str, str]:
+    """(service, stable name) of a container."""
+    service = (
+        labels.get(LABEL_SERVICE) or labels.get(COMPOSE_SERVICE) or labels.get(SWARM_SERVICE) or ""
+    )
+    name = engine_name.removeprefix("/")
+    if task := labels.get(SWARM_TASK_ID):
+        name = name.removesuffix(f".{task}")
+    if LABEL_PROJECT in labels:
+        name = name.removeprefix(f"{labels[LABEL_PROJECT]}-{labels.get(LABEL_STACK)}-")
+    if labels.get(COMPOSE_PROJECT):
+        name = re.sub(rf"^{re.escape(labels[COMPOSE_PROJECT])}[-_]", "", name)
+    return service or name, name
+
+
+def from_inspect(found: Mapping[str, Any]) -> Container:
+    """A container of Docker's `GET /containers/ID/json`."""
+    config, state = found.get("Config") or {}, found.get("State") or {}
+    labels: Mapping[str, str] = config.get("Labels") or {}
+    env = dict(item.partition("=")[::2] for item in config.get("Env") or ())
+    service, name = _names(found.get("Name") or found["Id"][:12], labels)
+    slot, agents = None, 0
+    if service in AGENT_SERVICES:
+        slot = _number(env.get(SLOT_ENV))
+        if slot is not None:
+            slot += _number(env.get(OFFSET_ENV)) or 0
+            slot = (slot - 1) * (_number(env.get(STRIDE_ENV)) or 1) + 1
+        elif number := re.search(r"[-_](\d+)$", name):
+            slot = int(number[1])
+        agents = _number(labels.get(LABEL_AGENTS)) or 1
+        if slot is not None:
+            name = f"agent-{slot:04d}"
+    mode = str((found.get("HostConfig") or {}).get("NetworkMode") or "")
+    network = found.get("NetworkSettings") or {}
+    status = str(state.get("Status") or "")
+    return Container(
+        id=found["Id"],
+        name=name,
+        service=service,
+        state=status,
+        health=str((state.get("Health") or {}).get("Status") or ""),
+        pid=int(state.get("Pid") or 0),
+        started=_unix(str(state.get("StartedAt") or "")),
+        exit_code=int(state.get("ExitCode") or 0) if status not in ("running", "created") else None,
+        restarts=int(found.get("RestartCount") or 0),
+        tier=labels.get(LABEL_TIER, ""),
+        slot=slot,
+        agents=agents,
+        networks=tuple(sorted(network.get("Networks") or ())),
+        own_network=not mode.startswith(("host", "container:")),
+        swarm=SWARM_TASK_ID in labels,
+        gateway_url=_published(network) if service == "gateway" else "",
+    )
+
+
+def _published(network: Mapping[str, Any]) -> str:
+    for bindings in (network.get("Ports") or {}).values():
+        for binding in bindings or ():
+            host = binding.get("HostIp") or "127.0.0.1"
+            host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+            return f"http://{f'[{host}]' if ':' in host else host}:{binding['HostPort']}"
+    return ""

@@ -1,0 +1,222 @@
+"""The monitor at work: samples on time, and hands each sample to whoever is there."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import requests
+
+from monitoring import aggregate, alerts, wire
+from monitoring.alerts import Alert, Engine, Health
+from monitoring.cgroups import Sampler
+from monitoring.exporter import Exporter, State
+from monitoring.inventory import Counts, Inventory, Watcher
+from monitoring.model import Container, ContainerSample, MonitorSample, Sample
+from monitoring.output import LineFile
+from monitoring.senders import Receiver, totals
+from monitoring.system import System
+
+GATEWAY_SECONDS = 3.0
+# A service that is gone for longer was taken away on purpose.
+GONE_SECONDS = 3600.0
+
+_log = logging.getLogger("monitoring.alerts")
+Show = Callable[[State], None]
+
+
+class Heartbeats:
+    """How many agents the gateway hears of, asked in a thread of its own."""
+
+    def __init__(self, find: Callable[[], str], interval: float) -> None:
+        self._find, self._interval = find, interval
+        self._stop = threading.Event()
+        self.alive: int | None = None
+        self.declared: int | None = None
+        self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def ask(self) -> None:
+        self.alive = self.declared = None
+        if url := self._find():
+            try:
+                found = requests.get(f"{url.rstrip('/')}/fleet", timeout=GATEWAY_SECONDS).json()
+                self.alive, self.declared = int(found["alive"]), int(found["declared"]) or None
+            except (requests.RequestException, ValueError, KeyError, TypeError):
+                pass  # Not there: not known.
+
+    def _run(self) -> None:
+        while True:
+            self.ask()
+            if self._stop.wait(self._interval):
+                return
+
+
+class Monitor:
+    """Takes samples. `sample()` is one of them; `run()` goes on until `stop()`."""
+
+    def __init__(
+        self,
+        *,
+        project: str,
+        interval: float,
+        inventory: Inventory,
+        watcher: Watcher,
+        sampler: Sampler,
+        system: System,
+        engine: Engine,
+        declared: int | None = None,
+        gateway: str = "",
+        receivers: Iterable[Receiver] = (),
+        output: LineFile | None = None,
+        exporter: Exporter | None = None,
+        show: Iterable[Show] = (),
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.project, self.interval = project, interval
+        self.inventory, self.watcher, self.sampler = inventory, watcher, sampler
+        self.system, self.engine, self.declared = system, engine, declared
+        self.receivers, self.output, self.exporter = list(receivers), output, exporter
+        self.show, self._clock, self._wall = list(show), clock, wall
+        self._gateway = gateway
+        self.heartbeats = Heartbeats(self._gateway_url, interval)
+        self._stop = threading.Event()
+        self._samples = 0
+        self._sampled_at: float | None = None
+        self._services: dict[str, float] = {}
+        self._open: dict[tuple[str, str], Alert] = {}
+        self.state: State | None = None
+
+    def _gateway_url(self) -> str:
+        """As given, or where the project's gateway is published on this machine."""
+        if self._gateway:
+            return self._gateway
+        found = (c.gateway_url for c in self.inventory.snapshot() if c.gateway_url and c.running)
+        return next(found, "")
+
+    def age(self) -> float:
+        """Seconds: of the last sample, or of what is known of Docker, the older."""
+        sampled = self._sampled_at
+        return max(self.watcher.age(), self._clock() - sampled if sampled is not None else 0.0)
+
+    def sample(self) -> State:
+        """Take one sample and hand it on."""
+        began = self._clock()
+        containers = self.inventory.snapshot()
+        counts = self.inventory.counts()
+        samples = self.sampler.sample(containers, began)
+        if counts:
+            for one in samples:
+                _count(one, counts.get(one.container.name))
+        system = self.system.sample(containers)
+        self._samples += 1
+        monitor = MonitorSample(
+            # How late this sample is, too: a monitor without CPU must not call its data fresh.
+            data_age=self.age() - self.interval if self._sampled_at is not None else 0.0,
+            docker_up=self.watcher.up,
+            streams_lost=self.watcher.streams_lost,
+            samples=self._samples,
+            open_files=self.sampler.cgroups.descriptors.open,
+            problem=self.watcher.problem,
+        )
+        monitor.data_age = round(max(0.0, monitor.data_age, self.watcher.age()), 3)
+        self._sampled_at = began
+        fleet = aggregate.fleet(
+            containers,
+            declared=self.declared,
+            heartbeat=self.heartbeats.alive,
+            gateway_declared=self.heartbeats.declared,
+        )
+        gone = self._gone(containers, began)
+        made = Sample(self._wall(), samples, system, fleet, monitor, gone)
+        found = self.engine.update(began, alerts.readings(made), alerts.unknown(made))
+        health = alerts.health(found, made)
+        monitor.sample_seconds = round(self._clock() - began, 6)
+        sent = dict(totals(self.receivers))
+        self.state = State(made, found, health, self.project, began, sent)
+        self._hand_on(self.state, health)
+        return self.state
+
+    def _gone(self, containers: list[Container], now: float) -> tuple[str, ...]:
+        if not containers:
+            # The whole project was taken down.
+            self._services.clear()
+            return ()
+        # Agents are counted by their numbers.
+        self._services |= {c.service: now for c in containers if not c.agents}
+        here = {c.service for c in containers}
+        recent = {s: at for s, at in self._services.items() if now - at < GONE_SECONDS}
+        self._services = recent
+        return tuple(sorted(recent.keys() - here))
+
+    def _hand_on(self, state: State, health: Health) -> None:
+        now = {alert.id: alert for alert in state.alerts}
+        for key, alert in now.items():
+            if key not in self._open:
+                _log.warning("%s. %s", alert.text, alert.remedy)
+        for key, alert in self._open.items():
+            if key not in now:
+                _log.info("over: %s%s", alert.name, f" ({alert.service})" if alert.service else "")
+        self._open = now
+        for receiver in self.receivers:
+            receiver.offer(state.alerts)
+        if self.exporter:
+            self.exporter.state = state
+        if self.output:
+            body = wire.sample(state.sample, health, state.alerts, self.project, state.now)
+            self.output.append(wire.line(body))
+        for show in self.show:
+            show(state)
+
+    def start(self) -> None:
+        self.watcher.start()
+        self.heartbeats.start()
+        for receiver in self.receivers:
+            receiver.start()
+        if self.exporter:
+            self.exporter.start()
+
+    def run(self) -> None:
+        """Sample every `interval` seconds until `stop()`."""
+        # What is loaded by now stays; the collector need not look at it at every turn.
+        gc.collect()
+        gc.freeze()
+        due = self._clock()
+        while not self._stop.is_set():
+            self.sample()
+            due += self.interval
+            late = self._clock() - due
+            if late > 0:
+                # Too slow, or asleep: go on from now rather than catch up.
+                due += late
+            self._stop.wait(max(0.0, due - self._clock()))
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def close(self) -> None:
+        self.watcher.stop()
+        self.heartbeats.stop()
+        for receiver in self.receivers:
+            receiver.stop(2.0)
+        if self.exporter:
+            self.exporter.stop()
+        if self.output:
+            self.output.close()
+        self.sampler.close()
+
+
+def _count(one: ContainerSample, counts: Counts | None) -> None:
+    if counts:
+        one.restarts, one.ooms = counts.restarts, counts.ooms
+        one.restarts_hour, one.restarts_loop = counts.restarts_hour, counts.restarts_loop
+        one.ooms_recent = counts.ooms_recent

@@ -1,0 +1,104 @@
+"""Prometheus's alerting rules, from the same thresholds as the monitor's own alerts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ape_common import names
+
+from monitoring.model import AGENT_SERVICES
+from monitoring.thresholds import (
+    DISK_HORIZON_HOURS,
+    LOOP_WINDOW_SECONDS,
+    OOM_WINDOW_SECONDS,
+    RESTART_WINDOW_SECONDS,
+    Rule,
+    Thresholds,
+)
+
+GROUP = "ape-monitor"
+_AGENTS = f'service=~"{"|".join(AGENT_SERVICES)}"'
+_OTHERS = f'service!~"{"|".join(AGENT_SERVICES)}"'
+
+
+def _values() -> dict[str, str]:
+    """PromQL of each threshold's value, one series a subject."""
+    memory, limit = names.CONTAINER_MEMORY.name, names.CONTAINER_MEMORY_LIMIT.name
+    throttled, periods = names.CONTAINER_THROTTLED.name, names.CONTAINER_PERIODS.name
+    restarts, up = names.CONTAINER_RESTARTS.name, names.CONTAINER_HEALTHY.name
+    # A counter that starts at 3 has not grown in Prometheus's eyes; without the hour's first value
+    # the total counts.
+    hour = f"{RESTART_WINDOW_SECONDS}s"
+    return {
+        "systemMemoryPercent": names.SYSTEM_MEMORY.name,
+        "systemCpuPercent": names.SYSTEM_CPU.name,
+        "diskPercent": names.SYSTEM_DISK.name,
+        "diskPredictedPercent": f"predict_linear({names.SYSTEM_DISK.name}[1h], "
+        f"{DISK_HORIZON_HOURS * 3600})",
+        "kernelLimitPercent": f"100 * {names.KERNEL_USED.name} / {names.KERNEL_ALLOWED.name}",
+        "containerMemoryPercent": f"100 * {memory} / ({limit} > 0)",
+        "throttledPercent": f"100 * rate({throttled}[2m]) / (rate({periods}[2m]) > 0)",
+        "agentRestarts": f"increase({restarts}{{{_AGENTS}}}[{hour}])",
+        "containerRestarts": f"increase({restarts}{{{_OTHERS}}}[{hour}])",
+        "restartLoop": f"increase({restarts}[{LOOP_WINDOW_SECONDS}s])",
+        "oomKills": f"increase({names.CONTAINER_OOM.name}[{OOM_WINDOW_SECONDS}s])",
+        "serviceDown": f"1 - {up}{{{_OTHERS}}}",
+        "agentsMissing": f'{names.FLEET_AGENTS.name}{{state="missing"}}',
+        "dataAgeSeconds": names.MONITOR_AGE.name,
+    }
+
+
+def _expr(rule: Rule, value: str) -> str:
+    """Above raise_at; or, while the alert is open, above clear_at.
+
+    Containers of a service together are one alert: the value is then their number.
+    """
+    # increase() extrapolates: 3 restarts may read as 2.99.
+    slack = 0.05 if "increase(" in value else 0
+    high, low = f"{rule.raise_at - slack:g}", f"{rule.clear_at - slack:g}"
+    by = {"machine": "instance", "part": None, "service": "service"}[rule.per]
+    if rule.per == "service":
+        high_expr, low_expr = (f"count by (service) ({value} >= {bound})" for bound in (high, low))
+    else:
+        high_expr, low_expr = (f"{value} >= {bound}" for bound in (high, low))
+    if rule.clear_at == rule.raise_at:
+        return high_expr
+    on = by or "instance, " + ("limit" if rule.key == "kernelLimitPercent" else "mountpoint")
+    open_now = f'ALERTS{{alertname="{rule.alert}", alertstate="firing"}}'
+    return f"({high_expr}) or (({low_expr}) and on ({on}) {open_now})"
+
+
+def prometheus_rules(thresholds: Thresholds | None = None) -> dict[str, Any]:
+    """A rule file as data: {"groups": [{"name", "rules": [...]}]}; YAML or JSON of it will do."""
+    values = _values()
+    return {
+        "groups": [
+            {
+                "name": GROUP,
+                "rules": [
+                    {
+                        "alert": rule.alert,
+                        "expr": _expr(rule, values[rule.key]),
+                        "for": f"{rule.hold_seconds:g}s",
+                        "labels": {"severity": rule.severity},
+                        "annotations": {
+                            "summary": rule.summary,
+                            "description": _description(rule),
+                        },
+                    }
+                    for rule in thresholds or Thresholds()
+                ],
+            }
+        ]
+    }
+
+
+def _description(rule: Rule) -> str:
+    bound = f"threshold {rule.raise_at:g} {rule.unit}".replace("%", "percent")
+    if rule.per == "service":
+        seen = "{{ $value }} container(s) of service {{ $labels.service }}"
+    elif rule.per == "part":
+        seen = "{{ $labels.mountpoint }}{{ $labels.limit }}: {{ $value | humanize }}"
+    else:
+        seen = "{{ $value | humanize }}"
+    return f"{seen} ({bound}). {rule.remedy}"

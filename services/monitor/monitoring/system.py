@@ -1,0 +1,186 @@
+"""The machine: psutil, pressure (PSI), and the kernel limits that a fleet hits."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+
+import psutil
+
+from monitoring.cgroups import net_dev
+from monitoring.model import Container, KernelLimit, SystemSample
+from monitoring.thresholds import DISK_HORIZON_HOURS
+
+# A bridge has 1024 ports, one of them its own.
+BRIDGE_PORTS = 1023
+# What the disk is predicted from: a point a minute, of the last hour, at least ten of them.
+_DISK_POINT_SECONDS = 60
+_DISK_POINTS = 60
+_DISK_MIN_POINTS = 10
+# Interfaces of containers; their traffic is counted with the containers.
+_VIRTUAL = (b"lo", b"veth", b"br-", b"docker", b"vxlan")
+
+
+def pressure(text: str) -> dict[str, float]:
+    """ "some" and "full" -> percent of the last 10 s, of /proc/pressure/RESOURCE."""
+    found = {}
+    for line in text.splitlines():
+        share, *values = line.split()
+        for value in values:
+            name, _, number = value.partition("=")
+            if name == "avg10":
+                found[share] = float(number)
+    return found
+
+
+def own_traffic(text: bytes) -> tuple[int, int]:
+    """(received, sent) of the machine's own interfaces in /proc/1/net/dev."""
+    lines = text.split(b"\n")
+    kept = lines[:2] + [line for line in lines[2:] if not line.strip().startswith(_VIRTUAL)]
+    return net_dev(b"\n".join(kept))
+
+
+def predicted(points: Iterable[tuple[float, float]], hours: float) -> float | None:
+    """Least squares over (seconds, percent): the percent `hours` after the last point."""
+    found = list(points)
+    if len(found) < _DISK_MIN_POINTS:
+        return None
+    mean_x = sum(x for x, _ in found) / len(found)
+    mean_y = sum(y for _, y in found) / len(found)
+    spread = sum((x - mean_x) ** 2 for x, _ in found)
+    if spread == 0:
+        return None
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in found) / spread
+    return mean_y + slope * (found[-1][0] + hours * 3600 - mean_x)
+
+
+class System:
+    """Samples the machine whose /proc is at `proc`; `disks` are the paths to watch."""
+
+    def __init__(
+        self, proc: str, disks: tuple[str, ...], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.proc, self.disks, self._clock = proc, disks, clock
+        psutil.PROCFS_PATH = proc
+        self._cpu: tuple[float, float, float] | None = None
+        self._before: tuple[float, SystemSample] | None = None
+        self._history: dict[str, deque[tuple[float, float]]] = {}
+
+    def _text(self, path: str) -> bytes:
+        try:
+            with open(f"{self.proc}/{path}", "rb") as file:
+                return file.read()
+        except OSError:
+            return b""
+
+    def _number(self, path: str) -> int:
+        text = self._text(path).split()
+        return int(text[0]) if text and text[0].isdigit() else 0
+
+    def sample(self, containers: Iterable[Container]) -> SystemSample:
+        now = self._clock()
+        memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+        made = SystemSample(
+            cores=psutil.cpu_count() or 1,
+            memory_percent=memory.percent,
+            memory_used=memory.total - memory.available,
+            memory_total=memory.total,
+            swap_percent=swap.percent,
+            load1=float((self._text("loadavg").split() or [b"0"])[0]),
+        )
+        self._cpu_share(made)
+        for path in self.disks:
+            try:
+                made.disks[path] = psutil.disk_usage(path).percent
+            except OSError:
+                continue
+        made.received, made.sent = own_traffic(self._text("1/net/dev"))
+        try:
+            if io := psutil.disk_io_counters():
+                made.read, made.written = io.read_bytes, io.write_bytes
+        except (OSError, RuntimeError, NotImplementedError):
+            pass  # A kernel without disks of its own.
+        for resource in ("cpu", "memory", "io"):
+            for share, value in pressure(self._text(f"pressure/{resource}").decode()).items():
+                made.pressure[resource, share] = value
+        made.limits = self._limits(containers)
+        self._rates(made, now)
+        self._predict(made, now)
+        return made
+
+    def _cpu_share(self, made: SystemSample) -> None:
+        times = psutil.cpu_times()
+        # guest is in user already.
+        total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+        idle, iowait = times.idle, getattr(times, "iowait", 0.0)
+        if self._cpu is not None:
+            passed = total - self._cpu[0]
+            if passed > 0:
+                waited = max(0.0, iowait - self._cpu[2])
+                resting = max(0.0, idle - self._cpu[1]) + waited
+                made.cpu_percent = max(0.0, 100.0 * (1 - resting / passed))
+                made.iowait_percent = 100.0 * waited / passed
+        self._cpu = (total, idle, iowait)
+
+    def _rates(self, made: SystemSample, now: float) -> None:
+        if self._before and now > self._before[0]:
+            at, old = self._before
+            seconds = now - at
+            made.received_rate = max(0, made.received - old.received) / seconds
+            made.sent_rate = max(0, made.sent - old.sent) / seconds
+            made.read_rate = max(0, made.read - old.read) / seconds
+            made.written_rate = max(0, made.written - old.written) / seconds
+        self._before = (now, made)
+
+    def _predict(self, made: SystemSample, now: float) -> None:
+        for path, percent in made.disks.items():
+            points = self._history.setdefault(path, deque(maxlen=_DISK_POINTS))
+            if not points or now - points[-1][0] >= _DISK_POINT_SECONDS:
+                points.append((now, percent))
+            later = predicted(points, DISK_HORIZON_HOURS)
+            if later is not None:
+                made.disks_predicted[path] = later
+
+    def _limits(self, containers: Iterable[Container]) -> list[KernelLimit]:
+        """Those that can be read here; a kernel or a namespace without one leaves it out."""
+        files = self._text("sys/fs/file-nr").split()
+        loadavg = self._text("loadavg").split()
+        tasks = int(loadavg[3].split(b"/")[1]) if len(loadavg) > 3 else 0
+        found = [
+            KernelLimit("open files", int(files[0]), int(files[2])) if len(files) == 3 else None,
+            KernelLimit("process ids", tasks, self._number("sys/kernel/pid_max")),
+            KernelLimit("threads", tasks, self._number("sys/kernel/threads-max")),
+        ]
+        if self.proc == "/proc":
+            # Of the reader's network namespace; in a container they would be the container's own.
+            found += [
+                KernelLimit(
+                    "connections tracked",
+                    self._number("sys/net/netfilter/nf_conntrack_count"),
+                    self._number("sys/net/netfilter/nf_conntrack_max"),
+                ),
+                KernelLimit(
+                    "neighbours (ARP)",
+                    max(0, self._text("net/arp").count(b"\n") - 1),
+                    self._number("sys/net/ipv4/neigh/default/gc_thresh3"),
+                ),
+            ]
+        found += self._keys()
+        ports = Counter(network for c in containers if c.running for network in c.networks)
+        if ports:
+            network, used = ports.most_common(1)[0]
+            found.append(KernelLimit(f"ports of network {network}", used, BRIDGE_PORTS))
+        return [limit for limit in found if limit and limit.allowed]
+
+    def _keys(self) -> list[KernelLimit | None]:
+        """Key rings: the user nearest to its quota."""
+        worst: KernelLimit | None = None
+        for line in self._text("key-users").splitlines():
+            parts = line.split()
+            if len(parts) >= 4 and b"/" in parts[3]:
+                used, _, allowed = parts[3].partition(b"/")
+                limit = KernelLimit("keys of one user", int(used), int(allowed))
+                if worst is None or limit.percent > worst.percent:
+                    worst = limit
+        return [worst]

@@ -1,0 +1,1 @@
+"""Docker's API for readers: GET on containers and events, nothing else."""

@@ -1,0 +1,152 @@
+"""A Docker daemon's API for tests, on a Unix socket: listing, inspecting and events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+PREFIX = r"/{version:v[0-9.]+}"
+
+
+class FakeDocker:
+    """Change it from any thread; `url` is what a client connects to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "docker.sock"
+        self.url = f"unix://{self.path}"
+        self.containers: dict[str, dict[str, Any]] = {}
+        # Docker tells the labels of what it has just removed, too.
+        self._labels: dict[str, dict[str, str]] = {}
+        self.listings = 0
+        self._streams: set[asyncio.Queue[bytes | None]] = set()
+        self._lock = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._runner: web.AppRunner | None = None
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.start()
+
+    def _do(self, work: Any) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def start(self) -> None:
+        self._do(self._start())
+
+    async def _start(self) -> None:
+        app = web.Application()
+        for prefix in ("", PREFIX):
+            app.router.add_get(prefix + "/version", self._version)
+            app.router.add_get(prefix + "/containers/json", self._list)
+            app.router.add_get(prefix + "/containers/{id}/json", self._inspect)
+            app.router.add_get(prefix + "/events", self._events)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.UnixSite(self._runner, str(self.path)).start()
+
+    def stop(self) -> None:
+        """The daemon goes away; what it knows stays for `start`."""
+        self.cut()
+        if self._runner:
+            self._do(self._runner.cleanup())
+            self._runner = None
+
+    def close(self) -> None:
+        self.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+
+    async def _version(self, _: web.Request) -> web.Response:
+        return web.json_response({"Version": "20.10.24", "ApiVersion": "1.41"})
+
+    async def _list(self, _: web.Request) -> web.Response:
+        self.listings += 1
+        with self._lock:
+            found = [
+                {
+                    "Id": key,
+                    "Names": [c["Name"]],
+                    "Labels": c["Config"]["Labels"],
+                    "State": c["State"]["Status"],
+                }
+                for key, c in self.containers.items()
+            ]
+        return web.json_response(found)
+
+    async def _inspect(self, request: web.Request) -> web.Response:
+        with self._lock:
+            found = self.containers.get(request.match_info["id"])
+        if found is None:
+            return web.json_response({"message": "No such container"}, status=404)
+        return web.json_response(found)
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await answer.prepare(request)
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._streams.add(queue)
+        try:
+            while (line := await queue.get()) is not None:
+                await answer.write(line)
+        finally:
+            self._streams.discard(queue)
+        return answer
+
+    def cut(self) -> None:
+        """End every event stream."""
+        self._send(None)
+
+    def _send(self, line: bytes | None) -> None:
+        def put() -> None:
+            for queue in list(self._streams):
+                queue.put_nowait(line)
+
+        self._loop.call_soon_threadsafe(put)
+
+    def emit(self, action: str, key: str, **attributes: str) -> None:
+        with self._lock:
+            labels = self._labels.get(key, {})
+        about = {**labels, **attributes}
+        event = {"Type": "container", "Action": action, "Actor": {"ID": key, "Attributes": about}}
+        self._send(json.dumps(event | {"timeNano": time.time_ns()}).encode() + b"\n")
+
+    def put(
+        self,
+        key: str,
+        name: str,
+        *,
+        pid: int = 1,
+        status: str = "running",
+        labels: dict[str, str] | None = None,
+        env: list[str] | None = None,
+        restarts: int = 0,
+        health: str = "",
+        exit_code: int = 0,
+        network_mode: str = "net",
+        started: str = "2026-01-02T03:04:05.678901234Z",
+    ) -> None:
+        """Make or replace a container, without an event."""
+        state: dict[str, Any] = {"Status": status, "Pid": pid, "StartedAt": started}
+        state["ExitCode"] = exit_code
+        if health:
+            state["Health"] = {"Status": health}
+        with self._lock:
+            self._labels[key] = labels or {}
+            self.containers[key] = {
+                "Id": key,
+                "Name": f"/{name}",
+                "RestartCount": restarts,
+                "State": state,
+                "Config": {"Labels": labels or {}, "Env": env or []},
+                "HostConfig": {"NetworkMode": network_mode},
+                "NetworkSettings": {"Networks": {"net": {}}},
+            }
+
+    def forget(self, key: str) -> None:
+        with self._lock:
+            self.containers.pop(key, None)

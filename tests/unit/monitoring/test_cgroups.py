@@ -1,0 +1,246 @@
+"""Reading cgroups of both versions and both drivers, and what comes of two readings."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from monitoring.cgroups import (
+    SLOW_EVERY,
+    Cgroups,
+    Sampler,
+    blkio_v1,
+    cpu_max_v2,
+    field,
+    io_v2,
+    net_dev,
+    proc_cgroup,
+    rates,
+    working_set,
+)
+from monitoring.model import Container, Usage
+
+from tests.cgroup_tree import Tree
+
+pytestmark = pytest.mark.unit
+KEY = "a" * 64
+
+
+def container(key: str = KEY, pid: int = 42, **more: object) -> Container:
+    return Container(id=key, name="gateway", service="gateway", pid=pid).but(**more)
+
+
+def sampler(tree: Tree, files: int = 1000) -> Sampler:
+    return Sampler(Cgroups(str(tree.cgroup), str(tree.proc), files))
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("systemd", [False, True], ids=["cgroupfs", "systemd"])
+@pytest.mark.parametrize("v2", [False, True], ids=["v1", "v2"])
+def test_all_counters_of_a_container(tmp_path: Path, v2: bool, systemd: bool) -> None:
+    tree = Tree(tmp_path, v2=v2, systemd=systemd)
+    tree.put(
+        *(KEY, 42),
+        cpu=12.5,
+        memory=100 << 20,
+        inactive=20 << 20,
+        limit=128 << 20,
+        cores=0.25,
+        periods=70,
+        throttled=7,
+        received=1234,
+        sent=567,
+        read=8192,
+        written=4096,
+        oom=2,
+        pids=9,
+    )
+    [found] = sampler(tree).sample([container()], 0.0)
+    assert found.usage == Usage(
+        cpu_seconds=12.5,
+        periods=70,
+        throttled=7,
+        memory=80 << 20,
+        received=1234,
+        sent=567,
+        read=8192,
+        written=4096,
+        memory_limit=128 << 20,
+        cpu_limit=0.25,
+        oom_kills=2,
+        pids=9,
+    )
+    assert found.cpu_percent is None, "one reading gives no rate"
+    assert found.memory_percent == pytest.approx(62.5)
+
+
+@pytest.mark.parametrize("v2", [False, True], ids=["v1", "v2"])
+def test_without_limits_there_are_no_shares(tmp_path: Path, v2: bool) -> None:
+    tree = Tree(tmp_path, v2=v2)
+    tree.put(KEY, 42, limit=None, cores=None)
+    taken = sampler(tree)
+    taken.sample([container()], 0.0)
+    [found] = taken.sample([container()], 5.0)
+    assert found.usage
+    assert (found.usage.memory_limit, found.usage.cpu_limit) == (None, None)
+    assert (found.memory_percent, found.cpu_of_limit) == (None, None)
+
+
+@pytest.mark.parametrize("v2", [False, True], ids=["v1", "v2"])
+def test_rates_between_two_samples(tmp_path: Path, v2: bool) -> None:
+    tree = Tree(tmp_path, v2=v2)
+    tree.put(KEY, 42, cpu=10, periods=100, throttled=10, received=1000, read=0, cores=0.5)
+    taken = sampler(tree)
+    taken.sample([container()], 100.0)
+    tree.put(KEY, 42, cpu=11, periods=150, throttled=30, received=6000, read=50_000, cores=0.5)
+    [found] = taken.sample([container()], 105.0)
+    assert found.cpu_percent == pytest.approx(20)
+    assert found.cpu_of_limit == pytest.approx(40)
+    assert found.throttled_percent == pytest.approx(40)
+    assert found.received_rate == pytest.approx(1000)
+    assert found.read_rate == pytest.approx(10_000)
+
+
+def test_what_changes_slowly_is_seen_within_its_turn(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.put(KEY, 42)
+    taken = sampler(tree)
+    taken.sample([container()], 0.0)
+    tree.put(KEY, 42, limit=256 << 20, oom=1)
+    for turn in range(SLOW_EVERY):
+        [found] = taken.sample([container()], 5.0 * (turn + 1))
+    assert found.usage
+    assert (found.usage.memory_limit, found.usage.oom_kills) == (256 << 20, 1)
+
+
+@pytest.mark.parametrize("v2", [False, True], ids=["v1", "v2"])
+def test_a_container_that_dies_is_no_error_and_leaves_no_descriptor(
+    tmp_path: Path, v2: bool
+) -> None:
+    tree = Tree(tmp_path, v2=v2)
+    tree.put(KEY, 42)
+    before, taken = open_files(), sampler(tree)
+    taken.sample([container()], 0.0)
+    assert open_files() > before
+    # On this file system an open file outlives its name; the kernel's own would fail to read.
+    tree.remove(KEY, 42)
+    taken.sample([container().but(state="exited", pid=0)], 5.0)
+    assert open_files() == before
+    [found] = taken.sample([container()], 10.0)
+    assert found.usage is None
+    tree.put(KEY, 43, cpu=0.1)
+    [found] = taken.sample([container(pid=43)], 15.0)
+    assert found.usage
+    assert found.usage.cpu_seconds == pytest.approx(0.1)
+
+
+def test_a_restarted_container_gets_no_rate_across_its_restart(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.put(KEY, 42, cpu=100)
+    taken = sampler(tree)
+    taken.sample([container()], 0.0)
+    tree.put(KEY, 43, cpu=1)
+    [found] = taken.sample([container(pid=43)], 5.0)
+    assert found.cpu_percent is None
+    tree.put(KEY, 43, cpu=2)
+    [found] = taken.sample([container(pid=43)], 10.0)
+    assert found.cpu_percent == pytest.approx(20)
+
+
+def test_churn_leaves_no_descriptor(tmp_path: Path) -> None:
+    """500 containers born and killed: all are seen, and then all is as before."""
+    tree, before = Tree(tmp_path), open_files()
+    taken = sampler(tree)
+    for turn in range(10):
+        born = [container(f"{turn:032x}{i:032x}", 1000 + i) for i in range(50)]
+        for one in born:
+            tree.put(one.id, one.pid)
+        found = taken.sample(born, 5.0 * turn)
+        assert all(one.usage for one in found)
+        for one in born:
+            tree.remove(one.id, one.pid)
+    taken.sample([], 100.0)
+    assert open_files() == before
+    assert taken.cgroups.descriptors.open == 0
+
+
+def test_beyond_the_limit_of_descriptors_it_still_reads(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    found = [container(f"{i:064x}", 100 + i) for i in range(5)]
+    for one in found:
+        tree.put(one.id, one.pid)
+    before, taken = open_files(), sampler(tree, files=3)
+    assert all(one.usage for one in taken.sample(found, 0.0))
+    assert open_files() == before + 3
+    assert all(one.cpu_percent is not None for one in taken.sample(found, 5.0))
+
+
+def test_another_cgroup_parent_is_found_by_the_kernels_word(tmp_path: Path) -> None:
+    tree = Tree(tmp_path, v2=True)
+    tree.put(KEY, 42)
+    (tree.cgroup / "docker").rename(tree.cgroup / "elsewhere")
+    (tree.proc / "42" / "cgroup").write_text(f"0::/elsewhere/{KEY}\n")
+    [found] = sampler(tree).sample([container()], 0.0)
+    assert found.usage
+    # Seen from another namespace the path leads upwards, and is not followed.
+    (tree.proc / "42" / "cgroup").write_text(f"0::/../../elsewhere/{KEY}\n")
+    [found] = sampler(tree).sample([container()], 0.0)
+    assert found.usage is None
+
+
+def test_a_container_in_anothers_network_has_no_traffic_of_its_own(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.put(KEY, 42, received=10**6)
+    [found] = sampler(tree).sample([container(own_network=False)], 0.0)
+    assert found.usage
+    assert found.usage.received == 0
+
+
+@pytest.mark.parametrize("path", ["/sys/fs/cgroup"])
+def test_this_machines_own_groups_are_understood(path: str) -> None:
+    assert Cgroups(path, "/proc", 10).v2 == os.path.exists(f"{path}/cgroup.controllers")
+
+
+def test_parsers() -> None:
+    assert field(b"nr_periods 3\nnr_throttled 2\n", b"nr_periods") == 3
+    assert field(b"nr_periods 3\nnr_throttled 2", b"nr_throttled") == 2
+    assert field(b"total_inactive_file 5\n", b"inactive_file") == 0
+    assert blkio_v1(b"Total 0\n") == (0, 0)
+    assert blkio_v1(b"8:0 Read 5\n8:0 Write 6\n9:0 Read 1\n8:0 Sync 9\nTotal 12\n") == (6, 6)
+    assert io_v2(b"") == (0, 0)
+    assert io_v2(b"8:0 rbytes=1 wbytes=2 rios=3\n8:16 rbytes=4 wbytes=8\n") == (5, 10)
+    assert cpu_max_v2(b"max 100000\n") is None
+    assert cpu_max_v2(b"25000 100000\n") == 0.25
+    assert net_dev(b"a\nb\n  lo: 1 0 0 0 0 0 0 0 1 0\neth0:7 0 0 0 0 0 0 0 9 0\n") == (7, 9)
+    assert proc_cgroup("3:cpu,cpuacct:/docker/x\n1:name=systemd:/y\n")["cpuacct"] == "docker/x"
+    assert proc_cgroup("0::/docker/x\n") == {"": "docker/x"}
+
+
+@given(st.integers(min_value=0), st.integers(min_value=0))
+def test_a_working_set_is_never_negative(usage: int, inactive: int) -> None:
+    assert 0 <= working_set(usage, inactive) <= usage
+
+
+_COUNTERS = st.integers(min_value=0, max_value=2**60)
+_USAGES = st.builds(
+    Usage,
+    st.floats(min_value=0, max_value=1e9),
+    *([_COUNTERS] * 7),
+    st.none() | st.integers(min_value=1, max_value=2**50),
+    st.none() | st.floats(min_value=0.01, max_value=512),
+    _COUNTERS,
+    _COUNTERS,
+)
+
+
+@given(st.none() | _USAGES, _USAGES, st.floats(min_value=-5, max_value=100))
+def test_rates_are_never_negative_whatever_the_counters_do(
+    before: Usage | None, now: Usage, seconds: float
+) -> None:
+    found = rates(container(), before, now, seconds)
+    for value in (found.cpu_percent, found.received_rate, found.written_rate, found.cpu_of_limit):
+        assert value is None or value >= 0
