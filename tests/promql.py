@@ -10,6 +10,7 @@ from ape_common import names
 from ape_common.names import Metric
 
 from ape_infra.observability import foreign, recorded
+from ape_infra.observability.draw import plain
 from ape_infra.observability.promql import SCOPE
 
 METRICS: dict[str, Metric] = {
@@ -17,15 +18,6 @@ METRICS: dict[str, Metric] = {
 }
 # Of every series that Prometheus scrapes.
 TARGET = {*SCOPE, "job", "instance"}
-# Variables that Grafana fills in: a duration; labels are regular expressions.
-_DURATION = "$__range"
-
-
-def plain(expr: str, duration: str = "5m") -> str:
-    """`expr` of a panel, with every variable at everything."""
-    for name in ("project", "stack", "tier", "shard", "agent", "trace"):
-        expr = expr.replace(f'"${name}"', '".*"')
-    return expr.replace(_DURATION, duration)
 
 
 def metric_of(name: str) -> Metric | None:

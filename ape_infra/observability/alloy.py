@@ -19,7 +19,7 @@ LABELS = {
     "tier": LABEL_TIER,
 }
 # Structured metadata -> key of a service's JSON log line. One trace id leads through all services.
-METADATA = {"trace_id": "trace_id", "session_id": "session_id", "level": "level"}
+METADATA = {"trace_id": "trace_id", "session_id": "session", "level": "level"}
 # Structured metadata with the container's name.
 CONTAINER = "container"
 
