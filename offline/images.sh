@@ -71,6 +71,10 @@ pack() {
   done
   printf 'root:x:0:0::/:/bin/sh\nuser:x:%s:%s::%s:/bin/sh\n' "$user" "$user" "$data" >"$root/etc/passwd"
   install -D /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
+  if [ -n "${TEMPLATES:-}" ]; then
+    mkdir -p "$root/usr/share"
+    cp -r "$TEMPLATES" "$root/usr/share/"
+  fi
   chmod 755 "$root"
   chmod 1777 "$root/tmp"
   chown "$user:$user" "$root$data"
@@ -93,7 +97,9 @@ make_alertmanager() {
   dir=$(mktemp -d "$APE/cache/alertmanager.XXXX")
   debian "$dir" prometheus-alertmanager
   mv "$dir/usr/bin/prometheus-alertmanager" "$dir/usr/bin/alertmanager"
-  pack "$ALERTMANAGER_IMAGE" 65534 /alertmanager "$(find "$dir" -path '*bin/busybox' -type f)" \
+  # Debian's reads its templates from a file, the real one from itself.
+  TEMPLATES="$dir/usr/share/prometheus" \
+    pack "$ALERTMANAGER_IMAGE" 65534 /alertmanager "$(find "$dir" -path '*bin/busybox' -type f)" \
     "$dir"/usr/bin/{alertmanager,amtool}
   rm -rf "$dir"
 }

@@ -102,7 +102,7 @@ DASHBOARD = Dashboard(
             (
                 Panel(
                     "Warnings and errors of agents",
-                    (Query(logs(_AGENT, rest='| json | level=~"warning|error|critical"')),),
+                    (Query(logs(_AGENT, rest='| level=~"warning|error|critical"')),),
                     kind="logs",
                 ),
             ),

@@ -97,7 +97,9 @@ def or_zero(expr: str) -> str:
 def logs(*matchers: str, rest: str = "") -> str:
     """LogQL: the lines of streams, filtered by `rest`."""
     scope = (f'{label}=~"${label}"' for label in (*promql.SCOPE, TIER))
-    return f"{{{', '.join((*scope, *matchers))}}}" + (f" {rest}" if rest else "")
+    # Loki wants a matcher that no empty label fits.
+    chosen = ", ".join((*scope, 'service=~".+"', *matchers))
+    return f"{{{chosen}}}" + (f" {rest}" if rest else "")
 
 
 def traced() -> Panel:

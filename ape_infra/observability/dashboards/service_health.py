@@ -144,7 +144,7 @@ DASHBOARD = Dashboard(
             (
                 Panel(
                     "Warnings and errors",
-                    (Query(logs(_NOT_AGENTS, rest='| json | level=~"warning|error|critical"')),),
+                    (Query(logs(_NOT_AGENTS, rest='| level=~"warning|error|critical"')),),
                     kind="logs",
                 ),
             ),

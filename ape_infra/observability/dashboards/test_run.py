@@ -149,7 +149,7 @@ DASHBOARD = Dashboard(
             (
                 Panel(
                     "Failed sessions",
-                    (Query(logs('service="agent"', rest=f'|= "session" | json | {_FAILED}')),),
+                    (Query(logs('service="agent"', rest=f'| json | msg="session" | {_FAILED}')),),
                     kind="logs",
                     description="The link at trace_id shows the session over all services.",
                 ),
