@@ -135,7 +135,8 @@ def _images(settings: Settings, client: docker.DockerClient) -> Iterator[str]:
             yield (
                 f"{PROJECT}:{name}: {image} is not on this machine and cannot be pulled "
                 f"({reason}). Load it (docker load), name another, or leave {part} out: set "
-                f"{PROJECT}:observabilityParts to {rest}."
+                f"{PROJECT}:observabilityParts to {rest}. `offline/images.sh full` makes stand-ins "
+                "of Alertmanager and Loki."
             )
 
 
