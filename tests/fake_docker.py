@@ -45,7 +45,7 @@ class FakeDocker:
             app.router.add_get(prefix + "/containers/json", self._list)
             app.router.add_get(prefix + "/containers/{id}/json", self._inspect)
             app.router.add_get(prefix + "/events", self._events)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         await web.UnixSite(self._runner, str(self.path)).start()
 

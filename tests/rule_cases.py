@@ -1,278 +1,127 @@
-"""For each alert: series on which it fires, and series on which it stays silent (promtool)."""
+"""Series that raise each alert of the monitor in Prometheus, and series that do not.
+
+Input of `promtool test rules`, with the rules that the thresholds' model makes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
-from ape_common import names
-from ape_common.names import Metric
+from monitoring.rules import prometheus_rules
 
-from ape_infra.observability import foreign
+_SERVICE = 'name="proxy", service="proxy"'
+_AGENT = 'name="agent-0001", service="agent"'
+_FLAT = "x400"
 
-# Samples as sparse as a rate of two minutes allows: three times as quick as the real ones.
-STEP_SECONDS = 15
-MINUTE = 60 // STEP_SECONDS
-Series = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Case:
-    """`labels`: those that the alert must have when it fires; None: it must be silent."""
-
-    alert: str
-    series: Series
-    minutes: int = 10
-    labels: dict[str, str] | None = field(default_factory=dict)
-
-
-def _braces(labels: dict[str, str]) -> str:
-    return "{" + ", ".join(f'{k}="{v}"' for k, v in labels.items()) + "}"
-
-
-def at(metric: Metric, suffix: str = "", **labels: str) -> str:
-    parts = {"project": "ape", "stack": "dev", **labels}
-    return metric.name + suffix + _braces(parts)
-
-
-def grows(by: float, minutes: int = 60) -> str:
-    return f"0+{by:g}x{minutes * MINUTE}"
-
-
-def stays(value: float, minutes: int = 60) -> str:
-    return f"{value:g}x{minutes * MINUTE}"
-
-
-def then(first: float, minutes: int, second: float, more: int = 60) -> str:
-    """A counter that grows by `first` a step for `minutes`, and by `second` afterwards."""
-    steps = minutes * MINUTE
-    return f"0+{first:g}x{steps} {first * steps:g}+{second:g}x{more * MINUTE}"
-
-
-def _up(jobs: tuple[str, ...], **changed: str) -> Series:
-    return {at(foreign.UP, job=j): changed.get(j, stays(1)) for j in jobs if changed.get(j) != ""}
-
-
-def _buckets(metric: Metric, fast: float, slow: float, minutes: int, **labels: str) -> Series:
-    """Answers within `fast` seconds for `minutes`, and then only within `slow`."""
-    return {
-        at(metric, "_bucket", le=f"{fast:g}", **labels): then(10, minutes, 0),
-        at(metric, "_bucket", le=f"{slow:g}", **labels): grows(10, 120),
-        at(metric, "_bucket", le="+Inf", **labels): grows(10, 120),
-    }
-
-
-def _slow(alert: str, metric: Metric, fast: float, slow: float, **labels: str) -> list[Case]:
-    return [
-        Case(alert, _buckets(metric, fast, slow, 30, **labels), 34),
-        # As it always was: fast, or slow.
-        Case(alert, _buckets(metric, fast, slow, 60, **labels), 34, None),
-        Case(alert, _buckets(metric, fast, slow, 0, **labels), 34, None),
-        # Twice as slow, and still nothing that anybody would call slow.
-        Case(alert, _buckets(metric, fast / 100, fast / 20, 30, **labels), 34, None),
-    ]
-
-
-def _sessions(success: float, failure: float) -> Series:
-    return {
-        at(names.SESSIONS, result="success", reason="goal_met"): grows(success),
-        at(names.SESSIONS, result="failure", reason="gave_up"): grows(failure),
-    }
-
-
-def _answers(metric: Metric, ok: float, bad: float, status: str) -> Series:
-    return {
-        at(names.GATEWAY_REQUESTS, route="shop", method="GET", status="200"): grows(ok),
-        at(metric, route="shop", method="GET", status=status): grows(bad),
-    }
+# alert: (series that raise it, series that leave it silent), 30 s apart; looked at after 3 hours.
+CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "HighMemoryUsage": ({"ape_system_memory_percent": "90"}, {"ape_system_memory_percent": "84"}),
+    "HighCpuUsage": ({"ape_system_cpu_percent": "81"}, {"ape_system_cpu_percent": "79"}),
+    "HighDiskUsage": (
+        {'ape_system_disk_percent{mountpoint="/"}': "91"},
+        {'ape_system_disk_percent{mountpoint="/"}': "89"},
+    ),
+    "DiskWillFill": (
+        {'ape_system_disk_percent{mountpoint="/"}': "10+0.15"},
+        {'ape_system_disk_percent{mountpoint="/"}': "10+0.01"},
+    ),
+    "KernelLimitNear": (
+        {'ape_kernel_limit_used{limit="a"}': "81", 'ape_kernel_limit_allowed{limit="a"}': "100"},
+        {'ape_kernel_limit_used{limit="a"}': "79", 'ape_kernel_limit_allowed{limit="a"}': "100"},
+    ),
+    "ResourceExhaustion": (
+        {
+            f"container_memory_working_set_bytes{{{_AGENT}}}": "91",
+            f"container_spec_memory_limit_bytes{{{_AGENT}}}": "100",
+        },
+        {
+            # Without a limit there is no share of it.
+            f"container_memory_working_set_bytes{{{_AGENT}}}": "91",
+            f"container_spec_memory_limit_bytes{{{_AGENT}}}": "0",
+        },
+    ),
+    "CpuThrottled": (
+        {
+            f"container_cpu_cfs_throttled_periods_total{{{_AGENT}}}": "0+60",
+            f"container_cpu_cfs_periods_total{{{_AGENT}}}": "0+100",
+        },
+        {
+            f"container_cpu_cfs_throttled_periods_total{{{_AGENT}}}": "0+30",
+            f"container_cpu_cfs_periods_total{{{_AGENT}}}": "0+100",
+        },
+    ),
+    "AgentFailures": (
+        {f"ape_container_restarts_total{{{_AGENT}}}": "0x300 1x5 2x5 3"},
+        {f"ape_container_restarts_total{{{_AGENT}}}": "0x300 1x5 2"},
+    ),
+    "ContainerRestarts": (
+        {f"ape_container_restarts_total{{{_SERVICE}}}": "0x300 1x5 2x5 3"},
+        {f"ape_container_restarts_total{{{_AGENT}}}": "0x300 1x5 2x5 3"},
+    ),
+    "RestartLoop": (
+        {f"ape_container_restarts_total{{{_SERVICE}}}": "0x345 1x1 2x1 3x1 5x1 6"},
+        {f"ape_container_restarts_total{{{_SERVICE}}}": "0x200 1x1 2x1 3x1 5x1 6"},
+    ),
+    "ContainerOomKilled": (
+        {f"container_oom_events_total{{{_AGENT}}}": "0x350 1"},
+        {f"container_oom_events_total{{{_AGENT}}}": "0x200 1"},
+    ),
+    "ServiceUnavailable": (
+        {f"ape_container_healthy{{{_SERVICE}}}": "0"},
+        {f"ape_container_healthy{{{_AGENT}}}": "0"},
+    ),
+    "AgentsMissing": (
+        {'ape_fleet_agents{state="missing"}': "1"},
+        {'ape_fleet_agents{state="missing"}': "0", 'ape_fleet_agents{state="running"}': "5"},
+    ),
+    "MonitorDataStale": (
+        {"ape_monitor_data_age_seconds": "31"},
+        {"ape_monitor_data_age_seconds": "14"},
+    ),
+}
+# Above, between the two values, and below: raised, still open, over. One sample in 30 s.
+_HYSTERESIS = "90x9 82x10 79x10"
 
 
-def _model(ok: float, limited: float) -> Series:
-    return {
-        at(names.PROXY_REQUESTS, model="m", status="200"): grows(ok),
-        at(names.PROXY_REQUESTS, model="m", status="429"): grows(limited),
-    }
+def _series(name: str, values: str) -> dict[str, str]:
+    name = name.removesuffix("}")
+    name += ("," if "{" in name else "{") + 'instance="a"}'
+    return {"series": name, "values": values if "x" in values else values + _FLAT}
 
 
-def _tokens(after: float, running: str) -> Series:
-    return {
-        at(names.PROXY_TOKENS_OUT, model="m"): then(100, 30, after),
-        at(names.AGENTS, state="running"): running,
-    }
+def _seen(alert: str, minutes: int, opened: bool) -> dict[str, Any]:
+    expr = f'count(ALERTS{{alertname="{alert}", alertstate="firing"}})'
+    found = [{"labels": "{}", "value": 1}] if opened else []
+    return {"expr": expr, "eval_time": f"{minutes}m", "exp_samples": found}
 
 
-def _failing(alert: str, metric: Metric, **labels: str) -> list[Case]:
-    series = at(metric, **labels)
-    return [
-        Case(alert, {series: grows(1)}, labels=labels),
-        Case(alert, {series: stays(5)}, labels=None),
-    ]
-
-
-def _gauge(alert: str, metric: Metric, high: float, low: float, **labels: str) -> list[Case]:
-    series = at(metric, **labels)
-    return [
-        Case(alert, {series: stays(high)}),
-        Case(alert, {series: stays(low)}, labels=None),
-    ]
-
-
-def _steps(alert: str, metric: Metric, high: int, low: int, **labels: str) -> list[Case]:
-    """A counter that jumps, after three minutes."""
-    series, before, after = at(metric, **labels), 3 * MINUTE, 60 * MINUTE
-    return [
-        Case(alert, {series: f"0x{before} {high}x{after}"}, 8),
-        Case(alert, {series: f"0x{before} {low}x{after}"}, 8, None),
-    ]
-
-
-def _share(alert: str, part: Metric, whole: Metric, grow: bool, **labels: str) -> list[Case]:
-    """95 of 100, and 30 of 100; growing counters, or gauges."""
-    shape = grows if grow else stays
-    return [
-        Case(alert, {at(part, **labels): shape(value), at(whole, **labels): shape(100)}, 10, found)
-        for value, found in ((95, {}), (30, None))
-    ]
-
-
-AGENT = {"name": "agent-0001", "service": "agent"}
-GATEWAY = {"name": "gateway", "service": "gateway"}
-
-
-def monitors() -> list[Case]:
-    """Of the alerts that the monitor's thresholds make."""
-    return [
-        *_gauge("HighMemoryUsage", names.SYSTEM_MEMORY, 90, 60),
-        *_gauge("HighCpuUsage", names.SYSTEM_CPU, 95, 50),
-        *_gauge("HighDiskUsage", names.SYSTEM_DISK, 95, 50, mountpoint="/"),
-        Case("DiskWillFill", {at(names.SYSTEM_DISK, mountpoint="/"): f"60+0.06x{60 * MINUTE}"}, 40),
-        Case(
-            "DiskWillFill",
-            {at(names.SYSTEM_DISK, mountpoint="/"): f"60+0.003x{60 * MINUTE}"},
-            40,
-            None,
-        ),
-        *_share("KernelLimitNear", names.KERNEL_USED, names.KERNEL_ALLOWED, False, limit="pids"),
-        *_share(
-            "ResourceExhaustion",
-            names.CONTAINER_MEMORY,
-            names.CONTAINER_MEMORY_LIMIT,
-            False,
-            **AGENT,
-        ),
-        *_share("CpuThrottled", names.CONTAINER_THROTTLED, names.CONTAINER_PERIODS, True, **AGENT),
-        *_steps("AgentFailures", names.CONTAINER_RESTARTS, 4, 1, **AGENT),
-        *_steps("AgentFailures", names.CONTAINER_RESTARTS, 3, 2, **AGENT),
-        *_steps("ContainerRestarts", names.CONTAINER_RESTARTS, 3, 1, **GATEWAY),
-        *_steps("RestartLoop", names.CONTAINER_RESTARTS, 6, 3, **GATEWAY),
-        *_steps("ContainerOomKilled", names.CONTAINER_OOM, 1, 0, **AGENT),
-        *_gauge("ServiceUnavailable", names.CONTAINER_HEALTHY, 0, 1, **GATEWAY),
-        *_gauge("AgentsMissing", names.FLEET_AGENTS, 2, 0, state="missing"),
-        *_gauge("MonitorDataStale", names.MONITOR_AGE, 60, 3),
-    ]
-
-
-def cases(jobs: tuple[str, ...]) -> list[Case]:
-    return [
-        *monitors(),
-        Case("Watchdog", {}, labels={"severity": "none"}),
-        Case("TargetDown", _up(jobs, gateway=""), labels={"service": "gateway"}),
-        Case("TargetDown", _up(jobs, loki=stays(0)), labels={"service": "loki"}),
-        Case("TargetDown", _up(jobs), labels=None),
-        Case("SessionSuccessLow", _sessions(1, 1)),
-        Case("SessionSuccessLow", _sessions(0, 1)),
-        Case("SessionSuccessLow", _sessions(20, 1), labels=None),
-        # One session in two minutes says nothing.
-        Case("SessionSuccessLow", _sessions(0, 0.04), labels=None),
-        Case(
-            "GatewayErrorRateHigh",
-            _answers(names.GATEWAY_REQUESTS, 9, 1, "500"),
-            labels={"class": "5xx"},
-        ),
-        Case(
-            "GatewayErrorRateHigh",
-            _answers(names.GATEWAY_ERRORS, 1, 1, "403"),
-            labels={"class": "4xx"},
-        ),
-        Case("GatewayErrorRateHigh", _answers(names.GATEWAY_REQUESTS, 99, 1, "500"), labels=None),
-        Case("GatewayErrorRateHigh", _answers(names.GATEWAY_REQUESTS, 9, 1, "404"), labels=None),
-        *_slow("GatewayLatencyHigh", names.GATEWAY_SECONDS, 0.25, 2.5, route="shop", method="GET"),
-        *_slow("TimeToFirstTokenHigh", names.PROXY_FIRST_TOKEN_SECONDS, 1, 10, model="m"),
-        *_slow("TimeBetweenActionsHigh", names.TIME_BETWEEN_ACTIONS, 5, 60),
-        Case("ModelRateLimited", _model(9, 1)),
-        Case("ModelRateLimited", _model(99, 1), labels=None),
-        Case("TokenThroughputLow", _tokens(10, stays(10)), 36),
-        Case("TokenThroughputLow", _tokens(100, stays(10)), 36, None),
-        # The test is over: nobody runs, and nobody needs tokens.
-        Case("TokenThroughputLow", _tokens(0, f"10x{30 * MINUTE} 0x{30 * MINUTE}"), 36, None),
-        Case(
-            "AgentsSilent",
-            {at(names.AGENTS_DECLARED): stays(10), at(names.AGENTS, state="running"): stays(8)},
-        ),
-        Case("AgentsSilent", {at(names.AGENTS_DECLARED): stays(10)}),
-        Case(
-            "AgentsSilent",
-            {
-                at(names.FLEET_AGENTS, state="declared"): stays(10),
-                at(names.AGENTS_DECLARED): stays(0),
-                at(names.AGENTS, state="running"): stays(7),
-                at(names.AGENTS, state="finished"): stays(3),
-            },
-            labels=None,
-        ),
-        Case("MemoryExhaustionPredicted", {at(names.SYSTEM_MEMORY): f"52+0.06x{60 * MINUTE}"}, 40),
-        Case(
-            "MemoryExhaustionPredicted",
-            {at(names.SYSTEM_MEMORY): f"52+0.003x{60 * MINUTE}"},
-            40,
-            None,
-        ),
-        Case(
-            "MemoryExhaustionPredicted",
-            {at(names.SYSTEM_MEMORY): f"5+0.15x{60 * MINUTE}"},
-            40,
-            None,
-        ),
-        *_failing("RuleEvaluationFailing", foreign.RULE_FAILURES, rule_group="ape-alerts"),
-        *_failing("AlertsNotDelivered", foreign.NOTIFICATIONS_FAILED, integration="webhook"),
-    ]
-
-
-def _firing(case: Case) -> str:
-    """How many alerts fire with the labels of the case: of the targets that are down, say, only
-    the one in question has series at all."""
-    labels = case.labels or {}
-    alerts = foreign.ALERTS.name + _braces(
-        {"alertname": case.alert, "alertstate": "firing", **labels}
+def cases_file(rule_file: str) -> dict[str, Any]:
+    """A file of `promtool test rules` for the rules in `rule_file`."""
+    tests: list[dict[str, Any]] = []
+    for alert, cases in CASES.items():
+        for opened, series in zip((True, False), cases, strict=True):
+            tests.append(
+                {
+                    "interval": "30s",
+                    "input_series": [_series(n, v) for n, v in series.items()],
+                    "promql_expr_test": [_seen(alert, 180, opened)],
+                }
+            )
+    tests.append(
+        {
+            "interval": "30s",
+            "input_series": [_series("ape_system_memory_percent", _HYSTERESIS)],
+            "promql_expr_test": [
+                _seen("HighMemoryUsage", 0, False),
+                _seen("HighMemoryUsage", 4, True),
+                _seen("HighMemoryUsage", 9, True),
+                _seen("HighMemoryUsage", 12, False),
+            ],
+        }
     )
-    return f"count by ({', '.join(('alertname', *labels))}) ({alerts})"
+    return {"rule_files": [rule_file], "evaluation_interval": "30s", "tests": tests}
 
 
-def promtool_tests(rule_file: str, jobs: tuple[str, ...]) -> dict[str, Any]:
-    """The file that `promtool test rules` reads."""
-    return {
-        "rule_files": [rule_file],
-        "evaluation_interval": f"{STEP_SECONDS}s",
-        "tests": [
-            {
-                "name": f"{case.alert} {number}: {'silent' if case.labels is None else 'fires'}",
-                "interval": f"{STEP_SECONDS}s",
-                "input_series": [{"series": k, "values": v} for k, v in case.series.items()],
-                "promql_expr_test": [
-                    {
-                        "expr": _firing(case),
-                        "eval_time": f"{case.minutes}m",
-                        "exp_samples": []
-                        if case.labels is None
-                        else [
-                            {
-                                "labels": _braces({"alertname": case.alert, **case.labels}),
-                                "value": 1,
-                            }
-                        ],
-                    }
-                ],
-            }
-            for number, case in enumerate(cases(jobs), 1)
-        ],
-    }
+def files() -> tuple[dict[str, Any], dict[str, Any]]:
+    """(rules.json, its test), for one folder."""
+    return prometheus_rules(), cases_file("rules.json")

@@ -36,6 +36,8 @@ USER = "10002:10002"
 # without capabilities is its owner, and nothing else.
 PROXY_USER = "0:0"
 INTERVAL_SECONDS = 5
+# A check starts a Python, which is more than the monitor itself does in that time.
+HEALTH_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def proxy_workload(args: MonitorArgs) -> Workload:
         host_paths={"/var/run/docker.sock": "/var/run/docker.sock"},
         health=Health(
             test=("CMD", "python", "-m", "ape_socket_proxy", "check"),
-            interval=20,
+            interval=HEALTH_SECONDS,
             timeout=5,
             start_period=10,
             retries=3,
@@ -102,10 +104,10 @@ def workload(args: MonitorArgs) -> Workload:
         volumes={SOCKET_VOLUME: SOCKET_DIR},
         host_paths={"/sys/fs/cgroup": "/host/cgroup", "/proc": "/host/proc"},
         ports=(Port(SERVICE_PORT, args.port),),
-        health=service_health(interval=20),
+        health=service_health(interval=HEALTH_SECONDS),
         user=USER,
-        # Nine files a container stay open.
-        nofile=32768,
+        # Ten files a container stay open; a host may allow no more than 20000.
+        nofile=16384,
         per_node=True,
     )
 
@@ -124,11 +126,12 @@ class Monitor(Component):
         super().__init__("ape:monitor:Monitor", name, opts)
         volume = runtime.volume(SOCKET_VOLUME, keep=False, opts=self.child_opts)
 
-        def after(*waits: pulumi.Resource) -> pulumi.ResourceOptions:
-            return pulumi.ResourceOptions.merge(
-                self.child_opts, pulumi.ResourceOptions(depends_on=list(waits))
-            )
-
-        proxy = runtime.run(proxy_workload(args), networks.by_name, opts=after(volume))
-        self.ready = runtime.run(workload(args), networks.by_name, opts=after(*proxy))
+        after = pulumi.ResourceOptions.merge(
+            self.child_opts, pulumi.ResourceOptions(depends_on=[volume])
+        )
+        # The monitor tries until the proxy is there, so neither waits for the other.
+        self.ready = [
+            *runtime.run(proxy_workload(args), networks.by_name, opts=after),
+            *runtime.run(workload(args), networks.by_name, opts=after),
+        ]
         self.register_outputs({})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.live import Live, until
+from tests.rule_cases import files
 
 pytestmark = pytest.mark.engine
 MIB = 1 << 20
@@ -67,6 +69,17 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
 
     until(scraped, seconds=30)
 
+    # The image of Prometheus has promtool: the metrics are clean, and every rule is raised by what
+    # it is for and by nothing less.
+    check = "wget -q -O - http://monitor:8080/metrics | promtool check metrics"
+    assert _in_prometheus(stack, check) == (0, "")
+    write = "cd /tmp && "
+    for name, body in zip(("rules.json", "test.json"), files(), strict=True):
+        coded = base64.b64encode(json.dumps(body).encode()).decode()
+        write += f"echo {coded} | busybox base64 -d >{name} && "
+    code, output = _in_prometheus(stack, write + "promtool test rules test.json")
+    assert code == 0, output
+
     # Its way to Docker reads and cannot write.
     monitor = stack.containers("monitor")[0]
     assert not any("docker.sock" in m["Source"] for m in monitor["Mounts"])
@@ -105,6 +118,14 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
     until(lambda: "ServiceUnavailable" not in alerts(), seconds=40)
     stack.destroy()
     assert stack.leftovers() == []
+
+
+def _in_prometheus(stack: Live, command: str) -> tuple[int, str]:
+    """(exit code, output) of a shell command in Prometheus's container."""
+    api, prometheus = stack.client.api, stack.containers("prometheus")[0]["Id"]
+    made = api.exec_create(prometheus, ["sh", "-c", command])
+    output = api.exec_start(made).decode()
+    return api.exec_inspect(made["Id"])["ExitCode"], output
 
 
 def sample_of(sample: dict[str, Any], name: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from ape_infra.workload import (
     Logs,
     Workload,
 )
-from tests import rule_cases, shipper
+from tests import alert_cases, shipper
 from tests.live import PORTS, ROOT, Live, until
 from tests.promql import metric_of, selected
 
@@ -159,7 +159,7 @@ def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
     more = tmp_path / "more"
     more.mkdir(mode=0o755)
     jobs = ("gateway", "proxy", "monitor", *parts.PORTS)
-    tests = rule_cases.promtool_tests("/etc/ape/rules.yml", jobs)
+    tests = alert_cases.promtool_tests("/etc/ape/rules.yml", jobs)
     (more / "tests.yml").write_text(yaml_of(tests))
     (tmp_path / "etc").mkdir()
     out = checked(

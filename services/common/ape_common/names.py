@@ -255,7 +255,9 @@ MONITOR_SAMPLE_SECONDS = Metric(
     "ape_monitor_sample_duration_seconds", "gauge", "Time that the last sample took."
 )
 MONITOR_AGE = Metric(
-    "ape_monitor_data_age_seconds", "gauge", "Age of the oldest part of the monitor's data."
+    "ape_monitor_data_age_seconds",
+    "gauge",
+    "Seconds by which the monitor's data is older than its interval.",
 )
 MONITOR_SAMPLES = Metric("ape_monitor_samples_total", "counter", "Samples taken.")
 MONITOR_DOCKER_UP = Metric(

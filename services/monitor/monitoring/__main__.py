@@ -58,7 +58,7 @@ def build(options: Options, show: Sequence[Show] = ()) -> Monitor:
     )
     if options.port is not None:
         try:
-            stale = options.thresholds["dataAgeSeconds"].raise_at + options.interval
+            stale = options.thresholds["dataAgeSeconds"].raise_at
             exporter = Exporter(options.bind, options.port, made.age, stale)
         except OSError as error:
             raise Failed(

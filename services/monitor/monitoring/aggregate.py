@@ -89,6 +89,13 @@ def worst(samples: Iterable[ContainerSample], count: int = 10) -> list[Container
     return order[:count]
 
 
+def _highest(agents: Iterable[Container]) -> int:
+    """The number of the last agent; of those without numbers, how many they are."""
+    found = list(agents)
+    numbered = [c.slot + c.agents - 1 for c in found if c.slot is not None]
+    return max(numbered, default=sum(c.agents for c in found))
+
+
 def fleet(
     containers: Iterable[Container],
     *,
@@ -102,13 +109,13 @@ def fleet(
     that is listed, running or not. On Swarm a node sees only its own, so there it is not known.
     """
     agents = [c for c in containers if c.agents]
+    projects = {c.project for c in agents}
     running = sum(c.agents for c in agents if c.running)
     healthy = sum(c.agents for c in agents if c.healthy)
     if declared is None:
         declared = gateway_declared or None
     if declared is None and agents and not any(c.swarm for c in agents):
-        numbered = [c.slot + c.agents - 1 for c in agents if c.slot is not None]
-        declared = max(numbered, default=None) or sum(c.agents for c in agents)
+        declared = sum(_highest(c for c in agents if c.project == name) for name in projects)
     return FleetSample(
         declared=declared,
         running=running,

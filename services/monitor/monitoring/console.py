@@ -14,11 +14,12 @@ from rich.text import Text
 from monitoring.aggregate import ServiceRow, by_service, worst
 from monitoring.exporter import State
 from monitoring.model import ContainerSample, SystemSample
-from monitoring.text import clean, duration, fleet, percent, rate, size
+from monitoring.text import clean, duration, fleet, percent, rate, size, system
 
 # Below these widths the columns of less worth are left out.
 WIDE, MEDIUM = 110, 76
 WORST = 10
+NETWORK, DISK = "net/s in / out", "disk/s read / write"
 _COLOURS = {"healthy": "green", "degraded": "yellow", "critical": "red"}
 _NEAR, _OVER = 80.0, 90.0
 
@@ -77,14 +78,18 @@ def _system(found: SystemSample, width: int) -> RenderableType:
     if near:
         facts.append(Text(f"kernel: {clean(near.name)} {near.used} of {near.allowed}"))
     columns = 3 if width >= WIDE else 2 if width >= MEDIUM else 1
+    if columns == 1:
+        facts = [facts[0], *facts[4:]]
     cells: list[Text] = [*bars, *facts]
+    for cell in cells:
+        cell.no_wrap, cell.overflow = True, "ellipsis"
     for start in range(0, len(cells), columns):
         grid.add_row(*cells[start : start + columns])
     return grid
 
 
 def _table(*titles: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), expand=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
     for index, title in enumerate(titles):
         table.add_column(
             title,
@@ -97,9 +102,9 @@ def _table(*titles: str) -> Table:
 
 
 def _services(rows: list[ServiceRow], width: int) -> Table:
-    titles = ["service", "healthy", "CPU", "memory"]
-    titles += ["of limit", "restarts"] if width >= MEDIUM else []
-    titles += ["net in / out a second", "disk read / write a second"] if width >= WIDE else []
+    titles = ["service", "healthy", "CPU", "memory", "mem %"]
+    titles += ["restarts"] if width >= MEDIUM else []
+    titles += [NETWORK, DISK] if width >= WIDE else []
     table = _table(*titles)
     for row in rows:
         well = row.healthy == row.containers
@@ -108,10 +113,10 @@ def _services(rows: list[ServiceRow], width: int) -> Table:
             Text(f"{row.healthy} of {row.containers}", style="" if well else "bold red"),
             percent(row.cpu_percent),
             size(row.memory),
+            _level(100.0 * row.memory / row.memory_limit if row.memory_limit else None),
         ]
         if width >= MEDIUM:
-            of = 100.0 * row.memory / row.memory_limit if row.memory_limit else None
-            cells += [_level(of), Text(str(row.restarts), style="yellow" if row.restarts else "")]
+            cells.append(Text(str(row.restarts), style="yellow" if row.restarts else ""))
         if width >= WIDE:
             cells += [_two(row.received_rate, row.sent_rate), _two(row.read_rate, row.written_rate)]
         table.add_row(*cells)
@@ -128,9 +133,9 @@ def _state(one: ContainerSample) -> Text:
 
 
 def _worst(found: list[ContainerSample], width: int, count: int) -> Table:
-    titles = ["worst containers", "state", "CPU", "memory"]
-    titles += ["of limit", "throttled", "restarts"] if width >= MEDIUM else []
-    titles += ["net in / out a second", "disk read / write a second"] if width >= WIDE else []
+    titles = ["worst", "state", "CPU", "memory", "mem %"]
+    titles += ["throttled", "restarts"] if width >= MEDIUM else []
+    titles += [NETWORK, DISK] if width >= WIDE else []
     table = _table(*titles)
     for one in worst(found, count):
         cells: list[Text | str] = [
@@ -138,10 +143,10 @@ def _worst(found: list[ContainerSample], width: int, count: int) -> Table:
             _state(one),
             percent(one.cpu_percent),
             size(one.usage.memory if one.usage else None),
+            _level(one.memory_percent),
         ]
         if width >= MEDIUM:
             cells += [
-                _level(one.memory_percent),
                 _level(one.throttled_percent),
                 Text(str(one.restarts), style="yellow" if one.restarts else ""),
             ]
@@ -171,50 +176,53 @@ def _alerts(state: State, width: int, count: int) -> RenderableType:
 
 
 def page(state: State, width: int, height: int) -> RenderableType:
-    """The page for a terminal of that size: what matters most first, and nothing that scrolls."""
+    """The page for a terminal of that size. Nothing scrolls: what is left of the lines after the
+
+    alerts goes to the services, the machine and the worst containers, in this order.
+    """
     sample = state.sample
-    rows = by_service(sample.containers)
-    parts: list[RenderableType] = [_header(state)]
+    # Where there is no room for all, those in trouble come first.
+    rows = sorted(by_service(sample.containers), key=lambda row: row.healthy == row.containers)
+    head: list[RenderableType] = [_header(state)]
     if state.health.level != "healthy":
-        parts.append(
-            Text(
-                clean(state.health.reason),
-                style=_COLOURS[state.health.level],
-                no_wrap=True,
-                overflow="ellipsis",
-            )
-        )
-    if sample.system:
-        parts += [Text(""), _system(sample.system, width)]
-    lines = 2 if width >= MEDIUM else 1
-    shown = min(len(state.alerts), 4 if height >= 40 else 2)
-    system_lines = {True: 4, False: 6 if width >= MEDIUM else 10}[width >= WIDE]
-    # Header, reason, blank lines, both table heads, title of the alerts, the monitor's own line.
-    left = height - 14 - system_lines - max(1, shown * lines)
-    services = max(1, min(len(rows), left - 3))
-    parts.append(_services(rows[:services], width))
-    if len(rows) > services:
-        parts.append(Text(f"and {len(rows) - services} more services", style="dim"))
-    count = min(WORST, left - services)
-    if count > 0 and sample.containers:
-        parts.append(_worst(sample.containers, width, count))
-    parts.append(
-        Panel(
-            _alerts(state, width, max(1, shown)),
-            title="alerts",
-            title_align="left",
-            box=box.ROUNDED,
-        )
+        reason = clean(state.health.reason)
+        colour = _COLOURS[state.health.level]
+        head.append(Text(reason, style=colour, no_wrap=True, overflow="ellipsis"))
+    shown = max(1, min(len(state.alerts), 4 if height >= 40 else 2))
+    alert_lines = 2 + shown * (2 if width >= MEDIUM else 1) + (len(state.alerts) > shown)
+    # The machine's line at least, the monitor's own, and one that the cursor may stand on.
+    left = height - len(head) - alert_lines - 3
+    services: list[RenderableType] = []
+    room = min(len(rows), left - 4)
+    if room > 0:
+        services = [Text(""), _services(rows[:room], width)]
+        left -= room + 3
+        if len(rows) > room:
+            services.append(Text(f"and {len(rows) - room} more services", style="dim"))
+            left -= 1
+    machine: list[RenderableType] = []
+    system_lines = 4 if width >= WIDE else 6
+    if sample.system and left > system_lines:
+        machine = [Text(""), _system(sample.system, width)]
+        left -= system_lines
+    elif sample.system:
+        machine = [Text(system(sample.system), no_wrap=True, overflow="ellipsis")]
+    containers: list[RenderableType] = []
+    room = min(WORST, len(sample.containers), left - 3)
+    if room > 0:
+        containers = [Text(""), _worst(sample.containers, width, room)]
+    opened = Panel(
+        _alerts(state, width, shown), title="alerts", title_align="left", box=box.ROUNDED
     )
     monitor = sample.monitor
-    parts.append(
-        Text(
-            f"{len(sample.containers)} containers in {monitor.sample_seconds * 1000:.0f} ms"
-            f"{'' if monitor.docker_up else '; ' + clean(monitor.problem)}   Ctrl-C ends",
-            style="dim" if monitor.docker_up else "yellow",
-        )
+    foot = Text(
+        f"{len(sample.containers)} containers in {monitor.sample_seconds * 1000:.0f} ms"
+        f"{'' if monitor.docker_up else '; ' + clean(monitor.problem)}   Ctrl-C ends",
+        style="dim" if monitor.docker_up else "yellow",
+        no_wrap=True,
+        overflow="ellipsis",
     )
-    return Group(*parts)
+    return Group(*head, *machine, *services, *containers, opened, foot)
 
 
 class Page:

@@ -41,6 +41,9 @@ _SUCCESSOR_SECONDS = 300
 _log = logging.getLogger(__name__)
 
 
+_Key = tuple[str, str, str]
+
+
 class _History:
     """Restarts and OOM kills of one stable name: how many in all, and when the last ones were."""
 
@@ -82,8 +85,8 @@ class Inventory:
         self._clock, self._wall = clock, wall
         self._lock = threading.Lock()
         self._containers: dict[str, Container] = {}
-        self._histories: dict[str, _History] = {}
-        self._failed: dict[str, float] = {}
+        self._histories: dict[_Key, _History] = {}
+        self._failed: dict[_Key, float] = {}
 
     def wants(self, labels: Mapping[str, str]) -> bool:
         return in_project(labels, self.project)
@@ -92,14 +95,14 @@ class Inventory:
         """A container as inspected; `started`: an event said that it has started just now."""
         with self._lock:
             old = self._containers.get(container.id)
-            history = self._histories.get(container.name) or _History()
+            history = self._histories.get(container.key) or _History()
             if old is None:
                 # What happened before we came is placed at the last start, the only time known.
                 known = container.restarts
                 for _ in range(min(known, 64)):
                     history.starts.append(self._monotonic(container.started))
                 history.restarts += known
-                if container.swarm and started and self._succeeds(container.name):
+                if container.swarm and started and self._succeeds(container.key):
                     self._restarted(history, 1)
             else:
                 ended = old.state not in ("running", "created", "paused")
@@ -107,15 +110,15 @@ class Inventory:
                 by_hand = ended and container.state == "running" and more <= 0
                 self._restarted(history, more if more > 0 else int(by_hand))
             if history.restarts or history.ooms:
-                self._histories[container.name] = history
+                self._histories[container.key] = history
             self._containers[container.id] = container
 
     def _restarted(self, history: _History, times: int) -> None:
         history.restarts += times
         history.starts.extend([self._clock()] * min(times, 64))
 
-    def _succeeds(self, name: str) -> bool:
-        failed = self._failed.pop(name, None)
+    def _succeeds(self, key: _Key) -> bool:
+        failed = self._failed.pop(key, None)
         return failed is not None and self._clock() - failed < _SUCCESSOR_SECONDS
 
     def _monotonic(self, wall: float) -> float:
@@ -126,7 +129,7 @@ class Inventory:
             if old := self._containers.get(key):
                 self._containers[key] = old.but(state="exited", exit_code=exit_code, health="")
                 if old.swarm and exit_code not in _WELL_ENDED:
-                    self._failed[old.name] = self._clock()
+                    self._failed[old.key] = self._clock()
 
     def changed(self, key: str, **changes: Any) -> None:
         with self._lock:
@@ -136,7 +139,7 @@ class Inventory:
     def oom(self, key: str) -> None:
         with self._lock:
             if old := self._containers.get(key):
-                history = self._histories.setdefault(old.name, _History())
+                history = self._histories.setdefault(old.key, _History())
                 history.ooms += 1
                 history.kills.append(self._clock())
 
@@ -155,45 +158,50 @@ class Inventory:
             return set(self._containers)
 
     def snapshot(self) -> list[Container]:
-        """One container a name, the running or newest one, sorted by service and name.
+        """One container a name, the running or newest one, sorted by project, service and name.
 
         Containers that were made and never started measure nothing; but an agent ought to run.
+        Where there are several projects, names begin with the project's.
         """
         with self._lock:
             found = list(self._containers.values())
-            self._prune({c.name for c in found})
-        best: dict[tuple[str, str], Container] = {}
+            self._prune({c.key for c in found})
+        best: dict[_Key, Container] = {}
         for container in found:
             if container.state == "created" and not container.agents:
                 continue
-            at = container.service, container.name
-            old = best.get(at)
+            old = best.get(container.key)
             if old is None or (container.running, container.started) > (old.running, old.started):
-                best[at] = container
-        return [best[at] for at in sorted(best)]
+                best[container.key] = container
+        many = len({project for project, _, _ in best}) > 1
+        return [
+            best[at].but(name=f"{best[at].project}/{best[at].name}") if many else best[at]
+            for at in sorted(best)
+        ]
 
-    def _prune(self, names: set[str]) -> None:
+    def _prune(self, keys: set[_Key]) -> None:
         before = self._clock() - RESTART_WINDOW_SECONDS
-        for name in self._histories.keys() - names:
-            if self._histories[name].last() < before:
-                del self._histories[name]
-        for name, at in list(self._failed.items()):
+        for key in self._histories.keys() - keys:
+            if self._histories[key].last() < before:
+                del self._histories[key]
+        for key, at in list(self._failed.items()):
             if self._clock() - at > _SUCCESSOR_SECONDS:
-                del self._failed[name]
+                del self._failed[key]
 
     def counts(self) -> dict[str, Counts]:
-        """By stable name, of those that have any."""
+        """By container's id, of those that have any."""
         now = self._clock()
         with self._lock:
             return {
-                name: Counts(
+                c.id: Counts(
                     restarts=h.restarts,
                     ooms=h.ooms,
                     restarts_hour=_since(h.starts, now - RESTART_WINDOW_SECONDS),
                     restarts_loop=_since(h.starts, now - LOOP_WINDOW_SECONDS),
                     ooms_recent=_since(h.kills, now - OOM_WINDOW_SECONDS),
                 )
-                for name, h in self._histories.items()
+                for c in self._containers.values()
+                if (h := self._histories.get(c.key))
             }
 
 

@@ -45,9 +45,10 @@ class Usage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container as Docker knows it. `name` is stable over restarts and replacements.
+    """A container as Docker knows it. `name` is stable over restarts and replacements, and one
 
-    `slot` is the number of its (first) agent, `agents` how many agents it holds.
+    container's within its `project`. `slot` is the number of its (first) agent, `agents` how many
+    agents it holds.
     """
 
     id: str
@@ -66,6 +67,12 @@ class Container:
     own_network: bool = True
     swarm: bool = False
     gateway_url: str = ""
+    project: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What stays when the container is replaced."""
+        return self.project, self.service, self.name
 
     @property
     def running(self) -> bool:
@@ -209,6 +216,12 @@ def in_project(labels: Mapping[str, str], project: str) -> bool:
     )
 
 
+def _project(labels: Mapping[str, str]) -> str:
+    if ape := labels.get(LABEL_PROJECT):
+        return f"{ape}-{labels.get(LABEL_STACK)}"
+    return labels.get(COMPOSE_PROJECT) or labels.get(SWARM_NAMESPACE) or ""
+
+
 def _number(text: str | None) -> int | None:
     return int(text) if text and text.isdecimal() else None
 
@@ -273,6 +286,7 @@ def from_inspect(found: Mapping[str, Any]) -> Container:
         own_network=not mode.startswith(("host", "container:")),
         swarm=SWARM_TASK_ID in labels,
         gateway_url=_published(network) if service == "gateway" else "",
+        project=_project(labels),
     )
 
 

@@ -104,9 +104,13 @@ class Monitor:
         return next(found, "")
 
     def age(self) -> float:
-        """Seconds: of the last sample, or of what is known of Docker, the older."""
+        """Seconds by which the data is older than it should be: a sample is due every `interval`,
+
+        and Docker's events come at once. A monitor without CPU must not call its data fresh.
+        """
         sampled = self._sampled_at
-        return max(self.watcher.age(), self._clock() - sampled if sampled is not None else 0.0)
+        late = 0.0 if sampled is None else self._clock() - sampled - self.interval
+        return max(0.0, late, self.watcher.age())
 
     def sample(self) -> State:
         """Take one sample and hand it on."""
@@ -116,19 +120,17 @@ class Monitor:
         samples = self.sampler.sample(containers, began)
         if counts:
             for one in samples:
-                _count(one, counts.get(one.container.name))
+                _count(one, counts.get(one.container.id))
         system = self.system.sample(containers)
         self._samples += 1
         monitor = MonitorSample(
-            # How late this sample is, too: a monitor without CPU must not call its data fresh.
-            data_age=self.age() - self.interval if self._sampled_at is not None else 0.0,
+            data_age=round(self.age(), 3),
             docker_up=self.watcher.up,
             streams_lost=self.watcher.streams_lost,
             samples=self._samples,
             open_files=self.sampler.cgroups.descriptors.open,
             problem=self.watcher.problem,
         )
-        monitor.data_age = round(max(0.0, monitor.data_age, self.watcher.age()), 3)
         self._sampled_at = began
         fleet = aggregate.fleet(
             containers,
@@ -151,8 +153,8 @@ class Monitor:
             # The whole project was taken down.
             self._services.clear()
             return ()
-        # Agents are counted by their numbers.
-        self._services |= {c.service: now for c in containers if not c.agents}
+        # Agents are counted by their numbers, and on Swarm a service may move to another node.
+        self._services |= {c.service: now for c in containers if not c.agents and not c.swarm}
         here = {c.service for c in containers}
         recent = {s: at for s, at in self._services.items() if now - at < GONE_SECONDS}
         self._services = recent
@@ -192,7 +194,13 @@ class Monitor:
         gc.freeze()
         due = self._clock()
         while not self._stop.is_set():
-            self.sample()
+            try:
+                self.sample()
+            except BrokenPipeError:
+                raise
+            except Exception:
+                # What nobody foresaw must not blind the monitor; its data grows old meanwhile.
+                logging.getLogger(__name__).exception("a sample failed")
             due += self.interval
             late = self._clock() - due
             if late > 0:

@@ -26,8 +26,6 @@ def _values() -> dict[str, str]:
     memory, limit = names.CONTAINER_MEMORY.name, names.CONTAINER_MEMORY_LIMIT.name
     throttled, periods = names.CONTAINER_THROTTLED.name, names.CONTAINER_PERIODS.name
     restarts, up = names.CONTAINER_RESTARTS.name, names.CONTAINER_HEALTHY.name
-    # A counter that starts at 3 has not grown in Prometheus's eyes; without the hour's first value
-    # the total counts.
     hour = f"{RESTART_WINDOW_SECONDS}s"
     return {
         "systemMemoryPercent": names.SYSTEM_MEMORY.name,

@@ -103,7 +103,7 @@ RULES: tuple[Rule, ...] = (
         "Raise memoryMb of the tier (ape:tiers), or look for a leak.",
     ),
     Rule(
-        *("serviceDown", "ServiceUnavailable", "critical", "containers", 1, 1, 30, "service"),
+        *("serviceDown", "ServiceUnavailable", "critical", "down", 1, 1, 30, "service"),
         "A service is unhealthy or gone.",
         "Read its log (ape-load logs --service NAME); docker inspect shows its health checks.",
     ),

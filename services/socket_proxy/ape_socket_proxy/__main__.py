@@ -50,6 +50,8 @@ class Proxy:
                 await self._serve(reader, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # The caller or the daemon went away.
+        except asyncio.CancelledError:
+            pass  # The proxy ends; Python 3.11 would report a cancelled handler as an error.
         finally:
             self._open -= 1
             writer.close()

@@ -11,7 +11,7 @@ from ape_infra.components.observability import PORTS, alerts
 from ape_infra.observability import cardinality, recorded, rules
 from ape_infra.settings import Settings
 from ape_infra.tiers import MAX_AGENTS
-from tests import rule_cases
+from tests import alert_cases
 from tests.promql import problems
 
 pytestmark = pytest.mark.unit
@@ -69,8 +69,8 @@ def test_the_check_of_names_finds_what_is_wrong() -> None:
 
 
 def test_every_alert_has_cases_in_which_it_fires_and_is_silent() -> None:
-    cases = rule_cases.cases(JOBS)
-    names = {rule["alert"] for rule in ALERTS}
+    cases = alert_cases.cases(JOBS)
+    names = {alert.name for alert in rules.alerts(JOBS)}
     assert {c.alert for c in cases if c.labels is not None} == names
     # The Watchdog is never silent.
     assert {c.alert for c in cases if c.labels is None} == names - {rules.WATCHDOG}

@@ -184,6 +184,17 @@ def test_compose_and_swarm_get_stable_names() -> None:
     assert (swarm.name, swarm.exit_code, swarm.swarm) == ("gateway.1", 3, True)
 
 
+def test_names_of_two_projects_are_told_apart(
+    daemon: FakeDocker, watch: Callable[..., Watcher]
+) -> None:
+    for stack in ("dev", "prod"):
+        labels = {"ape.project": "ape", "ape.stack": stack, "ape.service": "agent"}
+        daemon.put(stack, f"ape-{stack}-agent-0001", labels=labels, env=["APE_AGENT_SLOT=1"])
+    watcher = watch("ape")
+    until(watcher.listed.is_set)
+    assert names(watcher) == ["ape-dev/agent-0001", "ape-prod/agent-0001"]
+
+
 def test_a_container_of_many_agents() -> None:
     found = from_inspect(
         {
@@ -220,26 +231,26 @@ def test_restarts_are_counted_within_the_hour() -> None:
         clock.now += 1
         inventory.died("a", 1)
         inventory.put(container(restarts=turn), started=True)
-    counts = inventory.counts()["gateway"]
+    counts = inventory.counts()["a"]
     assert (counts.restarts, counts.restarts_hour, counts.restarts_loop) == (3, 3, 3)
     clock.now += 700
-    counts = inventory.counts()["gateway"]
+    counts = inventory.counts()["a"]
     assert (counts.restarts, counts.restarts_hour, counts.restarts_loop) == (3, 3, 0)
     # By hand Docker does not count it; the container did start again.
     inventory.died("a", 0)
     inventory.put(container(restarts=3), started=True)
-    assert inventory.counts()["gateway"].restarts == 4
+    assert inventory.counts()["a"].restarts == 4
     clock.now += 4000
-    assert inventory.counts()["gateway"].restarts_hour == 0
+    assert inventory.counts()["a"].restarts_hour == 0
 
 
 def test_restarts_before_the_monitor_came_are_counted_at_the_last_start() -> None:
     clock = Clock()
     inventory = Inventory("", clock, lambda: 100_060.0)
     inventory.put(container(restarts=5))
-    assert inventory.counts()["gateway"].restarts_loop == 5
+    assert inventory.counts()["a"].restarts_loop == 5
     clock.now += 3600
-    assert inventory.counts()["gateway"].restarts_hour == 0
+    assert inventory.counts()["a"].restarts_hour == 0
 
 
 def test_on_swarm_a_failed_task_is_replaced_by_a_restart_and_a_stopped_one_is_not() -> None:
@@ -250,7 +261,7 @@ def test_on_swarm_a_failed_task_is_replaced_by_a_restart_and_a_stopped_one_is_no
     assert inventory.counts() == {}
     inventory.died("b", 1)
     inventory.put(container("c", swarm=True), started=True)
-    assert inventory.counts()["gateway"].restarts == 1
+    assert inventory.counts()["c"].restarts == 1
     assert [c.id for c in inventory.snapshot()] == ["c"], "the one that runs stands for the name"
 
 
@@ -259,7 +270,7 @@ def test_ooms_are_counted() -> None:
     inventory.put(container())
     inventory.oom("a")
     inventory.oom("nobody")
-    assert inventory.counts()["gateway"].ooms_recent == 1
+    assert inventory.counts()["a"].ooms_recent == 1
 
 
 def test_a_jump_of_the_wall_clock_changes_no_count() -> None:
@@ -267,4 +278,4 @@ def test_a_jump_of_the_wall_clock_changes_no_count() -> None:
     inventory = Inventory("", Clock(), lambda: wall[0])
     inventory.put(container(restarts=2))
     wall[0] += 86_400
-    assert inventory.counts()["gateway"].restarts_hour == 2
+    assert inventory.counts()["a"].restarts_hour == 2

@@ -1,0 +1,35 @@
+"""What the monitor costs and whether it tells the truth.
+
+    .ape/run python -m bench.monitor synthetic         # 1000 containers, cgroups in memory
+    .ape/run python -m bench.monitor real              # 200 containers, against `docker stats`
+    .ape/run python -m bench.monitor truth             # stress-ng, against the kernel's counters
+
+One line of JSON each; exit code 1 where a goal is missed. `real` and `truth` need Docker, root and
+Debian's busybox-static and stress-ng; they remove what they made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from bench.monitor import real, synthetic, truth
+
+PARTS = {"synthetic": synthetic.run, "real": real.run, "truth": truth.run}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.monitor", description=__doc__)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--seconds", type=int, default=60, help="how long to measure (default 60)")
+    parser.add_argument("--containers", type=int, help="how many (default: as the goal says)")
+    options = parser.parse_args()
+    found: dict[str, Any] = PARTS[options.part](options.seconds, options.containers)
+    print(json.dumps(found))
+    return 0 if all(found["goals"].values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

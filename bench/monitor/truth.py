@@ -1,0 +1,157 @@
+"""Known loads: what the monitor says against the kernel's own counters, and `docker stats`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from bench.monitor.containers import IMAGE, LABELS, make_image, remove
+from bench.monitor.process import get
+
+WITHIN = 0.05
+LOADS = {
+    "cpu": ["--cpu", "1", "--cpu-load", "60"],
+    "memory": ["--vm", "1", "--vm-bytes", "96m", "--vm-keep", "--vm-method", "zero-one"],
+    "io": ["--hdd", "1", "--hdd-bytes", "32m", "--hdd-opts", "direct", "--hdd-ops", "1000000"],
+}
+_V1 = not Path("/sys/fs/cgroup/cgroup.controllers").exists()
+
+
+@contextlib.contextmanager
+def loads(client: docker.DockerClient, folder: Path) -> Iterator[dict[str, str]]:
+    """One container a load: name -> id."""
+    make_image(client, "stress-ng")
+    api, found = client.api, {}
+    try:
+        for name, words in LOADS.items():
+            made = api.create_container(
+                IMAGE,
+                ["/bin/stress-ng", *words, "--temp-path", "/data", "--timeout", "0"],
+                name=f"ape-bench-{name}",
+                labels={**LABELS, "ape.service": name},
+                host_config=api.create_host_config(
+                    mem_limit="256m", nano_cpus=400_000_000, binds={str(folder): {"bind": "/data"}}
+                ),
+            )
+            api.start(made["Id"])
+            found[name] = made["Id"]
+        yield found
+    finally:
+        remove(client)
+
+
+def _counters(key: str) -> dict[str, float]:
+    """Straight from the files, by other means than the monitor's: bytes and seconds."""
+    if _V1:
+        cpu = int(Path(f"/sys/fs/cgroup/cpuacct/docker/{key}/cpuacct.usage").read_text()) / 1e9
+        memory = Path(f"/sys/fs/cgroup/memory/docker/{key}")
+        stat = dict(line.split() for line in (memory / "memory.stat").read_text().splitlines())
+        used = int((memory / "memory.usage_in_bytes").read_text())
+        inactive = int(stat["total_inactive_file"])
+        io = Path(f"/sys/fs/cgroup/blkio/docker/{key}/blkio.throttle.io_service_bytes_recursive")
+        lines = [line.split() for line in io.read_text().splitlines()]
+        written = sum(int(line[2]) for line in lines if line[1:2] == ["Write"])
+    else:
+        [folder] = Path("/sys/fs/cgroup").rglob(f"*{key}*")
+        stat = dict(line.split() for line in (folder / "cpu.stat").read_text().splitlines())
+        cpu = int(stat["usage_usec"]) / 1e6
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        used, inactive = int((folder / "memory.current").read_text()), int(stat["inactive_file"])
+        words = (folder / "io.stat").read_text().split()
+        written = sum(int(w.partition("=")[2]) for w in words if w.startswith("wbytes="))
+    return {"cpu": cpu, "memory": used - inactive, "written": written}
+
+
+def run(seconds: int, containers: int | None) -> dict[str, Any]:
+    """Relative errors over the interval; the goal is 5 % for each."""
+    client, port = docker.from_env(timeout=60), 19_179
+    folder = Path("/var/tmp/ape-bench")  # noqa: S108 - a disk; /tmp may be memory
+    folder.mkdir(exist_ok=True)
+    with loads(client, folder) as ids:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "monitoring", "--no-console", "--project", "ape-bench"),
+                *("--interval", "5", "--port", str(port)),
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            return _compared(client, ids, f"http://127.0.0.1:{port}/sample", seconds)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _sample(url: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(get(url))
+    return found
+
+
+def _next(url: str, count: int) -> tuple[dict[str, Any], float]:
+    """The sample after the next one begins, and when it was seen."""
+    ts = _sample(url)["monitor"]["samples"]
+    while True:
+        found = _sample(url)
+        if found["monitor"]["samples"] > ts and len(found["containers"]) >= count:
+            return found, time.monotonic()
+        time.sleep(0.02)
+
+
+def _compared(
+    client: docker.DockerClient, ids: dict[str, str], url: str, seconds: int
+) -> dict[str, Any]:
+    time.sleep(10)
+    _next(url, len(ids))
+    start = {name: _counters(key) for name, key in ids.items()}
+    began, told = time.monotonic(), []
+    while time.monotonic() - began < seconds:
+        told.append(_next(url, len(ids))[0])
+    passed = time.monotonic() - began
+    end = {name: _counters(key) for name, key in ids.items()}
+    stats = {name: client.api.stats(key, stream=False) for name, key in ids.items()}
+    last = _sample(url)
+
+    def mean(name: str, field: str) -> float:
+        values: list[float] = [c[field] for s in told for c in s["containers"] if c["name"] == name]
+        return sum(values) / len(values)
+
+    def docker_cpu(of: dict[str, Any]) -> float:
+        used = of["cpu_stats"]["cpu_usage"]["total_usage"]
+        before = of["precpu_stats"]["cpu_usage"]["total_usage"]
+        system = of["cpu_stats"]["system_cpu_usage"] - of["precpu_stats"]["system_cpu_usage"]
+        cores: int = of["cpu_stats"]["online_cpus"]
+        percent: float = 100.0 * cores * (used - before) / system
+        return percent
+
+    def docker_memory(of: dict[str, Any]) -> float:
+        memory = of["memory_stats"]
+        inactive = memory["stats"].get("total_inactive_file", memory["stats"].get("inactive_file"))
+        return float(memory["usage"] - inactive)
+
+    cpu = {name: 100 * (end[name]["cpu"] - start[name]["cpu"]) / passed for name in ids}
+    written = (end["io"]["written"] - start["io"]["written"]) / passed
+    memory = next(c for c in last["containers"] if c["name"] == "memory")["memory_bytes"]
+    errors = {
+        "cpu": mean("cpu", "cpu_percent") / cpu["cpu"] - 1,
+        "cpu_docker_stats": mean("cpu", "cpu_percent") / docker_cpu(stats["cpu"]) - 1,
+        "memory": memory / end["memory"]["memory"] - 1,
+        "memory_docker_stats": memory / docker_memory(stats["memory"]) - 1,
+        "io": mean("io", "disk_written_rate") / written - 1 if written else float("nan"),
+    }
+    return {
+        "part": "truth",
+        "seconds": round(passed, 1),
+        "cpu_percent": {name: round(value, 2) for name, value in cpu.items()},
+        "written_bytes_a_second": round(written),
+        "memory_bytes": memory,
+        "errors_percent": {name: round(100 * value, 2) for name, value in errors.items()},
+        "goals": {name: abs(value) <= WITHIN for name, value in errors.items()},
+    }
