@@ -45,15 +45,19 @@ SOCKET_PROXY_MEMORY_MB = 64
 # Proportional set size of one containerd-shim, measured: 2.9 MiB (docs/facts.md).
 DOCKER_MB_PER_CONTAINER = 2.9
 # A bridge has 1024 ports and ARP tables hold 1024 entries; 250 a network stays clear of both.
-AGENTS_PER_NETWORK = 250
-# The seed: agents start with a delay of 0 to 10 seconds.
-START_DELAY_MAX_SECONDS = 10.0
+CONTAINERS_PER_NETWORK = 250
+# The agents of a container share an event loop, which runs on one core: a limit above it is no
+# limit, and Docker refuses one above the machine's cores.
+CPUS_PER_EVENT_LOOP = 1.0
 # Health checks are container execs. 40 a second on 2 cores destroyed a fleet of 200; a tenth of
 # that is the budget of the whole host, whatever N is.
 HEALTH_CHECKS_PER_SECOND = 4.0
 HEALTH_INTERVAL_MIN_SECONDS = 10
 # One-minute durations are read back as "1m0s" or "1m", which shows as a change for ever.
 HEALTH_INTERVAL_MAX_SECONDS = 59
+# The interval is that of the next round fleet, so that growing by one does not change every
+# container. The first three are rows of the tier table, which change them all anyway.
+HEALTH_FLEETS = (50, 100, 200, int(HEALTH_INTERVAL_MAX_SECONDS * HEALTH_CHECKS_PER_SECOND))
 SUBNET_PREFIX = 22
 
 
@@ -67,12 +71,26 @@ class Pools:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Containers `first` to `last` (inclusive, numbered from 1 in the fleet), all alike."""
+
+    name: str
+    first: int
+    last: int
+    agents_each: int
+
+
+@dataclass(frozen=True)
 class Shard:
-    """Agents `first_slot` to `last_slot` (inclusive, from 1) on one network of their own."""
+    """Agents `first_slot` to `last_slot` (inclusive, from 1) on one network of their own.
+
+    `agents_per_container` of them share a container.
+    """
 
     index: int
     first_slot: int
     last_slot: int
+    agents_per_container: int = 1
 
     @property
     def name(self) -> str:
@@ -81,6 +99,21 @@ class Shard:
     @property
     def size(self) -> int:
         return self.last_slot - self.first_slot + 1
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The full containers, and the one that holds what is left, if anything is.
+
+        They are apart, so that a fleet that grows changes that one and adds others, and leaves
+        the full ones as they are.
+        """
+        full, rest = divmod(self.size, self.agents_per_container)
+        first = (self.first_slot - 1) // self.agents_per_container + 1
+        made = (
+            Group(self.name, first, first + full - 1, self.agents_per_container),
+            Group(f"{self.name}-rest", first + full, first + full, rest),
+        )
+        return tuple(g for g in made if g.last >= g.first and g.agents_each)
 
 
 @dataclass(frozen=True)
@@ -111,12 +144,18 @@ class Plan:
     resources: Resources
     health_interval_seconds: int | None
     start_delay_seed: float
+    agents_per_container: int = 1
+
+    @property
+    def containers(self) -> int:
+        return containers(self.agents, self.agents_per_container)
 
     @property
     def summary(self) -> str:
         noun = "agent" if self.agents == 1 else "agents"
+        where = f" in {self.containers} containers" if self.containers < self.agents else ""
         return (
-            f"{self.agents} {noun}, tier {self.tier.label}: {self.tier.memory_mb} MB and "
+            f"{self.agents} {noun}{where}, tier {self.tier.label}: {self.tier.memory_mb} MB and "
             f"{self.tier.cpus} cores each; {self.resources.memory_mb} MB and "
             f"{self.resources.cpus} cores in all"
         )
@@ -131,21 +170,34 @@ def pools(agents: int) -> Pools:
     )
 
 
-def shards(agents: int) -> tuple[Shard, ...]:
-    """Networks of at most AGENTS_PER_NETWORK; a slot keeps its shard whatever `agents` becomes."""
+def containers(agents: int, agents_per_container: int = 1) -> int:
+    """How many containers hold the agents; the last may hold fewer."""
+    return -(-agents // agents_per_container)
+
+
+def container_cpus(tier: Tier, agents: int) -> float:
+    """Cores of a container of so many agents: theirs added up, as far as an event loop can use."""
+    return round(min(agents * tier.cpus, max(CPUS_PER_EVENT_LOOP, tier.cpus)), 2)
+
+
+def shards(agents: int, agents_per_container: int = 1) -> tuple[Shard, ...]:
+    """Networks of at most CONTAINERS_PER_NETWORK; a slot keeps its shard whatever `agents` is."""
+    size = CONTAINERS_PER_NETWORK * agents_per_container
     return tuple(
-        Shard(i, first, min(first + AGENTS_PER_NETWORK - 1, agents))
-        for i, first in enumerate(range(1, agents + 1, AGENTS_PER_NETWORK))
+        Shard(i, first, min(first + size - 1, agents), agents_per_container)
+        for i, first in enumerate(range(1, agents + 1, size))
     )
 
 
-def health_interval_seconds(agents: int) -> int | None:
-    """Seconds between two exec health checks of one agent; None past the size that the budget
+def health_interval_seconds(containers: int) -> int | None:
+    """Seconds between two exec health checks of one container; None past the size that the budget
 
     carries, where agents prove their health by the heartbeat that the gateway counts.
     """
-    interval = max(HEALTH_INTERVAL_MIN_SECONDS, math.ceil(agents / HEALTH_CHECKS_PER_SECOND))
-    return interval if interval <= HEALTH_INTERVAL_MAX_SECONDS else None
+    fleet = next((n for n in HEALTH_FLEETS if containers <= n), None)
+    if fleet is None:
+        return None
+    return max(HEALTH_INTERVAL_MIN_SECONDS, math.ceil(fleet / HEALTH_CHECKS_PER_SECOND))
 
 
 def start_delay_seed(stack: str) -> float:
@@ -169,14 +221,18 @@ def resources(
     observability: Observability,
     demo_target: bool,
     monitor: bool = False,
+    agents_per_container: int = 1,
 ) -> Resources:
     parts = {"off": 0, "metrics": 1, "full": len(PARTS)}
     services = 2 + parts[observability] + demo_target + 2 * monitor
+    shims = containers(agents, agents_per_container) + services
+    full, rest = divmod(agents, agents_per_container)
+    cpus = full * container_cpus(tier, agents_per_container) + container_cpus(tier, rest)
     return Resources(
         agents_memory_mb=agents * tier.memory_mb,
         services_memory_mb=service_memory_mb(observability, demo_target, monitor),
-        docker_memory_mb=math.ceil((agents + services) * DOCKER_MB_PER_CONTAINER),
-        agents_cpus=round(agents * tier.cpus, 3),
+        docker_memory_mb=math.ceil(shims * DOCKER_MB_PER_CONTAINER),
+        agents_cpus=round(cpus, 3),
         services_cpus=SERVICE_CPUS,
     )
 
@@ -203,15 +259,19 @@ def make_plan(
     observability: Observability = "metrics",
     demo_target: bool = True,
     monitor: bool = False,
+    agents_per_container: int = 1,
 ) -> Plan:
     tier = tier_for(agents, tiers)
     return Plan(
         agents=agents,
         tier=tier,
-        shards=shards(agents),
+        shards=shards(agents, agents_per_container),
         # For the largest fleet of the tier: scaling within a tier leaves the gateway as it is.
         pools=pools(tier.max_agents),
-        resources=resources(agents, tier, observability, demo_target, monitor),
-        health_interval_seconds=health_interval_seconds(agents),
+        resources=resources(
+            agents, tier, observability, demo_target, monitor, agents_per_container
+        ),
+        health_interval_seconds=health_interval_seconds(containers(agents, agents_per_container)),
         start_delay_seed=start_delay_seed(stack),
+        agents_per_container=agents_per_container,
     )

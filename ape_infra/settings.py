@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
+import yaml
+from ape_common import conditions
 from ape_common.gateway_config import GatewayConfigError
 from ape_common.gateway_config import load as load_gateway_config
 from monitoring.thresholds import ThresholdError
@@ -20,6 +22,7 @@ from monitoring.thresholds import parse as parse_thresholds
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from ape_infra import openapi
 from ape_infra import plan as planning
 from ape_infra.tiers import DEFAULT_TIERS, MAX_AGENTS, Tier, problems
 
@@ -39,6 +42,7 @@ SECRETS = {
     SMTP_PASSWORD: "Password of alertSmtpUser.",
 }
 DEMO_TARGET = "demo"
+MAX_AGENTS_PER_CONTAINER = 100
 DEMO_DIR = Path("services/demo_target")
 _WORDS = {
     "missing": "is missing",
@@ -75,13 +79,32 @@ class Endpoint(_Model):
     body: dict[str, Any] | None = None
 
 
-class Success(_Model):
-    """A session succeeds when the answer to `method` `path` has `status`, and `json_path`."""
+class Check(_Model):
+    """One thing that must hold of a body; see ape_common.conditions."""
+
+    json_path: str | None = Field(default=None, alias="json_path")
+    equals: str | int | float | bool | None = None
+    matches: str | None = None
+    text: str | None = None
+
+
+class Answer(Check):
+    """An answer that must come: to `method` `path`, with `status`, and all checks hold."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str = Field(pattern=r"^/")
     status: int = Field(ge=100, le=599)
-    json_path: str | None = Field(default=None, alias="json_path")
+    checks: list[Check] = []
+
+
+class Success(Answer):
+    """A session succeeds when this answer has come, and all of `also`."""
+
+    also: list[Answer] = []
+
+    def problems(self) -> list[tuple[str, str]]:
+        found = conditions.problems(self.model_dump(by_alias=True))
+        return [(f"targetSuccess.{at}".rstrip("."), why) for at, why in found]
 
 
 class AlertOverride(_Model):
@@ -99,7 +122,7 @@ class Settings(_Model):
 
     agents: int = Field(5, ge=1, le=MAX_AGENTS, description="Number of agents, 1 to 2000.")
     runtime: Literal["docker", "swarm"] = Field(
-        "docker", description="docker: one container an agent. swarm: one service a shard."
+        "docker", description="docker: containers of one machine. swarm: one service a shard."
     )
     docker_host: str = Field(
         "", description="Address of the Docker daemon; empty: DOCKER_HOST or the local socket."
@@ -113,18 +136,41 @@ class Settings(_Model):
     target_endpoints: list[Endpoint] = Field(
         [],
         description="Endpoints of the target, in the order of a session: method, path, "
-        "description, body; empty: the demo's (demo only).",
+        "description, body; empty: those of targetOpenapi, of the demo, or of gatewayConfig.",
+    )
+    target_openapi: str = Field(
+        "",
+        description="Path of an OpenAPI file (JSON or YAML) whose operations are the endpoints.",
     )
     target_success: Success | None = Field(
         None,
-        description="The answer that makes a session a success: method, path, status, json_path; "
-        "empty: the demo's (demo only).",
+        description="The answer that makes a session a success: method, path, status, and what "
+        "its body holds: json_path (with equals or matches) or text; more in checks, further "
+        "answers in also; empty: the demo's (demo only).",
+    )
+    persona: str = Field(
+        "", max_length=2000, description="Who the agents are; a sentence for the model, or empty."
+    )
+    agents_per_container: int = Field(
+        1,
+        ge=1,
+        le=MAX_AGENTS_PER_CONTAINER,
+        description="Agents in one container, 1 to 100; its limits are the sum of theirs.",
     )
     test_duration_seconds: int = Field(
         0, ge=0, description="Length of the test in seconds; 0: until the stack is taken down."
     )
     think_time_seconds: int = Field(
         1, ge=0, le=600, description="Pause of an agent between two steps, in seconds."
+    )
+    ramp_seconds: int = Field(
+        10, ge=0, le=86400, description="Agents begin within so many seconds, evenly spread."
+    )
+    session_max_steps: int = Field(
+        20, ge=1, le=1000, description="Steps of a session, at most; then it has failed."
+    )
+    session_max_seconds: int = Field(
+        300, ge=1, le=86400, description="Length of a session, at most; then it has failed."
     )
     gateway_config: str = Field(
         "", description="Path of the gateway's JSON config; empty: one route to the target."
@@ -142,7 +188,10 @@ class Settings(_Model):
         "empty: the seed's table.",
     )
     update_parallelism: int = Field(
-        10, ge=1, le=100, description="Agents that start or change at the same time, at most."
+        10,
+        ge=1,
+        le=100,
+        description="Containers of agents that start or change at the same time, at most.",
     )
     update_delay_seconds: int = Field(
         3, ge=0, le=59, description="Seconds between two batches of an update (swarm)."
@@ -289,6 +338,7 @@ class Settings(_Model):
             observability=self.observability,
             demo_target=self.demo,
             monitor=self.monitored,
+            agents_per_container=self.agents_per_container,
         )
 
     def problems(self, secrets: Collection[str]) -> list[tuple[str, str]]:
@@ -298,7 +348,11 @@ class Settings(_Model):
             found += _url_problems("target", self.target, "or demo for the shop of this project")
             for name, value, example in (
                 ("targetGoal", self.target_goal, '"Order one product."'),
-                ("targetEndpoints", self.target_endpoints, '[{"method": "GET", "path": "/"}]'),
+                (
+                    "targetEndpoints",
+                    self.target_endpoints or self.target_openapi or self.gateway_config,
+                    '[{"method": "GET", "path": "/"}], or targetOpenapi, or gatewayConfig',
+                ),
                 (
                     "targetSuccess",
                     self.target_success,
@@ -307,6 +361,19 @@ class Settings(_Model):
             ):
                 if not value:
                     found.append((name, f"is needed with a target of your own, e.g. {example}."))
+        if self.target_openapi and self.target_endpoints:
+            found.append(
+                ("targetOpenapi", "is set, and targetEndpoints too. Remove one of the two.")
+            )
+        found += self.target_success.problems() if self.target_success else []
+        if self.think_time_seconds >= self.session_max_seconds:
+            found.append(
+                (
+                    "sessionMaxSeconds",
+                    f"is {self.session_max_seconds}, no more than one pause "
+                    f"(thinkTimeSeconds {self.think_time_seconds}). Raise it.",
+                )
+            )
         found += _url_problems("modelBaseUrl", self.model_base_url, "such as that of Cerebras")
         if self.model == "cerebras" and CEREBRAS_API_KEY not in secrets:
             found.append(_missing_secret(CEREBRAS_API_KEY, "model is cerebras"))
@@ -319,7 +386,9 @@ class Settings(_Model):
                 ("exposeAddress", f'is "{self.expose_address}", not an IP address. Try 127.0.0.1.')
             )
         try:
-            planning.subnet(self.network_pool, 2 + len(planning.shards(self.agents)))
+            planning.subnet(
+                self.network_pool, 2 + len(planning.shards(self.agents, self.agents_per_container))
+            )
         except ValueError as error:
             found.append(("networkPool", f"{error}. Give a private network such as 10.213.0.0/16."))
         ports = {
@@ -458,15 +527,18 @@ def _lines(found: list[tuple[str, str]]) -> list[str]:
 
 
 class Scenario(_Model):
-    """What an agent is told: the goal, the endpoints of route `api`, and what success is."""
+    """What an agent is told: the goal, the endpoints of route `api`, and what success is.
+
+    Without endpoints the agents ask the gateway for those of its config.
+    """
 
     goal: str
     api: str
-    endpoints: list[Endpoint]
+    endpoints: list[Endpoint] = []
     success: Success
 
     def dumped(self, part: Literal["endpoints", "success"]) -> str:
-        value = self.model_dump(mode="json", by_alias=True, exclude_none=True)[part]
+        value = self.model_dump(mode="json", by_alias=True, exclude_defaults=True).get(part, [])
         return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
     @classmethod
@@ -479,9 +551,38 @@ class Scenario(_Model):
             given["goal"] = settings.target_goal
         if settings.target_endpoints:
             given["endpoints"] = settings.target_endpoints
+        elif settings.target_openapi:
+            given["endpoints"] = _openapi_endpoints(root / settings.target_openapi)
         if settings.target_success:
             given["success"] = settings.target_success
         return cls.model_validate(given)
+
+
+def _read(setting: str, path: Path, what: str) -> str:
+    """The text of a file that a setting names. Raises SettingsError."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        line = f"{path}: {reason}. Name a readable {what} file, relative to the project."
+        raise SettingsError([f"{PROJECT}:{setting}: {line}"]) from None
+
+
+def _openapi_endpoints(path: Path) -> list[Endpoint]:
+    text = _read("targetOpenapi", path, "JSON or YAML")
+    try:
+        # JSON is YAML.
+        found = openapi.endpoints(yaml.safe_load(text))
+        return [Endpoint.model_validate(endpoint) for endpoint in found]
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        line = f"{path}: {where}neither JSON nor YAML. Correct the file there."
+    except openapi.OpenApiError as error:
+        line = f"{path}: {error}"
+    except ValidationError as error:
+        line = f"{path}: " + "; ".join(f"{at} {why}" for at, why in _problems_of(error))
+    raise SettingsError([f"{PROJECT}:targetOpenapi: {line}"])
 
 
 def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
@@ -490,13 +591,7 @@ def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
     Raises SettingsError where the user's file cannot be read or breaks the contract.
     """
     if settings.gateway_config:
-        path = root / settings.gateway_config
-        try:
-            text = path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-            line = f"{path}: {reason}. Name a readable JSON file, relative to the project."
-            raise SettingsError([f"{PROJECT}:gatewayConfig: {line}"]) from None
+        text = _read("gatewayConfig", root / settings.gateway_config, "JSON")
     elif settings.demo:
         text = (root / DEMO_DIR / "gateway.json").read_text()
     else:
@@ -507,4 +602,12 @@ def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
     except GatewayConfigError as error:
         name = settings.gateway_config or "the gateway's config"
         raise SettingsError([f"{PROJECT}:gatewayConfig: {name}: {error}"]) from None
-    return text, next(iter(config.routes))
+    api, first = next(iter(config.routes.items()))
+    known = settings.demo or settings.target_endpoints or settings.target_openapi
+    if not known and not first.endpoints:
+        line = (
+            f"is needed: route {api} of gatewayConfig, which the agents use, names no endpoints. "
+            "Add them there, or set targetEndpoints or targetOpenapi."
+        )
+        raise SettingsError([f"{PROJECT}:targetEndpoints: {line}"])
+    return text, api

@@ -139,12 +139,15 @@ def declare(
         "agents",
         AgentFleetArgs(
             image=images.names["agent"],
-            stack=stack,
             plan=plan,
             scenario=scenario,
             model_name=settings.model_name,
+            persona=settings.persona,
             test_duration_seconds=settings.test_duration_seconds,
             think_time_seconds=settings.think_time_seconds,
+            ramp_seconds=settings.ramp_seconds,
+            session_max_steps=settings.session_max_steps,
+            session_max_seconds=settings.session_max_seconds,
             logs=logs,
         ),
         runtime,
@@ -154,6 +157,7 @@ def declare(
     tell(settings, plan)
     return {
         "agents": plan.agents,
+        "agentContainers": plan.containers,
         "runtime": settings.runtime,
         "tier": plan.tier.label,
         "agentMemoryMb": plan.tier.memory_mb,
@@ -167,7 +171,8 @@ def declare(
 def tell(settings: Settings, plan: planning.Plan) -> None:
     """What a person should know at a preview and cannot see from the list of resources."""
     pulumi.log.info(
-        f"{plan.summary}. Agents start and change at most {settings.update_parallelism} at a time."
+        f"{plan.summary}. At most {settings.update_parallelism} containers of agents start or "
+        "change at a time."
     )
     if plan.health_interval_seconds is None:
         pulumi.log.info(

@@ -11,6 +11,8 @@ LABEL_PROJECT = "ape.project"
 LABEL_STACK = "ape.stack"
 LABEL_SERVICE = "ape.service"
 LABEL_TIER = "ape.tier"
+# How many agents are in the container.
+LABEL_AGENTS = "ape.agents"
 
 # Baked into the images of services/ (USER in each Dockerfile).
 APE_USER = "10001:10001"
@@ -75,14 +77,21 @@ class Logs:
 
 @dataclass(frozen=True)
 class Slots:
-    """Replicas `first` to `last` (inclusive), each of which knows its number."""
+    """Replicas `first` to `last` (inclusive, from 1), each of which knows its number.
+
+    Number n is named after n, or with a `stride` after the first of the so many things in it.
+    """
 
     first: int
     last: int
+    stride: int = 1
 
     @property
     def count(self) -> int:
         return self.last - self.first + 1
+
+    def label(self, number: int) -> str:
+        return f"{(number - 1) * self.stride + 1:04d}"
 
 
 @dataclass(frozen=True)

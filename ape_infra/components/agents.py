@@ -1,4 +1,4 @@
-"""The fleet: N agents in shards, each with the limits of the fleet's tier."""
+"""The fleet: N agents in shards of containers, each agent with the limits of the fleet's tier."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ape_infra.components.base import Component
 from ape_infra.components.networks import Networks
 from ape_infra.runtimes import Runtime
 from ape_infra.settings import Scenario
-from ape_infra.workload import LABEL_TIER, Attachment, Health, Logs, Slots, Workload
+from ape_infra.workload import LABEL_AGENTS, LABEL_TIER, Attachment, Health, Logs, Slots, Workload
 
 SERVICE = "agent"
 HEARTBEAT = "/tmp/heartbeat"  # noqa: S108 - a tmpfs of the container's own
@@ -22,17 +22,23 @@ STOP_GRACE_SECONDS = 15
 @dataclass(frozen=True)
 class AgentFleetArgs:
     image: str
-    stack: str
     plan: planning.Plan
     scenario: Scenario
     model_name: str
+    persona: str
     test_duration_seconds: int
     think_time_seconds: int
+    ramp_seconds: int
+    session_max_steps: int
+    session_max_seconds: int
     logs: Logs
 
 
 def health(plan: planning.Plan) -> Health | None:
-    """The agent touches a file while its loop turns; the check reads its age, without Python."""
+    """The container touches a file while its loop turns and its peers are there; the check reads
+
+    its age, without starting Python.
+    """
     interval = plan.health_interval_seconds
     if interval is None:
         return None
@@ -42,17 +48,17 @@ def health(plan: planning.Plan) -> Health | None:
     )
 
 
-def workload(args: AgentFleetArgs, shard: planning.Shard) -> Workload:
-    plan = args.plan
+def workload(args: AgentFleetArgs, shard: planning.Shard, group: planning.Group) -> Workload:
+    """The containers of `group`, with the limits of all the agents in one of them."""
+    plan, each = args.plan, group.agents_each
     return Workload(
-        name=shard.name,
+        name=group.name,
         service=SERVICE,
         image=args.image,
-        memory_mb=plan.tier.memory_mb,
-        cpus=plan.tier.cpus,
+        memory_mb=plan.tier.memory_mb * each,
+        cpus=planning.container_cpus(plan.tier, each),
         logs=args.logs,
         env={
-            "APE_STACK": args.stack,
             "APE_GATEWAY_URL": gateway.URL,
             "APE_PROXY_URL": proxy.URL,
             "APE_MODEL_NAME": args.model_name,
@@ -60,17 +66,22 @@ def workload(args: AgentFleetArgs, shard: planning.Shard) -> Workload:
             "APE_TARGET_API": args.scenario.api,
             "APE_ENDPOINTS": args.scenario.dumped("endpoints"),
             "APE_SUCCESS": args.scenario.dumped("success"),
+            "APE_PERSONA": args.persona,
+            "APE_AGENTS_PER_CONTAINER": str(plan.agents_per_container),
+            "APE_AGENTS_HERE": str(each),
             "APE_TEST_DURATION_SECONDS": str(args.test_duration_seconds),
             "APE_THINK_TIME_SECONDS": str(args.think_time_seconds),
             "APE_START_DELAY_SEED": f"{plan.start_delay_seed:.6f}",
-            "APE_START_DELAY_MAX_SECONDS": f"{planning.START_DELAY_MAX_SECONDS:g}",
+            "APE_RAMP_SECONDS": str(args.ramp_seconds),
+            "APE_SESSION_MAX_STEPS": str(args.session_max_steps),
+            "APE_SESSION_MAX_SECONDS": str(args.session_max_seconds),
             "APE_HEARTBEAT_FILE": HEARTBEAT,
             "APE_STOP_GRACE_SECONDS": str(STOP_GRACE_SECONDS - 5),
         },
         networks=(Attachment(shard.name),),
         health=health(plan),
-        labels={LABEL_TIER: plan.tier.label},
-        slots=Slots(shard.first_slot, shard.last_slot),
+        labels={LABEL_TIER: plan.tier.label, LABEL_AGENTS: str(each)},
+        slots=Slots(group.first, group.last, plan.agents_per_container),
         stop_grace_seconds=STOP_GRACE_SECONDS,
         nofile=1024,
     )
@@ -86,10 +97,13 @@ class AgentFleet(Component):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("ape:fleet:AgentFleet", name, opts)
+        made: list[pulumi.Resource] = []
         for shard in args.plan.shards:
-            runtime.run(
-                workload(args, shard),
-                networks.by_name,
-                opts=self.child_opts,
-            )
+            for group in shard.groups:
+                made += runtime.run(
+                    workload(args, shard, group),
+                    networks.by_name,
+                    behind=made,
+                    opts=self.child_opts,
+                )
         self.register_outputs({})

@@ -74,9 +74,18 @@ class Runtime(Protocol):
         ...
 
     def run(
-        self, workload: Workload, networks: dict[str, Network], *, opts: pulumi.ResourceOptions
+        self,
+        workload: Workload,
+        networks: dict[str, Network],
+        *,
+        behind: Sequence[pulumi.Resource] = (),
+        opts: pulumi.ResourceOptions,
     ) -> Sequence[pulumi.Resource]:
-        """Declare `workload`; returns what a dependant waits for."""
+        """Declare `workload`; returns what a dependant waits for.
+
+        `behind`: replicas of the same fleet declared before. Where this runtime paces replicas
+        itself, they count among those that may change at the same time.
+        """
         ...
 
     def endpoint(self, port: int) -> str | None:

@@ -49,7 +49,12 @@ class DockerRuntime:
         )
 
     def run(
-        self, workload: Workload, networks: dict[str, Network], *, opts: pulumi.ResourceOptions
+        self,
+        workload: Workload,
+        networks: dict[str, Network],
+        *,
+        behind: Sequence[pulumi.Resource] = (),
+        opts: pulumi.ResourceOptions,
     ) -> Sequence[pulumi.Resource]:
         waits: list[pulumi.Resource] = [networks[a.network].resource for a in workload.networks]
         mounts = [
@@ -70,34 +75,35 @@ class DockerRuntime:
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=waits))
         if workload.slots is None:
             return [self._container(workload.name, workload, dict(workload.env), mounts, opts)]
-        return self._replicas(workload, mounts, opts)
+        return self._replicas(workload, mounts, behind, opts)
 
     def _replicas(
         self,
         workload: Workload,
         mounts: list[docker.ContainerVolumeArgs],
+        behind: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions,
     ) -> list[pulumi.Resource]:
         """One container a slot, in as many chains as may start or change at the same time.
 
-        The chains bound the engine whatever its own parallelism, and make it remove the highest
-        numbers first.
+        The chains go on from those of `behind`. They bound the engine whatever its own
+        parallelism, and make it remove the highest numbers first.
         """
         assert workload.slots is not None
         width = self.context.update.parallelism
-        made: list[pulumi.Resource] = []
+        made = list(behind)
         for slot in range(workload.slots.first, workload.slots.last + 1):
             before = made[-width : -width + 1 or None] if len(made) >= width else []
             made.append(
                 self._container(
-                    f"{workload.service}-{slot:04d}",
+                    f"{workload.service}-{workload.slots.label(slot)}",
                     workload,
                     slot_env(workload, str(slot), 0),
                     mounts,
                     pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=before)),
                 )
             )
-        return made
+        return made[len(behind) :]
 
     def _container(
         self,

@@ -65,7 +65,12 @@ class SwarmRuntime:
         return f"http://{self.context.expose_address}:{port}" if self._publishes else None
 
     def run(
-        self, workload: Workload, networks: dict[str, Network], *, opts: pulumi.ResourceOptions
+        self,
+        workload: Workload,
+        networks: dict[str, Network],
+        *,
+        behind: Sequence[pulumi.Resource] = (),
+        opts: pulumi.ResourceOptions,
     ) -> Sequence[pulumi.Resource]:
         labels = {**self.context.labels(workload.service), **workload.labels}
         update = self.context.update

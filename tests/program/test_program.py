@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pulumi
 import pytest
 import yaml
+from ape_agent.settings import from_env
 from pulumi.runtime import mocks, set_all_config
 
 from ape_infra import plan as planning
@@ -119,6 +120,65 @@ def test_swarm_declares_one_service_a_shard(
     assert "Container" not in kinds
     fleet = [r for r in found.of("Service") if r.name.startswith("agents-")]
     assert sum(r.inputs["mode"]["replicated"]["replicas"] for r in fleet) == agents
+
+
+def test_dense_containers_add_up_the_limits_of_their_agents(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As far as one event loop can use them: a core.
+    few = run("dev", monkeypatch, agents=600, agentsPerContainer=4).agents()
+    assert {(a.inputs["memory"], a.inputs["cpus"]) for a in few} == {(4 * 128, "0.4")}
+    assert len(few) == 150
+    found = run("dev", monkeypatch, agents=45, agentsPerContainer=20).agents()
+    assert {a.name: (a.inputs["memory"], a.inputs["cpus"]) for a in found} == {
+        "agent-0001": (20 * 512, "1.0"),
+        "agent-0021": (20 * 512, "1.0"),
+        "agent-0041": (5 * 512, "1.0"),
+    }
+    envs = {a.name: dict(e.split("=", 1) for e in a.inputs["envs"]) for a in found}
+    slots = {}
+    for name, env in envs.items():
+        with monkeypatch.context() as patch:
+            for key, value in env.items():
+                patch.setenv(key, value)
+            slots[name] = list(from_env().slots)
+    assert slots == {
+        "agent-0001": list(range(1, 21)),
+        "agent-0021": list(range(21, 41)),
+        "agent-0041": list(range(41, 46)),
+    }
+    # Growing changes the one that was not full, and nothing of the others.
+    before = {a.name: a.inputs for a in found}
+    grown = run("dev", monkeypatch, agents=50, agentsPerContainer=20).agents()
+    after = {a.name: a.inputs for a in grown}
+    assert [name for name in before if before[name] != after[name]] == ["agent-0041"]
+
+
+def test_dense_swarm_declares_the_rest_as_a_service_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def services(agents: int) -> dict[str, dict[str, Any]]:
+        found = run("dev", monkeypatch, agents=agents, agentsPerContainer=20, runtime="swarm")
+        return {r.name: r.inputs for r in found.of("Service") if r.name.startswith("agents-")}
+
+    def slots(inputs: dict[str, Any], task: int) -> list[int]:
+        env = inputs["taskSpec"]["containerSpec"]["env"]
+        with monkeypatch.context() as patch:
+            for key, value in env.items():
+                patch.setenv(key, value.replace("{{.Task.Slot}}", str(task)))
+            return list(from_env().slots)
+
+    before, after = services(45), services(85)
+    assert {n: s["mode"]["replicated"]["replicas"] for n, s in before.items()} == {
+        "agents-00": 2,
+        "agents-00-rest": 1,
+    }
+    assert slots(before["agents-00"], 2) == list(range(21, 41))
+    assert slots(before["agents-00-rest"], 1) == list(range(41, 46))
+    assert slots(after["agents-00-rest"], 1) == list(range(81, 86))
+    # Within a tier the full containers know nothing of how many there are.
+    grown = services(50)
+    assert grown["agents-00"] == before["agents-00"]
 
 
 @pytest.mark.parametrize(("agents", "memory", "cpus"), [(50, 512, "0.5"), (51, 384, "0.35")])

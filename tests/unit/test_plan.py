@@ -1,5 +1,7 @@
 """Laws of the plan: what must hold for every fleet."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from ape_infra.tiers import DEFAULT_TIERS, MAX_AGENTS, Tier, problems, tier_for
 
 pytestmark = pytest.mark.unit
 fleets = st.integers(min_value=1, max_value=MAX_AGENTS)
+densities = st.integers(min_value=1, max_value=100)
 
 
 @pytest.mark.parametrize(
@@ -67,35 +70,69 @@ def test_pools_follow_the_seeds_formulas(agents: int) -> None:
     assert pools.keepalive == max(1, int(min(50, agents / 10)))
 
 
+def home(agents: int, density: int) -> dict[int, tuple[str, int, int]]:
+    """Slot -> its network, its container's first slot, and how many share the container."""
+    return {
+        slot: (shard.name, first, group.agents_each)
+        for shard in plan.shards(agents, density)
+        for group in shard.groups
+        for number in range(group.first, group.last + 1)
+        for first in [(number - 1) * density + 1]
+        for slot in range(first, first + group.agents_each)
+    }
+
+
+@given(fleets, densities)
+def test_every_agent_lives_in_one_container_of_a_small_shard(agents: int, density: int) -> None:
+    found = home(agents, density)
+    assert sorted(found) == list(range(1, agents + 1))
+    in_network = Counter(network for network, _ in {(n, first) for n, first, _ in found.values()})
+    assert max(in_network.values()) <= 250
+    assert in_network.total() == plan.containers(agents, density)
+    assert max(found[slot][2] for slot in found) <= density
+
+
+@given(fleets, fleets, densities)
+def test_scaling_changes_only_the_last_container(a: int, b: int, density: int) -> None:
+    before, after = home(a, density), home(b, density)
+    changed = {slot for slot in before.keys() & after.keys() if before[slot] != after[slot]}
+    # What is not the same is in the one container that was not full.
+    last = (min(a, b) - 1) // density * density + 1
+    assert changed <= set(range(last, last + density))
+    assert not changed or min(a, b) % density
+
+
+@given(fleets, densities)
+def test_one_agent_a_container_is_no_special_case(agents: int, density: int) -> None:
+    groups = [g for shard in plan.shards(agents, density) for g in shard.groups]
+    assert [g.first for g in groups[1:]] == [g.last + 1 for g in groups[:-1]]
+    rest = [g for g in groups if g.agents_each != density]
+    assert len(rest) <= 1
+    assert not rest or (rest == groups[-1:] and rest[0].first == rest[0].last)
+
+
 @given(fleets)
-def test_shards_cover_every_agent_once_and_stay_small(agents: int) -> None:
-    shards = plan.shards(agents)
-    slots = [s for shard in shards for s in range(shard.first_slot, shard.last_slot + 1)]
-    assert slots == list(range(1, agents + 1))
-    assert max(shard.size for shard in shards) <= 250
-
-
-@given(fleets, fleets)
-def test_scaling_moves_no_agent_between_shards(a: int, b: int) -> None:
-    def home(agents: int) -> dict[int, str]:
-        return {
-            slot: shard.name
-            for shard in plan.shards(agents)
-            for slot in range(shard.first_slot, shard.last_slot + 1)
-        }
-
-    before, after = home(a), home(b)
-    assert all(before[slot] == after[slot] for slot in before.keys() & after.keys())
-
-
-@given(fleets)
-def test_health_checks_keep_to_the_budget_of_the_host(agents: int) -> None:
-    interval = plan.health_interval_seconds(agents)
+def test_health_checks_keep_to_the_budget_of_the_host(containers: int) -> None:
+    interval = plan.health_interval_seconds(containers)
     if interval is None:
-        assert agents / plan.HEALTH_INTERVAL_MAX_SECONDS > plan.HEALTH_CHECKS_PER_SECOND
+        assert containers / plan.HEALTH_INTERVAL_MAX_SECONDS > plan.HEALTH_CHECKS_PER_SECOND
     else:
-        assert agents / interval <= plan.HEALTH_CHECKS_PER_SECOND
+        assert containers / interval <= plan.HEALTH_CHECKS_PER_SECOND
         assert plan.HEALTH_INTERVAL_MIN_SECONDS <= interval < 60
+
+
+def test_scaling_within_a_default_tier_keeps_the_health_check() -> None:
+    for tier in DEFAULT_TIERS[:3]:
+        assert plan.health_interval_seconds(tier.min_agents) == plan.health_interval_seconds(
+            tier.max_agents
+        )
+
+
+def test_a_thousand_agents_in_twenty_containers() -> None:
+    made = plan.make_plan(1000, stack="dev", agents_per_container=50)
+    assert (made.containers, len(made.shards), made.health_interval_seconds) == (20, 1, 13)
+    assert made.resources.agents_memory_mb == 1000 * 128
+    assert "1000 agents in 20 containers" in made.summary
 
 
 @given(fleets, st.sampled_from(["off", "metrics", "full"]), st.booleans())
@@ -109,6 +146,18 @@ def test_the_resources_add_up(agents: int, seen: plan.Observability, demo: bool)
     assert total.cpus == pytest.approx(agents * tier.cpus + 6.0)
 
 
+@given(fleets, densities)
+def test_dense_fleets_may_take_what_their_containers_may(agents: int, density: int) -> None:
+    tier = tier_for(agents)
+    groups = [g for shard in plan.shards(agents, density) for g in shard.groups]
+    cpus = sum((g.last - g.first + 1) * plan.container_cpus(tier, g.agents_each) for g in groups)
+    total = plan.resources(agents, tier, "off", False, agents_per_container=density)
+    assert total.agents_cpus == pytest.approx(cpus)
+    assert total.agents_memory_mb == agents * tier.memory_mb
+    assert plan.container_cpus(tier, 1) == tier.cpus
+    assert plan.container_cpus(tier, density) <= 1.0
+
+
 def test_full_observability_costs_what_the_seed_says() -> None:
     assert plan.service_memory_mb("full", demo_target=False) == 1024 + 1024 + 4096
 
@@ -120,7 +169,7 @@ def test_subnets_do_not_overlap(a: int, b: int) -> None:
     first, second = (ipaddress.ip_network(plan.subnet("10.213.0.0/16", i)[0]) for i in (a, b))
     assert first.overlaps(second) == (a == b)
     # A shard of 250 agents with gateway, proxy and Swarm's own addresses must fit.
-    assert first.num_addresses >= 2 * (plan.AGENTS_PER_NETWORK + 10)
+    assert first.num_addresses >= 2 * (plan.CONTAINERS_PER_NETWORK + 10)
 
 
 def test_a_full_pool_is_refused() -> None:

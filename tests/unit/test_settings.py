@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ape_common import conditions
 
 from ape_infra.settings import (
     SECRETS,
@@ -73,6 +74,42 @@ REFUSED = [
         "at most raiseAt",
     ),
     ({"logMaxSize": "ten"}, "ape:logMaxSize: ", "match"),
+    ({"agentsPerContainer": "0"}, "ape:agentsPerContainer: is 0; ", "greater than or equal to 1"),
+    (
+        {"agentsPerContainer": "101"},
+        "ape:agentsPerContainer: is 101; ",
+        "less than or equal to 100",
+    ),
+    ({"rampSeconds": "-1"}, "ape:rampSeconds: is -1; ", "greater than or equal to 0"),
+    ({"sessionMaxSteps": "0"}, "ape:sessionMaxSteps: is 0; ", "greater than or equal to 1"),
+    (
+        {"sessionMaxSeconds": "30", "thinkTimeSeconds": "30"},
+        "ape:sessionMaxSeconds: is 30, no more than one pause",
+        "Raise it",
+    ),
+    (
+        {"targetOpenapi": "a.json", "targetEndpoints": '[{"method": "GET", "path": "/"}]'},
+        "ape:targetOpenapi: is set, and targetEndpoints too",
+        "Remove one",
+    ),
+    (
+        {"targetSuccess": '{"method": "GET", "path": "/", "status": 200, "equals": 1}'},
+        "ape:targetSuccess.equals: has no json_path",
+        "which value",
+    ),
+    (
+        {
+            "targetSuccess": '{"method": "GET", "path": "/", "status": 200, '
+            '"checks": [{"json_path": "a", "matches": "("}]}'
+        },
+        "ape:targetSuccess.checks[0].matches: is no regular expression",
+        "Correct",
+    ),
+    (
+        {"targetSuccess": '{"method": "GET", "path": "/", "status": 200, "also": [{"status": 1}]}'},
+        "ape:targetSuccess.also[0].method: is missing",
+        "",
+    ),
     (
         {"tiers": '[{"minAgents":1,"maxAgents":50,"memoryMb":512,"cpus":0.5,"gpu":1}]'},
         "ape:tiers[0].gpu: is not a setting",
@@ -152,6 +189,69 @@ def test_the_demo_brings_its_scenario() -> None:
     assert scenario.success.path in paths
     # Round trip: what the agent reads is what the scenario says.
     assert json.loads(scenario.dumped("success"))["status"] == scenario.success.status
+
+
+OWN = {
+    "target": "https://shop.example",
+    "targetGoal": "Look.",
+    "targetSuccess": '{"method": "GET", "path": "/", "status": 200}',
+}
+
+
+def test_success_reaches_the_agent_as_it_was_written() -> None:
+    success = {
+        "method": "POST",
+        "path": "/orders",
+        "status": 201,
+        "json_path": "paid",
+        "equals": True,
+        "checks": [{"json_path": "n", "equals": 1}, {"text": "Thank you"}],
+        "also": [{"method": "GET", "path": "/cart", "status": 200, "json_path": "items[0]"}],
+    }
+    settings = parse({"targetSuccess": json.dumps(success)})
+    dumped = Scenario.of(settings, ROOT, "shop").dumped("success")
+    assert json.loads(dumped) == success
+    assert conditions.parse(json.loads(dumped)) == conditions.parse(success)
+
+
+def test_endpoints_come_from_an_openapi_file(tmp_path: Path) -> None:
+    document = "openapi: 3.1.0\npaths:\n  /lamps/{id}:\n    get: {summary: One lamp.}\n"
+    (tmp_path / "api.yaml").write_text(document)
+    settings = parse({**OWN, "targetOpenapi": "api.yaml"})
+    scenario = Scenario.of(settings, tmp_path, "target")
+    assert json.loads(scenario.dumped("endpoints")) == [
+        {"method": "GET", "path": "/lamps/{id}", "description": "One lamp."}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        (None, "No such file"),
+        ("a: [", "line 1: neither JSON nor YAML"),
+        ("{}", "no OpenAPI document"),
+        ('{"openapi": "3.1.0", "paths": {}}', "no operation"),
+    ],
+)
+def test_a_bad_openapi_file_is_refused(tmp_path: Path, text: str | None, part: str) -> None:
+    if text is not None:
+        (tmp_path / "api.json").write_text(text)
+    settings = parse({**OWN, "targetOpenapi": "api.json"})
+    with pytest.raises(SettingsError, match="ape:targetOpenapi: ") as caught:
+        Scenario.of(settings, tmp_path, "target")
+    assert part in str(caught.value)
+
+
+def test_endpoints_of_the_gateways_config_are_left_to_the_agents(tmp_path: Path) -> None:
+    route: dict[str, Any] = {"base_url": "https://shop.example", "endpoints": [{"path": "/"}]}
+    (tmp_path / "gateway.json").write_text(json.dumps({"routes": {"shop": route}}))
+    settings = parse({**OWN, "gatewayConfig": "gateway.json"})
+    _, api = gateway_config(settings, tmp_path)
+    assert Scenario.of(settings, tmp_path, api).dumped("endpoints") == "[]"
+    del route["endpoints"]
+    (tmp_path / "gateway.json").write_text(json.dumps({"routes": {"shop": route}}))
+    with pytest.raises(SettingsError, match="ape:targetEndpoints: is needed: route shop"):
+        gateway_config(settings, tmp_path)
 
 
 @pytest.mark.parametrize("stack", ["dev", "prod"])

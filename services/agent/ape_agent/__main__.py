@@ -1,4 +1,4 @@
-"""`python -m ape_agent`: one agent, until SIGTERM."""
+"""`python -m ape_agent`: the agents of one container, until SIGTERM."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import logging
 import signal
 import sys
 
-from ape_common import env, logs
+from ape_common import env, logs, names
 
-from ape_agent.agent import Agent
-from ape_agent.settings import from_env
+from ape_agent.host import Host
+from ape_agent.settings import Settings, from_env
 
 _log = logging.getLogger(__name__)
 
 
-async def _live(agent: Agent) -> None:
+async def _live(settings: Settings) -> None:
+    host = Host(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, agent.stop)
-    await agent.run()
+        loop.add_signal_handler(number, host.stop)
+    await host.run()
 
 
 def main() -> None:
@@ -29,12 +30,8 @@ def main() -> None:
     except env.EnvError as problem:
         _log.error("cannot start: %s", problem)
         sys.exit(2)
-    _log.info("started", extra=logs.fields(agent=settings.name))
-
-    async def live() -> None:
-        await _live(Agent(settings))
-
-    asyncio.run(live())
+    _log.info("started", extra=logs.fields(agents=[names.agent(s) for s in settings.slots]))
+    asyncio.run(_live(settings))
     _log.info("stopped")
 
 

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import re
+import secrets
 import time
-import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ape_common import logs, names, paths, trace
+from ape_common import logs, names, trace
 
-from ape_agent.peers import Peer, PeerError
-from ape_agent.settings import Settings, Success
+from ape_agent.peers import Peer, PeerError, Reply
+from ape_agent.settings import Settings
 
 # What the model is shown of one answer: more fills its context, not its understanding.
 MAX_SHOWN_CHARS = 6000
 MAX_COMPLETION_TOKENS = 400
+# By it the proxy is fair to every agent, also to many behind one address.
+AGENT_HEADER = "X-APE-Agent"
 _LOGIN = re.compile(r"log-?in|sign-?in|auth|token|session", re.IGNORECASE)
 _TOKENS = ("access_token", "token", "jwt", "id_token")
+_TOKEN_DEPTH = 3
 _TARGET_FAILED = ("target_unreachable", "target_timeout")
+_log = logging.getLogger(__name__)
 _RULES = (
     "You are a user of a web application, and test it. Reach the goal by calling the tool "
-    "call_api, one call at a time; only the endpoints below exist. A {name} in a path or a body "
+    "call_api, one call at a time{only}. A {{name}} in a path or a body "
     "stands for a value of `values` or of an earlier answer. Cookies and tokens are sent for you. "
     "When you have reached the goal, or cannot, answer with a short sentence and no tool call."
 )
+_ONLY = "; only the endpoints below exist"
 _TOOLS = [
     {
         "type": "function",
@@ -39,7 +46,7 @@ _TOOLS = [
                 "properties": {
                     "method": {"type": "string", "description": "HTTP method, such as GET"},
                     "path": {"type": "string", "description": "Path such as /products/1"},
-                    "body": {"type": "object", "description": "JSON body, where there is one"},
+                    "body": {"type": "object", "description": "JSON body; of a GET, the query"},
                 },
                 "required": ["method", "path"],
             },
@@ -49,11 +56,24 @@ _TOOLS = [
 
 
 @dataclass(frozen=True)
+class Step:
+    """One action. `result`: one of names.STEP_RESULTS.
+
+    `seconds`: how long its answer took; None where nothing was sent. `since`: seconds between the
+    answer before it and its start, which the model and the pause took; None of the first.
+    """
+
+    slot: int
+    result: str
+    seconds: float | None
+    since: float | None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A finished session. `reason`: goal_met, or one of names.FAILURE_REASONS."""
 
-    id: str
-    trace_id: str
+    slot: int
     result: str
     reason: str
     steps: int
@@ -84,39 +104,32 @@ class Jar:
         for line in [given] if isinstance(given, str) else given:
             pair, *attributes = str(line).split(";")
             name, equals, value = pair.strip().partition("=")
-            gone = any(a.strip().lower() in ("max-age=0", "max-age=-1") for a in attributes)
+            gone = any(map(_expires_now, attributes))
             if gone or not value:
                 self._cookies.pop(name, None)
             elif equals and name:
                 self._cookies[name] = value
         if method == "POST" and 200 <= status < 300 and _LOGIN.search(path):
-            for place in (body, body.get("data") if isinstance(body, dict) else None):
-                if isinstance(place, dict):
-                    found = next((place[k] for k in _TOKENS if isinstance(place.get(k), str)), None)
-                    if found and found.isprintable():
-                        self._token = found
-                        return
+            found = next(_tokens(body, _TOKEN_DEPTH), None)
+            if found and found.isprintable():
+                self._token = found
 
 
-def present(body: Any, json_path: str) -> bool:
-    """Whether the body has a value, not null, at names and indices such as orders.0.id."""
-    for part in json_path.removeprefix("$.").split("."):
-        if isinstance(body, dict) and part in body:
-            body = body[part]
-        elif isinstance(body, list) and part.isdecimal() and int(part) < len(body):
-            body = body[int(part)]
-        else:
-            return False
-    return body is not None
+def _tokens(body: Any, depth: int) -> Iterator[str]:
+    """What is named as a token, the outermost first."""
+    if isinstance(body, dict):
+        yield from (body[key] for key in _TOKENS if isinstance(body.get(key), str))
+        if depth > 1:
+            for inner in body.values():
+                yield from _tokens(inner, depth - 1)
 
 
-def meets(success: Success, method: str, path: str, status: int, body: Any) -> bool:
-    return (
-        method == success.method
-        and status == success.status
-        and paths.matches(success.path, path)
-        and (success.json_path is None or present(body, success.json_path))
-    )
+def _expires_now(attribute: str) -> bool:
+    """Whether this attribute of a cookie takes it back: servers say so by an age or by 1970."""
+    name, _, value = attribute.strip().lower().partition("=")
+    if name == "max-age":
+        return value.startswith("-") or value.strip() == "0"
+    return name == "expires" and " 1970 " in value.replace("-", " ")
 
 
 class _Failed(Exception):
@@ -124,25 +137,37 @@ class _Failed(Exception):
 
 
 class Session:
-    def __init__(self, settings: Settings, gateway: Peer, proxy: Peer) -> None:
-        self._settings, self._gateway, self._proxy = settings, gateway, proxy
-        self._id = uuid.uuid4().hex
+    """`endpoints`: what the model is told there is; `note` gets each step as it is done."""
+
+    def __init__(
+        self,
+        slot: int,
+        settings: Settings,
+        endpoints: list[dict[str, Any]],
+        gateway: Peer,
+        proxy: Peer,
+        note: Callable[[Step], None],
+    ) -> None:
+        self._slot, self._settings, self._note = slot, settings, note
+        self._gateway, self._proxy = gateway, proxy
+        self._agent = names.agent(slot)
+        self._id = secrets.token_hex(16)
         self._trace_id = trace.new_trace_id()
         self._jar = Jar()
         self._steps = 0
+        self._unmet = list(settings.success)
+        self._answered: float | None = None
         # Why the session fails if the model stops now.
         self._standing = "gave_up"
         brief = {
             "goal": settings.goal,
-            "endpoints": settings.endpoints,
-            "values": {
-                "agent": settings.name,
-                "slot": settings.slot,
-                "session": self._id,
-            },
+            **({"persona": settings.persona} if settings.persona else {}),
+            "endpoints": endpoints,
+            "values": {"agent": self._agent, "slot": slot, "session": self._id},
         }
+        rules = _RULES.format(only=_ONLY if endpoints else "")
         self._messages: list[dict[str, Any]] = [
-            {"role": "system", "content": f"{_RULES}\n\n{json.dumps(brief)}"},
+            {"role": "system", "content": f"{rules}\n\n{json.dumps(brief)}"},
             {"role": "user", "content": settings.goal},
         ]
 
@@ -160,14 +185,16 @@ class Session:
             reason = "time_limit"
         except asyncio.CancelledError:
             reason = "aborted"
-        return Outcome(
-            self._id,
-            self._trace_id,
+        outcome = Outcome(
+            self._slot,
             names.SUCCESS if reason == names.GOAL_MET else names.FAILURE,
             reason,
             self._steps,
             round(time.monotonic() - started, 3),
         )
+        fields = logs.fields(agent=self._agent, session=self._id, **outcome.report())
+        _log.info("session", extra=fields)
+        return outcome
 
     async def _hold(self) -> None:
         """Returns when the goal is met; raises _Failed."""
@@ -199,7 +226,9 @@ class Session:
             "temperature": 0,
         }
         try:
-            reply = await self._proxy.post("/v1/chat/completions", asked, self._trace_id)
+            reply = await self._proxy.post(
+                "/v1/chat/completions", asked, self._trace_id, headers={AGENT_HEADER: self._agent}
+            )
             message = reply.body["choices"][0]["message"]
         except (PeerError, KeyError, IndexError, TypeError):
             raise _Failed("model_error") from None
@@ -214,9 +243,10 @@ class Session:
             arguments = json.loads(call["function"]["arguments"])
             method, path = arguments["method"].upper(), arguments["path"]
             payload = arguments.get("body")
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             call_id = str(call.get("id", "")) if isinstance(call, dict) else ""
             self._tell(call_id, {"error": "call_api needs method and path."})
+            self._note(Step(self._slot, "bad_call", None, None))
             return False
         asked = {
             "target_api_name": self._settings.api,
@@ -226,33 +256,56 @@ class Session:
             "request_payload": payload,
             "trace_id": self._trace_id,
         }
+        started = time.monotonic()
+        since = None if self._answered is None else started - self._answered
+        result = "gateway_error"
         try:
             reply = await self._gateway.post("/mcp/request", asked, self._trace_id)
             status, body = reply.body["status_code"], reply.body["body"]
+            if isinstance(status, int):
+                result = _result(reply, status)
         except (PeerError, KeyError):
-            raise _Failed("gateway_error") from None
+            status = None
+        self._answered = time.monotonic()
+        self._note(Step(self._slot, result, self._answered - started, since))
         if not isinstance(status, int):
             raise _Failed("gateway_error")
         if reply.status != 200:
             # The gateway speaks for itself. The model may have asked for what is not there (4xx).
-            code = reply.body.get("error")
-            self._standing = "target_error" if code in _TARGET_FAILED else "gateway_error"
+            self._standing = "target_error" if result == "target_error" else "gateway_error"
             if reply.status >= 500:
                 raise _Failed(self._standing)
             self._tell(call_id, {"status": status, "error": reply.body.get("error_message")})
             return False
-        self._standing = "target_error" if status >= 400 else "gave_up"
+        self._standing = "target_error" if result == "target_error" else "gave_up"
         self._jar.take(method, path, status, reply.body.get("headers"), body)
-        if meets(self._settings.success, method, path, status, body):
+        self._unmet = [c for c in self._unmet if not c.holds(method, path, status, body)]
+        if not self._unmet:
             return True
-        shown: dict[str, Any] = {"status": status, "body": body}
-        text = body if isinstance(body, str) else json.dumps(body)
-        if len(text) > MAX_SHOWN_CHARS:
-            shown |= {"body": text[:MAX_SHOWN_CHARS], "truncated": True}
-        self._tell(call_id, shown)
+        self._tell(call_id, _shown(status, body))
         return False
 
     def _tell(self, call_id: str, result: dict[str, Any]) -> None:
         self._messages.append(
             {"role": "tool", "tool_call_id": call_id, "content": json.dumps(result)}
         )
+
+
+def _result(reply: Reply, status: int) -> str:
+    """One of names.STEP_RESULTS, of what the gateway answered."""
+    if reply.status == 200:
+        return "target_error" if status >= 400 else "ok"
+    if reply.body.get("error") in _TARGET_FAILED:
+        return "target_error"
+    return "refused" if reply.status < 500 else "gateway_error"
+
+
+def _shown(status: int, body: Any) -> dict[str, Any]:
+    """What the model is shown of an answer."""
+    try:
+        text = body if isinstance(body, str) else json.dumps(body)
+    except RecursionError:
+        return {"status": status, "error": "The body is nested too deeply to be shown."}
+    if len(text) > MAX_SHOWN_CHARS:
+        return {"status": status, "body": text[:MAX_SHOWN_CHARS], "truncated": True}
+    return {"status": status, "body": body}

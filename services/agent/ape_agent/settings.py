@@ -1,66 +1,54 @@
-"""The agent's settings, from its environment."""
+"""The settings of a container of agents, from its environment."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from ape_common import env
-
-
-@dataclass(frozen=True)
-class Success:
-    """The answer that ends a session well: `status` to `method` `path`, with `json_path` in it.
-
-    `path` may be a template. `json_path`: names and list indices with dots, as in orders.0.id.
-    """
-
-    method: str
-    path: str
-    status: int
-    json_path: str | None = None
+from ape_common import conditions, env
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Times are seconds; `test_duration` 0: until stopped."""
+    """Times are seconds; `test_duration` 0: until stopped. Without endpoints the gateway's count.
 
-    slot: int
+    `slots` are the numbers of the agents in this container. `pace`: between two reports, where the
+    gateway does not say.
+    """
+
+    slots: range
     gateway_url: str
     proxy_url: str
     goal: str
     api: str
     endpoints: list[dict[str, Any]]
-    success: Success
-    stack: str = "dev"
+    success: tuple[conditions.Condition, ...]
+    persona: str = ""
     model_name: str = "ape-offline"
+    proxy_token: str = field(default="", repr=False)
     test_duration: float = 0.0
     session_max_steps: int = 20
-    session_max_seconds: float = 60.0
+    session_max_seconds: float = 300.0
     think_time: float = 1.0
     start_delay_seed: float = 0.0
-    start_delay_max: float = 10.0
-    heartbeat: float = 10.0
+    ramp: float = 10.0
+    pace: float = 2.0
     heartbeat_file: str = "/tmp/heartbeat"  # noqa: S108 - a tmpfs of the container's own
     stop_grace: float = 10.0
     request_timeout: float = 35.0
 
-    @property
-    def name(self) -> str:
-        """agent-0001: stable over restarts."""
-        return f"agent-{self.slot:04d}"
 
-
-def _json(name: str) -> Any:
+def _json(name: str, default: str | None = None) -> Any:
     try:
-        return json.loads(env.text(name))
+        return json.loads(env.text(name, default))
     except ValueError:
         raise env.EnvError(f"{name}: not JSON. Correct it.") from None
 
 
 def _endpoints() -> list[dict[str, Any]]:
-    raw = _json("APE_ENDPOINTS")
+    raw = _json("APE_ENDPOINTS", "[]")
     if not isinstance(raw, list) or not all(
         isinstance(e, dict) and isinstance(e.get("method"), str) and isinstance(e.get("path"), str)
         for e in raw
@@ -71,17 +59,38 @@ def _endpoints() -> list[dict[str, Any]]:
     return raw
 
 
-def _success() -> Success:
-    raw = _json("APE_SUCCESS")
+def _success() -> tuple[conditions.Condition, ...]:
     try:
-        made = Success(raw["method"].upper(), raw["path"], raw["status"], raw.get("json_path"))
-    except (KeyError, TypeError, AttributeError):
-        made = None
-    if made is None or not isinstance(made.path, str) or not isinstance(made.status, int):
-        raise env.EnvError(
-            "APE_SUCCESS: must be JSON {method, path, status, json_path?}. Correct it."
-        )
-    return made
+        return conditions.parse(_json("APE_SUCCESS"))
+    except conditions.ConditionError as problem:
+        raise env.EnvError(f"APE_SUCCESS: {problem} Correct it.") from None
+
+
+def _token() -> str:
+    """The content of the file that APE_PROXY_TOKEN_FILE names, if it names one."""
+    path = env.text("APE_PROXY_TOKEN_FILE", "")
+    if not path:
+        return ""
+    try:
+        token = Path(path).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as problem:
+        why = getattr(problem, "strerror", None) or "not ASCII text"
+        raise env.EnvError(f"APE_PROXY_TOKEN_FILE: {path}: {why}. Mount the token there.") from None
+    if not token or not token.isprintable():
+        raise env.EnvError(f"APE_PROXY_TOKEN_FILE: {path}: holds no token. Write one line.")
+    return token
+
+
+def _slots() -> range:
+    """The agents of container number APE_SLOT_OFFSET + APE_AGENT_SLOT, from 1.
+
+    Each container before it holds APE_AGENTS_PER_CONTAINER; this one APE_AGENTS_HERE, where the
+    fleet's last holds fewer.
+    """
+    number = env.integer("APE_SLOT_OFFSET", 0) + env.integer("APE_AGENT_SLOT", 1, 1)
+    each = env.integer("APE_AGENTS_PER_CONTAINER", 1, 1)
+    first = (number - 1) * each + 1
+    return range(first, first + env.integer("APE_AGENTS_HERE", each, 1))
 
 
 def _url(name: str) -> str:
@@ -94,22 +103,22 @@ def _url(name: str) -> str:
 def from_env() -> Settings:
     """Raises EnvError."""
     return Settings(
-        slot=env.integer("APE_SLOT_OFFSET", 0) + env.integer("APE_AGENT_SLOT", 1, 1),
-        stack=env.text("APE_STACK", Settings.stack),
+        slots=_slots(),
         gateway_url=_url("APE_GATEWAY_URL"),
         proxy_url=_url("APE_PROXY_URL"),
-        model_name=env.text("APE_MODEL_NAME", Settings.model_name),
         goal=env.text("APE_GOAL"),
         api=env.text("APE_TARGET_API"),
         endpoints=_endpoints(),
         success=_success(),
+        persona=env.text("APE_PERSONA", ""),
+        model_name=env.text("APE_MODEL_NAME", Settings.model_name),
+        proxy_token=_token(),
         test_duration=env.number("APE_TEST_DURATION_SECONDS", Settings.test_duration),
         session_max_steps=env.integer("APE_SESSION_MAX_STEPS", Settings.session_max_steps, 1),
         session_max_seconds=env.number("APE_SESSION_MAX_SECONDS", Settings.session_max_seconds, 1),
         think_time=env.number("APE_THINK_TIME_SECONDS", Settings.think_time),
         start_delay_seed=env.number("APE_START_DELAY_SEED", Settings.start_delay_seed),
-        start_delay_max=env.number("APE_START_DELAY_MAX_SECONDS", Settings.start_delay_max),
-        heartbeat=env.number("APE_HEARTBEAT_SECONDS", Settings.heartbeat, 0.1),
+        ramp=env.number("APE_RAMP_SECONDS", Settings.ramp),
         heartbeat_file=env.text("APE_HEARTBEAT_FILE", Settings.heartbeat_file),
         stop_grace=env.number("APE_STOP_GRACE_SECONDS", Settings.stop_grace),
     )

@@ -226,25 +226,11 @@ def make_app(
     gateway = Gateway(config, pool or PoolSizes(), limits or Limits(), registry)
     fleet = Fleet(registry, declared)
 
-    async def reported(request: web.Request) -> dict[str, Any]:
-        raw = await _json(request)
-        if not isinstance(raw, dict):
-            raise ReportError("The body must be a JSON object.")
-        return raw
-
-    async def heartbeat(request: web.Request) -> web.Response:
+    async def report(request: web.Request) -> web.Response:
         try:
-            fleet.heartbeat(await reported(request))
+            return web.json_response(fleet.report(await _json(request)))
         except (ReportError, wire.WireError) as problem:
             return error(422, "bad_request", str(problem))
-        return web.json_response({"ok": True})
-
-    async def sessions(request: web.Request) -> web.Response:
-        try:
-            new = fleet.report(await reported(request))
-        except (ReportError, wire.WireError) as problem:
-            return error(422, "bad_request", str(problem))
-        return web.json_response({"counted": new})
 
     async def summary(_: web.Request) -> web.Response:
         return web.json_response(fleet.summary())
@@ -252,7 +238,6 @@ def make_app(
     app.cleanup_ctx.append(gateway.lifetime)
     app.router.add_post("/mcp/request", gateway.request)
     app.router.add_get("/tools", gateway.tools)
-    app.router.add_post("/agents/heartbeat", heartbeat)
-    app.router.add_post("/agents/sessions", sessions)
+    app.router.add_post("/agents/report", report)
     app.router.add_get("/fleet", summary)
     return app

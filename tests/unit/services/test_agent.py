@@ -10,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
-from ape_agent.agent import Agent
+from ape_agent.host import Host
 from ape_agent.peers import Peer
-from ape_agent.session import Jar, Session, meets, present
-from ape_agent.settings import Settings, Success, from_env
-from ape_common import env
+from ape_agent.session import Jar, Session, Step
+from ape_agent.settings import Settings, from_env
+from ape_common import conditions, env
 from ape_common.gateway_config import load
 from ape_demo_target.app import make_app as demo_app
 from ape_gateway.app import make_app as gateway_app
@@ -28,11 +27,17 @@ pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
 SERVICES = Path(__file__).resolve().parents[3] / "services"
 
 
+CHECKOUT = {"method": "POST", "path": "/checkout", "status": 201}
+
+
 class World:
     """Demo target, gateway, offline proxy, and the settings of an agent among them."""
 
-    def __init__(self, target: Any, gateway: Any, proxy: Any, settings: Settings) -> None:
+    def __init__(
+        self, target: Any, gateway: Any, proxy: Any, settings: Settings, serve: Any
+    ) -> None:
         self.target, self.gateway, self.proxy, self.settings = target, gateway, proxy, settings
+        self.serve = serve
 
     async def orders(self) -> int:
         return int((await (await self.target.get("/orders/stats")).json())["orders"])
@@ -41,15 +46,15 @@ class World:
         found: dict[str, Any] = await (await self.gateway.get("/fleet")).json()
         return found
 
-    async def session(self, **changed: Any) -> Any:
-        """The outcome of one session, without an agent around it."""
-        settings = replace(self.settings, **changed)
-        async with aiohttp.ClientSession() as http:
-            return await Session(
-                settings,
-                Peer(http, settings.gateway_url, 5),
-                Peer(http, settings.proxy_url, 5),
-            ).run()
+    async def session(self, **changed: Any) -> tuple[Any, list[Step]]:
+        """The outcome of one session and its steps, without an agent around it."""
+        settings, steps = replace(self.settings, **changed), list[Step]()
+        gateway, proxy = (Peer(u, 5) for u in (settings.gateway_url, settings.proxy_url))
+        session = Session(1, settings, settings.endpoints, gateway, proxy, steps.append)
+        outcome = await session.run()
+        gateway.close()
+        proxy.close()
+        return outcome, steps
 
 
 @pytest.fixture
@@ -61,20 +66,20 @@ def world(serve: Any, scenario: dict[str, Any], tmp_path: Path) -> Any:
         gateway = await serve(gateway_app(load(json.dumps(raw)), declared=1))
         model = await serve(proxy or proxy_app(Offline()))
         settings = Settings(
-            slot=1,
+            slots=range(1, 2),
             gateway_url=str(gateway.make_url("")).rstrip("/"),
             proxy_url=str(model.make_url("")).rstrip("/"),
             goal=scenario["goal"],
             api=scenario["api"],
             endpoints=scenario["endpoints"],
-            success=Success(**scenario["success"]),
+            success=conditions.parse(scenario["success"]),
             think_time=0.0,
-            start_delay_max=0.0,
-            heartbeat=0.2,
+            ramp=0.0,
+            pace=0.2,
             heartbeat_file=str(tmp_path / "heartbeat"),
             stop_grace=6.0,
         )
-        return World(target, gateway, model, settings)
+        return World(target, gateway, model, settings, serve)
 
     return build
 
@@ -88,8 +93,8 @@ async def until(check: Any, seconds: float = 15) -> None:
 
 async def test_end_to_end_counts_agree_and_a_broken_target_counts_as_failure(world: Any) -> None:
     here = await world()
-    agent = Agent(here.settings)
-    running = asyncio.create_task(agent.run())
+    host = Host(here.settings)
+    running = asyncio.create_task(host.run())
 
     async def succeeded() -> bool:
         return bool((await here.fleet())["sessions"]["success"] >= 3)
@@ -110,7 +115,7 @@ async def test_end_to_end_counts_agree_and_a_broken_target_counts_as_failure(wor
     await until(touched)
     await here.target.put("/_faults", json={"checkout": 500})
     await until(failed)
-    agent.stop()
+    host.stop()
     await asyncio.wait_for(running, 6)
     fleet = await here.fleet()
     assert fleet["sessions"]["success"] == await here.orders()
@@ -122,8 +127,8 @@ async def test_end_to_end_counts_agree_and_a_broken_target_counts_as_failure(wor
 
 async def test_the_last_session_and_report_come_within_the_grace(world: Any) -> None:
     here = await world()
-    agent = Agent(replace(here.settings, think_time=30.0, stop_grace=4.5))
-    running = asyncio.create_task(agent.run())
+    host = Host(replace(here.settings, think_time=30.0, stop_grace=4.5))
+    running = asyncio.create_task(host.run())
 
     async def begun() -> bool:
         text = await (await here.gateway.get("/metrics")).text()
@@ -131,7 +136,7 @@ async def test_the_last_session_and_report_come_within_the_grace(world: Any) -> 
 
     await until(begun)
     started = time.monotonic()
-    agent.stop()
+    host.stop()
     await asyncio.wait_for(running, 4.5)
     assert time.monotonic() - started < 4.5
     assert (await here.fleet())["sessions"]["by_reason"] == {"aborted": 1}
@@ -139,8 +144,8 @@ async def test_the_last_session_and_report_come_within_the_grace(world: Any) -> 
 
 async def test_the_test_ends_and_the_agent_stays(world: Any) -> None:
     here = await world()
-    agent = Agent(replace(here.settings, test_duration=0.3))
-    running = asyncio.create_task(agent.run())
+    host = Host(replace(here.settings, test_duration=0.3))
+    running = asyncio.create_task(host.run())
 
     async def finished() -> bool:
         return bool((await here.fleet())["by_state"] == {"finished": 1})
@@ -150,7 +155,7 @@ async def test_the_test_ends_and_the_agent_stays(world: Any) -> None:
     await asyncio.sleep(0.4)
     assert not running.done()
     assert await here.orders() == orders > 0
-    agent.stop()
+    host.stop()
     await asyncio.wait_for(running, 3)
 
 
@@ -166,28 +171,32 @@ async def test_it_waits_for_its_peers_without_a_heartbeat_file_or_spinning(
         return await probe(peer)
 
     monkeypatch.setattr(Peer, "probe", counted)
-    agent = Agent(replace(here.settings, proxy_url="http://127.0.0.1:1"))
-    running = asyncio.create_task(agent.run())
+    host = Host(replace(here.settings, proxy_url="http://127.0.0.1:1"))
+    running = asyncio.create_task(host.run())
     await asyncio.sleep(1.5)
     assert 2 <= probes[0] <= 25
     assert not Path(here.settings.heartbeat_file).exists()
     assert (await here.fleet())["by_state"] == {"waiting": 1}
-    agent.stop()
+    host.stop()
     await asyncio.wait_for(running, 3)
 
 
-async def test_results_are_kept_while_the_gateway_is_away(world: Any, serve: Any) -> None:
+@pytest.mark.parametrize("stopped_at_once", [False, True])
+async def test_results_are_kept_while_the_gateway_is_away(
+    world: Any, serve: Any, stopped_at_once: bool
+) -> None:
     here = await world()
-    refuse = [True]
-    taken: list[str] = []
+    refuse, refused = [True], list[int]()
+    numbers: list[int] = []
     app = web.Application()
 
     async def pass_on(request: web.Request) -> web.Response:
         body = await request.read()
-        if request.path == "/agents/sessions":
+        if request.path == "/agents/report" and json.loads(body)["sessions"]:
             if refuse[0]:
+                refused.append(await here.orders())
                 return web.json_response({}, status=503)
-            taken.extend(s["id"] for s in json.loads(body)["sessions"])
+            numbers.append(json.loads(body)["number"])
         answer = await here.gateway.request(request.method, request.path, data=body)
         return web.Response(
             body=await answer.read(), status=answer.status, content_type="application/json"
@@ -196,31 +205,47 @@ async def test_results_are_kept_while_the_gateway_is_away(world: Any, serve: Any
     app.router.add_route("*", "/{rest:.*}", pass_on)
     front = await serve(app)
     url = str(front.make_url("")).rstrip("/")
-    agent = Agent(replace(here.settings, gateway_url=url, test_duration=0.5))
-    running = asyncio.create_task(agent.run())
+    host = Host(
+        replace(
+            here.settings,
+            gateway_url=url,
+            test_duration=2.0,
+            stop_grace=4.0 if stopped_at_once else 6.0,
+        )
+    )
+    running = asyncio.create_task(host.run())
 
-    async def over() -> bool:
-        return bool((await here.fleet())["by_state"] == {"finished": 1})
+    async def ordered() -> bool:
+        # More is done than was in the first batch.
+        return bool(refused and await here.orders() >= refused[0] + 3)
 
     async def delivered() -> bool:
         return bool((await here.fleet())["sessions"]["success"] == await here.orders())
 
-    await until(over)
-    assert (await here.fleet())["sessions"]["success"] == 0 < await here.orders()
+    await until(ordered)
+    assert (await here.fleet())["sessions"]["success"] == 0
     refuse[0] = False
-    await until(delivered)
-    assert len(taken) == len(set(taken))
-    agent.stop()
-    await asyncio.wait_for(running, 3)
+    if not stopped_at_once:
+        await until(delivered)
+    host.stop()
+    await asyncio.wait_for(running, 6)
+    # Cut at once, the last order may be of a session that did not hear of it.
+    assert (await here.fleet())["sessions"]["success"] >= await here.orders() - stopped_at_once
+    assert len(numbers) == len(set(numbers))
 
 
-def talker(turns: Any) -> web.Application:
-    """A model that makes the calls that `turns(n)` gives: a dict, None to end, or a status."""
+def talker(turns: Any, bodies: list[dict[str, Any]] | None = None) -> web.Application:
+    """A model that makes the calls that `turns(n)` gives: a dict, None to end, or a status.
+
+    What it was asked is appended to `bodies`.
+    """
     app = web.Application()
     asked = [0]
 
-    async def complete(_: web.Request) -> web.Response:
+    async def complete(request: web.Request) -> web.Response:
         turn = turns(asked[0])
+        if bodies is not None:
+            bodies.append(await request.json())
         asked[0] += 1
         if isinstance(turn, int):
             return web.json_response({"error": {}}, status=turn)
@@ -259,17 +284,57 @@ async def test_each_failure_has_its_reason(
     world: Any, turns: Any, changed: dict[str, Any], reason: str
 ) -> None:
     here = await world(talker(turns))
-    outcome = await here.session(**changed)
+    outcome, _ = await here.session(**changed)
     assert (outcome.result, outcome.reason) == ("failure", reason)
 
 
-async def test_a_session_without_login_answer_fails_by_the_target(world: Any) -> None:
+async def test_a_session_that_is_cut_reports_no_step_that_had_no_answer(world: Any) -> None:
     here = await world()
-    success = replace(here.settings.success, json_path="no_such_field")
-    outcome = await here.session(success=success)
+
+    async def slow(_: web.Request) -> web.Response:
+        await asyncio.sleep(5)
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_post("/mcp/request", slow)
+    gateway = await here.serve(app)
+    url = str(gateway.make_url("")).rstrip("/")
+    outcome, steps = await here.session(gateway_url=url, session_max_seconds=0.3)
+    assert (outcome.reason, outcome.steps, steps) == ("time_limit", 1, [])
+
+
+async def test_the_model_is_told_who_it_is_what_there_is_and_what_came_back(world: Any) -> None:
+    asked: list[dict[str, Any]] = []
+    turns = [{"method": "GET", "path": "/products"}, {"method": "GET"}]
+    here = await world(talker(lambda n: turns[n] if n < len(turns) else None, asked))
+    _, steps = await here.session(persona="A pensioner who reads every label.")
+    system = asked[0]["messages"][0]["content"]
+    brief = json.loads(system[system.index('{"goal"') :])
+    assert brief["persona"] == "A pensioner who reads every label."
+    assert brief["endpoints"] == here.settings.endpoints
+    assert brief["values"]["agent"] == "agent-0001"
+    told = [json.loads(m["content"]) for m in asked[-1]["messages"] if m["role"] == "tool"]
+    assert told[0]["status"] == 401
+    assert "method and path" in told[1]["error"]
+    assert [step.result for step in steps] == ["target_error", "bad_call"]
+
+
+async def test_success_is_what_came_back_and_not_the_models_word(world: Any) -> None:
+    here = await world()
+    success = conditions.parse({**CHECKOUT, "json_path": "no_such_field"})
+    outcome, _ = await here.session(success=success)
     assert (outcome.result, outcome.reason, await here.orders()) == ("failure", "gave_up", 1)
-    outcome = await here.session()
+    # Conditions on two answers: the cart must have held something, and the order has an id.
+    cart = {"method": "GET", "path": "/cart", "status": 200, "json_path": "items[0].product_id"}
+    success = conditions.parse(
+        {**CHECKOUT, "json_path": "order_id", "matches": "^order-", "also": [cart]}
+    )
+    outcome, steps = await here.session(success=success)
     assert (outcome.result, outcome.reason, outcome.steps) == ("success", "goal_met", 6)
+    assert [step.result for step in steps] == ["ok"] * 6
+    assert steps[0].since is None
+    assert all(step.seconds and step.seconds > 0 for step in steps)
+    assert all(step.since and step.since > 0 for step in steps[1:])
 
 
 async def test_the_jar_keeps_cookies_and_the_logins_token() -> None:
@@ -284,19 +349,18 @@ async def test_the_jar_keeps_cookies_and_the_logins_token() -> None:
     assert jar.headers() == {"Cookie": "b=2", "Authorization": "Bearer t"}
 
 
-async def test_success_needs_method_path_status_and_field() -> None:
-    success = Success("POST", "/orders/{id}/pay", 201, "a.0.b")
-    body = {"a": [{"b": 0}]}
-    assert meets(success, "POST", "/orders/7/pay", 201, body)
-    assert not meets(success, "GET", "/orders/7/pay", 201, body)
-    assert not meets(success, "POST", "/orders/7", 201, body)
-    assert not meets(success, "POST", "/orders/7/pay", 200, body)
-    assert not meets(success, "POST", "/orders/7/pay", 201, {"a": [{"b": None}]})
-    assert not present([], "0")
+async def test_a_jar_forgets_what_the_server_takes_back_and_finds_nested_tokens() -> None:
+    jar = Jar()
+    jar.take("GET", "/", 200, {"set-cookie": ["a=1", "b=2"]}, None)
+    gone = ["a=x; expires=Thu, 01 Jan 1970 00:00:00 GMT", "b=; Max-Age=0"]
+    jar.take("GET", "/", 200, {"set-cookie": gone}, None)
+    assert jar.headers() == {}
+    jar.take("POST", "/auth", 200, {}, {"user": {"session": {"token": "deep"}}})
+    assert jar.headers() == {"Authorization": "Bearer deep"}
 
 
 async def test_settings_come_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch, scenario: dict[str, Any]
+    monkeypatch: pytest.MonkeyPatch, scenario: dict[str, Any], tmp_path: Path
 ) -> None:
     given = {
         "APE_AGENT_SLOT": "3",
@@ -311,15 +375,32 @@ async def test_settings_come_from_the_environment(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     settings = from_env()
-    assert (settings.slot, settings.name) == (253, "agent-0253")
+    assert list(settings.slots) == [253]
     assert (settings.gateway_url, settings.stop_grace) == ("http://gateway:8080", 10.0)
+    token = tmp_path / "token"
+    token.write_text("secret\n")
+    # Container 253 of twenty each, the fleet's last, with three.
+    dense = {
+        "APE_AGENTS_PER_CONTAINER": "20",
+        "APE_AGENTS_HERE": "3",
+        "APE_PROXY_TOKEN_FILE": str(token),
+        "APE_ENDPOINTS": "",
+    }
+    with monkeypatch.context() as patch:
+        for name, value in dense.items():
+            patch.setenv(name, value)
+        settings = from_env()
+        assert (list(settings.slots), settings.proxy_token) == ([5041, 5042, 5043], "secret")
+        assert settings.endpoints == []
     for name, bad in [
         ("APE_AGENT_SLOT", "0"),
         ("APE_ENDPOINTS", "{}"),
         ("APE_SUCCESS", "[1]"),
+        ("APE_SUCCESS", json.dumps({**CHECKOUT, "json_path": "a", "matches": "("})),
         ("APE_PROXY_URL", "proxy"),
         ("APE_THINK_TIME_SECONDS", "-1"),
         ("APE_GOAL", ""),
+        ("APE_PROXY_TOKEN_FILE", str(tmp_path / "none")),
     ]:
         with monkeypatch.context() as patch:
             patch.setenv(name, bad)
@@ -327,11 +408,105 @@ async def test_settings_come_from_the_environment(
                 from_env()
 
 
-async def test_the_agent_imports_neither_pydantic_nor_prometheus() -> None:
-    code = (
-        "import sys, ape_agent.__main__;"
-        "sys.exit(bool({'pydantic', 'prometheus_client'} & set(sys.modules)))"
-    )
+async def test_many_agents_in_one_container_are_told_apart(world: Any) -> None:
+    asked: list[tuple[str, str]] = []
+    front = proxy_app(Offline())
+
+    @web.middleware
+    async def seen(request: web.Request, handler: Any) -> Any:
+        if request.method == "POST":
+            headers = request.headers
+            asked.append((headers["X-APE-Agent"], headers.get("Authorization", "")))
+        return await handler(request)
+
+    front.middlewares.append(seen)
+    here = await world(front)
+    slots = range(21, 31)
+    host = Host(replace(here.settings, slots=slots, proxy_token="t"))
+    running = asyncio.create_task(host.run())
+
+    async def done() -> bool:
+        fleet = await here.fleet()
+        return bool(fleet["alive"] == 10 and fleet["sessions"]["success"] >= 20)
+
+    await until(done)
+    host.stop()
+    await asyncio.wait_for(running, 6)
+    fleet = await here.fleet()
+    assert fleet["sessions"]["failure"] == 0
+    assert fleet["sessions"]["success"] == await here.orders()
+    assert {name for name, _ in asked} == {f"agent-{slot:04d}" for slot in slots}
+    assert {token for _, token in asked} == {"Bearer t"}
+    assert fleet["by_state"] == {"stopping": 10}
+    text = await (await here.gateway.get("/metrics")).text()
+    assert f'ape_steps_total{{result="ok"}} {6 * await here.orders()}.0' in text
+    assert 'ape_agent_resident_memory_bytes{agent="0030"}' in text
+
+
+async def test_without_endpoints_of_its_own_it_asks_the_gateway(world: Any) -> None:
+    here = await world()
+    host = Host(replace(here.settings, endpoints=[]))
+    running = asyncio.create_task(host.run())
+
+    async def tried() -> bool:
+        return bool((await here.fleet())["steps"].get("target_error", 0) > 0)
+
+    # The gateway's config names no bodies, so the shop answers 422 to the first: POST /login.
+    await until(tried)
+    host.stop()
+    await asyncio.wait_for(running, 6)
+
+
+async def test_a_peer_that_goes_and_comes_back(world: Any, serve: Any, monkeypatch: Any) -> None:
+    """Away: sessions fail for a reason, the file goes, nothing spins. Back: all goes on."""
+    monkeypatch.setattr("ape_agent.peers.AWAY_SECONDS", 0.5)
+    monkeypatch.setattr("ape_agent.peers.TOUCH_SECONDS", 0.2)
+    away, asked = [False], [0]
+    front = proxy_app(Offline())
+
+    @web.middleware
+    async def gone(request: web.Request, handler: Any) -> Any:
+        if away[0]:
+            asked[0] += 1
+            assert request.transport is not None
+            request.transport.abort()
+        return await handler(request)
+
+    front.middlewares.append(gone)
+    here = await world(front)
+    host = Host(replace(here.settings, slots=range(1, 21)))
+    running = asyncio.create_task(host.run())
+    file = Path(here.settings.heartbeat_file)
+
+    async def going() -> bool:
+        return file.exists() and (await here.fleet())["sessions"]["success"] >= 20
+
+    async def degraded() -> bool:
+        return not file.exists() and (await here.fleet())["by_state"] == {"waiting": 20}
+
+    await until(going)
+    away[0] = True
+    await until(degraded)
+    asked[0] = 0
+    await asyncio.sleep(1.5)
+    # One probe at a time for all twenty, with backoff.
+    assert asked[0] <= 3
+    away[0] = False
+    before = (await here.fleet())["sessions"]
+    assert before["by_reason"].keys() == {"model_error"}
+
+    async def again() -> bool:
+        fleet = await here.fleet()
+        return file.exists() and fleet["sessions"]["success"] > before["success"]
+
+    await until(again, 30)
+    host.stop()
+    await asyncio.wait_for(running, 6)
+
+
+async def test_the_agent_imports_nothing_heavy() -> None:
+    heavy = "{'pydantic', 'prometheus_client', 'aiohttp', 'httpx', 'openai'}"
+    code = f"import sys, ape_agent.__main__; sys.exit(bool({heavy} & set(sys.modules)))"
     path = f"{SERVICES / 'common'}:{SERVICES / 'agent'}"
     ran = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, check=False

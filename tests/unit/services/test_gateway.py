@@ -10,9 +10,7 @@ import pytest
 from aiohttp import web
 from ape_common.gateway_config import load
 from ape_gateway.app import Limits, make_app
-from ape_gateway.fleet import ALIVE_SECONDS, Fleet
 from ape_gateway.upstream import MAX_ANSWER_BYTES
-from prometheus_client import CollectorRegistry
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
 
@@ -227,56 +225,6 @@ async def test_tools_list_routes_and_no_secret(gateway: Any) -> None:
     endpoint = json.loads(text)["tools"][0]["endpoints"][0]
     assert endpoint == {"path": "/x", "methods": ["GET"], "description": "An x."}
     assert "hunter2" not in text
-
-
-async def test_sessions_count_once(gateway: Any) -> None:
-    client = await gateway()
-    one = {"id": "s1", "trace_id": "t", "result": "success", "steps": 3, "seconds": 1.5}
-    two = one | {"id": "s2", "result": "failure", "reason": "target_error"}
-    batch = {"agent": "agent-0001", "slot": 1, "sessions": [one, two]}
-    assert await (await client.post("/agents/sessions", json=batch)).json() == {"counted": 2}
-    assert await (await client.post("/agents/sessions", json=batch)).json() == {"counted": 0}
-    beat = {"agent": "agent-0001", "slot": 1, "state": "running"}
-    assert (await client.post("/agents/heartbeat", json=beat)).status == 200
-    assert await (await client.get("/fleet")).json() == {
-        "declared": 3,
-        "alive": 1,
-        "by_state": {"running": 1},
-        "sessions": {"success": 1, "failure": 1, "by_reason": {"target_error": 1}},
-    }
-    line = 'ape_sessions_total{reason="target_error",result="failure"}'
-    assert await metric(client, line) == 1
-    assert await metric(client, 'ape_agents{state="running"}') == 1
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"result": "maybe"},
-        {"result": "failure", "reason": "whatever"},
-        {"seconds": -1},
-        {"seconds": True},
-        {"id": ""},
-        {"id": "x" * 999},
-    ],
-)
-async def test_a_bad_batch_counts_nothing(gateway: Any, bad: dict[str, Any]) -> None:
-    client = await gateway()
-    good = {"id": "s1", "result": "success", "seconds": 1}
-    batch = {"agent": "a", "slot": 1, "sessions": [good, good | {"id": "s2"} | bad]}
-    assert (await client.post("/agents/sessions", json=batch)).status == 422
-    assert (await (await client.get("/fleet")).json())["sessions"]["success"] == 0
-
-
-async def test_agents_without_a_young_heartbeat_are_not_alive() -> None:
-    now = [100.0]
-    fleet = Fleet(CollectorRegistry(), 2, clock=lambda: now[0])
-    fleet.heartbeat({"agent": "a", "slot": 1, "state": "waiting"})
-    now[0] += ALIVE_SECONDS - 1
-    fleet.heartbeat({"agent": "b", "slot": 2, "state": "running"})
-    assert fleet.summary()["alive"] == 2
-    now[0] += 2
-    assert fleet.summary()["by_state"] == {"running": 1}
 
 
 async def test_logs_hold_no_body_and_no_credentials(

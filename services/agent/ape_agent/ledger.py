@@ -1,0 +1,78 @@
+"""What the agents of a container did, until the gateway has counted it."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from typing import Any, TypeVar
+
+from ape_agent.session import Outcome, Step
+
+# Held while the gateway is away; beyond it the oldest are forgotten, and their number told.
+MAX_SESSIONS, MAX_STEPS = 2000, 20_000
+BATCH_SESSIONS, BATCH_STEPS = 100, 1000
+_T = TypeVar("_T")
+
+
+class Ledger:
+    """Results in numbered batches: one is sent until it is acknowledged, then comes the next.
+
+    The gateway counts a number of a source once, so a batch whose answer was lost may be sent
+    again.
+    """
+
+    def __init__(self) -> None:
+        self.source = secrets.token_hex(8)
+        self._number = 0
+        self._steps: deque[Step] = deque()
+        self._sessions: deque[Outcome] = deque()
+        self._lost = 0
+        self._batch: dict[str, Any] | None = None
+
+    def step(self, step: Step) -> None:
+        self._steps.append(step)
+        if len(self._steps) > MAX_STEPS:
+            self._steps.popleft()
+            self._lost += 1
+
+    def session(self, outcome: Outcome) -> None:
+        self._sessions.append(outcome)
+        if len(self._sessions) > MAX_SESSIONS:
+            self._sessions.popleft()
+            self._lost += 1
+
+    @property
+    def empty(self) -> bool:
+        return not (self._batch or self._steps or self._sessions)
+
+    @property
+    def behind(self) -> bool:
+        """Whether more than a batch is waiting."""
+        return len(self._steps) > BATCH_STEPS or len(self._sessions) > BATCH_SESSIONS
+
+    def batch(self) -> dict[str, Any]:
+        """{number, steps, sessions, lost}: the same until `acknowledge`."""
+        if self._batch is None:
+            self._number += 1
+            self._batch = {
+                "number": self._number,
+                "steps": [
+                    [s.result, _rounded(s.seconds), _rounded(s.since)]
+                    for s in _taken(self._steps, BATCH_STEPS)
+                ],
+                "sessions": [o.report() for o in _taken(self._sessions, BATCH_SESSIONS)],
+                "lost": self._lost,
+            }
+            self._lost = 0
+        return self._batch
+
+    def acknowledge(self) -> None:
+        self._batch = None
+
+
+def _taken(queue: deque[_T], most: int) -> list[_T]:
+    return [queue.popleft() for _ in range(min(most, len(queue)))]
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)

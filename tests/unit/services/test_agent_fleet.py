@@ -1,0 +1,129 @@
+"""What the gateway counts of the agents' reports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ape_common import names
+from ape_gateway.fleet import ALIVE_SECONDS, MAX_PACE_SECONDS, Fleet, ReportError
+from prometheus_client import CollectorRegistry
+
+pytestmark = pytest.mark.unit
+DONE = {"result": "success", "seconds": 1.5}
+FAILED = {"result": "failure", "reason": "target_error", "seconds": 2}
+
+
+class Counted:
+    def __init__(self, declared: int = 3) -> None:
+        self.now = 100.0
+        self.registry = CollectorRegistry()
+        self.fleet = Fleet(self.registry, declared, clock=lambda: self.now)
+
+    def value(self, metric: names.Metric, **labels: str) -> float | None:
+        return self.registry.get_sample_value(metric.name, labels)
+
+
+def report(**changed: Any) -> dict[str, Any]:
+    return {
+        "source": "a",
+        "number": 1,
+        "agents": [[1, "running"], [2, "waiting"]],
+        "memory_bytes": 40_000_000,
+        "steps": [["ok", 0.1, None], ["ok", 0.1, 1.0], ["bad_call", None, None]],
+        "sessions": [DONE, FAILED],
+        "lost": 0,
+    } | changed
+
+
+def test_a_batch_counts_once_however_often_it_is_sent() -> None:
+    here = Counted()
+    assert here.fleet.report(report())["counted"]
+    assert not here.fleet.report(report())["counted"]
+    assert here.fleet.summary() == {
+        "declared": 3,
+        "alive": 2,
+        "by_state": {"running": 1, "waiting": 1},
+        "steps": {"ok": 2, "bad_call": 1},
+        "sessions": {"success": 1, "failure": 1, "by_reason": {"target_error": 1}},
+    }
+    assert here.value(names.SESSIONS, result="failure", reason="target_error") == 1
+    assert here.value(names.STEPS, result="ok") == 2
+    count = here.registry.get_sample_value
+    assert count(f"{names.STEP_SECONDS.name}_count", {"result": "ok"}) == 2
+    assert count(f"{names.TIME_BETWEEN_ACTIONS.name}_sum") == 1.0
+    assert here.fleet.report(report(number=2, lost=7))["counted"]
+    assert here.value(names.AGENT_RESULTS_LOST) == 7
+    # Another container, or the same one started anew, counts for itself.
+    assert here.fleet.report(report(source="b"))["counted"]
+    assert here.fleet.summary()["sessions"]["success"] == 3
+
+
+def test_memory_is_shared_among_the_agents_of_a_process() -> None:
+    here = Counted()
+    here.fleet.report(report())
+    assert here.value(names.AGENT_RESIDENT_MEMORY, agent="0001") == 20_000_000
+    assert here.value(names.AGENT_RESIDENT_MEMORY, agent="0002") == 20_000_000
+
+
+def test_agents_without_a_young_heartbeat_are_not_alive() -> None:
+    here = Counted()
+    here.fleet.report(report(agents=[[1, "waiting"]], steps=[], sessions=[]))
+    here.now += ALIVE_SECONDS - 1
+    here.fleet.report(report(source="b", agents=[[2, "running"]], steps=[], sessions=[]))
+    assert here.fleet.summary()["alive"] == 2
+    here.now += 2
+    assert here.fleet.summary()["by_state"] == {"running": 1}
+    assert here.value(names.AGENTS, state="waiting") == 0
+    assert here.value(names.AGENT_RESIDENT_MEMORY, agent="0001") is None
+
+
+def test_the_pace_bounds_the_reports_of_the_whole_fleet() -> None:
+    here = Counted()
+    paces = [
+        here.fleet.report(report(source=f"s{i}", sessions=[], steps=[]))["report_after_seconds"]
+        for i in range(2000)
+    ]
+    assert paces[0] == paces[49] == 1.0
+    assert paces[249] == 5.0
+    assert paces[-1] == MAX_PACE_SECONDS < ALIVE_SECONDS / 2
+    assert paces == sorted(paces)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"source": ""},
+        {"source": "x" * 65},
+        {"number": 0},
+        {"number": True},
+        {"agents": [[0, "running"]]},
+        {"agents": [[1, "dancing"]]},
+        {"agents": {}},
+        {"memory_bytes": "1"},
+        {"memory_bytes": float("nan")},
+        {"lost": -1},
+        {"steps": [["ok", 1.0]]},
+        {"steps": [["fine", 1.0, None]]},
+        {"steps": [["ok", -1, None]]},
+        {"steps": [["ok", 1, None]] * 5001},
+        {"sessions": [DONE, DONE | {"result": "maybe"}]},
+        {"sessions": [DONE, FAILED | {"reason": "whatever"}]},
+        {"sessions": [DONE, FAILED | {"reason": ["unhashable"]}]},
+        {"sessions": [DONE, DONE | {"seconds": True}]},
+        {"sessions": [DONE, None]},
+    ],
+    ids=lambda v: str(v)[:30],
+)
+def test_a_bad_report_counts_nothing(bad: dict[str, Any]) -> None:
+    here = Counted()
+    with pytest.raises(ReportError):
+        here.fleet.report(report(**bad))
+    summary = here.fleet.summary()
+    assert (summary["alive"], summary["steps"], summary["sessions"]["success"]) == (0, {}, 0)
+
+
+@pytest.mark.parametrize("bad", [None, [], "x"])
+def test_what_is_no_report_is_refused(bad: Any) -> None:
+    with pytest.raises(ReportError):
+        Counted().fleet.report(bad)

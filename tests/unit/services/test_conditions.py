@@ -1,0 +1,101 @@
+"""Success by what came back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ape_common.conditions import ConditionError, parse, problems, values
+
+pytestmark = pytest.mark.unit
+BODY = {"orders": [{"id": 7, "state": "paid"}, {"id": 8, "state": None}], "ok": True, "n": 0}
+ANSWER = {"method": "POST", "path": "/orders/{id}/pay", "status": 201}
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("ok", [True]),
+        ("orders.0.id", [7]),
+        ("$.orders[1].id", [8]),
+        ("orders[*].id", [7, 8]),
+        ("orders.*.state", ["paid", None]),
+        ("orders[2].id", []),
+        ("orders.id", []),
+        ("['ok']", [True]),
+        ("ok.deeper", []),
+    ],
+)
+def test_paths_of_names_and_indices(path: str, found: list[Any]) -> None:
+    assert values(BODY, path) == found
+
+
+def test_an_answer_needs_method_path_status_and_value() -> None:
+    (condition,) = parse({**ANSWER, "json_path": "a.0.b"})
+    body = {"a": [{"b": 0}]}
+    assert condition.holds("POST", "/orders/7/pay", 201, body)
+    assert not condition.holds("GET", "/orders/7/pay", 201, body)
+    assert not condition.holds("POST", "/orders/7", 201, body)
+    assert not condition.holds("POST", "/orders/7/pay", 200, body)
+    assert not condition.holds("POST", "/orders/7/pay", 201, {"a": [{"b": None}]})
+    assert not condition.holds("POST", "/orders/7/pay", 201, [])
+
+
+@pytest.mark.parametrize(
+    ("check", "holds"),
+    [
+        ({"json_path": "orders[*].state", "equals": "paid"}, True),
+        ({"json_path": "orders[1].state", "equals": "paid"}, False),
+        ({"json_path": "n", "equals": 0}, True),
+        ({"json_path": "n", "equals": False}, False),
+        ({"json_path": "ok", "equals": 1}, False),
+        ({"json_path": "ok", "equals": True}, True),
+        ({"json_path": "orders[0].id", "equals": "7"}, False),
+        ({"json_path": "orders[0].id", "matches": "^[0-9]+$"}, True),
+        ({"json_path": "orders[0].state", "matches": "^un"}, False),
+        ({"text": '"state": "paid"'}, True),
+        ({"text": "Thank you"}, False),
+    ],
+)
+def test_checks_of_the_body(check: dict[str, Any], holds: bool) -> None:
+    for raw in ({**ANSWER, **check}, {**ANSWER, "checks": [check]}):
+        (condition,) = parse(raw)
+        assert condition.holds("POST", "/orders/7/pay", 201, BODY) == holds
+    (both,) = parse({**ANSWER, **check, "checks": [{"json_path": "n"}, {"json_path": "none"}]})
+    assert not both.holds("POST", "/orders/7/pay", 201, BODY)
+
+
+def test_text_of_a_page() -> None:
+    (condition,) = parse({**ANSWER, "text": "Thank you"})
+    assert condition.holds("POST", "/orders/7/pay", 201, "<h1>Thank you</h1>")
+
+
+def test_further_answers_are_conditions_too() -> None:
+    found = parse({**ANSWER, "also": [{"method": "get", "path": "/cart", "status": 200}]})
+    assert [(c.method, c.path) for c in found] == [("POST", "/orders/{id}/pay"), ("GET", "/cart")]
+
+
+@pytest.mark.parametrize(
+    ("raw", "at"),
+    [
+        ({"json_path": "a", "text": "b"}, ""),
+        ({"json_path": "a", "equals": 1, "matches": "b"}, ""),
+        ({"equals": 1}, "equals"),
+        ({"matches": "b"}, "matches"),
+        ({"json_path": "a["}, "json_path"),
+        ({"json_path": "a", "matches": "("}, "matches"),
+        ({"checks": [{"text": "a"}, {}]}, "checks[1]"),
+        ({"checks": [{"json_path": "", "equals": 1}]}, "checks[0].json_path"),
+        ({"also": [{"json_path": "]"}]}, "also[0].json_path"),
+    ],
+)
+def test_a_broken_rule_is_named_where_it_is(raw: dict[str, Any], at: str) -> None:
+    assert at in [where for where, _ in problems({**ANSWER, **raw})]
+    with pytest.raises(ConditionError):
+        parse({**ANSWER, **raw})
+
+
+@pytest.mark.parametrize("raw", [None, [], {}, {"method": "GET"}, ANSWER | {"status": "201"}])
+def test_what_is_no_condition_is_refused(raw: Any) -> None:
+    with pytest.raises(ConditionError):
+        parse(raw)
