@@ -6,7 +6,14 @@ import pulumi
 from pulumi.runtime.config import CONFIG
 
 from ape_infra import preflight
-from ape_infra.settings import SECRETS, SettingsError, parse_config
+from ape_infra.agent_token import agent_token
+from ape_infra.settings import (
+    AGENT_TOKEN,
+    CEREBRAS_API_KEY,
+    SECRETS,
+    SettingsError,
+    parse_config,
+)
 from ape_infra.stack import declare
 
 root = Path(__file__).resolve().parent
@@ -25,6 +32,9 @@ try:
         stack=stack,
         root=root,
         secrets={name: config.require_secret(name) for name in SECRETS if given.get(name)},
+        agent_token=agent_token(
+            given.get(AGENT_TOKEN, ""), given.get(CEREBRAS_API_KEY, ""), project, stack
+        ),
     )
 except (SettingsError, preflight.PreflightError) as error:
     raise pulumi.RunError(str(error)) from None

@@ -17,6 +17,8 @@ import yaml
 from ape_common import conditions
 from ape_common.gateway_config import GatewayConfigError
 from ape_common.gateway_config import load as load_gateway_config
+from ape_common.recording import RecordingError
+from ape_common.recording import load as load_recording
 from monitoring.thresholds import ThresholdError
 from monitoring.thresholds import parse as parse_thresholds
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -28,6 +30,7 @@ from ape_infra.tiers import DEFAULT_TIERS, MAX_AGENTS, Tier, problems
 
 PROJECT = "ape"
 CEREBRAS_API_KEY = "cerebrasApiKey"
+AGENT_TOKEN = "agentToken"
 GRAFANA_PASSWORD = "grafanaPassword"
 REMOTE_WRITE_TOKEN = "remoteWriteToken"
 WEBHOOK_TOKEN = "alertWebhookToken"
@@ -35,6 +38,7 @@ SLACK_URL = "alertSlackUrl"
 SMTP_PASSWORD = "alertSmtpPassword"
 SECRETS = {
     CEREBRAS_API_KEY: "Key of the Cerebras API; needed with model cerebras.",
+    AGENT_TOKEN: "Token of the agents at the proxy; empty: made of the key and the stack's name.",
     GRAFANA_PASSWORD: "Password of Grafana's admin user; needed in production and with Grafana.",
     REMOTE_WRITE_TOKEN: "Bearer token for remoteWriteUrl.",
     WEBHOOK_TOKEN: "Bearer token for alertWebhookUrl.",
@@ -44,6 +48,7 @@ SECRETS = {
 DEMO_TARGET = "demo"
 MAX_AGENTS_PER_CONTAINER = 100
 DEMO_DIR = Path("services/demo_target")
+_PRICE = r"^[0-9]{1,6}(\.[0-9]{1,6})?$"
 _WORDS = {
     "missing": "is missing",
     "extra_forbidden": "is not a setting",
@@ -175,13 +180,41 @@ class Settings(_Model):
     gateway_config: str = Field(
         "", description="Path of the gateway's JSON config; empty: one route to the target."
     )
-    model: Literal["offline", "cerebras"] = Field(
-        "offline", description="offline: a deterministic stand-in. cerebras: the real model."
+    model: Literal["offline", "cerebras", "recorded"] = Field(
+        "offline",
+        description="offline: a deterministic stand-in. cerebras: the real model. "
+        "recorded: answers of modelRecording.",
     )
     model_base_url: str = Field(
         "https://api.cerebras.ai/v1", description="Base URL of the OpenAI-compatible API."
     )
     model_name: str = Field("llama-3.3-70b", min_length=1, description="Name of the model.")
+    model_requests_per_minute: int = Field(
+        0, ge=0, description="Requests a minute to the model, of all agents together; 0: no limit."
+    )
+    model_tokens_per_minute: int = Field(
+        0, ge=0, description="Tokens a minute of the model, of all agents together; 0: no limit."
+    )
+    model_queue_seconds: int = Field(
+        20, ge=1, le=30, description="Seconds that a request may wait for those limits."
+    )
+    model_retries: int = Field(
+        2, ge=0, le=10, description="Further tries of a request that the model did not take."
+    )
+    model_input_price: str = Field(
+        "0",
+        pattern=_PRICE,
+        description="Price of a million prompt tokens in dollars, such as 0.85; 0: unknown.",
+    )
+    model_output_price: str = Field(
+        "0",
+        pattern=_PRICE,
+        description="Price of a million completion tokens in dollars; 0: unknown.",
+    )
+    model_record: bool = Field(
+        False, description="Keep the model's answers for GET /recording of the proxy."
+    )
+    model_recording: str = Field("", description="Path of a recording; needed with model recorded.")
     tiers: list[TierRow] = Field(
         [],
         description="Limits by fleet size: minAgents, maxAgents, memoryMb, cpus; "
@@ -377,6 +410,14 @@ class Settings(_Model):
         found += _url_problems("modelBaseUrl", self.model_base_url, "such as that of Cerebras")
         if self.model == "cerebras" and CEREBRAS_API_KEY not in secrets:
             found.append(_missing_secret(CEREBRAS_API_KEY, "model is cerebras"))
+        if self.model == "recorded" and not self.model_recording:
+            found.append(
+                ("modelRecording", "is empty, and model is recorded. Name the file of a recording.")
+            )
+        if self.model == "recorded" and self.model_record:
+            found.append(
+                ("modelRecord", "is true, and model is recorded. Record with a real model.")
+            )
         if self.production and GRAFANA_PASSWORD not in secrets:
             found.append(_missing_secret(GRAFANA_PASSWORD, "production is true"))
         try:
@@ -611,3 +652,25 @@ def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
         )
         raise SettingsError([f"{PROJECT}:targetEndpoints: {line}"])
     return text, api
+
+
+def model_recording(settings: Settings, root: Path) -> str | None:
+    """Text of the recording; None where the model needs none.
+
+    Raises SettingsError where the user's file cannot be read or is no recording.
+    """
+    if settings.model != "recorded":
+        return None
+    path = root / settings.model_recording
+    try:
+        text = path.read_text("utf-8")
+        load_recording(text)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        line = f"{path}: {reason}. Name a readable file, relative to the project."
+        raise SettingsError([f"{PROJECT}:modelRecording: {line}"]) from None
+    except RecordingError as error:
+        raise SettingsError(
+            [f"{PROJECT}:modelRecording: {settings.model_recording}: {error}"]
+        ) from None
+    return text

@@ -16,10 +16,16 @@ from ape_infra.components.gateway import Gateway, GatewayArgs
 from ape_infra.components.images import Images
 from ape_infra.components.monitor import Monitor, MonitorArgs
 from ape_infra.components.networks import Networks
-from ape_infra.components.proxy import InferenceProxy, InferenceProxyArgs
+from ape_infra.components.proxy import InferenceProxy, InferenceProxyArgs, token_file
 from ape_infra.runtimes import DockerRuntime, Runtime, SwarmRuntime
 from ape_infra.runtimes.base import Context, UpdatePolicy
-from ape_infra.settings import CEREBRAS_API_KEY, Scenario, Settings, gateway_config
+from ape_infra.settings import (
+    CEREBRAS_API_KEY,
+    Scenario,
+    Settings,
+    gateway_config,
+    model_recording,
+)
 from ape_infra.workload import Logs
 
 
@@ -30,10 +36,17 @@ def declare(
     stack: str,
     root: Path,
     secrets: Mapping[str, pulumi.Output[str]],
+    agent_token: str,
 ) -> dict[str, pulumi.Input[object]]:
-    """Register every resource of the stack; returns its outputs. `secrets`: those that are set."""
+    """Register every resource of the stack; returns its outputs.
+
+    `secrets`: those that are set. `agent_token` is a secret, but plain here: so the names made of
+    its hash are plain too, and a preview knows them.
+    """
     plan = settings.plan(stack)
     config, api = gateway_config(settings, root)
+    recording = model_recording(settings, root)
+    token = token_file(agent_token)
     scenario = Scenario.of(settings, root, api)
     logs = Logs(settings.log_max_size, settings.log_max_files, settings.log_compress)
     provider = docker.Provider("docker", host=settings.docker_host or None)
@@ -84,6 +97,15 @@ def declare(
             model_name=settings.model_name,
             model_base_url=settings.model_base_url,
             api_key=secrets.get(CEREBRAS_API_KEY),
+            token=token,
+            recording=recording,
+            record=settings.model_record,
+            requests_per_minute=settings.model_requests_per_minute,
+            tokens_per_minute=settings.model_tokens_per_minute,
+            queue_seconds=settings.model_queue_seconds,
+            retries=settings.model_retries,
+            input_price=settings.model_input_price,
+            output_price=settings.model_output_price,
             port=settings.proxy_port,
             plan=plan,
             logs=logs,
@@ -143,6 +165,7 @@ def declare(
             scenario=scenario,
             model_name=settings.model_name,
             persona=settings.persona,
+            token=token,
             test_duration_seconds=settings.test_duration_seconds,
             think_time_seconds=settings.think_time_seconds,
             ramp_seconds=settings.ramp_seconds,
@@ -165,6 +188,7 @@ def declare(
         "totalMemoryMb": plan.resources.memory_mb,
         "totalCpus": plan.resources.cpus,
         "endpoints": endpoints,
+        "agentToken": pulumi.Output.secret(agent_token),
     }
 
 

@@ -12,7 +12,16 @@ from ape_infra.components.base import Component
 from ape_infra.components.networks import Networks
 from ape_infra.runtimes import Runtime
 from ape_infra.settings import Scenario
-from ape_infra.workload import LABEL_AGENTS, LABEL_TIER, Attachment, Health, Logs, Slots, Workload
+from ape_infra.workload import (
+    LABEL_AGENTS,
+    LABEL_TIER,
+    Attachment,
+    File,
+    Health,
+    Logs,
+    Slots,
+    Workload,
+)
 
 SERVICE = "agent"
 HEARTBEAT = "/tmp/heartbeat"  # noqa: S108 - a tmpfs of the container's own
@@ -26,6 +35,7 @@ class AgentFleetArgs:
     scenario: Scenario
     model_name: str
     persona: str
+    token: File
     test_duration_seconds: int
     think_time_seconds: int
     ramp_seconds: int
@@ -61,6 +71,7 @@ def workload(args: AgentFleetArgs, shard: planning.Shard, group: planning.Group)
         env={
             "APE_GATEWAY_URL": gateway.URL,
             "APE_PROXY_URL": proxy.URL,
+            proxy.TOKEN_ENV: args.token.path,
             "APE_MODEL_NAME": args.model_name,
             "APE_GOAL": args.scenario.goal,
             "APE_TARGET_API": args.scenario.api,
@@ -78,6 +89,7 @@ def workload(args: AgentFleetArgs, shard: planning.Shard, group: planning.Group)
             "APE_HEARTBEAT_FILE": HEARTBEAT,
             "APE_STOP_GRACE_SECONDS": str(STOP_GRACE_SECONDS - 5),
         },
+        files=(args.token,),
         networks=(Attachment(shard.name),),
         health=health(plan),
         labels={LABEL_TIER: plan.tier.label, LABEL_AGENTS: str(each)},

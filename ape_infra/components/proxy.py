@@ -15,28 +15,57 @@ from ape_infra.workload import SERVICE_PORT, Attachment, File, Logs, Port, Workl
 
 NAME = "proxy"
 URL = f"http://{NAME}:{SERVICE_PORT}"
+TOKEN_ENV = "APE_PROXY_TOKEN_FILE"
+
+
+def token_file(token: str) -> File:
+    """What the proxy and its callers share."""
+    return File("proxy_token", token, secret=True)
 
 
 @dataclass(frozen=True)
 class InferenceProxyArgs:
     image: str
-    model: Literal["offline", "cerebras"]
+    model: Literal["offline", "cerebras", "recorded"]
     model_name: str
     model_base_url: str
     api_key: pulumi.Output[str] | None
+    token: File
+    recording: str | None
+    record: bool
+    requests_per_minute: int
+    tokens_per_minute: int
+    queue_seconds: int
+    retries: int
+    input_price: str
+    output_price: str
     port: int
     plan: planning.Plan
     logs: Logs
 
 
 def workload(args: InferenceProxyArgs) -> Workload:
-    key = File("cerebras_api_key", args.api_key, secret=True) if args.api_key is not None else None
+    files = [args.token]
     env = {
+        TOKEN_ENV: args.token.path,
         "APE_MODEL": args.model,
         "APE_MODEL_NAME": args.model_name,
         "APE_MODEL_BASE_URL": args.model_base_url,
+        "APE_MODEL_REQUESTS_PER_MINUTE": str(args.requests_per_minute),
+        "APE_MODEL_TOKENS_PER_MINUTE": str(args.tokens_per_minute),
+        "APE_QUEUE_SECONDS": str(args.queue_seconds),
+        "APE_MODEL_RETRIES": str(args.retries),
+        "APE_MODEL_INPUT_PRICE": args.input_price,
+        "APE_MODEL_OUTPUT_PRICE": args.output_price,
+        "APE_MODEL_RECORD": "true" if args.record else "false",
         "APE_REQUEST_TIMEOUT_SECONDS": "30",
     }
+    if args.api_key is not None:
+        files.append(File("cerebras_api_key", args.api_key, secret=True))
+        env["APE_API_KEY_FILE"] = files[-1].path
+    if args.recording is not None:
+        files.append(File("recording.jsonl", args.recording))
+        env["APE_MODEL_RECORDING"] = files[-1].path
     return Workload(
         name=NAME,
         service=NAME,
@@ -44,14 +73,16 @@ def workload(args: InferenceProxyArgs) -> Workload:
         memory_mb=planning.PROXY_MEMORY_MB,
         cpus=planning.SERVICE_CPUS / 3,
         logs=args.logs,
-        env=env | ({"APE_API_KEY_FILE": key.path} if key else {}),
-        files=(key,) if key else (),
+        env=env,
+        files=tuple(files),
         networks=(
             Attachment(EDGE, (NAME,)),
             *(Attachment(shard.name, (NAME,)) for shard in args.plan.shards),
         ),
         ports=(Port(SERVICE_PORT, args.port),),
         health=service_health(),
+        # Two connections a stream, of 2000 agents.
+        nofile=8192,
     )
 
 

@@ -85,10 +85,11 @@ def test_dev_declares_exactly(agents: int, monkeypatch: pytest.MonkeyPatch) -> N
         "AgentFleet": 1,
         "Image": 6,
         "Network": 3,
-        # Prometheus's data; the files of gateway and Prometheus; the socket of Docker's proxy.
-        "Volume": 4,
-        # Six services, two that carry files and never start, and the agents.
-        "Container": 6 + 2 + agents,
+        # Prometheus's data; the files of gateway, proxy, Prometheus and agents; the socket of
+        # Docker's proxy.
+        "Volume": 6,
+        # Six services, four that carry files and never start, and the agents.
+        "Container": 6 + 4 + agents,
     }
     assert sorted(r.name for r in found.agents()) == [
         f"agent-{i:04d}" for i in range(1, agents + 1)
@@ -100,12 +101,12 @@ def test_prod_declares_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
     # As dev, and the four other parts of the observability stack.
     assert (kinds["Alertmanager"], kinds["Grafana"], kinds["Loki"], kinds["Alloy"]) == (1, 1, 1, 1)
-    # Services; those of them that carry files (the proxy: its key); agents.
-    assert kinds["Container"] == 10 + 7 + 60
+    # Services; those that carry files, the agents among them; agents.
+    assert kinds["Container"] == 10 + 8 + 60
     # Files, the data of the five parts, and the socket of Docker's proxy.
-    assert kinds["Volume"] == 7 + 5 + 1
+    assert kinds["Volume"] == 8 + 5 + 1
     assert kinds["Network"] == 3
-    assert kinds.total() == 1 + 12 + 6 + 3 + 13 + 77
+    assert kinds.total() == 1 + 12 + 6 + 3 + 14 + 78
 
 
 @pytest.mark.parametrize(("agents", "shards"), [(5, 1), (250, 1), (251, 2), (501, 3)])
@@ -116,7 +117,8 @@ def test_swarm_declares_one_service_a_shard(
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
     assert kinds["Service"] == 6 + shards
     assert kinds["Network"] == 2 + shards
-    assert (kinds["Secret"], kinds["ServiceConfig"]) == (1, 2)
+    # The gateway's config, the token of the proxy and of each shard; Prometheus's config and rules.
+    assert (kinds["Secret"], kinds["ServiceConfig"]) == (2 + shards, 2)
     assert "Container" not in kinds
     fleet = [r for r in found.of("Service") if r.name.startswith("agents-")]
     assert sum(r.inputs["mode"]["replicated"]["replicas"] for r in fleet) == agents
@@ -273,9 +275,55 @@ def test_the_key_is_in_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         assert KEY not in json.dumps(plain, default=str), made.name
 
 
+def files(found: Recorder, workload: str) -> dict[str, str]:
+    """The files of a workload that has a secret among them, by path."""
+    (filler,) = (r for r in found.of("Container") if r.name == f"{workload}-files-filler")
+    # A list with a secret in it is a secret on the wire.
+    return {u["file"]: u["content"] for u in filler.inputs["uploads"]["value"]}
+
+
+def token(found: Recorder) -> str:
+    """What the proxy and every shard of agents have in their files."""
+    shards = {r.name for r in found.of("Network") if r.name.startswith("agents-")}
+    (shared,) = {files(found, name)["/etc/ape/proxy_token"] for name in ("proxy", *shards)}
+    return shared
+
+
+def test_proxy_and_agents_share_a_token_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run("dev", monkeypatch, agents=300)
+    shared = token(found)
+    assert shared == token(run("dev", monkeypatch, agents=1)), "scaling does not change it"
+    assert shared != token(run("dev", monkeypatch, cerebrasApiKey=KEY))
+    assert token(run("dev", monkeypatch, agentToken="of-a-test-0123456789")).startswith("of-a-test")
+    for made in found.resources:
+        plain = {k: v for k, v in made.inputs.items() if k != "uploads"}
+        assert shared not in json.dumps(plain, default=str), made.name
+    for made in [*found.agents(), *(c for c in found.of("Container") if c.name == "proxy")]:
+        assert "APE_PROXY_TOKEN_FILE=/etc/ape/proxy_token" in made.inputs["envs"], made.name
+        (volume,) = made.inputs["volumes"]
+        assert (volume["containerPath"], volume["readOnly"]) == ("/etc/ape", True), made.name
+
+
+def test_a_recording_is_handed_to_the_proxy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "recording.jsonl"
+    line = json.dumps({"key": "0" * 64, "completion": {"choices": [{"message": {}}]}})
+    file.write_text(line)
+    found = run("dev", monkeypatch, model="recorded", modelRecording=str(file))
+    assert files(found, "proxy")["/etc/ape/recording.jsonl"] == line
+    proxy = next(r for r in found.of("Container") if r.name == "proxy")
+    assert "APE_MODEL_RECORDING=/etc/ape/recording.jsonl" in proxy.inputs["envs"]
+    file.write_text("{")
+    with pytest.raises(pulumi.RunError, match=r"ape:modelRecording: .*line 1"):
+        run("dev", monkeypatch, model="recorded", modelRecording=str(file))
+
+
 def test_bad_settings_stop_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(pulumi.RunError, match="ape:agents: is 0"):
         run("dev", monkeypatch, agents=0)
+    with pytest.raises(pulumi.RunError, match="ape:agentToken: must be 16"):
+        run("dev", monkeypatch, agentToken="short")
     with pytest.raises(pulumi.RunError, match="ape:grafanaPassword"):
         run("prod", monkeypatch, **{CEREBRAS_API_KEY: KEY})
 

@@ -81,7 +81,7 @@ PROXY_REQUESTS = Metric(
     "ape_proxy_requests_total",
     "counter",
     "Completions by what came of them and the status that the client got.",
-    ("model", "status"),
+    ("model", "result", "status"),
 )
 PROXY_FIRST_TOKEN_SECONDS = Metric(
     "ape_proxy_time_to_first_token_seconds",

@@ -38,4 +38,5 @@ def gauge(metric: Metric, into: CollectorRegistry) -> Gauge:
 
 
 def histogram(metric: Metric, into: CollectorRegistry) -> Histogram:
-    return Histogram(metric.name, metric.help, metric.labels, registry=into, buckets=_BUCKETS)
+    buckets = metric.buckets or _BUCKETS
+    return Histogram(metric.name, metric.help, metric.labels, registry=into, buckets=buckets)

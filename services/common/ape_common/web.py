@@ -61,8 +61,13 @@ def application(
     return app
 
 
-def run(make: Callable[[], web.Application], service: str) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is under way. Exit code 2: bad settings."""
+def run(
+    make: Callable[[], web.Application], service: str, *, cancel_on_disconnect: bool = False
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is under way. Exit code 2: bad settings.
+
+    `cancel_on_disconnect`: end a request's handler when its client is gone.
+    """
     logs.setup(service)
     try:
         host, port = env.text("APE_BIND", "0.0.0.0"), env.integer("APE_PORT", 8080)
@@ -73,7 +78,13 @@ def run(make: Callable[[], web.Application], service: str) -> None:
     _log.info("starting", extra=logs.fields(bind=host, port=port))
     try:
         web.run_app(
-            app, host=host, port=port, access_log=None, print=None, shutdown_timeout=STOP_SECONDS
+            app,
+            host=host,
+            port=port,
+            access_log=None,
+            print=None,
+            shutdown_timeout=STOP_SECONDS,
+            handler_cancellation=cancel_on_disconnect,
         )
     except OSError as problem:
         _log.error("APE_BIND, APE_PORT: cannot listen on %s:%d: %s", host, port, problem.strerror)

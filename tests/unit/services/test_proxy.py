@@ -1,221 +1,552 @@
+"""The proxy's wire, measures and faults, with the official clients and providers of all kinds."""
+
 from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+import tracemalloc
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
+import cerebras.cloud.sdk as cerebras
 import openai
 import pytest
 from aiohttp import web
-from ape_proxy import offline
-from ape_proxy.app import make_app
-from ape_proxy.models import Offline, Upstream
+from ape_proxy import app as proxy_app
+from ape_proxy.app import Options, make_app
+from ape_proxy.metrics import Prices
+from ape_proxy.models import Offline
+from ape_proxy.upstream import Upstream, retry_after
+from prometheus_client.parser import text_string_to_metric_families
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
-TOOLS = [{"type": "function", "function": {"name": "call_api", "parameters": {}}}]
+TOOLS: list[Any] = [
+    {"type": "function", "function": {"name": "call_api", "parameters": {"type": "object"}}}
+]
+ASK = {"messages": [{"role": "user", "content": "Go."}]}
+TOKEN = "t0ken"
+PATH = "/v1/chat/completions"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def brief(endpoints: list[dict[str, Any]], session: str = "s") -> list[dict[str, Any]]:
-    values = {"session": session, "agent": "agent-0007"}
-    text = "A {name} is a value. " + json.dumps({"endpoints": endpoints, "values": values})
-    return [{"role": "system", "content": text}, {"role": "user", "content": "Go."}]
+def chunk(**delta: Any) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": None}
+    event = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "llama"}
+    return b"data: " + json.dumps(event | {"choices": [choice]}).encode() + b"\n\n"
 
 
-def played(
-    endpoints: list[dict[str, Any]], answers: list[dict[str, Any]], session: str = "s"
-) -> tuple[list[dict[str, Any]], str]:
-    """The calls that the model makes when these answers come back, and its last words."""
-    messages, calls = brief(endpoints, session), []
-    while isinstance(turn := offline.next_turn(messages, TOOLS), offline.ToolCall):
-        calls.append(json.loads(turn.arguments))
-        function = {"name": turn.name, "arguments": turn.arguments}
-        call_id = f"c{len(calls)}"
-        messages += [
-            {"role": "assistant", "tool_calls": [{"id": call_id, "function": function}]},
-            {
-                "role": "tool",
-                "tool_call_id": call_id,
-                "content": json.dumps(answers[len(calls) - 1]),
-            },
-        ]
-    return calls, turn
-
-
-async def test_the_offline_model_walks_any_list_with_values_it_has_seen() -> None:
-    endpoints = [
-        {"method": "POST", "path": "/signup", "body": {"mail": "{agent}@x", "deep": ["{agent}"]}},
-        {"method": "GET", "path": "/boards"},
-        {"method": "POST", "path": "/boards/{id}/cards", "body": {"owner": "{user_id}"}},
-        {"method": "GET", "path": "/cards/{card_id}"},
-    ]
-    answers = [
-        {"status": 201, "body": {"user": {"id": "u 1"}}},
-        {"status": 200, "body": [{"id": 41, "tags": [{"id": 9}]}]},
-        {"status": 201, "body": {"card": {"id": "a/b"}}},
-        {"status": 200, "body": {}},
-    ]
-    calls, words = played(endpoints, answers)
-    assert calls == [
-        {
-            "method": "POST",
-            "path": "/signup",
-            "body": {"mail": "agent-0007@x", "deep": ["agent-0007"]},
-        },
-        {"method": "GET", "path": "/boards"},
-        {"method": "POST", "path": "/boards/41/cards", "body": {"owner": "u 1"}},
-        {"method": "GET", "path": "/cards/a%2Fb"},
-    ]
-    assert "nothing left" in words
-
-
-async def test_the_offline_model_stops_at_an_error_and_at_a_missing_value() -> None:
-    endpoints = [{"method": "GET", "path": "/a"}, {"method": "GET", "path": "/b/{b_id}"}]
-    calls, words = played(endpoints, [{"status": 500, "body": None}])
-    assert (len(calls), "500" in words) == (1, True)
-    calls, words = played(endpoints, [{"status": 200, "body": {"c_id": 1}}])
-    assert (len(calls), "{b_id}" in words) == (1, True)
-
-
-async def test_sessions_choose_differently_and_each_always_alike() -> None:
-    endpoints = [
-        {"method": "GET", "path": "/products"},
-        {"method": "GET", "path": "/products/{id}"},
-    ]
-    answers = [
-        {"status": 200, "body": {"products": [{"id": i} for i in range(10)]}},
-        {"status": 200, "body": {}},
-    ]
-    chosen = [played(endpoints, answers, f"s{i}")[0][1]["path"] for i in range(30)]
-    assert chosen == [played(endpoints, answers, f"s{i}")[0][1]["path"] for i in range(30)]
-    assert len(set(chosen)) > 3
-
-
-async def test_the_openai_client_works_with_and_without_streaming(serve: Any) -> None:
-    server = await serve(make_app(Offline()))
-    client = openai.AsyncOpenAI(base_url=str(server.make_url("/v1")), api_key="x", max_retries=0)
-    assert [m.id async for m in client.models.list()] == ["ape-offline"]
-    messages: Any = brief([{"method": "GET", "path": "/a"}])
-    asked: Any = {"model": "any", "messages": messages, "tools": TOOLS}
-    answer = await client.chat.completions.create(**asked)
-    assert answer.model == "ape-offline"
-    call = answer.choices[0].message.tool_calls[0].function
-    assert json.loads(call.arguments) == {"method": "GET", "path": "/a"}
-    assert answer.choices[0].finish_reason == "tool_calls"
-    assert answer.usage.prompt_tokens > 0
-    stream = await client.chat.completions.create(
-        **asked, stream=True, stream_options={"include_usage": True}
-    )
-    chunks = [chunk async for chunk in stream]
-    assert chunks[0].choices[0].delta.tool_calls[0].function.arguments == call.arguments
-    assert chunks[1].choices[0].finish_reason == "tool_calls"
-    assert chunks[-1].usage.completion_tokens > 0
-    plain = await client.chat.completions.create(
-        model="any", messages=[{"role": "user", "content": "Hello"}]
-    )
-    assert "ape-offline" in plain.choices[0].message.content
-    with pytest.raises(openai.BadRequestError):
-        await client.chat.completions.create(model="any", messages="no")  # type: ignore[call-overload]
-    text = await (await server.get("/metrics")).text()
-    assert 'ape_proxy_requests_total{model="ape-offline",status="200"} 3.0' in text
-    assert 'ape_proxy_requests_total{model="ape-offline",status="400"} 1.0' in text
-    assert 'ape_proxy_time_to_first_token_seconds_count{model="ape-offline"} 3.0' in text
+ROLE, TEXT = chunk(role="assistant", content=""), chunk(content="a")
+FINISH = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}\n\n'
+DONE = b"data: [DONE]\n\n"
+COMPLETION = {
+    "id": "c",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "llama",
+    "choices": [
+        {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
+    ],
+    "usage": {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500},
+}
 
 
 class Provider:
-    """A provider with OpenAI's API that answers what the test says."""
+    """A provider with OpenAI's API: each call is answered by the next of `answers`, or the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, *answers: Handler) -> None:
+        self.answers = list(answers)
         self.seen: list[tuple[str, Any]] = []
-        self.answer: Any = None
         self.app = web.Application()
-        self.app.router.add_post("/v1/chat/completions", self.handle)
+        self.app.router.add_post(PATH, self.handle)
+        self.app.router.add_get("/v1/models", self.models)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.seen.append((request.headers["Authorization"], await request.json()))
-        answer: web.StreamResponse = await self.answer(request)
-        return answer
+        return await self.answers[min(len(self.seen), len(self.answers)) - 1](request)
+
+    async def models(self, _: web.Request) -> web.StreamResponse:
+        listed = {"id": "llama", "object": "model", "created": 1, "owned_by": "them"}
+        return web.json_response({"object": "list", "data": [listed]})
+
+
+def status(code: int, **headers: str) -> Handler:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        named = {k.replace("_", "-"): v for k, v in headers.items()}
+        return web.json_response({"error": {"message": f"own {code}"}}, status=code, headers=named)
+
+    return answer
+
+
+async def good(_: web.Request) -> web.StreamResponse:
+    return web.json_response(COMPLETION)
+
+
+def stream(*parts: bytes | float | str) -> Handler:
+    """Bytes are sent, a number is a pause in seconds, "abort" resets the connection."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        made = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await made.prepare(request)
+        for part in parts:
+            if isinstance(part, bytes):
+                await made.write(part)
+            elif isinstance(part, str):
+                assert request.transport is not None
+                request.transport.abort()
+            else:
+                await asyncio.sleep(part)
+        return made
+
+    return answer
+
+
+class Rig:
+    def __init__(self, provider: Provider, client: Any) -> None:
+        self.provider, self.client = provider, client
+
+    async def ask(self, **more: Any) -> aiohttp.ClientResponse:
+        found: aiohttp.ClientResponse = await self.client.post(PATH, json=ASK | more)
+        return found
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of the samples with these labels."""
+        return await metric(self.client, name, **labels)
+
+
+async def metric(client: Any, name: str, **labels: str) -> float:
+    text = await (await client.get("/metrics")).text()
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
 
 
 @pytest.fixture
-def upstream(serve: Any) -> Any:
-    async def start(answer: Any, timeout: float = 5) -> Any:
-        provider = Provider()
-        provider.answer = answer
+def rig(serve: Any) -> Any:
+    async def start(*answers: Handler, timeout: float = 5, **options: Any) -> Rig:
+        provider = Provider(*answers)
         server = await serve(provider.app)
         model = Upstream("llama", str(server.make_url("/v1")), "k3y", timeout)
-        return provider, await serve(make_app(model))
+        app = make_app(model, Options(timeout=timeout, **options))
+        return Rig(provider, await serve(app))
 
     return start
 
 
-async def test_a_429_stays_a_429_with_its_body_and_retry_after(upstream: Any) -> None:
-    async def answer(_: web.Request) -> web.Response:
-        return web.Response(
-            status=429, body=b'{"error": {"message": "slow"}}', headers={"Retry-After": "7"}
+CLIENTS: list[Any] = [
+    pytest.param(openai.AsyncOpenAI, openai, "/v1", id="openai"),
+    pytest.param(cerebras.AsyncCerebras, cerebras, "", id="cerebras"),
+]
+
+
+def official(kind: Any, client: Any, path: str, token: str = TOKEN, **more: Any) -> Any:
+    if kind is cerebras.AsyncCerebras:
+        more["warm_tcp_connection"] = False
+    return kind(base_url=str(client.make_url(path)), api_key=token, **more)
+
+
+@pytest.mark.parametrize(("kind", "sdk", "path"), CLIENTS)
+async def test_the_official_clients_work_unchanged(
+    serve: Any, kind: Any, sdk: Any, path: str
+) -> None:
+    server = await serve(make_app(Offline(), Options(token=TOKEN)))
+    brief = {"endpoints": [{"method": "GET", "path": "/a"}], "values": {}}
+    messages: Any = [{"role": "system", "content": json.dumps(brief)}]
+    async with official(kind, server, path) as client:
+        assert [m.id for m in (await client.models.list()).data] == ["ape-offline"]
+        asked: Any = {"model": "any", "messages": messages, "tools": TOOLS}
+        answer = await client.chat.completions.create(**asked)
+        assert answer.model == "ape-offline"
+        call = answer.choices[0].message.tool_calls[0].function
+        assert json.loads(call.arguments) == {"method": "GET", "path": "/a"}
+        assert answer.choices[0].finish_reason == "tool_calls"
+        assert answer.usage.prompt_tokens > 0
+
+        events = await client.chat.completions.create(
+            **asked, stream=True, stream_options={"include_usage": True}
         )
+        chunks = [event async for event in events]
+        assert chunks[0].choices[0].delta.tool_calls[0].function.arguments == call.arguments
+        assert chunks[1].choices[0].finish_reason == "tool_calls"
+        assert chunks[-1].usage.completion_tokens > 0
+        events = await client.chat.completions.create(**asked, stream=True)
+        assert all([event.choices async for event in events]), "usage is shown to who asked for it"
 
-    provider, client = await upstream(answer)
-    got = await client.post(
-        "/v1/chat/completions", json={"messages": []}, headers={"Authorization": "Bearer agent"}
-    )
+        words = await client.chat.completions.create(
+            model="any", messages=[{"role": "user", "content": "Hello"}]
+        )
+        assert "ape-offline" in words.choices[0].message.content
+        with pytest.raises(sdk.BadRequestError, match="messages"):
+            await client.chat.completions.create(model="any", messages="no")
+    async with official(kind, server, path, token="wrong") as stranger:
+        with pytest.raises(sdk.AuthenticationError) as caught:
+            await stranger.chat.completions.create(**asked)
+        assert caught.value.body["code"] == "invalid_api_key"
+    count = "ape_proxy_requests_total"
+    assert await metric(server, count, result="success", status="200") == 4
+    assert await metric(server, count, result="error", status="400") == 1
+    first = "ape_proxy_time_to_first_token_seconds_count"
+    assert await metric(server, first, model="ape-offline") == 2, "streams only have a first token"
+
+
+@pytest.mark.parametrize(("kind", "sdk", "path"), CLIENTS)
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(429, "RateLimitError"), (401, "AuthenticationError"), (500, "InternalServerError")],
+)
+async def test_the_official_clients_see_the_providers_errors(
+    rig: Any, kind: Any, sdk: Any, path: str, number: int, error: str
+) -> None:
+    here = await rig(status(number), retries=0)
+    async with official(kind, here.client, path) as client:
+        with pytest.raises(getattr(sdk, error), match=f"own {number}") as caught:
+            await client.chat.completions.create(model="llama", messages=ASK["messages"])
+    assert caught.value.status_code == number
+    assert len(here.provider.seen) == 1, "the proxy is the one layer that tries again"
+
+
+@pytest.mark.parametrize("shown", [None, "Bearer wrong", "Bearer ", "Basic t0ken", "t0ken"])
+async def test_without_the_token_it_is_401(serve: Any, shown: str | None) -> None:
+    client = await serve(make_app(Offline(), Options(token=TOKEN, record=True)))
+    headers = {"Authorization": shown} if shown else {}
+    for method, path in (("POST", PATH), ("GET", "/v1/models"), ("GET", "/recording")):
+        got = await client.request(method, path, headers=headers, json={})
+        assert (got.status, (await got.json())["error"]["code"]) == (401, "invalid_api_key")
+    for path in ("/health", "/metrics"):
+        assert (await client.get(path, headers=headers)).status == 200
+    assert await metric(client, "ape_proxy_refusals_total", code="invalid_api_key") == 3
+
+
+async def test_refusals_have_openais_form(serve: Any) -> None:
+    client = await serve(make_app(Offline()))
+    for content, number in ((b"{", 400), (b"[]", 400), (b"x" * (5 << 20), 413)):
+        got = await client.post(PATH, data=content)
+        assert got.status == number
+        assert {"message", "type", "param", "code"} == set((await got.json())["error"])
+    assert (await (await client.get("/nothing")).json())["error"]["code"] == "not_found"
+
+
+async def test_a_429_stays_a_429_with_its_body_and_retry_after(rig: Any) -> None:
+    here = await rig(status(429, Retry_After="7", X_RateLimit_Limit_Requests="9"), timeout=3)
+    got = await here.ask()
     assert (got.status, got.headers["Retry-After"]) == (429, "7")
-    assert await got.read() == b'{"error": {"message": "slow"}}'
-    assert provider.seen == [("Bearer k3y", {"model": "llama", "messages": []})]
-    text = await (await client.get("/metrics")).text()
-    assert 'ape_proxy_requests_total{model="llama",status="429"} 1.0' in text
-
-
-async def test_a_stream_passes_as_it_comes(upstream: Any) -> None:
-    go_on = asyncio.Event()
-    first = b'data: {"choices": [{"delta": {"role": "assistant", "content": "a"}}]}\n\n'
-    rest = (
-        b'data: {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}\n\n'
-        b"data: [DONE]\n\n"
+    assert (got.headers["X-RateLimit-Limit-Requests"], got.headers["x-should-retry"]) == (
+        "9",
+        "false",
     )
+    assert await got.json() == {"error": {"message": "own 429"}}
+    # It would have been of no use to wait for longer than the request may take.
+    assert here.provider.seen == [("Bearer k3y", {"model": "llama"} | ASK)]
+    assert await here.metric("ape_proxy_requests_total", result="error", status="429") == 1
+
+
+async def test_what_passes_is_tried_again_and_counted(rig: Any) -> None:
+    here = await rig(status(503), status(429, Retry_After="0.2"), good)
+    got = await here.ask()
+    assert (got.status, len(here.provider.seen)) == (200, 3)
+    assert await here.metric("ape_proxy_retries_total", cause="503") == 1
+    assert await here.metric("ape_proxy_retries_total", cause="429") == 1
+    assert await here.metric("ape_proxy_requests_total") == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "tries"),
+    [(status(400), 1), (status(500), 3), (status(500, x_should_retry="false"), 1)],
+)
+async def test_tries_end_and_what_cannot_help_is_not_tried(
+    rig: Any, answer: Handler, tries: int
+) -> None:
+    here = await rig(answer)
+    got = await here.ask()
+    assert "own" in await got.text()
+    assert len(here.provider.seen) == tries
+
+
+async def test_a_429_storm_makes_all_wait_together(rig: Any) -> None:
+    """Twenty agents at once: the provider has a bad second, and every answer still comes."""
+    clock = asyncio.get_running_loop().time
+    until, refused = clock() + 1, [0]
+
+    async def stormy(request: web.Request) -> web.StreamResponse:
+        if clock() < until:
+            refused[0] += 1
+            return await status(429, Retry_After="1.2")(request)
+        return await good(request)
+
+    here = await rig(stormy)
+    answers = await asyncio.gather(*(here.ask() for _ in range(20)))
+    assert {a.status for a in answers} == {200}
+    assert refused[0] <= 20, "nobody asks while the provider wants peace"
+
+
+async def test_a_stream_passes_as_it_comes(rig: Any) -> None:
+    go_on = asyncio.Event()
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await stream.prepare(request)
-        await stream.write(first)
+        made = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await made.prepare(request)
+        await made.write(ROLE)
+        await asyncio.sleep(0.3)
+        await made.write(TEXT)
         await go_on.wait()
-        await stream.write(rest)
-        return stream
+        await made.write(TEXT + FINISH + USAGE + DONE)
+        return made
 
-    _, client = await upstream(answer)
-    got = await client.post("/v1/chat/completions", json={"messages": [], "stream": True})
-    assert await asyncio.wait_for(got.content.readexactly(len(first)), 3) == first
+    here = await rig(answer, prices=Prices(2, 4))
+    got = await here.ask(stream=True)
+    passed = await asyncio.wait_for(got.content.readexactly(len(ROLE + TEXT)), 3)
+    assert passed == ROLE + TEXT
     go_on.set()
-    assert await got.content.read() == rest
-    text = await (await client.get("/metrics")).text()
-    assert 'ape_proxy_output_tokens_total{model="llama"} 2.0' in text
-    assert 'ape_proxy_time_to_first_token_seconds_count{model="llama"} 1.0' in text
+    # The usage was asked for by the proxy, not by the client.
+    assert (await got.content.read()).replace(b"\n", b"") == (TEXT + FINISH + DONE).replace(
+        b"\n", b""
+    )
+    assert here.provider.seen[0][1]["stream_options"] == {"include_usage": True}
+    assert await here.metric("ape_proxy_input_tokens_total", model="llama") == 5
+    assert await here.metric("ape_proxy_output_tokens_total", model="llama") == 2
+    assert await here.metric("ape_proxy_cost_dollars_total") == pytest.approx(18e-6)
+    first = "ape_proxy_time_to_first_token_seconds"
+    assert await here.metric(f"{first}_count") == 1
+    assert await here.metric(f"{first}_sum") >= 0.3, "a role is no token"
+    assert await here.metric("ape_proxy_inter_token_seconds_count") == 1
+    assert await here.metric("ape_proxy_output_tokens_per_second_count") == 1
 
 
-async def test_a_broken_stream_is_incomplete_for_the_client_and_counted(upstream: Any) -> None:
-    async def answer(request: web.Request) -> web.StreamResponse:
-        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await stream.prepare(request)
-        await stream.write(b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n')
-        request.transport.abort()
-        return stream
+async def test_events_cut_anywhere_are_the_same_events(rig: Any) -> None:
+    whole = ROLE + TEXT * 5 + FINISH + USAGE + DONE
+    for size in (1, 7, 64):
+        parts = [whole[i : i + size] for i in range(0, len(whole), size)]
+        here = await rig(stream(*parts))
+        got = await here.ask(stream=True, stream_options={"include_usage": True})
+        assert await got.read() == whole
+        assert await here.metric("ape_proxy_inter_token_seconds_count") == 4
+        assert await here.metric("ape_proxy_output_tokens_total") == 2
 
-    _, client = await upstream(answer)
-    got = await client.post("/v1/chat/completions", json={"messages": [], "stream": True})
+
+async def test_prices_unknown_make_no_cost(rig: Any) -> None:
+    here = await rig(good)
+    assert (await here.ask()).status == 200
+    text = await (await here.client.get("/metrics")).text()
+    assert "ape_proxy_cost_dollars_total{" not in text
+    assert await here.metric("ape_proxy_input_tokens_total") == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("reset", stream(TEXT, 0.1, "abort")),
+        ("stalled", stream(TEXT, 3)),
+        ("cut short", stream(TEXT)),
+    ],
+)
+async def test_a_broken_stream_is_incomplete_for_the_client_and_counted(
+    rig: Any, name: str, answer: Handler
+) -> None:
+    here = await rig(answer, timeout=0.5)
+    got = await here.ask(stream=True)
+    assert await asyncio.wait_for(got.content.readany(), 3) == TEXT
     with pytest.raises(aiohttp.ClientPayloadError):
         await asyncio.wait_for(got.content.read(), 3)
-    text = await (await client.get("/metrics")).text()
-    assert 'ape_proxy_requests_total{model="llama",status="incomplete"} 1.0' in text
+    assert await here.metric("ape_proxy_requests_total", result="incomplete", status="200") == 1
+    assert await here.metric("ape_proxy_requests_total") == 1
+    assert len(here.provider.seen) == 1, "no second try after the first byte"
 
 
-async def test_a_slow_provider_is_504_and_none_is_502(upstream: Any, serve: Any) -> None:
-    async def answer(_: web.Request) -> web.Response:
+async def test_a_stream_that_breaks_before_its_first_byte_is_tried_again(rig: Any) -> None:
+    here = await rig(stream(0.1, "abort"), stream(TEXT, FINISH, DONE))
+    got = await here.ask(stream=True)
+    assert (got.status, await got.read()) == (200, TEXT + FINISH + DONE)
+    assert await here.metric("ape_proxy_retries_total", cause="upstream_unreachable") == 1
+
+
+async def test_an_error_inside_a_stream_passes_and_is_no_success(rig: Any) -> None:
+    error = b'data: {"error": {"message": "overloaded"}}\n\n'
+    here = await rig(stream(TEXT, error))
+    assert await (await here.ask(stream=True)).read() == TEXT + error
+    assert await here.metric("ape_proxy_requests_total", result="incomplete") == 1
+
+
+async def test_a_client_that_goes_is_cancelled_and_the_proxy_goes_on(rig: Any) -> None:
+    here = await rig(stream(TEXT, *([TEXT * 100] * 20000), DONE), good)
+    got = await here.ask(stream=True)
+    await got.content.readany()
+    got.close()
+
+    async with asyncio.timeout(5):
+        while await here.metric("ape_proxy_requests_total", result="cancelled") < 1:
+            await asyncio.sleep(0.05)
+    assert await here.metric("ape_proxy_in_flight_requests") == 0
+    assert (await here.ask()).status == 200
+
+
+async def test_a_slow_provider_is_504(rig: Any) -> None:
+    async def slow(_: web.Request) -> web.StreamResponse:
         await asyncio.sleep(1)
         return web.json_response({})
 
-    _, client = await upstream(answer, 0.1)
-    assert (await client.post("/v1/chat/completions", json={"messages": []})).status == 504
-    client = await serve(make_app(Upstream("llama", "http://127.0.0.1:1/v1", "k3y", 5)))
-    got = await client.post("/v1/chat/completions", json={"messages": []})
-    assert got.status == 502
-    assert "k3y" not in await got.text()
+    here = await rig(slow, timeout=0.2)
+    for streaming in (False, True):
+        got = await here.ask(stream=streaming)
+        assert (got.status, (await got.json())["error"]["code"]) == (504, "upstream_timeout")
+    assert len(here.provider.seen) == 2
+
+
+@pytest.mark.parametrize(
+    "base_url", ["http://127.0.0.1:1/v1", "http://no-such-host.invalid/v1", "tls"]
+)
+async def test_a_provider_that_is_not_reached_is_502(
+    serve: Any, base_url: str, tmp_path: Any
+) -> None:
+    app: dict[str, Any] = {}
+    if base_url == "tls":
+        provider = Provider(good)
+        runner = web.AppRunner(provider.app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self_signed(tmp_path))
+        await site.start()
+        base_url = f"https://127.0.0.1:{runner.addresses[0][1]}/v1"
+        app["close"] = runner.cleanup
+    client = await serve(make_app(Upstream("llama", base_url, "k3y", 5), Options(timeout=1)))
+    for method, path in (("POST", PATH), ("GET", "/v1/models")):
+        got = await client.request(method, path, json=ASK)
+        assert (got.status, (await got.json())["error"]["code"]) == (502, "upstream_unreachable")
+        assert "k3y" not in await got.text()
+    tls = "close" in app
+    tried_again = await metric(client, "ape_proxy_retries_total") > 0
+    assert tried_again != tls, "a certificate does not get better"
+    if tls:
+        await app["close"]()
+
+
+def self_signed(folder: Any) -> ssl.SSLContext:
+    """A server's context with a certificate that nobody vouches for."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / "server.pem"
+    file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + made.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+@pytest.mark.parametrize("content", [b"<html>", b"[1]", b'{"no": "choices"}', b""])
+async def test_garbage_with_status_200_is_502(rig: Any, content: bytes) -> None:
+    async def garbage(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=content, content_type="application/json")
+
+    here = await rig(garbage)
+    got = await here.ask()
+    assert (got.status, (await got.json())["error"]["code"]) == (502, "bad_answer")
+
+
+async def test_garbage_inside_a_stream_passes_as_it_is(rig: Any) -> None:
+    junk = b'data: {"choices": [7]}\n\ndata: {{{\n\n: a comment\n\ndata: [1]\n\n'
+    here = await rig(stream(junk, TEXT, FINISH, DONE))
+    assert await (await here.ask(stream=True)).read() == junk + TEXT + FINISH + DONE
+    assert await here.metric("ape_proxy_requests_total", result="success") == 1
+
+
+def huge(content_type: str, piece: bytes) -> Handler:
+    """200 MB."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        made = web.StreamResponse(headers={"Content-Type": content_type})
+        await made.prepare(request)
+        for _ in range((200 << 20) // len(piece)):
+            await made.write(piece)
+        return made
+
+    return answer
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_huge_answer_takes_bounded_memory(rig: Any, streaming: bool) -> None:
+    kind = "text/event-stream" if streaming else "application/json"
+    here = await rig(huge(kind, b"x" * (1 << 16)), good)
+    tracemalloc.start()
+    try:
+        got = await here.ask(stream=streaming)
+        assert (got.status, (await got.json())["error"]["code"]) == (502, "answer_too_large")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * proxy_app.MAX_ANSWER_BYTES
+    assert (await here.ask()).status == 200, "and it goes on"
+
+
+async def test_many_large_answers_at_once_stay_within_the_bound(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy_app, "MAX_HELD_BYTES", 1 << 20)
+    together = asyncio.Event()
+    large = json.dumps(COMPLETION | {"padding": "x" * 300_000}).encode()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        made = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await made.prepare(request)
+        await made.write(large[:-1])
+        await together.wait()
+        await made.write(large[-1:])
+        return made
+
+    here = await rig(answer, retries=0)
+    asked = [asyncio.create_task(here.ask()) for _ in range(8)]
+    done, _ = await asyncio.wait(asked, timeout=1)
+    together.set()
+    answers = await asyncio.gather(*asked)
+    assert {a.status for a in answers} == {200, 503}
+    assert [t.result().status for t in done] == [503] * len(done)
+    assert all("Retry-After" in a.headers for a in answers if a.status == 503)
+    assert (await here.ask()).status == 200, "what was held is given back"
+
+
+async def test_models_are_the_providers(rig: Any) -> None:
+    here = await rig(good)
+    got = await here.client.get("/v1/models")
+    assert [m["id"] for m in (await got.json())["data"]] == ["llama"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "7"}, 7.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"Retry-After-Ms": "250", "Retry-After": "1"}, 0.25),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "-1"}, None),
+    ],
+)
+async def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers) == seconds

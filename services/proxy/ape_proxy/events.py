@@ -1,0 +1,75 @@
+"""Watches a stream of server-sent events as it passes, line by line."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from ape_proxy.completion import Assembly, has_token
+from ape_proxy.errors import ProxyError
+from ape_proxy.metrics import Measured
+
+# One event; a longer line is no stream of tokens.
+MAX_LINE_BYTES = 1 << 20
+
+
+class Events:
+    """First token, gaps between tokens, usage and end of one stream.
+
+    `show_usage`: whether the client asked for the event that has nothing but the usage.
+    """
+
+    def __init__(
+        self, measured: Measured, *, show_usage: bool, assembly: Assembly | None = None
+    ) -> None:
+        self._measured, self._show_usage, self._assembly = measured, show_usage, assembly
+        self._rest = b""
+        self.complete = False
+        self.failed = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The whole lines so far, to be passed on. Raises ProxyError where a line has no end."""
+        data = self._rest + chunk
+        cut = data.rfind(b"\n") + 1
+        self._rest = data[cut:]
+        if len(self._rest) > MAX_LINE_BYTES:
+            message = f"The model sent an event larger than {MAX_LINE_BYTES} bytes."
+            raise ProxyError(502, "upstream_error", "answer_too_large", message)
+        now = time.monotonic()
+        return b"".join([line for line in data[:cut].splitlines(True) if self._passes(line, now)])
+
+    def end(self) -> bytes:
+        """What is left when the stream ends: a line without its end."""
+        rest, self._rest = self._rest, b""
+        return rest if rest and self._passes(rest, time.monotonic()) else b""
+
+    def _passes(self, line: bytes, now: float) -> bool:
+        if not line.startswith(b"data:"):
+            return True
+        if line[5:].strip() == b"[DONE]":
+            self.complete = True
+            return True
+        try:
+            event = json.loads(line[5:])
+            return self._see(event, now)
+        except (ValueError, TypeError, AttributeError, RecursionError, LookupError):
+            # Passed as it came; the client may make more of it.
+            return True
+
+    def _see(self, event: dict[str, Any], now: float) -> bool:
+        if event.get("error"):
+            self.failed = True
+            return True
+        if has_token(event):
+            self._measured.token(now)
+        choices = event.get("choices")
+        if choices and any(choice.get("finish_reason") for choice in choices):
+            self.complete = True
+        if self._assembly is not None:
+            self._assembly.add(event)
+        usage = event.get("usage")
+        if usage is None:
+            return True
+        self._measured.usage(usage)
+        return bool(choices) or self._show_usage

@@ -1,0 +1,239 @@
+"""The proxy's limits: what is let through, in which order, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from aiohttp import web
+from ape_proxy.app import Options, make_app
+from ape_proxy.completion import DEFAULT_COMPLETION_TOKENS, charge
+from ape_proxy.errors import ProxyError
+from ape_proxy.limiter import Allowance, Limiter, Limits, RoundRobin
+from ape_proxy.models import Offline
+from ape_proxy.upstream import Upstream
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytestmark = pytest.mark.unit
+PATH = "/v1/chat/completions"
+
+
+@given(
+    st.integers(1, 1000),
+    st.lists(st.tuples(st.floats(0, 30), st.floats(1, 500)), min_size=1, max_size=60),
+)
+def test_an_allowance_is_never_overdrawn(per_minute: int, steps: list[tuple[float, float]]) -> None:
+    """Whatever comes when: in any t seconds at most a minute's worth and what t seconds refill."""
+    allowance, now = Allowance(per_minute, 0.0), 0.0
+    taken: list[tuple[float, float]] = []
+    for pause, amount in steps:
+        amount = min(amount, per_minute)
+        now += pause
+        now += allowance.wait(amount, now)
+        assert allowance.wait(amount, now) == 0, "it is there when it was to be there"
+        allowance.take(amount, now)
+        taken.append((now, amount))
+    for i, (begin, _) in enumerate(taken):
+        total = 0.0
+        for end, amount in taken[i:]:
+            total += amount
+            assert total <= per_minute * (1 + (end - begin) / 60) + 0.01
+
+
+def test_what_was_not_used_is_given_back_and_what_was_used_beyond_is_owed() -> None:
+    allowance = Allowance(600, 0.0)
+    allowance.take(600, 0.0)
+    assert allowance.wait(100, 0.0) == pytest.approx(10)
+    allowance.take(-100, 0.0)
+    assert allowance.wait(100, 0.0) == 0
+    allowance.take(200, 0.0)
+    assert allowance.wait(100, 0.0) == pytest.approx(20)
+    assert allowance.wait(600, 3600.0) == 0
+    assert allowance.wait(601, 3600.0) > 0, "no more than a minute's worth is saved up"
+    assert Allowance(0, 0.0).wait(10**9, 0.0) == 0
+
+
+@given(st.lists(st.integers(0, 4), max_size=40))
+def test_each_agent_has_its_turn(owners: list[int]) -> None:
+    queue: RoundRobin[tuple[int, int]] = RoundRobin()
+    for number, owner in enumerate(owners):
+        queue.push(str(owner), (owner, number))
+    out = []
+    while queue:
+        out.append(queue.pop())
+    assert sorted(out) == sorted((o, n) for n, o in enumerate(owners))
+    for owner in set(owners):
+        mine = [n for o, n in out if o == owner]
+        assert mine == sorted(mine)
+        # Nobody is served twice while another waits.
+        at = [i for i, (o, _) in enumerate(out) if o == owner]
+        for one, next_ in itertools.pairwise(at):
+            between = [o for o, _ in out[one + 1 : next_]]
+            assert len(between) == len(set(between))
+            waiting = {o for o, _ in out[next_ + 1 :]} - {owner}
+            assert waiting <= set(between)
+
+
+async def test_what_left_the_queue_is_not_in_it() -> None:
+    queue: RoundRobin[str] = RoundRobin()
+    for item in "abc":
+        queue.push("one", item)
+    queue.push("two", "d")
+    assert queue.remove("one", "a")
+    assert not queue.remove("one", "a")
+    assert not queue.remove("three", "a")
+    assert [queue.pop() for _ in range(len(queue))] == ["b", "d", "c"]
+
+
+def soon(seconds: float = 5.0) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def served(limiter: Limiter, asked: list[tuple[str, int]]) -> list[str]:
+    """The order in which they are let through, one at a time."""
+    order: list[str] = []
+
+    async def one(agent: str, tokens: int) -> None:
+        async with limiter.turn(agent, tokens, soon()):
+            order.append(agent)
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(one(*each) for each in asked))
+    return order
+
+
+async def test_one_greedy_agent_does_not_keep_the_others_waiting() -> None:
+    limiter = Limiter(Limits(in_flight=1))
+    asked = [("greedy", 1)] * 5 + [("b", 1), ("c", 1)]
+    assert await served(limiter, asked) == ["greedy", "greedy", "b", "c", *["greedy"] * 3]
+    assert (limiter.in_flight, limiter.queued) == (0, 0)
+
+
+async def test_requests_and_tokens_of_a_minute_hold_for_all_together() -> None:
+    clock = asyncio.get_running_loop().time
+    for limits, tokens in (
+        (Limits(requests_per_minute=600), 1),
+        (Limits(tokens_per_minute=6000), 10),
+    ):
+        limiter, began = Limiter(limits), clock()
+        # A minute's worth at once, and five more at ten a second.
+        await served(limiter, [(f"agent-{i}", tokens) for i in range(605)])
+        assert clock() - began >= 0.49
+
+
+async def test_settling_gives_back_what_was_charged_too_much() -> None:
+    limiter = Limiter(Limits(tokens_per_minute=1000))
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    for _ in range(8):
+        async with limiter.turn("a", 900, soon()) as turn:
+            turn.used = 10
+    assert clock() - began < 3, "without it, the second would pass its deadline"
+    async with limiter.turn("a", 10, soon()) as turn:
+        turn.used = 5000
+    with pytest.raises(ProxyError, match="in time") as caught:
+        async with limiter.turn("a", 10, soon(0.05)):
+            pass
+    assert 200 < (caught.value.retry_after or 0) < 300
+
+
+async def test_a_full_queue_is_503_and_a_passed_deadline_429() -> None:
+    limiter = Limiter(Limits(in_flight=1, queue=1))
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(limiter.turn("a", 1, soon()))
+        waits = asyncio.create_task(served(limiter, [("b", 1)]))
+        while not limiter.queued:
+            await asyncio.sleep(0)
+        with pytest.raises(ProxyError) as caught:
+            await stack.enter_async_context(limiter.turn("c", 1, soon()))
+        assert (caught.value.status, caught.value.code) == (503, "queue_full")
+        waits.cancel()
+        await asyncio.wait([waits])
+        assert limiter.queued == 0
+        with pytest.raises(ProxyError) as caught:
+            await stack.enter_async_context(limiter.turn("c", 1, soon(0.02)))
+        assert (caught.value.status, caught.value.code) == (429, "queue_deadline")
+    assert (limiter.in_flight, limiter.queued) == (0, 0)
+    assert await served(limiter, [("d", 1)]) == ["d"]
+
+
+async def test_a_pause_holds_for_all() -> None:
+    limiter = Limiter(Limits())
+    limiter.pause(0.2)
+    began = asyncio.get_running_loop().time()
+    assert sorted(await served(limiter, [("a", 1), ("b", 1)])) == ["a", "b"]
+    assert asyncio.get_running_loop().time() - began >= 0.2
+
+
+async def test_cancelled_at_the_very_moment_it_is_let_through_it_holds_nothing() -> None:
+    limiter = Limiter(Limits(in_flight=1, requests_per_minute=1000))
+    async with limiter.turn("a", 1, soon()):
+        waits = asyncio.create_task(served(limiter, [("b", 1)]))
+        while not limiter.queued:
+            await asyncio.sleep(0)
+    waits.cancel()
+    await asyncio.wait([waits])
+    assert (limiter.in_flight, limiter.queued) == (0, 0)
+    assert await served(limiter, [("c", 1)]) == ["c"]
+
+
+def test_a_request_is_charged_its_prompt_and_all_it_may_be_answered() -> None:
+    assert charge({"max_completion_tokens": 400, "max_tokens": 9}, 4000) == 1400
+    assert charge({"max_tokens": 9}, 0) == 9
+    assert charge({"max_tokens": 9, "n": 3}, 0) == 27
+    for nonsense in (None, 0, -1, "9", []):
+        assert charge({"max_tokens": nonsense, "n": nonsense}, 1) == 1 + DEFAULT_COMPLETION_TOKENS
+
+
+async def ask(client: Any, agent: str = "agent-0001", **more: Any) -> Any:
+    body = {"messages": [{"role": "user", "content": "Hello"}], "max_completion_tokens": 50} | more
+    return await client.post(PATH, json=body, headers={"X-APE-Agent": agent})
+
+
+async def test_the_limits_over_http(serve: Any) -> None:
+    limits = Limits(requests_per_minute=30, queue=1, queue_seconds=0.3)
+    client = await serve(make_app(Offline(), Options(limits=limits)))
+    answers = await asyncio.gather(*(ask(client, f"agent-{i:04d}") for i in range(32)))
+    found = sorted(a.status for a in answers)
+    assert found == [200] * 30 + [429, 503]
+    for answer in answers:
+        if answer.status != 200:
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert (await answer.json())["error"]["code"] in ("queue_full", "queue_deadline")
+    text = await (await client.get("/metrics")).text()
+    assert 'ape_proxy_queue_seconds_bucket{le="0.25",model="ape-offline"}' in text
+    assert 'ape_proxy_refusals_total{code="queue_full"} 1.0' in text
+    assert 'ape_proxy_refusals_total{code="queue_deadline"} 1.0' in text
+
+
+async def test_more_tokens_than_a_minute_has_are_refused_at_once(serve: Any) -> None:
+    limits = Limits(tokens_per_minute=1000)
+    client = await serve(make_app(Offline(), Options(limits=limits)))
+    got = await ask(client, max_completion_tokens=2000)
+    assert (got.status, (await got.json())["error"]["code"]) == (400, "request_too_large")
+    # The offline model tells what it used: five times 600 do not need three minutes.
+    answers = [await ask(client, max_completion_tokens=600) for _ in range(5)]
+    assert {a.status for a in answers} == {200}
+
+
+async def test_a_tried_again_request_waits_for_its_turn_again(serve: Any) -> None:
+    seen = []
+
+    async def provider(request: web.Request) -> web.Response:
+        seen.append(json.loads(await request.read()))
+        return web.json_response({"error": {}}, status=503)
+
+    app = web.Application()
+    app.router.add_post(PATH, provider)
+    server = await serve(app)
+    limits = Limits(requests_per_minute=2, queue_seconds=0.2)
+    model = Upstream("llama", str(server.make_url("/v1")), "k", 5)
+    client = await serve(make_app(model, Options(limits=limits, retries=5)))
+    got = await ask(client)
+    assert (got.status, (await got.json())["error"]["code"]) == (429, "queue_deadline")
+    assert len(seen) == 2, "each try is one of the minute's requests"
