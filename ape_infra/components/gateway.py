@@ -13,6 +13,7 @@ from ape_infra.runtimes import Runtime
 from ape_infra.workload import SERVICE_PORT, Attachment, File, Logs, Port, Workload, service_health
 
 NAME = "gateway"
+MIN_IN_FLIGHT = 256
 URL = f"http://{NAME}:{SERVICE_PORT}"
 
 
@@ -43,6 +44,9 @@ def workload(args: GatewayArgs) -> Workload:
             "APE_KEEPALIVE_CONNECTIONS": str(pools.keepalive),
             "APE_KEEPALIVE_SECONDS": "5",
             "APE_REQUEST_TIMEOUT_SECONDS": "30",
+            # Each agent of the tier may have a request under way: what waits here would hide how
+            # the target behaves.
+            "APE_MAX_IN_FLIGHT": str(max(MIN_IN_FLIGHT, args.plan.tier.max_agents)),
         },
         files=(config,),
         networks=(
@@ -52,6 +56,8 @@ def workload(args: GatewayArgs) -> Workload:
         ),
         ports=(Port(SERVICE_PORT, args.port),),
         health=service_health(),
+        # A connection to each agent, one to the target for each request under way, and room.
+        nofile=16384,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import docker
 import pytest
 
+from ape_infra.summary import measure
 from tests.live import Live, until
 
 pytestmark = pytest.mark.engine
@@ -95,6 +96,33 @@ def _seen_by_the_monitor(stack: Live) -> dict[str, Any]:
         return {"running": None}
     fleet: dict[str, Any] = json.loads(output)["fleet"]
     return fleet
+
+
+def test_dense_agents_are_full_replicas_and_a_rest(live: Make, swarm: None) -> None:
+    stack = live("t-swarm-dense")
+    stack.config(
+        agents=5,
+        agentsPerContainer=2,
+        rampSeconds=0,
+        runtime="swarm",
+        networkPool="10.242.0.0/16",
+        observability="off",
+    )
+    stack.up()
+    outputs = {k: v.value for k, v in stack.stack.outputs().items()}
+    until(lambda: measure(stack.client, "ape", stack.name, outputs).alive == 5, seconds=60)
+    stack.config(agents=7)
+    _, changes = stack.preview()
+    # One replica more, and the rest is now agent 7.
+    assert {n: op for n, op in changes.items() if n.startswith("agents-")} == {
+        "agents-00": "update",
+        "agents-00-rest": "update",
+    }
+    stack.up()
+    until(lambda: measure(stack.client, "ape", stack.name, outputs).alive == 7, seconds=90)
+    until(lambda: measure(stack.client, "ape", stack.name, outputs).running == 7, seconds=30)
+    stack.destroy()
+    until(lambda: stack.leftovers() == [], seconds=60)
 
 
 def _slots(stack: Live) -> set[str]:

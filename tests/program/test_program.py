@@ -143,6 +143,8 @@ def test_dense_containers_add_up_the_limits_of_their_agents(
         with monkeypatch.context() as patch:
             for key, value in env.items():
                 patch.setenv(key, value)
+            # The file is in the container.
+            patch.delenv("APE_PROXY_TOKEN_FILE")
             slots[name] = list(from_env().slots)
     assert slots == {
         "agent-0001": list(range(1, 21)),
@@ -168,6 +170,8 @@ def test_dense_swarm_declares_the_rest_as_a_service_of_its_own(
         with monkeypatch.context() as patch:
             for key, value in env.items():
                 patch.setenv(key, value.replace("{{.Task.Slot}}", str(task)))
+            # The file is in the container.
+            patch.delenv("APE_PROXY_TOKEN_FILE")
             return list(from_env().slots)
 
     before, after = services(45), services(85)

@@ -229,10 +229,15 @@ class Session:
             reply = await self._proxy.post(
                 "/v1/chat/completions", asked, self._trace_id, headers={AGENT_HEADER: self._agent}
             )
-            message = reply.body["choices"][0]["message"]
-        except (PeerError, KeyError, IndexError, TypeError):
+        except PeerError as problem:
+            _log.warning("no answer of the model", extra=logs.fields(error=str(problem)))
             raise _Failed("model_error") from None
-        if reply.status != 200 or not isinstance(message, dict):
+        try:
+            message = reply.body["choices"][0]["message"] if reply.status == 200 else None
+        except (KeyError, IndexError, TypeError):
+            message = None
+        if not isinstance(message, dict):
+            _log.warning("no message of the model", extra=logs.fields(status=reply.status))
             raise _Failed("model_error")
         return message
 

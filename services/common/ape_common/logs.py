@@ -16,7 +16,8 @@ class JsonLines(logging.Formatter):
         super().__init__()
         self.service = service
 
-    def format(self, record: logging.LogRecord) -> str:
+    def content(self, record: logging.LogRecord) -> dict[str, object]:
+        """What the line says, in order."""
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, object] = {
             "ts": f"{moment}.{int(record.msecs):03d}Z",
@@ -34,7 +35,20 @@ class JsonLines(logging.Formatter):
                 at = at.tb_next
             where = f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at else ""
             line |= {"error": type(error).__name__, "at": where}
-        return json.dumps(line, default=str)
+        return line
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(self.content(record), default=str)
+
+
+class TextLines(JsonLines):
+    """The same for people: time, level, message, and the rest as key=value."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = self.content(record)
+        ts, level, _, message = (line.pop(key) for key in ("ts", "level", "service", "msg"))
+        rest = (f"{key}={value}" for key, value in line.items())
+        return " ".join([str(ts), str(level).upper(), str(message), *rest])
 
 
 def fields(**values: object) -> dict[str, object]:
@@ -45,9 +59,5 @@ def fields(**values: object) -> dict[str, object]:
 def setup(service: str, level: str = "INFO", form: str = "json") -> None:
     """Send all logs to stdout; `form` is json or text."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        JsonLines(service)
-        if form == "json"
-        else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    )
+    handler.setFormatter((JsonLines if form == "json" else TextLines)(service))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -32,6 +32,12 @@ GATEWAY_RETRIES = Metric(
     "Attempts that were followed by another, by what made the gateway try again.",
     ("route", "method", "cause"),
 )
+GATEWAY_FIRST = Metric(
+    "ape_gateway_first_attempts_total",
+    "counter",
+    "First attempts by what came of them: the target's status, connection, or timeout.",
+    ("route", "method", "outcome"),
+)
 GATEWAY_SECONDS = Metric(
     "ape_gateway_request_duration_seconds",
     "histogram",
@@ -43,6 +49,15 @@ GATEWAY_QUEUE_SECONDS = Metric(
 )
 GATEWAY_IN_FLIGHT = Metric(
     "ape_gateway_in_flight_requests", "gauge", "Requests under way to targets."
+)
+GATEWAY_QUEUED = Metric(
+    "ape_gateway_queued_requests", "gauge", "Requests that wait for their turn in the gateway."
+)
+GATEWAY_ROUTE_UP = Metric(
+    "ape_gateway_route_up",
+    "gauge",
+    "Whether the route's health path answered 2xx, for routes with a health check.",
+    ("route",),
 )
 SESSIONS = Metric("ape_sessions_total", "counter", "Finished agent sessions.", ("result", "reason"))
 SESSION_SECONDS = Metric(

@@ -1,79 +1,190 @@
-"""The gateway's HTTP interface."""
+"""The gateway's HTTP interface, an ASGI app."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
-from aiohttp import web
-from ape_common import logs, names, prom
+from ape_common import logs, prom, trace
 from ape_common.gateway_config import GatewayConfig
-from ape_common.web import application, error
-from prometheus_client import CollectorRegistry
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
+from prometheus_client import generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ape_gateway import wire
+from ape_gateway.engine import Engine
 from ape_gateway.fleet import Fleet, ReportError
-from ape_gateway.upstream import PoolSizes, TooSlow, Unreachable, Upstream
+from ape_gateway.health import RouteHealth
+from ape_gateway.limits import SMALL_BYTES, Busy, Limits, Room
+from ape_gateway.mcp_server import ROOM, make_manager, make_server
+from ape_gateway.upstream import PoolSizes
 
 MAX_REQUEST_BYTES = 4 << 20
-_UNKNOWN = "unknown"
+# For a caller to send its body, and again to take the answer.
+_PATIENCE_SECONDS = 30.0
+_TRACE = {b"traceparent": "traceparent", b"x-trace-id": "X-Trace-ID"}
+_READ = frozenset((b"origin", *_TRACE))
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Limits:
-    """`in_flight` requests run at once, `queue` more wait; `timeout` seconds bound both."""
-
-    in_flight: int = 256
-    queue: int = 1024
-    timeout: float = 30.0
+def error(
+    status: int, code: str, message: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """{"error": code, "message": message} with that status."""
+    return JSONResponse({"error": code, "message": message}, status, headers)
 
 
-class _Busy(Exception):
-    pass
+async def _send_json(send: Send, status: int, body: bytes, retry_after: float | None) -> None:
+    """Send in pieces that wait for the caller to take them."""
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    if retry_after is not None:
+        headers.append((b"retry-after", str(max(1, round(retry_after))).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    if len(body) > SMALL_BYTES:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            for at in range(0, len(body), SMALL_BYTES):
+                piece = body[at : at + SMALL_BYTES]
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        body = b""
+    await send({"type": "http.response.body", "body": body})
 
 
-class _Refused(Exception):
-    def __init__(
-        self, status: int, code: str, message: str, retry_after: float | None = None
-    ) -> None:
-        self.status, self.code, self.message = status, code, message
-        self.retry_after = retry_after
+class Front:
+    """Around every request: its trace id, its body and the room for it, and the last resort.
+
+    Handlers get a body that is complete and no larger than MAX_REQUEST_BYTES.
+    """
+
+    def __init__(self, app: ASGIApp, engine: Engine) -> None:
+        self._app = app
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = {k: v.decode("latin-1") for k, v in scope["headers"] if k in _READ}
+        trace_id = trace.from_headers({name: given.get(k, "") for k, name in _TRACE.items()})
+        logs.trace_id.set(trace_id or trace.new_trace_id())
+        started = False
+
+        async def sent(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        refusal: Response
+        with self._engine.doors.room() as room:
+            scope[ROOM] = room
+            try:
+                if not _from_here(given.get(b"origin")):
+                    refusal = error(
+                        403, "origin_refused", "Pages of other sites may not call this."
+                    )
+                else:
+                    if scope["method"] == "POST":
+                        body = await _body(receive, room)
+                        # Past the router: this is what thousands of requests a second are for.
+                        if scope["path"] == "/mcp/request":
+                            await _send_json(sent, *await answer(self._engine, body, room))
+                            return
+                        receive = _replayed(body, receive)
+                    await self._app(scope, receive, sent)
+                    return
+            except HTTPException as problem:
+                refusal = error(problem.status_code, *problem.detail)
+            except Busy:
+                refusal = error(503, "gateway_busy", "Try again.", {"Retry-After": "1"})
+            except Exception:
+                _log.exception("unhandled error")
+                refusal = error(500, "internal_error", "The service failed; its log says where.")
+            if not started:
+                await refusal(scope, receive, send)
 
 
-class Gateway:
-    def __init__(
-        self, config: GatewayConfig, pool: PoolSizes, limits: Limits, registry: CollectorRegistry
-    ) -> None:
-        self._config = config
-        self._limits = limits
-        self._upstreams = {
-            name: Upstream(route, pool, limits.timeout) for name, route in config.routes.items()
-        }
-        self._turns = asyncio.Semaphore(limits.in_flight)
-        self._present = 0
-        self._requests = prom.counter(names.GATEWAY_REQUESTS, registry)
-        self._errors = prom.counter(names.GATEWAY_ERRORS, registry)
-        self._retries = prom.counter(names.GATEWAY_RETRIES, registry)
-        self._seconds = prom.histogram(names.GATEWAY_SECONDS, registry)
-        self._queue_seconds = prom.histogram(names.GATEWAY_QUEUE_SECONDS, registry)
-        self._in_flight = prom.gauge(names.GATEWAY_IN_FLIGHT, registry)
+def _from_here(origin: str | None) -> bool:
+    """Whether no page sent it, or one of this machine did.
 
-    async def lifetime(self, _: web.Application) -> AsyncIterator[None]:
-        for upstream in self._upstreams.values():
-            await upstream.open()
-        yield
-        for upstream in self._upstreams.values():
-            await upstream.close()
+    Else any page that a developer looks at could use the gateway, and the credentials in its
+    config, over the published port.
+    """
+    return origin is None or urlsplit(origin).hostname in _LOOPBACK
 
-    async def tools(self, _: web.Request) -> web.Response:
-        """{"tools": [{api, description, endpoints: [{path, methods, description}]}]}."""
-        listed = [
+
+async def _body(receive: Receive, room: Room) -> bytes:
+    """The whole body. Raises HTTPException (408, 413), Busy."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _refusal(400, "incomplete", "The body did not come in full.")
+                body += message.get("body", b"")
+                if len(body) > MAX_REQUEST_BYTES:
+                    most = MAX_REQUEST_BYTES >> 20
+                    raise _refusal(413, "too_large", f"A body may have {most} MiB at most.")
+                if not message.get("more_body", False):
+                    return bytes(body)
+                await room.need(len(body))
+    except TimeoutError:
+        raise _refusal(408, "too_slow", "The body did not come in time.") from None
+
+
+def _refusal(status: int, code: str, message: str) -> HTTPException:
+    made = HTTPException(status)
+    made.detail = (code, message)  # type: ignore[assignment]
+    return made
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
+
+
+async def answer(engine: Engine, body: bytes, room: Room) -> tuple[int, bytes, float | None]:
+    """Status, body and Retry-After of POST /mcp/request; the wire is described in `wire`."""
+    try:
+        if wire.is_batch(body):
+            try:
+                items = wire.parse_batch(body)
+            except wire.WireError as problem:
+                reply = engine.refuse(422, "bad_request", str(problem))
+            else:
+                with engine.doors.enter(len(items)):
+                    replies = await engine.batch([partial(wire.parse, i) for i in items], room)
+                return 200, wire.encode([reply.answer for reply in replies]), None
+        else:
+            with engine.doors.enter(1):
+                reply = await engine.call(partial(wire.parse, body), room)
+    except Busy:
+        reply = engine.busy()
+    return reply.status, wire.encode(reply.answer), reply.retry_after
+
+
+def listed(config: GatewayConfig) -> dict[str, Any]:
+    """{"tools": [{api, name, description, endpoints: [{path, methods, description}]}]}."""
+    return {
+        "tools": [
             {
                 "api": name,
                 "name": route.name or name,
@@ -83,134 +194,9 @@ class Gateway:
                     for e in route.endpoints
                 ],
             }
-            for name, route in self._config.routes.items()
+            for name, route in config.routes.items()
         ]
-        return web.json_response({"tools": listed})
-
-    async def request(self, request: web.Request) -> web.Response:
-        """POST /mcp/request; the wire is described in `wire`."""
-        trace_id = logs.trace_id.get()
-        call: wire.Call | None = None
-        try:
-            try:
-                call = wire.parse(await _json(request))
-                wire.query_of(call.payload) if call.method in ("GET", "HEAD") else None
-            except wire.WireError as problem:
-                raise _Refused(422, "bad_request", str(problem)) from None
-            if call.trace_id:
-                trace_id = call.trace_id
-                logs.trace_id.set(trace_id)
-            return await self._forward(call, trace_id)
-        except _Refused as refused:
-            route = call.api if call and call.api in self._upstreams else _UNKNOWN
-            method = call.method if call else _UNKNOWN
-            self._errors.labels(route, method, refused.status, refused.code).inc()
-            _log.warning(
-                "request refused",
-                extra=logs.fields(
-                    route=route, method=method, status=refused.status, error=refused.code
-                ),
-            )
-            headers = (
-                {"Retry-After": str(max(1, round(refused.retry_after)))}
-                if refused.retry_after is not None
-                else None
-            )
-            return web.json_response(
-                wire.answer(
-                    refused.status, trace_id, error=refused.code, error_message=refused.message
-                ),
-                status=refused.status,
-                headers=headers,
-            )
-
-    async def _forward(self, call: wire.Call, trace_id: str) -> web.Response:
-        upstream = self._upstreams.get(call.api)
-        if upstream is None:
-            known = ", ".join(self._upstreams)
-            raise _Refused(404, "unknown_route", f"There is no such route. There is: {known}.")
-        if upstream.route.endpoints:
-            endpoint = upstream.route.endpoint(call.method, call.path)
-            if endpoint is None:
-                raise _Refused(
-                    403,
-                    "not_allowed",
-                    f"Route {call.api} does not allow this method and path. GET /tools lists "
-                    "what it allows; the gateway's config decides.",
-                )
-            if (wait := upstream.admit(endpoint)) > 0:
-                message = f"The rate limit of {endpoint.path} is used up."
-                raise _Refused(429, "rate_limited", message, retry_after=wait)
-
-        def retried(cause: str) -> None:
-            self._retries.labels(call.api, call.method, cause).inc()
-
-        try:
-            await self._take_turn()
-        except _Busy:
-            message = "The gateway has as much to do as it may hold. Try again."
-            raise _Refused(503, "gateway_busy", message, retry_after=1) from None
-        self._in_flight.inc()
-        try:
-            answer = await upstream.send(call, trace_id, retried)
-        except Unreachable as problem:
-            message = f"The target of route {call.api} cannot be reached ({problem})."
-            raise _Refused(502, "target_unreachable", message) from None
-        except TooSlow as problem:
-            message = f"The target of route {call.api} is too slow: {problem}."
-            raise _Refused(504, "target_timeout", message) from None
-        finally:
-            self._in_flight.dec()
-            self._end_turn()
-        self._requests.labels(call.api, call.method, answer.status).inc()
-        self._seconds.labels(call.api, call.method).observe(answer.seconds)
-        _log.info(
-            "request",
-            extra=logs.fields(
-                route=call.api,
-                method=call.method,
-                path=call.path.partition("?")[0],
-                status=answer.status,
-                seconds=round(answer.seconds, 4),
-            ),
-        )
-        return web.json_response(
-            wire.answer(
-                answer.status,
-                trace_id,
-                headers=answer.headers,
-                body=answer.body,
-                body_encoding=answer.body_encoding,
-                truncated=answer.truncated,
-                execution_time=answer.seconds,
-            )
-        )
-
-    async def _take_turn(self) -> None:
-        # Counted before anything is awaited: a burst that arrives at once must not pass the bound.
-        if self._present >= self._limits.in_flight + self._limits.queue:
-            raise _Busy
-        self._present += 1
-        started = time.monotonic()
-        try:
-            await asyncio.wait_for(self._turns.acquire(), self._limits.timeout)
-        except BaseException as problem:
-            self._present -= 1
-            if isinstance(problem, TimeoutError):
-                raise _Busy from None
-            raise
-        self._queue_seconds.observe(time.monotonic() - started)
-
-    def _end_turn(self) -> None:
-        self._turns.release()
-        self._present -= 1
-
-
-async def _json(request: web.Request) -> Any:
-    try:
-        return json.loads(await request.read())
-    except (ValueError, RecursionError):
-        raise wire.WireError("The body is not JSON.") from None
+    }
 
 
 def make_app(
@@ -219,25 +205,61 @@ def make_app(
     declared: int = 0,
     pool: PoolSizes | None = None,
     limits: Limits | None = None,
-) -> web.Application:
+) -> ASGIApp:
     """The gateway for `config`; `declared`: the number of agents that the stack has."""
     registry = prom.registry()
-    app = application("gateway", registry, MAX_REQUEST_BYTES)
-    gateway = Gateway(config, pool or PoolSizes(), limits or Limits(), registry)
+    engine = Engine(config, pool or PoolSizes(), limits or Limits(), registry)
+    checks = RouteHealth(engine.upstreams, registry)
+    manager = make_manager(make_server(engine))
     fleet = Fleet(registry, declared)
 
-    async def report(request: web.Request) -> web.Response:
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await engine.open()
+        checking = asyncio.create_task(checks.run())
+        async with manager.run():
+            yield
+        checking.cancel()
+        await engine.close()
+
+    async def tools(_: Request) -> Response:
+        return JSONResponse(listed(config))
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok", "service": "gateway", "routes": checks.summary()})
+
+    async def metrics(_: Request) -> Response:
+        return Response(
+            generate_latest(registry),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    async def report(request: Request) -> Response:
         try:
-            return web.json_response(fleet.report(await _json(request)))
-        except (ReportError, wire.WireError) as problem:
+            return JSONResponse(fleet.report(json.loads(await request.body())))
+        except (ValueError, RecursionError):
+            return error(422, "bad_request", "The body is not JSON.")
+        except ReportError as problem:
             return error(422, "bad_request", str(problem))
 
-    async def summary(_: web.Request) -> web.Response:
-        return web.json_response(fleet.summary())
+    async def summary(_: Request) -> Response:
+        return JSONResponse(fleet.summary())
 
-    app.cleanup_ctx.append(gateway.lifetime)
-    app.router.add_post("/mcp/request", gateway.request)
-    app.router.add_get("/tools", gateway.tools)
-    app.router.add_post("/agents/report", report)
-    app.router.add_get("/fleet", summary)
-    return app
+    def refused(_: Request, problem: Exception) -> Response:
+        assert isinstance(problem, HTTPException)
+        code = problem.detail.lower().replace(" ", "_")
+        return error(problem.status_code, code, problem.detail, dict(problem.headers or {}))
+
+    inner = Starlette(
+        routes=[
+            Route("/mcp", StreamableHTTPASGIApp(manager), methods=["POST"]),
+            Route("/tools", tools),
+            Route("/agents/report", report, methods=["POST"]),
+            Route("/fleet", summary),
+            Route("/health", health),
+            Route("/metrics", metrics),
+        ],
+        exception_handlers={HTTPException: refused},
+        lifespan=lifespan,
+    )
+    return Front(inner, engine)

@@ -1,33 +1,38 @@
 """The wire of POST /mcp/request.
 
-Asked in either form:
+Asked in either form, or a list of them (at most MAX_BATCH), answered by a list in the same order:
 
     {target_api_name, http_method, endpoint_path, session_headers?, request_payload?, trace_id?}
     {api_name, method, path, headers?, data?, trace_id?}
 
-Answered, whether the target or the gateway speaks (then the HTTP status is not 200):
+Answered, whether the target or the gateway speaks (then the HTTP status is not 200, except in a
+list, which is always 200):
 
-    {status_code, headers, body, body_encoding, truncated, execution_time, trace_id,
+    {status_code, headers, body, body_encoding, truncated, execution_time, attempts, trace_id,
      error, error_message}
 
 `headers`: names in lower case, values texts; `set-cookie` is always a list of texts.
 `body`: JSON value, text, or base64 text, as `body_encoding` says (json, text, base64, none).
 `truncated`: the body was larger than the gateway's limit; what is there is its beginning.
-`execution_time`: seconds that the target took. `error`: a short code where the gateway speaks.
+`execution_time`: seconds that the target took to answer the last of `attempts` requests.
+`error`: a short code where the gateway speaks.
+
+JSON bodies pass as the bytes they are: they are checked, not rebuilt.
 """
 
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from ape_common import paths, trace
 from ape_common.gateway_config import METHODS
 from multidict import CIMultiDictProxy
 
+MAX_BATCH = 32
 # Hop-by-hop headers, and those that the gateway's own client must set.
 _DROPPED = frozenset(
     [
@@ -51,103 +56,212 @@ _DROPPED = frozenset(
     ]
 )
 _DROPPED_FROM_ANSWER = _DROPPED - {"x-trace-id"}
-_FORMS = (
-    ("target_api_name", "http_method", "endpoint_path", "session_headers", "request_payload"),
-    ("api_name", "method", "path", "headers", "data"),
-)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NOT_IN_A_VALUE = re.compile(r"[\r\n\0]")
 
 
 class WireError(Exception):
     """The request breaks the wire format; says where and how."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Call:
+    """One request to a target. `payload`: JSON text, or None."""
+
     api: str
     method: str
     path: str
     headers: dict[str, str]
-    payload: Any
-    trace_id: str | None
+    payload: bytes | None = None
+    trace_id: str | None = None
+
+    @property
+    def bodyless(self) -> bool:
+        """Whether the payload is the query."""
+        return self.method in ("GET", "HEAD")
+
+    @property
+    def bare_path(self) -> str:
+        """The path without its query, which may hold what no log should."""
+        return self.path.partition("?")[0]
 
 
-def parse(raw: Any) -> Call:
+class Answer(msgspec.Struct, frozen=True):
+    """What POST /mcp/request answers; see the module's words."""
+
+    status_code: int
+    trace_id: str
+    headers: dict[str, str | list[str]] = {}
+    body: msgspec.Raw | str | None = None
+    body_encoding: str = "none"
+    truncated: bool = False
+    execution_time: float = 0.0
+    attempts: int = 0
+    error: str | None = None
+    error_message: str | None = None
+
+
+class _Asked(msgspec.Struct):
+    """Both forms at once."""
+
+    target_api_name: str | None = None
+    http_method: str = ""
+    endpoint_path: str = ""
+    session_headers: dict[str, str] | None = None
+    request_payload: msgspec.Raw = msgspec.Raw()
+    api_name: str | None = None
+    method: str = ""
+    path: str = ""
+    headers: dict[str, str] | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    trace_id: Any = None
+
+
+_LONG_KEYS = ("http_method", "endpoint_path", "session_headers")
+_SHORT_KEYS = ("method", "path", "headers")
+_asked = msgspec.json.Decoder(_Asked)
+_list = msgspec.json.Decoder(list[msgspec.Raw])
+_dict = msgspec.json.Decoder(dict[str, Any])
+_raw = msgspec.json.Decoder(msgspec.Raw)
+_encoder = msgspec.json.Encoder()
+_WHERE = re.compile(r" - at `\$\.?(.*)`$")
+
+
+def encode(answer: Answer | list[Answer]) -> bytes:
+    return _encoder.encode(answer)
+
+
+def is_batch(body: bytes) -> bool:
+    return body.lstrip()[:1] == b"["
+
+
+def parse_batch(body: bytes) -> list[bytes]:
+    """The items of a JSON list, 1 to MAX_BATCH. Raises WireError."""
+    try:
+        items = _list.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        raise WireError("The body is not JSON.") from None
+    if not 0 < len(items) <= MAX_BATCH:
+        raise WireError(f"A list must hold 1 to {MAX_BATCH} requests.")
+    return [bytes(item) for item in items]
+
+
+def parse(body: bytes) -> Call:
     """A Call of either form. Raises WireError."""
-    if not isinstance(raw, dict):
-        raise WireError("The body must be a JSON object.")
-    form = next((f for f in _FORMS if f[0] in raw), None)
-    if form is None:
+    try:
+        # What is inside of a msgspec.Raw has been checked for JSON, but not for UTF-8.
+        body.decode()
+        asked = _asked.decode(body)
+    except msgspec.ValidationError as problem:
+        raise WireError(_told(problem)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise WireError("The body is not JSON.") from None
+    if asked.target_api_name is not None:
+        return make_call(
+            asked.target_api_name,
+            asked.http_method,
+            asked.endpoint_path,
+            asked.session_headers,
+            asked.request_payload,
+            asked.trace_id,
+            _LONG_KEYS,
+        )
+    if asked.api_name is None:
         raise WireError(
             "target_api_name: missing. Name a route of the gateway; GET /tools has them."
         )
-    api, method, path, headers, payload = (raw.get(key) for key in form)
-    if not isinstance(api, str):
-        raise WireError(f"{form[0]}: must be a text.")
-    if not isinstance(method, str) or method.upper() not in METHODS:
-        raise WireError(f"{form[1]}: must be one of {', '.join(METHODS)}.")
-    if not isinstance(path, str):
-        raise WireError(f"{form[2]}: must be a text such as /products.")
-    if why := paths.problem(path):
-        raise WireError(f"{form[2]}: {why}.")
-    return Call(
-        api,
-        method.upper(),
-        path,
-        _headers(headers, form[3]),
-        payload,
-        trace.valid_trace_id(raw.get("trace_id")),
+    return make_call(
+        asked.api_name, asked.method, asked.path, asked.headers, asked.data, asked.trace_id
     )
 
 
-def _headers(raw: Any, key: str) -> dict[str, str]:
-    if raw is None:
-        return {}
-    if not isinstance(raw, dict):
-        raise WireError(f"{key}: must be an object of texts.")
-    for name, value in raw.items():
-        if not isinstance(value, str) or not name.isascii() or not name.strip():
-            raise WireError(f"{key}: must be an object of texts.")
-        if any(c in "\r\n\0" for c in name + value) or " " in name or ":" in name:
-            raise WireError(f"{key}: holds a name or a value that is no header.")
-    return {name: value for name, value in raw.items() if name.lower() not in _DROPPED}
+def _told(problem: msgspec.ValidationError) -> str:
+    """msgspec says: Expected `str`, got `int` - at `$.http_method`. It quotes no value."""
+    text = str(problem)
+    if match := _WHERE.search(text):
+        return f"{match[1]}: {text[: match.start()]}."
+    return f"{text}."
 
 
-def query_of(payload: Any) -> dict[str, str]:
-    """The payload of a request that has no body, as its query. Raises WireError."""
-    if payload is None:
+def make_call(
+    api: str,
+    method: str,
+    path: str,
+    headers: dict[str, str] | None,
+    payload: msgspec.Raw | bytes,
+    trace_id: object = None,
+    keys: tuple[str, ...] = _SHORT_KEYS,
+) -> Call:
+    """A Call of checked values; `keys` name them in errors. Raises WireError."""
+    method = method.upper()
+    if method not in METHODS:
+        raise WireError(f"{keys[0]}: must be one of {', '.join(METHODS)}.")
+    if why := paths.problem(path):
+        raise WireError(f"{keys[1]}: {why}.")
+    passed = {}
+    for name, value in (headers or {}).items():
+        if not _HEADER_NAME.fullmatch(name) or _NOT_IN_A_VALUE.search(value):
+            raise WireError(f"{keys[2]}: holds a name or a value that is no header.")
+        if name.lower() not in _DROPPED:
+            passed[name] = value
+    # A JSON null has always meant: no payload.
+    raw = bytes(payload).strip()
+    call = Call(
+        api,
+        method,
+        path,
+        passed,
+        raw if raw and raw != b"null" else None,
+        trace.valid_trace_id(trace_id),
+    )
+    query_of(call)
+    return call
+
+
+def query_of(call: Call) -> dict[str, str]:
+    """The payload of a request that has no body, as its query; else empty. Raises WireError."""
+    if call.payload is None or not call.bodyless:
         return {}
-    if not isinstance(payload, dict) or any(
-        not isinstance(v, str | int | float) for v in payload.values()
-    ):
+    try:
+        given = _dict.decode(call.payload)
+    except msgspec.ValidationError:
+        given = {"": None}
+    if any(not isinstance(v, str | int | float) for v in given.values()):
         raise WireError(
             "The payload of a GET or HEAD is its query: an object of texts and numbers."
         )
     return {
-        key: json.dumps(value) if isinstance(value, bool) else str(value)
-        for key, value in payload.items()
+        key: str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in given.items()
     }
 
 
 def headers_of(answer: CIMultiDictProxy[str]) -> dict[str, str | list[str]]:
     """The target's headers; see the module's words on set-cookie."""
     made: dict[str, str | list[str]] = {}
-    for key in answer:
+    for key, value in answer.items():
         name = key.lower()
+        if name in _DROPPED_FROM_ANSWER:
+            continue
+        before = made.get(name)
         if name == "set-cookie":
-            made[name] = answer.getall(key)
-        elif name not in _DROPPED_FROM_ANSWER:
-            made[name] = ", ".join(answer.getall(key))
+            made[name] = [*(before or []), value]
+        else:
+            made[name] = f"{before}, {value}" if before is not None else value
     return made
 
 
-def body_of(content: bytes, content_type: str, charset: str, truncated: bool) -> tuple[Any, str]:
+def body_of(
+    content: bytes, content_type: str, charset: str, truncated: bool
+) -> tuple[msgspec.Raw | str | None, str]:
     """(body, body_encoding) of the target's bytes."""
     if not content:
         return None, "none"
     if content_type.endswith(("/json", "+json")) and not truncated:
         try:
-            return json.loads(content, parse_constant=_no_constant), "json"
-        except (ValueError, RecursionError):
+            content.decode()
+            return _raw.decode(content), "json"
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
     if content_type.startswith("text/") or content_type.endswith(
         ("json", "xml", "javascript", "x-www-form-urlencoded")
@@ -157,32 +271,3 @@ def body_of(content: bytes, content_type: str, charset: str, truncated: bool) ->
         except LookupError:
             pass
     return base64.b64encode(content).decode(), "base64"
-
-
-def _no_constant(_: str) -> Any:
-    raise ValueError("not JSON")
-
-
-def answer(
-    status_code: int,
-    trace_id: str,
-    *,
-    headers: Mapping[str, str | list[str]] | None = None,
-    body: Any = None,
-    body_encoding: str = "none",
-    truncated: bool = False,
-    execution_time: float = 0.0,
-    error: str | None = None,
-    error_message: str | None = None,
-) -> dict[str, Any]:
-    return {
-        "status_code": status_code,
-        "headers": headers or {},
-        "body": body,
-        "body_encoding": body_encoding,
-        "truncated": truncated,
-        "execution_time": round(execution_time, 6),
-        "trace_id": trace_id,
-        "error": error,
-        "error_message": error_message,
-    }

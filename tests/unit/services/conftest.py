@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+import uvicorn
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import BaseTestServer, TestClient, TestServer
+from ape_gateway.__main__ import config_of
+from yarl import URL
 
 SERVICES = Path(__file__).resolve().parents[3] / "services"
 for part in ("common", "gateway", "proxy", "agent", "demo_target", "socket_proxy"):
@@ -19,16 +25,49 @@ for part in ("common", "gateway", "proxy", "agent", "demo_target", "socket_proxy
         sys.path.insert(0, str(SERVICES / part))
 
 Client = TestClient[web.Request, web.Application]
-Serve = Callable[[web.Application], Awaitable[Client]]
+Serve = Callable[[Any], Awaitable[Client]]
+
+
+class AsgiServer(BaseTestServer):
+    """An ASGI app on a loopback port, served by the gateway's own settings of uvicorn."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(scheme="http", host="127.0.0.1")
+        self._app = app
+
+    async def start_server(self, **_: Any) -> None:
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.port = listening.getsockname()[1]
+        self._root = URL.build(scheme="http", host="127.0.0.1", port=self.port)
+        self._uvicorn = _Quiet(config_of(self._app))
+        self._running = asyncio.create_task(self._uvicorn.serve([listening]))
+        while not self._uvicorn.started and not self._running.done():
+            await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        self._uvicorn.should_exit = True
+        await self._running
+
+    async def _make_runner(self, **_: Any) -> Any:
+        raise NotImplementedError
+
+
+class _Quiet(uvicorn.Server):
+    """Leaves the test run's signal handlers alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 @pytest_asyncio.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Start an app; answers a client of it."""
+    """Start an app, aiohttp's or ASGI; answers a client of it."""
     started: list[Client] = []
 
-    async def start(app: web.Application) -> Client:
-        client: Client = TestClient(TestServer(app))
+    async def start(app: Any) -> Client:
+        own = isinstance(app, web.Application)
+        client: Client = TestClient(TestServer(app) if own else AsgiServer(app))
         await client.start_server()
         started.append(client)
         return client

@@ -179,6 +179,9 @@ def test_log_lines_are_json_and_quote_no_exception() -> None:
     assert (line["msg"], line["route"], line["error"]) == ("failed", "shop", "ValueError")
     assert (line["trace_id"], line["level"], line["service"]) == ("t1", "error", "gateway")
     assert "hunter2" not in text
+    plain = logs.TextLines("gateway").format(record)
+    assert " ERROR failed trace_id=t1 route=shop error=ValueError at=" in plain
+    assert "hunter2" not in plain
 
 
 @pytest.mark.parametrize(("status", "well"), [(200, True), (503, False)])

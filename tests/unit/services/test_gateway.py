@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from ape_common.gateway_config import load
-from ape_gateway.app import Limits, make_app
+from ape_common import logs
+from ape_common.gateway_config import Logging, load
+from ape_gateway.access import AccessLog
+from ape_gateway.app import make_app
+from ape_gateway.limits import Limits
 from ape_gateway.upstream import MAX_ANSWER_BYTES
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
@@ -227,20 +230,45 @@ async def test_tools_list_routes_and_no_secret(gateway: Any) -> None:
     assert "hunter2" not in text
 
 
-async def test_logs_hold_no_body_and_no_credentials(
-    gateway: Any, caplog: pytest.LogCaptureFixture
+async def test_logs_hold_the_trace_id_but_no_body_and_no_credentials(
+    gateway: Any, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level("DEBUG", "ape_gateway")
+    caplog.handler.setFormatter(logs.JsonLines("gateway"))
     client = await gateway(auth={"headers": {"X-Key": "hunter2"}})
-    await sent(
-        client,
-        ask(
-            "POST",
-            "/x?p=hunter2",
-            session_headers={"C": "hunter2"},
-            request_payload={"p": "hunter2"},
-        ),
-    )
-    lines = [str(r.__dict__) for r in caplog.records if r.name.startswith("ape_")]
-    assert lines
-    assert not [x for x in lines if "hunter2" in x]
+    trace_id = "cd" * 16
+    for method in ("POST", "BREW"):
+        await sent(
+            client,
+            ask(
+                method,
+                "/x?p=hunter2",
+                session_headers={"C": "hunter2"},
+                request_payload={"p": "hunter2"},
+            ),
+            headers={"X-Trace-ID": trace_id},
+        )
+    await client.close()
+    lines = [json.loads(x) for x in (capsys.readouterr().out + caplog.text).splitlines()]
+    told = [x for x in lines if x.get("service") == "gateway" and x["msg"].startswith("request")]
+    assert [(x["msg"], x["trace_id"], x["status"]) for x in told] == [
+        ("request", trace_id, 200),
+        ("request refused", trace_id, 422),
+    ]
+    assert "hunter2" not in str(lines)
+
+
+@pytest.mark.parametrize(
+    ("level", "form", "lines"), [("info", "text", 1), ("info", "json", 1), ("warning", "json", 0)]
+)
+async def test_the_access_log_follows_the_config(level: str, form: str, lines: int) -> None:
+    text: list[str] = []
+    log = AccessLog(Logging.model_validate({"level": level, "format": form}), text.append)
+    log.request("t1", "shop", "GET", "/x", 200, 0.25, 1)
+    log.flush()
+    log.flush()
+    assert len("".join(text).splitlines()) == lines
+    if lines:
+        for part in ("request", "t1", "shop", "/x", "0.25"):
+            assert part in text[0]
+        assert text[0].startswith("{") == (form == "json")
