@@ -15,6 +15,7 @@ VALUES = {
     "route": 4,
     "method": 7,
     "status": 12,
+    "outcome": 14,
     "error": 8,
     "code": 8,
     "cause": 8,

@@ -63,8 +63,11 @@ DASHBOARD = Dashboard(
                     "reqps",
                 ),
                 Panel(
-                    "Under way",
-                    (Query(total(series(names.GATEWAY_IN_FLIGHT)), "requests"),),
+                    "Under way and waiting",
+                    (
+                        Query(total(series(names.GATEWAY_IN_FLIGHT)), "under way"),
+                        Query(total(series(names.GATEWAY_QUEUED)), "waiting"),
+                    ),
                 ),
             ),
         ),
