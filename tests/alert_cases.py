@@ -137,6 +137,7 @@ def cases(jobs: tuple[str, ...]) -> list[Case]:
         Case("GatewayErrorRateHigh", _answers(names.GATEWAY_REQUESTS, 9, 1, "404"), labels=None),
         *_slow("GatewayLatencyHigh", names.GATEWAY_SECONDS, 0.25, 2.5, route="shop", method="GET"),
         *_slow("TimeToFirstTokenHigh", names.PROXY_FIRST_TOKEN_SECONDS, 1, 10, model="m"),
+        *_slow("CompletionTimeHigh", names.PROXY_SECONDS, 2, 10, model="m"),
         *_slow("TimeBetweenActionsHigh", names.TIME_BETWEEN_ACTIONS, 5, 60),
         Case("ModelRateLimited", _model(9, 1)),
         Case("ModelRateLimited", _model(99, 1), labels=None),

@@ -67,6 +67,9 @@ SESSION_SECONDS, _session = _quantiles(
 FIRST_TOKEN_SECONDS, _first_token = _quantiles(
     "proxy_time_to_first_token_seconds", names.PROXY_FIRST_TOKEN_SECONDS, "Time to first token."
 )
+COMPLETION_SECONDS, _completion = _quantiles(
+    "proxy_request_duration_seconds", names.PROXY_SECONDS, "Time of completions."
+)
 BETWEEN_ACTIONS_SECONDS, _between = _quantiles(
     "time_between_actions_seconds", names.TIME_BETWEEN_ACTIONS, "Time between two actions."
 )
@@ -125,6 +128,7 @@ RULES: tuple[Recorded, ...] = (
     *_gateway,
     *_session,
     *_first_token,
+    *_completion,
     *_between,
 )
 

@@ -29,7 +29,8 @@ ERROR_RATIO_MAX = {"4xx": 0.25, "5xx": 0.05}
 RATE_LIMITED_MAX = 0.05
 BASELINE, BASELINE_FACTOR = "1h", 2.0
 # Below these nothing is slow, whatever the baseline: seconds.
-GATEWAY_SECONDS_MIN, FIRST_TOKEN_SECONDS_MIN, BETWEEN_ACTIONS_SECONDS_MIN = 0.25, 1.0, 5.0
+GATEWAY_SECONDS_MIN, FIRST_TOKEN_SECONDS_MIN = 0.25, 1.0
+COMPLETION_SECONDS_MIN, BETWEEN_ACTIONS_SECONDS_MIN = 2.0, 5.0
 TOKENS_FACTOR = 0.5
 EXHAUSTION_HOURS, EXHAUSTION_WINDOW = 4, "30m"
 # A prediction needs some of the resource to be used, or noise alone would fill it.
@@ -143,6 +144,14 @@ def alerts(jobs: Sequence[str]) -> tuple[Alert, ...]:
             recorded.FIRST_TOKEN_SECONDS,
             FIRST_TOKEN_SECONDS_MIN,
             "The model's time to the first token",
+            MODEL,
+            "Agents wait for the model, so the target gets less load than was meant.",
+        ),
+        _slow(
+            "CompletionTimeHigh",
+            recorded.COMPLETION_SECONDS,
+            COMPLETION_SECONDS_MIN,
+            "The model's time to the end of an answer",
             MODEL,
             "Agents wait for the model, so the target gets less load than was meant.",
         ),

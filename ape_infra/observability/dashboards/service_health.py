@@ -81,7 +81,13 @@ DASHBOARD = Dashboard(
                     stacked=True,
                     main=True,
                 ),
-                Panel("Time to first token", quantiles(recorded.FIRST_TOKEN_SECONDS), "s"),
+                Panel("Time of completions", quantiles(recorded.COMPLETION_SECONDS), "s"),
+                Panel(
+                    "Time to first token",
+                    quantiles(recorded.FIRST_TOKEN_SECONDS),
+                    "s",
+                    description="Of streams; agents do not stream.",
+                ),
                 Panel(
                     "Share limited by rate (429)",
                     (Query(total(series(recorded.RATE_LIMITED), op="max"), "429"),),

@@ -105,9 +105,16 @@ DASHBOARD = Dashboard(
                     main=True,
                 ),
                 Panel(
+                    "Time of completions",
+                    quantiles(recorded.COMPLETION_SECONDS),
+                    "s",
+                    main=True,
+                ),
+                Panel(
                     "Time to first token",
                     quantiles(recorded.FIRST_TOKEN_SECONDS),
                     "s",
+                    description="Of streams; agents do not stream.",
                     main=True,
                 ),
                 Panel(
