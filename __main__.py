@@ -1,5 +1,6 @@
 """The Pulumi program: read the stack's settings, declare the stack."""
 
+import asyncio
 from pathlib import Path
 
 import pulumi
@@ -22,21 +23,28 @@ config = pulumi.Config(project)
 prefix = f"{project}:"
 given = {k.removeprefix(prefix): v for k, v in CONFIG.get().items() if k.startswith(prefix)}
 
-try:
-    settings = parse_config(given)
-    if not pulumi.runtime.is_dry_run():
-        preflight.check(settings, project, stack, tell=pulumi.log.warn)
-    outputs = declare(
-        settings,
-        project=project,
-        stack=stack,
-        root=root,
-        secrets={name: config.require_secret(name) for name in SECRETS if given.get(name)},
-        agent_token=agent_token(
-            given.get(AGENT_TOKEN, ""), given.get(CEREBRAS_API_KEY, ""), project, stack
-        ),
-    )
-except (SettingsError, preflight.PreflightError) as error:
-    raise pulumi.RunError(str(error)) from None
-for name, value in outputs.items():
-    pulumi.export(name, value)
+
+async def main() -> dict[str, pulumi.Input[object]]:
+    try:
+        settings = parse_config(given)
+        if not pulumi.runtime.is_dry_run():
+            preflight.check(settings, project, stack, tell=pulumi.log.warn)
+        outputs = declare(
+            settings,
+            project=project,
+            stack=stack,
+            root=root,
+            secrets={name: config.require_secret(name) for name in SECRETS if given.get(name)},
+            agent_token=agent_token(
+                given.get(AGENT_TOKEN, ""), given.get(CEREBRAS_API_KEY, ""), project, stack
+            ),
+        )
+    except (SettingsError, preflight.PreflightError) as error:
+        raise pulumi.RunError(str(error)) from None
+    # One turn of the loop, in which the registrations begin. Without it the SDK finds none under
+    # way, and waits for any one of all the outputs again and again (docs/facts.md).
+    await asyncio.sleep(0)
+    return outputs
+
+
+pulumi.run(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -143,6 +144,7 @@ def declare(
                 proxy_image=images.names["socket_proxy"],
                 project=project,
                 stack=stack,
+                docker_host=settings.docker_host or os.environ.get("DOCKER_HOST", ""),
                 port=settings.monitor_port,
                 thresholds=settings.alert_thresholds or {},
                 logs_by_proxy=settings.observability == "full",

@@ -4,15 +4,22 @@
 . "$(dirname "$0")/common.sh"
 
 PID=$APE/dockerd.pid
+DAEMON_PID=/var/run/docker.pid
 WAIT_SECONDS=60
 
-# stop PID NAME: end that process, if it is still the one of that name, and wait until it is gone.
+# alive PID NAME: whether that process runs and is the one of that name. A dead process that nobody
+# has waited for is gone, too.
+alive() {
+  [ "$(cat "/proc/${1:-none}/comm" 2>/dev/null)" = "$2" ] &&
+    grep -qs '^State:[[:space:]]*[^Z[:space:]]' "/proc/$1/status"
+}
+
+# stop PID NAME: end that process, and wait until it is gone.
 stop() {
-  [ "$(cat "/proc/$1/comm" 2>/dev/null)" = "$2" ] || return 0
+  alive "$1" "$2" || return 0
   kill "$1"
   for _ in $(seq 60); do
-    # A dead process that nobody has waited for is gone, too.
-    grep -qs '^State:[[:space:]]*[^Z[:space:]]' "/proc/$1/status" || {
+    alive "$1" "$2" || {
       say "Docker: stopped"
       return 0
     }
@@ -36,7 +43,7 @@ up() {
     answers && return
   fi
   # A killed dockerd leaves its pid file, and another process may have the number by now.
-  [ -e /var/run/docker.pid ] && ! pgrep -x dockerd >/dev/null && rm -f /var/run/docker.pid
+  alive "$(cat "$DAEMON_PID" 2>/dev/null)" dockerd || rm -f "$DAEMON_PID"
   setsid nohup dockerd >"$APE/logs/dockerd.log" 2>&1 </dev/null &
   echo $! >"$PID"
   for _ in $(seq $((WAIT_SECONDS * 2))); do
@@ -55,6 +62,5 @@ down() {
 
 case "${1:-}" in
 up | down) "$1" ;;
-check) answers || die "no Docker daemon answers. Start it with: offline/docker.sh up" ;;
-*) die "usage: docker.sh up|down|check" ;;
+*) die "usage: docker.sh up|down" ;;
 esac

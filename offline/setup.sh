@@ -34,7 +34,7 @@ build_language_host() {
 pulumi_cli() {
   if command -v pulumi >/dev/null && command -v pulumi-language-python >/dev/null &&
     [ "$(command -v pulumi)" != "$APE/bin/pulumi" ]; then
-    say "Pulumi: using $(command -v pulumi)"
+    say "Pulumi: using $(command -v pulumi), $(pulumi version) (this project is tested with v$PULUMI_VERSION)"
     return
   fi
   local files=("$ROOT"/offline/{pulumi,language-host}/go.{mod,sum})
@@ -51,16 +51,21 @@ pulumi_cli() {
 }
 
 plugin() {
-  local launcher=$APE/plugin/pulumi-resource-docker
-  "$APE/run" pulumi plugin ls --json 2>/dev/null | grep -q "\"version\": \"$PLUGIN_VERSION\"" && {
-    [ -e "$launcher" ] && say "Plugin: the stand-in for pulumi-docker $PLUGIN_VERSION (offline/provider)"
-    return 0
-  }
+  local home=${PULUMI_HOME:-$APE/pulumi} launcher=$APE/plugin/pulumi-resource-docker
+  local installed=$home/plugins/resource-docker-v$PLUGIN_VERSION/pulumi-resource-docker
+  if [ -x "$installed" ]; then
+    # Ours is a script.
+    [ "$(head -c 2 "$installed")" != '#!' ] ||
+      say "Plugin: the stand-in for pulumi-docker $PLUGIN_VERSION (offline/provider)"
+    return
+  fi
   if timeout 60 "$APE/run" pulumi plugin install resource docker "$PLUGIN_VERSION" \
     >"$APE/logs/plugin.log" 2>&1; then
     say "Plugin: pulumi-docker $PLUGIN_VERSION"
     return
   fi
+  [ "$home" = "$APE/pulumi" ] ||
+    die "pulumi-docker $PLUGIN_VERSION cannot be downloaded here, and its stand-in is not put into your own PULUMI_HOME ($home). Install it there (pulumi plugin install resource docker $PLUGIN_VERSION --file FILE), or unset PULUMI_HOME."
   mkdir -p "$APE/plugin"
   printf '#!/bin/sh\nAPE_PYTHON=%q exec %q "$@"\n' "$APE/venv/bin/python" \
     "$ROOT/offline/provider/pulumi-resource-docker" >"$launcher"

@@ -30,6 +30,7 @@ PROXY = "socket-proxy"
 SOCKET_VOLUME = "docker-api"
 SOCKET_DIR = "/run/ape"
 DOCKER_HOST = f"unix://{SOCKET_DIR}/docker.sock"
+DOCKER_SOCKET = "/var/run/docker.sock"
 # A user of its own: another container's process of the same user could be looked into by /proc.
 USER = "10002:10002"
 # Docker's socket belongs to root and to a group whose number differs from host to host. Root
@@ -42,16 +43,26 @@ HEALTH_SECONDS = 10
 
 @dataclass(frozen=True)
 class MonitorArgs:
-    """`project` is the name before the stack's; `logs_by_proxy` lets a log shipper in, too."""
+    """`project` is the name before the stack's; `docker_host` the address of the stack's daemon
+
+    (empty: its default); `logs_by_proxy` lets a log shipper in, too.
+    """
 
     image: str
     proxy_image: str
     project: str
     stack: str
+    docker_host: str
     port: int
     thresholds: Mapping[str, Any]
     logs_by_proxy: bool
     logs: Logs
+
+
+def socket_path(docker_host: str) -> str:
+    """Docker's socket on its own machine; the usual one where the address does not say."""
+    scheme, _, path = docker_host.partition("://")
+    return path if scheme == "unix" and path else DOCKER_SOCKET
 
 
 def proxy_workload(args: MonitorArgs) -> Workload:
@@ -67,7 +78,7 @@ def proxy_workload(args: MonitorArgs) -> Workload:
             "APE_SOCKET_PROXY_LOGS": "1" if args.logs_by_proxy else "0",
         },
         volumes={SOCKET_VOLUME: SOCKET_DIR},
-        host_paths={"/var/run/docker.sock": "/var/run/docker.sock"},
+        host_paths={socket_path(args.docker_host): DOCKER_SOCKET},
         health=Health(
             test=("CMD", "python", "-m", "ape_socket_proxy", "check"),
             interval=HEALTH_SECONDS,

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
 
 import pulumi
 import pulumi_docker as docker
 
 from ape_infra.runtimes.base import Context, Network, digest, guarded, log_options, slot_env
 from ape_infra.workload import CONFIG_DIR, Workload
+
+TOKEN = "docker:index/container:Container"
+PLUGIN_VERSION = version("pulumi-docker")
+
+
+class Container(pulumi.CustomResource):
+    """docker.Container, registered with plain properties under the names of its schema.
+
+    The class of pulumi-docker makes four futures for each of its 60 properties, given or not: of
+    1000 agents that was most of a preview's time (docs/facts.md).
+    """
+
+    def __init__(self, name: str, properties: dict[str, Any], opts: pulumi.ResourceOptions) -> None:
+        defaults = pulumi.ResourceOptions(version=PLUGIN_VERSION)
+        super().__init__(TOKEN, name, properties, pulumi.ResourceOptions.merge(defaults, opts))
 
 
 class DockerRuntime:
@@ -57,21 +74,17 @@ class DockerRuntime:
         opts: pulumi.ResourceOptions,
     ) -> Sequence[pulumi.Resource]:
         waits: list[pulumi.Resource] = [networks[a.network].resource for a in workload.networks]
-        mounts = [
-            docker.ContainerVolumeArgs(volume_name=self.context.name(name), container_path=path)
+        mounts: list[dict[str, Any]] = [
+            {"volumeName": self.context.name(name), "containerPath": path}
             for name, path in workload.volumes.items()
         ] + [
-            docker.ContainerVolumeArgs(host_path=host, container_path=path, read_only=True)
+            {"hostPath": host, "containerPath": path, "readOnly": True}
             for host, path in workload.host_paths.items()
         ]
         if workload.files:
             volume, filler = self._files(workload, opts)
             waits.append(filler)
-            mounts.append(
-                docker.ContainerVolumeArgs(
-                    volume_name=volume, container_path=CONFIG_DIR, read_only=True
-                )
-            )
+            mounts.append({"volumeName": volume, "containerPath": CONFIG_DIR, "readOnly": True})
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=waits))
         if workload.slots is None:
             return [self._container(workload.name, workload, dict(workload.env), mounts, opts)]
@@ -80,7 +93,7 @@ class DockerRuntime:
     def _replicas(
         self,
         workload: Workload,
-        mounts: list[docker.ContainerVolumeArgs],
+        mounts: list[dict[str, Any]],
         behind: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions,
     ) -> list[pulumi.Resource]:
@@ -110,76 +123,72 @@ class DockerRuntime:
         name: str,
         workload: Workload,
         env: dict[str, str],
-        mounts: list[docker.ContainerVolumeArgs],
+        mounts: list[dict[str, Any]],
         opts: pulumi.ResourceOptions,
-    ) -> docker.Container:
+    ) -> Container:
         health = workload.health
-        return docker.Container(
-            name,
-            name=self.context.name(name),
-            hostname=name,
-            image=workload.image,
-            command=list(workload.command) or None,
-            envs=[f"{k}={v}" for k, v in sorted(env.items())],
-            user=workload.user,
-            read_only=True,
-            tmpfs={
+        properties: dict[str, Any] = {
+            "name": self.context.name(name),
+            "hostname": name,
+            "image": workload.image,
+            "command": list(workload.command) or None,
+            "envs": [f"{k}={v}" for k, v in sorted(env.items())],
+            "user": workload.user,
+            "readOnly": True,
+            "tmpfs": {
                 path: f"rw,noexec,nosuid,nodev,size={mb}m" for path, mb in workload.tmpfs.items()
             },
-            capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"]),
-            security_opts=["no-new-privileges:true"],
-            memory=workload.memory_mb,
+            "capabilities": {"drops": ["ALL"]},
+            "securityOpts": ["no-new-privileges:true"],
+            "memory": workload.memory_mb,
             # Equal to memory: no swap. Left unset, every preview would show a change.
-            memory_swap=workload.memory_mb,
+            "memorySwap": workload.memory_mb,
             # As the plugin reads it back: at least one decimal, at most two.
-            cpus=str(float(round(workload.cpus, 2))),
-            ulimits=[
-                docker.ContainerUlimitArgs(
-                    name="nofile", soft=workload.nofile, hard=workload.nofile
-                )
-            ],
-            init=True,
-            restart="on-failure",
-            max_retry_count=workload.restart_max_attempts,
-            stop_timeout=workload.stop_grace_seconds,
-            destroy_grace_seconds=workload.stop_grace_seconds,
-            log_driver="json-file",
-            log_opts=log_options(workload),
-            healthcheck=docker.ContainerHealthcheckArgs(
-                tests=list(health.test),
-                interval=f"{health.interval}s",
-                timeout=f"{health.timeout}s",
-                start_period=f"{health.start_period}s",
-                retries=health.retries,
-            )
-            if health
-            else None,
+            "cpus": str(float(round(workload.cpus, 2))),
+            "ulimits": [{"name": "nofile", "soft": workload.nofile, "hard": workload.nofile}],
+            "init": True,
+            "restart": "on-failure",
+            "maxRetryCount": workload.restart_max_attempts,
+            "stopTimeout": workload.stop_grace_seconds,
+            "destroyGraceSeconds": workload.stop_grace_seconds,
+            "logDriver": "json-file",
+            "logOpts": log_options(workload),
+            "healthcheck": health
+            and {
+                "tests": list(health.test),
+                "interval": f"{health.interval}s",
+                "timeout": f"{health.timeout}s",
+                "startPeriod": f"{health.start_period}s",
+                "retries": health.retries,
+            },
             # A service must be healthy before the agents start; the agents themselves wait inside.
-            wait=health is not None and workload.slots is None,
-            networks_advanced=[
-                docker.ContainerNetworksAdvancedArgs(
-                    name=self.context.name(a.network), aliases=list(a.aliases) or None
-                )
+            "wait": health is not None and workload.slots is None,
+            "networksAdvanced": [
+                {"name": self.context.name(a.network), "aliases": list(a.aliases) or None}
                 for a in workload.networks
             ]
             or None,
-            network_mode=None if workload.networks else "none",
-            ports=[
-                docker.ContainerPortArgs(
-                    internal=p.internal,
-                    external=p.external,
-                    ip=self.context.expose_address,
-                    protocol="tcp",
-                )
+            "networkMode": None if workload.networks else "none",
+            "ports": [
+                {
+                    "internal": p.internal,
+                    "external": p.external,
+                    "ip": self.context.expose_address,
+                    "protocol": "tcp",
+                }
                 for p in sorted(workload.ports, key=lambda p: p.internal)
             ]
             or None,
-            volumes=mounts or None,
-            labels=[
-                docker.ContainerLabelArgs(label=k, value=v)
+            "volumes": mounts or None,
+            "labels": [
+                {"label": k, "value": v}
                 for k, v in {**self.context.labels(workload.service), **workload.labels}.items()
             ],
-            opts=pulumi.ResourceOptions.merge(
+        }
+        return Container(
+            name,
+            {key: value for key, value in properties.items() if value is not None},
+            pulumi.ResourceOptions.merge(
                 opts,
                 pulumi.ResourceOptions(
                     delete_before_replace=True,

@@ -26,6 +26,10 @@ def resident_mb(pid: int) -> float:
     return 0.0
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def named(*names: str) -> list[int]:
     found = []
     for folder in Path("/proc").iterdir():

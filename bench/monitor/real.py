@@ -6,16 +6,18 @@ on the same containers in the same run, both once every five seconds.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import docker
 
 from bench.monitor.containers import idle_agents
-from bench.monitor.process import cpu_seconds, get, named, resident_mb
+from bench.monitor.process import cpu_seconds, get, named, parent, resident_mb
 
 INTERVAL = 5
 GOAL_RATIO = 50.0
@@ -25,7 +27,7 @@ def run(seconds: int, containers: int | None) -> dict[str, Any]:
     """CPU seconds a reading of all containers: of the reader, of dockerd and containerd."""
     count = containers or 200
     client = docker.from_env(timeout=120)
-    daemons = named("dockerd", "containerd")
+    daemons = _of_this_host()
     with idle_agents(client, count):
         time.sleep(5)
         idle = _daemons(daemons, seconds / 2)
@@ -44,6 +46,16 @@ def run(seconds: int, containers: int | None) -> dict[str, Any]:
         "ratio_without_idle_daemons": round(net, 1),
         "goals": {"ratio": ratio >= GOAL_RATIO},
     }
+
+
+def _of_this_host() -> list[int]:
+    """dockerd and its containerd; where several run, that of DOCKER_HOST."""
+    found = named("dockerd")
+    if len(found) > 1 and (host := os.environ.get("DOCKER_HOST")):
+        found = [p for p in found if host in Path(f"/proc/{p}/cmdline").read_text()]
+    children = [p for p in named("containerd") if parent(p) in found]
+    # Debian's containerd is a service of its own.
+    return found + (children or named("containerd"))
 
 
 def _daemons(pids: list[int], seconds: float) -> float:

@@ -7,13 +7,14 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pulumi import automation as auto
 
-from tests.live import PORTS, ROOT, Live, sh, until
+from tests.live import PORTS, ROOT, Live, sh, stand_in, until
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., Live]
@@ -163,14 +164,11 @@ def test_the_key_is_nowhere_in_the_open(live: Make, tmp_path: Path) -> None:
     for place, text in places.items():
         assert key not in text, place
         assert password not in text, place
-    stack.stack.workspace.pulumi_command.run(
-        ["state", "unprotect", "--all", "--yes", "--stack", "t-secret"],
-        str(stack.root),
-        stack.env,
-    )
+    stack.unprotect()
     stack.destroy()
 
 
+@pytest.mark.skipif(not stand_in(), reason="the published plugin asks the daemon in a preview")
 def test_a_preview_needs_no_daemon(live: Make) -> None:
     stack = live("t-blind", base="prod")
     stack.config(cerebrasApiKey="k-of-a-test", grafanaPassword="p-of-a-test")
@@ -225,6 +223,60 @@ def test_a_taken_port_and_a_plan_too_large_are_refused(live: Make) -> None:
     assert stack.leftovers() == []
 
 
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[str]:
+    """The address of a daemon of our own whose disk holds 256 MB."""
+    disk, socket_ = tmp_path / "disk", f"unix://{tmp_path}/docker.sock"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(disk)], check=True)
+    places = [f"--data-root={disk}/root", f"--exec-root={tmp_path}/exec", f"--host={socket_}"]
+    alone = ["--bridge=none", "--iptables=false", f"--pidfile={tmp_path}/docker.pid"]
+    with open(tmp_path / "dockerd.log", "w") as log:
+        daemon = subprocess.Popen(["dockerd", *places, *alone], stdout=log, stderr=log)
+    try:
+        until(lambda: (tmp_path / "docker.sock").exists(), seconds=30)
+        yield socket_
+    finally:
+        daemon.terminate()
+        daemon.wait(timeout=30)
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_refused(live: Make, tiny_disk: str) -> None:
+    stack = live("t-disk")
+    stack.config(dockerHost=tiny_disk)
+    with pytest.raises(auto.CommandError, match=r"disk: \d+ MB are free at .* needs 2048 MB"):
+        stack.stack.up()
+
+
+def test_production_at_sixty_agents_is_up(live: Make) -> None:
+    """The machine is too small for the limits of 60 agents, not for what they use."""
+    stack = live("t-prod", base="prod")
+    stack.config(cerebrasApiKey="k-of-a-test", grafanaPassword="p-of-a-test")
+    stack.config(observability="metrics", allowOvercommit=True)
+    # Nobody serves the model there: this is about the stack, and sessions fail with model_error.
+    stack.config(modelBaseUrl="http://127.0.0.1:9/v1")
+    assert stack.up() == {"create": BESIDE_AGENTS + 60}
+    fleet = stack.containers("agent")
+    assert len(fleet) == 60
+    assert {c["HostConfig"]["Memory"] for c in fleet} == {384 * 2**20}
+    assert {c["HostConfig"]["NanoCpus"] for c in fleet} == {350_000_000}
+    until(
+        lambda: all(c["State"]["Health"]["Status"] == "healthy" for c in stack.containers("agent")),
+        seconds=180,
+    )
+    seen = until(lambda: _failed(stack), seconds=60)
+    assert set(seen["by_reason"]) == {"model_error"}
+    stack.unprotect()
+    stack.destroy()
+    assert stack.leftovers() == []
+
+
+def _failed(stack: Live) -> dict[str, Any]:
+    found: dict[str, Any] = stack.get("gatewayPort", "/fleet").json()["sessions"]
+    return found if found["failure"] else {}
+
+
 def test_a_daemon_killed_in_the_middle_of_an_up_is_healed_by_the_next(live: Make) -> None:
     if os.geteuid() != 0 or Path("/run/systemd/system").exists():
         pytest.skip("only a daemon that the project's own script starts is killed")
@@ -242,8 +294,7 @@ def test_a_daemon_killed_in_the_middle_of_an_up_is_healed_by_the_next(live: Make
     going.start()
     try:
         until(lambda: len(stack.names("agent")) >= 5, seconds=180)
-        for pid in sh("pgrep", "-x", "dockerd").split():
-            os.kill(int(pid), signal.SIGKILL)
+        os.kill(int(Path("/var/run/docker.pid").read_text()), signal.SIGKILL)
         going.join()
     finally:
         subprocess.run([str(ROOT / "offline/docker.sh"), "up"], check=True)

@@ -20,7 +20,9 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
     live: Callable[..., Live],
 ) -> None:
     stack = live("t-monitor")
-    stack.config(agents=2, alertThresholds={"serviceDown": {"holdSeconds": 1}})
+    stack.config(
+        agents=2, networkPool="10.242.0.0/16", alertThresholds={"serviceDown": {"holdSeconds": 1}}
+    )
     stack.up()
 
     def sample() -> dict[str, Any]:
@@ -105,12 +107,13 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
     )
     api = stack.client.api
     api.exec_start(api.exec_create(agent["Id"], ["python", "-c", crash]))
-    until(lambda: sum(c["restarts"] for c in sample()["containers"]) == 1, seconds=30)
+    crashed = agent["Name"].removeprefix("/ape-t-monitor-")
+    until(lambda: sample_of(sample(), crashed)["restarts"] == 1, seconds=30)
     stack.client.api.stop(stack.containers("target")[0]["Id"], timeout=1)
 
     def alerts() -> dict[str, Any]:
         found = json.loads(stack.get("monitorPort", "/alerts").text)
-        return {a["alert"]: a for a in found["alerts"]}
+        return {a["name"]: a for a in found["alerts"]}
 
     until(lambda: "ServiceUnavailable" in alerts(), seconds=30)
     assert alerts()["ServiceUnavailable"]["examples"] == ["target"]

@@ -6,12 +6,9 @@ of the stand-in's own manners are then skipped.
 
 from __future__ import annotations
 
-import io
 import os
-import shutil
 import subprocess
 import sys
-import tarfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,13 +20,15 @@ import pulumi_docker as pd
 import pytest
 from pulumi import automation as auto
 
+from ape_infra.settings import Settings
+
 pytestmark = pytest.mark.engine
 
 HERE = Path(__file__).resolve().parents[2]
 STAND_IN = HERE / "offline" / "provider"
 PLUGIN = Path(os.environ.get("APE_DOCKER_PLUGIN", STAND_IN))
 OWN = pytest.mark.skipif(PLUGIN != STAND_IN, reason="a manner of the stand-in")
-IMAGE = "ape-provider-test:1"
+BASE, IMAGE = Settings().base_image, "ape-provider-test:1"
 RUN = uuid.uuid4().hex[:6]
 
 
@@ -46,22 +45,13 @@ def labels(stack: str = RUN) -> list[pd.ContainerLabelArgs]:
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[Any]:
-    """The daemon, with a tiny image; what the tests left is removed."""
+    """The daemon, with an image that has a shell; what the tests left is removed."""
     client = docker.APIClient()
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        pytest.skip("apt-get install busybox-static")
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        archive.add(busybox, "bin/busybox")
-        for tool in ("sh", "sleep", "true", "false", "cat", "echo"):
-            link = tarfile.TarInfo(f"bin/{tool}")
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            archive.addfile(link)
-    client.import_image_from_data(out.getvalue(), repository=IMAGE.split(":")[0], tag="1")
+    assert client.tag(BASE, IMAGE.split(":")[0], IMAGE.split(":")[1])
     yield client
     for item in client.containers(all=True, filters={"name": f"apept-{RUN}"}):
         client.remove_container(item["Id"], force=True)
+    client.remove_image(IMAGE)
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +67,8 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "1",
         "APE_PYTHON": os.environ.get("APE_PYTHON", sys.executable),
     }
-    pulumi_command = shutil.which(os.environ.get("PULUMI_COMMAND", "pulumi"))
-    if pulumi_command is None:
-        pytest.skip("no pulumi on PATH")
     words = ["plugin", "install", "resource", "docker", "5.2.0", "--file", str(PLUGIN)]
-    subprocess.run([pulumi_command, *words], check=True, env=os.environ | made)
+    subprocess.run(["pulumi", *words], check=True, env=os.environ | made)
     return made
 
 

@@ -1,5 +1,6 @@
 """The whole Pulumi program under mocks: what is declared, for each stack and N."""
 
+import asyncio
 import json
 import re
 import runpy
@@ -11,7 +12,12 @@ import pulumi
 import pytest
 import yaml
 from ape_agent.settings import from_env
-from pulumi.runtime import mocks, set_all_config
+from ape_docker_provider.check import check
+from ape_docker_provider.schema import RESOURCES
+from ape_docker_provider.values import plain_map, wrap
+from pulumi.runtime import mocks, rpc, set_all_config
+from pulumi.runtime.settings import set_root_resource
+from pulumi.runtime.stack import run_in_stack
 
 from ape_infra import plan as planning
 from ape_infra.settings import CEREBRAS_API_KEY, GRAFANA_PASSWORD, SECRETS
@@ -59,10 +65,12 @@ def run(stack: str, monkeypatch: pytest.MonkeyPatch, **config: Any) -> Recorder:
     )
     monkeypatch.chdir(ROOT)
 
-    async def program() -> None:
+    def program() -> None:
         runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
 
-    pulumi.runtime.test(program)()
+    # As the language host runs it, which makes the stack itself.
+    set_root_resource(None)
+    asyncio.get_event_loop().run_until_complete(run_in_stack(program))
     return recorder
 
 
@@ -238,6 +246,21 @@ def test_every_container_is_hardened(monkeypatch: pytest.MonkeyPatch) -> None:
             assert inputs["readOnly"], made.name
 
 
+@pytest.mark.parametrize("runtime", ["docker", "swarm"])
+def test_every_resource_passes_the_check_of_the_plugin(
+    runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and types: the program gives a container's properties under the schema's names."""
+    found = run("prod", monkeypatch, runtime=runtime, **PROD).resources
+    docker = [r for r in found if r.type in RESOURCES]
+    assert len(docker) > 10
+    for made in docker:
+        given = {k: rpc.unwrap_rpc_secret(v) for k, v in made.inputs.items()}
+        inputs = plain_map({k: wrap(v) for k, v in given.items()})
+        _, failures = check(RESOURCES[made.type], inputs, {}, made.name, b"")
+        assert failures == [], made.name
+
+
 def test_ports_are_published_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     published = [
         port for c in run("dev", monkeypatch).of("Container") for port in c.inputs.get("ports", [])
@@ -246,7 +269,27 @@ def test_ports_are_published_on_loopback(monkeypatch: pytest.MonkeyPatch) -> Non
     assert {port["ip"] for port in published} == {"127.0.0.1"}
 
 
+@pytest.mark.parametrize(
+    ("host", "socket"),
+    [
+        ("", "/var/run/docker.sock"),
+        ("unix:///run/user/1000/docker.sock", "/run/user/1000/docker.sock"),
+        ("tcp://10.0.0.1:2376", "/var/run/docker.sock"),
+    ],
+)
+def test_the_socket_proxy_has_the_socket_of_the_stacks_daemon(
+    host: str, socket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", host)
+    [proxy] = [c for c in run("dev", monkeypatch).of("Container") if c.name == "socket-proxy"]
+    mounts = [v for v in proxy.inputs["volumes"] if v.get("hostPath")]
+    assert [(v["hostPath"], v["containerPath"]) for v in mounts] == [
+        (socket, "/var/run/docker.sock")
+    ]
+
+
 def test_only_the_socket_proxy_has_dockers_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
     for made in run("dev", monkeypatch).of("Container"):
         mounts = [v for v in made.inputs.get("volumes", []) if v.get("hostPath")]
         assert all(mount["readOnly"] for mount in mounts), made.name

@@ -56,7 +56,7 @@ def conflicts(resource: Resource, made: Data) -> list[Failure]:
         failures.append(Failure("data", 'exactly one of "data" and "dataRaw" is needed'))
     if resource is CONTAINER:
         for i, item in enumerate(made.get("uploads") or []):
-            if isinstance(item, Unknown):
+            if not isinstance(item, Mapping):
                 continue
             given = [k for k in ("content", "contentBase64", "source") if item.get(k)]
             if len(given) != 1:

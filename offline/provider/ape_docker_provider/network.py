@@ -7,6 +7,7 @@ import time
 from ape_docker_provider.daemon import Daemon, DaemonError, labels_list, labels_map, ours, part
 from ape_docker_provider.values import Data
 
+ALLOCATE_SECONDS = 30.0
 DETACH_SECONDS = 30.0
 
 
@@ -85,8 +86,23 @@ def create(daemon: Daemon, inputs: Data) -> tuple[str, Data]:
         if found is not None:
             return found["Id"], state(found)
         made = daemon.call("POST", "/networks/create", body)
-    found = daemon.call("GET", f"/networks/{made['Id']}")
-    return made["Id"], state(found)
+    return made["Id"], state(allocated(daemon, made["Id"]))
+
+
+def allocated(daemon: Daemon, network_id: str) -> Data:
+    """The network, once it has a driver: a Swarm allocates it some time after it is created."""
+    end = time.monotonic() + ALLOCATE_SECONDS
+    while True:
+        found: Data = daemon.call("GET", f"/networks/{network_id}")
+        if found["Driver"]:
+            return found
+        if time.monotonic() > end:
+            raise DaemonError(
+                f"network {found['Name']} was not allocated within {ALLOCATE_SECONDS:g} s",
+                504,
+                "Look at the Swarm's managers: docker node ls.",
+            )
+        daemon.sleep(0.1)
 
 
 def left_over(daemon: Daemon, body: Data, error: DaemonError) -> Data | None:

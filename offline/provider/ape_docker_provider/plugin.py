@@ -22,7 +22,7 @@ from ape_docker_provider import (
 )
 from ape_docker_provider.check import Failure, check, check_fields
 from ape_docker_provider.daemon import Daemon, ProviderError
-from ape_docker_provider.diff import Action, Diff, diff, planned
+from ape_docker_provider.diff import Action, Diff, diff, diff_value, planned
 from ape_docker_provider.schema import CONFIG, IMAGE, RESOURCES, Kind, Prop, Resource
 from ape_docker_provider.values import (
     UNKNOWN,
@@ -250,8 +250,6 @@ def inputs_of(resource: Resource, state: Data, inputs: Data) -> Data:
 def shaped(prop: Prop, found: Any, old: Any) -> Any:
     """The value read, but in the user's own words where it means the same."""
     changes: list[Any] = []
-    from ape_docker_provider.diff import diff_value
-
     diff_value(prop, found, old, "", changes)
     if not changes or has_unknown(old):
         return old

@@ -24,12 +24,23 @@ class Unknown:
 
 
 UNKNOWN: Final = Unknown()
+# What the engine sends for an output that it does not know yet, by its type (pulumi/pulumi,
+# sdk/go/common/resource/plugin/rpc.go). The SDK hands these on as plain strings.
+_UNKNOWNS: Final = frozenset(
+    (
+        rpc.UNKNOWN,
+        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",  # bool
+        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",  # number
+        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",  # array
+        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",  # object
+    )
+)
 
 
 def plain(value: PropertyValue) -> Any:
     """One property value as plain data (secrets are unwrapped)."""
     inner = value.value
-    if isinstance(inner, Computed):
+    if isinstance(inner, Computed) or (isinstance(inner, str) and inner in _UNKNOWNS):
         return UNKNOWN
     if inner is None or isinstance(inner, (bool, str)):
         return inner

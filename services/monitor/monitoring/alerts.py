@@ -59,7 +59,7 @@ class Alert:
     def json(self, now: float, wall: float) -> dict[str, Any]:
         """`now` and `wall` are the same moment on the monotonic clock and in Unix time."""
         return {
-            "alert": self.name,
+            "name": self.name,
             "severity": self.severity,
             "service": self.service,
             "since": round(wall - (now - self.since), 3),

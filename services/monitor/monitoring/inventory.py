@@ -28,7 +28,8 @@ from monitoring.thresholds import (
 
 RELIST_SECONDS = 300
 REQUEST_SECONDS = 20
-_BACKOFF_SECONDS = (0.5, 10.0)
+# At most 3 s, so that the numbers are right again within two intervals.
+_BACKOFF_SECONDS = (0.5, 3.0)
 _EVENTS = [
     *("create", "start", "die", "destroy", "oom", "health_status"),
     *("rename", "update", "pause", "unpause"),

@@ -24,6 +24,7 @@ _OTHERS = f'service!~"{"|".join(AGENT_SERVICES)}"'
 def _values() -> dict[str, str]:
     """PromQL of each threshold's value, one series a subject."""
     memory, limit = names.CONTAINER_MEMORY.name, names.CONTAINER_MEMORY_LIMIT.name
+    disk = names.SYSTEM_DISK.name
     throttled, periods = names.CONTAINER_THROTTLED.name, names.CONTAINER_PERIODS.name
     restarts, up = names.CONTAINER_RESTARTS.name, names.CONTAINER_HEALTHY.name
     hour = f"{RESTART_WINDOW_SECONDS}s"
@@ -31,8 +32,9 @@ def _values() -> dict[str, str]:
         "systemMemoryPercent": names.SYSTEM_MEMORY.name,
         "systemCpuPercent": names.SYSTEM_CPU.name,
         "diskPercent": names.SYSTEM_DISK.name,
-        "diskPredictedPercent": f"predict_linear({names.SYSTEM_DISK.name}[1h], "
-        f"{DISK_HORIZON_HOURS * 3600})",
+        # Ten minutes tell something; the first two points could tell anything.
+        "diskPredictedPercent": f"(predict_linear({disk}[1h], {DISK_HORIZON_HOURS * 3600}) "
+        f"and {disk} offset 10m)",
         "kernelLimitPercent": f"100 * {names.KERNEL_USED.name} / {names.KERNEL_ALLOWED.name}",
         "containerMemoryPercent": f"100 * {memory} / ({limit} > 0)",
         "throttledPercent": f"100 * rate({throttled}[2m]) / (rate({periods}[2m]) > 0)",

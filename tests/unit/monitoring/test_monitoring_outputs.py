@@ -254,7 +254,7 @@ def test_http() -> None:
         exporter.state = state()
         assert json.load(urlopen(f"{base}/health"))["status"] == "ok"
         opened = json.load(urlopen(f"{base}/alerts"))
-        assert opened["alerts"][0]["alert"] == "ServiceUnavailable"
+        assert opened["alerts"][0]["name"] == "ServiceUnavailable"
         assert opened["alerts"][0]["remedy"]
         assert json.load(urlopen(f"{base}/sample"))["fleet"]["running"] == 3
         assert b"ape_concurrent_agents_total 3.0" in urlopen(f"{base}/metrics").read()

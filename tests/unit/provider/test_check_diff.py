@@ -19,9 +19,10 @@ from ape_docker_provider.schema import (
     Prop,
     Resource,
 )
-from ape_docker_provider.values import UNKNOWN
+from ape_docker_provider.values import UNKNOWN, plain_map, wrap
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pulumi.provider.experimental.property_value import PropertyValue
 
 pytestmark = pytest.mark.unit
 
@@ -106,6 +107,17 @@ def test_container_diff(
     assert [c.path for c in found.changes] == paths
     assert found.replace is replaced
     assert found.delete_first is replaced
+
+
+@pytest.mark.parametrize("key", ["memory", "healthcheck", "labels", "image", "readOnly"])
+def test_what_the_engine_does_not_know_yet_is_unknown_whatever_its_type(key: str) -> None:
+    """The SDK hands an unknown on as a string; a property of any type takes it."""
+    given = {k: wrap(v) for k, v in BASE.items()} | {key: wrap(UNKNOWN)}
+    sent = {k: PropertyValue.unmarshal(v.marshal()) for k, v in given.items()}
+    news = checked(CONTAINER, plain_map(sent))
+    assert news[key] is UNKNOWN
+    state = checked(CONTAINER, BASE | {"healthcheck": {"tests": ["CMD", "true"]}})
+    assert key in {c.path for c in diff(CONTAINER, state, news, True).changes}
 
 
 def test_replicas_update_in_place() -> None:
