@@ -1,4 +1,4 @@
-.PHONY: help setup up down status preview test test-unit lint clean
+.PHONY: help setup up down status preview policy test test-unit lint pipeline clean
 STACK ?= dev
 RUN = .ape/run
 
@@ -24,6 +24,9 @@ preview: ## what `up` would do; needs no Docker daemon
 	@$(RUN) pulumi stack select --create $(STACK)
 	@$(RUN) pulumi preview --stack $(STACK)
 
+policy: ## previews of dev and prod, judged by the policies
+	@scripts/pipeline.sh preview dev prod
+
 lint: ## format, lint, types
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
@@ -35,6 +38,11 @@ test: setup lint ## every tier of the tests
 test-unit: ## the quick tests, without Docker
 	@offline/setup.sh --no-docker
 	@$(RUN) pytest -m "unit or program"
+
+pipeline: ## what every change goes through: lint, tests, previews
+	@scripts/pipeline.sh lint
+	@scripts/pipeline.sh test
+	@scripts/pipeline.sh preview dev prod
 
 clean: ## stop our Docker daemon, remove .ape/
 	@offline/docker.sh down

@@ -34,8 +34,8 @@ class AgentFleetArgs:
     plan: planning.Plan
     scenario: Scenario
     model_name: str
-    persona: str
     token: File
+    persona: str
     test_duration_seconds: int
     think_time_seconds: int
     ramp_seconds: int

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import re
@@ -214,6 +215,8 @@ def main() -> int:
     options = parser.parse_args()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65536), most))
+    # The pauses of who measures are not to be measured.
+    gc.disable()
     found = asyncio.run(measure(options))
     if options.json:
         print(json.dumps(found))

@@ -7,6 +7,7 @@ Each request asks for its own stream in `bench`: {"tokens": how many, "gap": sec
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 from typing import Any
@@ -80,4 +81,5 @@ async def main(port: int) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()
     asyncio.run(main(int(sys.argv[1])))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from pulumi import automation as auto
 
 from tests.live import PORTS, ROOT, Live, sh, stand_in, until
@@ -145,6 +146,12 @@ def test_the_key_is_nowhere_in_the_open(live: Make, tmp_path: Path) -> None:
     proxy = next(c for c in stack.containers("proxy"))
     made = stack.client.api.exec_create(proxy["Id"], ["cat", "/etc/ape/cerebras_api_key"])
     assert stack.client.api.exec_start(made).decode() == key, "the proxy has its key"
+    token = stack.stack.outputs()["agentToken"]
+    assert token.secret
+    url = f"http://127.0.0.1:{PORTS['proxyPort']}/v1/models"
+    assert requests.get(url, timeout=10).status_code == 401
+    shown = {"Authorization": f"Bearer {token.value}"}
+    assert requests.get(url, headers=shown, timeout=40).status_code == 502, "nobody answers there"
     places = {
         "inspect": "".join(str(c) for c in stack.containers()),
         "logs": "".join(
@@ -164,6 +171,7 @@ def test_the_key_is_nowhere_in_the_open(live: Make, tmp_path: Path) -> None:
     for place, text in places.items():
         assert key not in text, place
         assert password not in text, place
+        assert token.value not in text, place
     stack.unprotect()
     stack.destroy()
 

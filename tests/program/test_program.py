@@ -20,6 +20,7 @@ from pulumi.runtime.settings import set_root_resource
 from pulumi.runtime.stack import run_in_stack
 
 from ape_infra import plan as planning
+from ape_infra.components.proxy import TOKEN_ENV
 from ape_infra.settings import CEREBRAS_API_KEY, GRAFANA_PASSWORD, SECRETS
 
 pytestmark = pytest.mark.program
@@ -151,8 +152,7 @@ def test_dense_containers_add_up_the_limits_of_their_agents(
         with monkeypatch.context() as patch:
             for key, value in env.items():
                 patch.setenv(key, value)
-            # The file is in the container.
-            patch.delenv("APE_PROXY_TOKEN_FILE")
+            patch.delenv(TOKEN_ENV)
             slots[name] = list(from_env().slots)
     assert slots == {
         "agent-0001": list(range(1, 21)),
@@ -178,8 +178,7 @@ def test_dense_swarm_declares_the_rest_as_a_service_of_its_own(
         with monkeypatch.context() as patch:
             for key, value in env.items():
                 patch.setenv(key, value.replace("{{.Task.Slot}}", str(task)))
-            # The file is in the container.
-            patch.delenv("APE_PROXY_TOKEN_FILE")
+            patch.delenv(TOKEN_ENV)
             return list(from_env().slots)
 
     before, after = services(45), services(85)

@@ -305,6 +305,8 @@ FAILURE_REASONS = (
     "aborted",
 )
 AGENT_STATES = ("waiting", "running", "finished", "stopping")
+# What came of a completion. incomplete: a stream that broke; cancelled: its client went away.
+PROXY_RESULTS = ("success", "incomplete", "cancelled", "error")
 # What came of a step. refused: by the gateway, with a 4xx of its own. bad_call: no request in it.
 STEP_RESULTS = ("ok", "target_error", "refused", "gateway_error", "bad_call")
 
@@ -312,7 +314,3 @@ STEP_RESULTS = ("ok", "target_error", "refused", "gateway_error", "bad_call")
 def agent(slot: int) -> str:
     """The agent's name, stable over restarts: agent-0001."""
     return f"agent-{slot:04d}"
-
-
-# What came of a completion. incomplete: a stream that broke; cancelled: its client went away.
-PROXY_RESULTS = ("success", "incomplete", "cancelled", "error")

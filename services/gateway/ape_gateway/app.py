@@ -88,26 +88,15 @@ class Front:
             started = True
             await send(message)
 
-        refusal: Response
         with self._engine.doors.room() as room:
             scope[ROOM] = room
             try:
                 if not _from_here(given.get(b"origin")):
-                    refusal = error(
-                        403, "origin_refused", "Pages of other sites may not call this."
-                    )
-                else:
-                    if scope["method"] == "POST":
-                        body = await _body(receive, room)
-                        # Past the router: this is what thousands of requests a second are for.
-                        if scope["path"] == "/mcp/request":
-                            await _send_json(sent, *await answer(self._engine, body, room))
-                            return
-                        receive = _replayed(body, receive)
-                    await self._app(scope, receive, sent)
-                    return
-            except HTTPException as problem:
-                refusal = error(problem.status_code, *problem.detail)
+                    raise _Refusal(403, "origin_refused", "Pages of other sites may not call this.")
+                await self._serve(scope, receive, sent, room)
+                return
+            except _Refusal as problem:
+                refusal = error(*problem.args)
             except Busy:
                 refusal = error(503, "gateway_busy", "Try again.", {"Retry-After": "1"})
             except Exception:
@@ -115,6 +104,20 @@ class Front:
                 refusal = error(500, "internal_error", "The service failed; its log says where.")
             if not started:
                 await refusal(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, room: Room) -> None:
+        if scope["method"] == "POST":
+            body = await _body(receive, room)
+            # Past the router: this is what thousands of requests a second are for.
+            if scope["path"] == "/mcp/request":
+                await _send_json(send, *await answer(self._engine, body, room))
+                return
+            receive = _replayed(body, receive)
+        await self._app(scope, receive, send)
+
+
+class _Refusal(Exception):
+    """Status, code and message of an answer to what no handler gets to see."""
 
 
 def _from_here(origin: str | None) -> bool:
@@ -127,29 +130,23 @@ def _from_here(origin: str | None) -> bool:
 
 
 async def _body(receive: Receive, room: Room) -> bytes:
-    """The whole body. Raises HTTPException (408, 413), Busy."""
+    """The whole body. Raises _Refusal (400, 408, 413), Busy."""
     body = bytearray()
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise _refusal(400, "incomplete", "The body did not come in full.")
+                    raise _Refusal(400, "incomplete", "The body did not come in full.")
                 body += message.get("body", b"")
                 if len(body) > MAX_REQUEST_BYTES:
                     most = MAX_REQUEST_BYTES >> 20
-                    raise _refusal(413, "too_large", f"A body may have {most} MiB at most.")
+                    raise _Refusal(413, "too_large", f"A body may have {most} MiB at most.")
                 if not message.get("more_body", False):
                     return bytes(body)
                 await room.need(len(body))
     except TimeoutError:
-        raise _refusal(408, "too_slow", "The body did not come in time.") from None
-
-
-def _refusal(status: int, code: str, message: str) -> HTTPException:
-    made = HTTPException(status)
-    made.detail = (code, message)  # type: ignore[assignment]
-    return made
+        raise _Refusal(408, "too_slow", "The body did not come in time.") from None
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -92,7 +92,8 @@ def make_manager(server: Server[Any]) -> StreamableHTTPSessionManager:
 def _check(validator: Draft202012Validator, given: dict[str, Any]) -> None:
     if problem := best_match(validator.iter_errors(given)):
         where = ".".join(str(part) for part in problem.absolute_path) or "arguments"
-        raise wire.WireError(f"{where}: {problem.message}.")
+        # It quotes the value, which may be megabytes.
+        raise wire.WireError(f"{where}: {problem.message[:200]}.")
 
 
 def _described(tool: tools.Tool) -> types.Tool:

@@ -196,11 +196,9 @@ class Proxy:
             shown = given if isinstance(given, dict) else {}
             asked = body | {"stream_options": shown | {"include_usage": True}}
         for attempt in range(self._options.retries + 1):
-            since = clock()
-            queue_end = min(end, since + self._options.limits.queue_seconds)
+            queue_end = min(end, clock() + self._options.limits.queue_seconds)
             problem: ProxyError | None = None
-            async with self._limiter.turn(agent, tokens, queue_end) as turn:
-                measured.queued(clock() - since)
+            async with self._limiter.turn(agent, tokens, queue_end, measured.queued) as turn:
                 kept = part.size
                 try:
                     async with self._model.ask(asked, max(0.001, end - clock())) as answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -137,11 +137,18 @@ class Limiter:
         self._paused_until = max(self._paused_until, until)
 
     @asynccontextmanager
-    async def turn(self, agent: str, tokens: int, deadline: float) -> AsyncIterator[Turn]:
+    async def turn(
+        self,
+        agent: str,
+        tokens: int,
+        deadline: float,
+        waited: Callable[[float], None] = lambda _: None,
+    ) -> AsyncIterator[Turn]:
         """Wait for leave for a request of about `tokens`; at the end settle with `Turn.used`.
 
-        `deadline` is the loop's time. Raises ProxyError: 400 where the tokens are more than a
-        minute's, 503 where the queue is full, 429 where the deadline passes.
+        `deadline` is the loop's time; `waited` is told the seconds, also where they were in vain.
+        Raises ProxyError: 400 where the tokens are more than a minute's, 503 where the queue is
+        full, 429 where the deadline passes.
         """
         if 0 < self.limits.tokens_per_minute < tokens:
             raise bad_request(
@@ -150,7 +157,11 @@ class Limiter:
                 f"the limit is {self.limits.tokens_per_minute} a minute. Lower "
                 "max_completion_tokens, or raise modelTokensPerMinute.",
             )
-        await self._enter(agent, tokens, deadline)
+        since = self._now()
+        try:
+            await self._enter(agent, tokens, deadline)
+        finally:
+            waited(self._now() - since)
         turn = Turn(tokens)
         try:
             yield turn

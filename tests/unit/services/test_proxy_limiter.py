@@ -206,7 +206,8 @@ async def test_the_limits_over_http(serve: Any) -> None:
             assert int(answer.headers["Retry-After"]) >= 1
             assert (await answer.json())["error"]["code"] in ("queue_full", "queue_deadline")
     text = await (await client.get("/metrics")).text()
-    assert 'ape_proxy_queue_seconds_bucket{le="0.25",model="ape-offline"}' in text
+    assert 'ape_proxy_queue_seconds_bucket{le="0.25",model="ape-offline"} 31.0' in text
+    assert 'ape_proxy_queue_seconds_count{model="ape-offline"} 32.0' in text
     assert 'ape_proxy_refusals_total{code="queue_full"} 1.0' in text
     assert 'ape_proxy_refusals_total{code="queue_deadline"} 1.0' in text
 

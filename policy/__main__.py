@@ -1,0 +1,26 @@
+#!/usr/bin/env python3
+"""The policy pack of the stack: `pulumi preview --policy-pack policy/__main__.py`.
+
+The file and not the folder is named, and is executable: the engine then starts it itself, also
+where the language host cannot run a policy pack (docs/pipeline.md).
+"""
+
+from ape_policy import RULES, Rule
+from pulumi_policy import (
+    EnforcementLevel,
+    PolicyPack,
+    ReportViolation,
+    ResourceValidationArgs,
+    ResourceValidationPolicy,
+)
+
+
+def policy(rule: Rule) -> ResourceValidationPolicy:
+    def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
+        for message in rule.violations(args.resource_type, args.props):
+            report(message)
+
+    return ResourceValidationPolicy(rule.name, rule.description, validate)
+
+
+PolicyPack("ape", [policy(rule) for rule in RULES], enforcement_level=EnforcementLevel.MANDATORY)
