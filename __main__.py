@@ -8,7 +8,13 @@ from pulumi.runtime.config import CONFIG
 
 from ape_infra import preflight
 from ape_infra.agent_token import agent_token
-from ape_infra.settings import AGENT_TOKEN, CEREBRAS_API_KEY, SettingsError, parse_config
+from ape_infra.settings import (
+    AGENT_TOKEN,
+    CEREBRAS_API_KEY,
+    SECRETS,
+    SettingsError,
+    parse_config,
+)
 from ape_infra.stack import declare
 
 root = Path(__file__).resolve().parent
@@ -28,9 +34,7 @@ async def main() -> dict[str, pulumi.Input[object]]:
             project=project,
             stack=stack,
             root=root,
-            cerebras_api_key=config.get_secret(CEREBRAS_API_KEY)
-            if given.get(CEREBRAS_API_KEY)
-            else None,
+            secrets={name: config.require_secret(name) for name in SECRETS if given.get(name)},
             agent_token=agent_token(
                 given.get(AGENT_TOKEN, ""), given.get(CEREBRAS_API_KEY, ""), project, stack
             ),

@@ -7,19 +7,37 @@ import ipaddress
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, get_args
 
 from ape_infra.tiers import DEFAULT_TIERS, Tier, tier_for
 
 Observability = Literal["off", "metrics", "full"]
+Part = Literal["prometheus", "alertmanager", "grafana", "loki", "alloy"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+class Share(NamedTuple):
+    """Limits of one part: memory in MiB, CPU in cores."""
+
+    memory_mb: int
+    cpus: float
+
 
 # The seed, "Resource Planning": memory of the services, and 6 cores for them together.
 GATEWAY_MEMORY_MB = 1024
 PROXY_MEMORY_MB = 1024
 OBSERVABILITY_MEMORY_MB = 4096
 SERVICE_CPUS = 6.0
-# Prometheus alone, its share of the observability budget.
-PROMETHEUS_MEMORY_MB = 1024
+# Shares of the observability budget, in cores of a third of SERVICE_CPUS. What they leave of the
+# memory is the monitor's.
+OBSERVABILITY_SHARES: dict[Part, Share] = {
+    "prometheus": Share(1024, 0.8),
+    "alertmanager": Share(256, 0.1),
+    "grafana": Share(768, 0.4),
+    "loki": Share(1024, 0.5),
+    "alloy": Share(512, 0.2),
+}
+PROMETHEUS_MEMORY_MB = OBSERVABILITY_SHARES["prometheus"].memory_mb
 DEMO_TARGET_MEMORY_MB = 256
 # With 1000 containers the monitor takes 60 MB itself, and the kernel a page for each of its files.
 MONITOR_MEMORY_MB = 192
@@ -205,7 +223,8 @@ def resources(
     agents_per_container: int = 1,
     monitor: bool = False,
 ) -> Resources:
-    services = 2 + (observability != "off") + demo_target + 2 * monitor
+    parts = {"off": 0, "metrics": 1, "full": len(PARTS)}
+    services = 2 + parts[observability] + demo_target + 2 * monitor
     shims = containers(agents, agents_per_container) + services
     full, rest = divmod(agents, agents_per_container)
     cpus = full * container_cpus(tier, agents_per_container) + container_cpus(tier, rest)

@@ -48,7 +48,12 @@ def check(
     """Raise PreflightError with all that would make an `up` fail half way; `tell` warnings."""
     client = connect(settings)
     info: dict[str, Any] = client.info()
-    broken = [*_swarm(settings, info), *_disk(info), *_ports(settings, client, project, stack)]
+    broken = [
+        *_swarm(settings, info),
+        *_disk(info),
+        *_ports(settings, client, project, stack),
+        *_images(settings, client),
+    ]
     too_large = list(_size(settings, info, stack))
     if settings.production and not settings.allow_overcommit:
         broken += [f"{line} Or set {PROJECT}:allowOvercommit to true." for line in too_large]
@@ -95,8 +100,7 @@ def _ports(
     wanted = {"gatewayPort": settings.gateway_port, "proxyPort": settings.proxy_port}
     if settings.demo:
         wanted["targetPort"] = settings.target_port
-    if settings.observability != "off":
-        wanted["prometheusPort"] = settings.prometheus_port
+    wanted |= settings.part_ports
     if settings.monitored:
         wanted["monitorPort"] = settings.monitor_port
     for name, port in wanted.items():
@@ -112,6 +116,28 @@ def _ports(
                     f"{PROJECT}:{name}: port {port} of {settings.expose_address} cannot be had "
                     f"({error.strerror}). Stop what uses it (`ss -ltnp`), or set another port."
                 )
+
+
+def _images(settings: Settings, client: docker.DockerClient) -> Iterator[str]:
+    """An image of the observability stack must be here, or its registry must know it."""
+    for name, image in settings.part_images.items():
+        try:
+            client.images.get(image)
+            continue
+        except DockerException:
+            pass
+        try:
+            client.images.get_registry_data(image)
+        except (DockerException, requests.RequestException) as error:
+            reason = getattr(error, "explanation", None) or str(error)
+            part = name.removesuffix("Image")
+            rest = ", ".join(p for p in settings.parts if p != part)
+            yield (
+                f"{PROJECT}:{name}: {image} is not on this machine and cannot be pulled "
+                f"({reason}). Load it (docker load), name another, or leave {part} out: set "
+                f"{PROJECT}:observabilityParts to {rest}. `offline/images.sh full` makes stand-ins "
+                "of Alertmanager and Loki."
+            )
 
 
 def _size(settings: Settings, info: dict[str, Any], stack: str) -> Iterator[str]:

@@ -32,10 +32,18 @@ PROJECT = "ape"
 CEREBRAS_API_KEY = "cerebrasApiKey"
 AGENT_TOKEN = "agentToken"
 GRAFANA_PASSWORD = "grafanaPassword"
+REMOTE_WRITE_TOKEN = "remoteWriteToken"
+WEBHOOK_TOKEN = "alertWebhookToken"
+SLACK_URL = "alertSlackUrl"
+SMTP_PASSWORD = "alertSmtpPassword"
 SECRETS = {
     CEREBRAS_API_KEY: "Key of the Cerebras API; needed with model cerebras.",
     AGENT_TOKEN: "Token of the agents at the proxy; empty: made of the key and the stack's name.",
-    GRAFANA_PASSWORD: "Password of Grafana's admin user; needed in production.",
+    GRAFANA_PASSWORD: "Password of Grafana's admin user; needed in production and with Grafana.",
+    REMOTE_WRITE_TOKEN: "Bearer token for remoteWriteUrl.",
+    WEBHOOK_TOKEN: "Bearer token for alertWebhookUrl.",
+    SLACK_URL: "Incoming webhook of Slack to which alerts go; empty: none.",
+    SMTP_PASSWORD: "Password of alertSmtpUser.",
 }
 DEMO_TARGET = "demo"
 MAX_AGENTS_PER_CONTAINER = 100
@@ -102,6 +110,13 @@ class Success(Answer):
     def problems(self) -> list[tuple[str, str]]:
         found = conditions.problems(self.model_dump(by_alias=True))
         return [(f"targetSuccess.{at}".rstrip("."), why) for at, why in found]
+
+
+class AlertOverride(_Model):
+    """What a stack changes of an alert of the rules."""
+
+    for_seconds: int | None = Field(default=None, ge=0)
+    disabled: bool = False
 
 
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
@@ -232,6 +247,9 @@ class Settings(_Model):
     proxy_port: PortNumber = Field(8081, description="Published port of the inference proxy.")
     target_port: PortNumber = Field(8082, description="Published port of the demo target.")
     prometheus_port: PortNumber = Field(9090, description="Published port of Prometheus.")
+    alertmanager_port: PortNumber = Field(9093, description="Published port of Alertmanager.")
+    grafana_port: PortNumber = Field(3000, description="Published port of Grafana.")
+    loki_port: PortNumber = Field(3100, description="Published port of Loki.")
     monitor: Literal["container", "off"] = Field(
         "container",
         description="container: a monitor on each node (with observability). off: none; "
@@ -249,12 +267,60 @@ class Settings(_Model):
     observability: planning.Observability = Field(
         "metrics", description="off, metrics (Prometheus), or full."
     )
+    observability_parts: list[planning.Part] = Field(
+        [],
+        description="Parts of observability full: prometheus, alertmanager, grafana, loki, alloy; "
+        "empty: all of them.",
+    )
+    metrics_retention_days: int = Field(
+        15, ge=1, description="Days for which Prometheus keeps metrics."
+    )
+    metrics_retention_size: str = Field(
+        "4GB", pattern=r"^[1-9][0-9]*[MGT]B$", description="Size at which the oldest metrics go."
+    )
+    logs_retention_days: int = Field(7, ge=1, description="Days for which Loki keeps logs.")
+    remote_write_url: str = Field(
+        "", description="URL to which Prometheus writes its metrics too; empty: none."
+    )
+    runbooks: str = Field(
+        "docs/runbooks.md",
+        min_length=1,
+        description="Where alerts say that their runbook is: a URL, or a path of the project.",
+    )
+    alert_overrides: dict[str, AlertOverride] | None = Field(
+        None,
+        description="Changes to alerts by name: forSeconds, disabled; empty: as they come.",
+    )
+    alert_webhook_url: str = Field(
+        "", description="URL to which Alertmanager posts alerts; empty: none."
+    )
+    alert_watchdog_url: str = Field(
+        "",
+        description="URL of a service that misses the Watchdog alert when it stops; empty: none.",
+    )
+    alert_slack_channel: str = Field(
+        "", description="Channel of Slack, with secret alertSlackUrl; empty: the URL's own."
+    )
+    alert_email_to: str = Field("", description="Address to which alerts are mailed; empty: none.")
+    alert_email_from: str = Field("", description="Address from which alerts are mailed.")
+    alert_smtp_host: str = Field("", description="Mail server with its port: smtp.example:587.")
+    alert_smtp_user: str = Field("", description="User of the mail server; empty: no login.")
     registry: str = Field(
         "", description="Registry to which the images are pushed; empty: built locally only."
     )
     base_image: str = Field("python:3.11-slim", description="Base image of the services.")
     prometheus_image: str = Field(
         "prom/prometheus:v2.42.0", description="Image of Prometheus, with its version."
+    )
+    alertmanager_image: str = Field(
+        "prom/alertmanager:v0.25.0", description="Image of Alertmanager, with its version."
+    )
+    grafana_image: str = Field(
+        "grafana/grafana:11.6.0", description="Image of Grafana, with its version."
+    )
+    loki_image: str = Field("grafana/loki:3.4.2", description="Image of Loki, with its version.")
+    alloy_image: str = Field(
+        "grafana/alloy:v1.7.5", description="Image of Grafana Alloy, with its version."
     )
     production: bool = Field(
         False, description="Refuse what is only a warning in development; need the secrets."
@@ -271,6 +337,27 @@ class Settings(_Model):
     @property
     def demo(self) -> bool:
         return self.target == DEMO_TARGET
+
+    @property
+    def parts(self) -> tuple[planning.Part, ...]:
+        """The parts of the observability stack that are deployed, in a fixed order."""
+        if self.observability == "off":
+            return ()
+        if self.observability == "metrics":
+            return ("prometheus",)
+        return tuple(p for p in planning.PARTS if p in (self.observability_parts or planning.PARTS))
+
+    @property
+    def part_images(self) -> dict[str, str]:
+        """Setting -> image, of the parts that are deployed."""
+        return {f"{part}Image": getattr(self, f"{part}_image") for part in self.parts}
+
+    @property
+    def part_ports(self) -> dict[str, int]:
+        """Setting -> published port, of the parts that are deployed. Alloy publishes none."""
+        return {
+            f"{part}Port": getattr(self, f"{part}_port") for part in self.parts if part != "alloy"
+        }
 
     @property
     def monitored(self) -> bool:
@@ -349,7 +436,7 @@ class Settings(_Model):
             "gatewayPort": self.gateway_port,
             "proxyPort": self.proxy_port,
             "targetPort": self.target_port,
-            "prometheusPort": self.prometheus_port,
+            **self.part_ports,
             "monitorPort": self.monitor_port,
         }
         seen: dict[int, str] = {}
@@ -361,8 +448,44 @@ class Settings(_Model):
             parse_thresholds(self.alert_thresholds or {})
         except ThresholdError as error:
             found += [(f"alertThresholds.{at}", sentence) for at, sentence in error.problems]
-        if not re.search(r"(:[^/:]+|@sha256:[0-9a-f]{64})$", self.prometheus_image):
-            found.append(("prometheusImage", "names no version. Add a tag or a digest."))
+        for name, image in self.part_images.items():
+            if not re.search(r"(:[^/:]+|@sha256:[0-9a-f]{64})$", image):
+                found.append((name, "names no version. Add a tag or a digest."))
+        return found + self._observability_problems(secrets)
+
+    def _observability_problems(self, secrets: Collection[str]) -> list[tuple[str, str]]:
+        found = []
+        given = self.observability_parts
+        if given and "prometheus" not in given:
+            found.append(("observabilityParts", "lacks prometheus, which the other parts need."))
+        if "alloy" in given and "loki" not in given:
+            found.append(("observabilityParts", "has alloy without loki. Add loki, or leave both."))
+        if "alloy" in self.parts and not self.monitored:
+            found.append(
+                ("monitor", "is off, and alloy reads logs by its proxy. Set it to container.")
+            )
+        if "grafana" in self.parts and not self.production and GRAFANA_PASSWORD not in secrets:
+            found.append(_missing_secret(GRAFANA_PASSWORD, "Grafana is deployed"))
+        for name, url in (
+            ("remoteWriteUrl", self.remote_write_url),
+            ("alertWebhookUrl", self.alert_webhook_url),
+            ("alertWatchdogUrl", self.alert_watchdog_url),
+        ):
+            if url:
+                found += _url_problems(name, url, "or leave it empty")
+        if self.alert_slack_channel and SLACK_URL not in secrets:
+            found.append(_missing_secret(SLACK_URL, "alertSlackChannel is set"))
+        if self.alert_email_to:
+            for name, value in (
+                ("alertEmailFrom", self.alert_email_from),
+                ("alertSmtpHost", self.alert_smtp_host),
+            ):
+                if not value:
+                    found.append((name, "is needed with alertEmailTo."))
+        if self.alert_smtp_host and not re.fullmatch(r"[^\s:/]+:[0-9]+", self.alert_smtp_host):
+            found.append(("alertSmtpHost", "must be host:port, e.g. smtp.example:587."))
+        if self.alert_smtp_user and SMTP_PASSWORD not in secrets:
+            found.append(_missing_secret(SMTP_PASSWORD, "alertSmtpUser is set"))
         return found
 
 

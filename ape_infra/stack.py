@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
 
 from ape_infra import plan as planning
+from ape_infra.components import observability
 from ape_infra.components.agents import AgentFleet, AgentFleetArgs
 from ape_infra.components.demo_target import DemoTarget, DemoTargetArgs
 from ape_infra.components.gateway import Gateway, GatewayArgs
 from ape_infra.components.images import Images
-from ape_infra.components.metrics import Metrics, MetricsArgs
 from ape_infra.components.monitor import Monitor, MonitorArgs
 from ape_infra.components.networks import Networks
 from ape_infra.components.proxy import InferenceProxy, InferenceProxyArgs, token_file
 from ape_infra.runtimes import DockerRuntime, Runtime, SwarmRuntime
 from ape_infra.runtimes.base import Context, UpdatePolicy
-from ape_infra.settings import Scenario, Settings, gateway_config, model_recording
+from ape_infra.settings import (
+    CEREBRAS_API_KEY,
+    Scenario,
+    Settings,
+    gateway_config,
+    model_recording,
+)
 from ape_infra.workload import Logs
 
 
@@ -29,13 +36,13 @@ def declare(
     project: str,
     stack: str,
     root: Path,
-    cerebras_api_key: pulumi.Output[str] | None,
+    secrets: Mapping[str, pulumi.Output[str]],
     agent_token: str,
 ) -> dict[str, pulumi.Input[object]]:
-    """Register every resource of the stack; returns the stack's outputs.
+    """Register every resource of the stack; returns its outputs.
 
-    `agent_token` is a secret, but plain here: so the names made of its hash are plain too, and a
-    preview knows them.
+    `secrets`: those that are set. `agent_token` is a secret, but plain here: so the names made of
+    its hash are plain too, and a preview knows them.
     """
     plan = settings.plan(stack)
     config, api = gateway_config(settings, root)
@@ -90,7 +97,7 @@ def declare(
             model=settings.model,
             model_name=settings.model_name,
             model_base_url=settings.model_base_url,
-            api_key=cerebras_api_key,
+            api_key=secrets.get(CEREBRAS_API_KEY),
             token=token,
             recording=recording,
             record=settings.model_record,
@@ -128,8 +135,9 @@ def declare(
         )
         ready += target.ready
         endpoints["target"] = runtime.endpoint(settings.target_port)
+    watched: list[pulumi.Resource] = []
     if settings.monitored:
-        Monitor(
+        watcher = Monitor(
             "monitor",
             MonitorArgs(
                 image=images.names["monitor"],
@@ -146,23 +154,11 @@ def declare(
             networks,
             after(images.resources["monitor"], images.resources["socket_proxy"]),
         )
+        watched += watcher.ready
         endpoints["monitor"] = runtime.endpoint(settings.monitor_port)
-    if settings.observability != "off":
-        Metrics(
-            "metrics",
-            MetricsArgs(
-                settings.prometheus_image,
-                settings.prometheus_port,
-                project,
-                stack,
-                settings.monitored,
-                logs,
-            ),
-            runtime,
-            networks,
-            opts,
-        )
-        endpoints["prometheus"] = runtime.endpoint(settings.prometheus_port)
+    endpoints |= observability.declare(
+        settings, secrets, runtime, networks, logs, opts, watched=watched
+    )
     AgentFleet(
         "agents",
         AgentFleetArgs(
@@ -207,11 +203,6 @@ def tell(settings: Settings, plan: planning.Plan) -> None:
     if plan.health_interval_seconds is None:
         pulumi.log.info(
             "A fleet of this size carries no health check an agent; the gateway counts heartbeats."
-        )
-    if settings.observability == "full":
-        pulumi.log.warn(
-            "observability full: Prometheus is declared; Grafana, Loki and Alloy are not part of "
-            "this version yet. Their memory is kept free in the plan."
         )
     if settings.runtime == "swarm":
         pulumi.log.info(

@@ -22,7 +22,12 @@ from ape_infra.workload import (
     SERVICE_PORT,
 )
 
-HEALTH_PATHS = {"prometheus": "/-/healthy"}
+HEALTH_PATHS = {
+    "prometheus": "/-/healthy",
+    "alertmanager": "/-/healthy",
+    "grafana": "/api/health",
+    "loki": "/ready",
+}
 TIMEOUT_SECONDS = 5
 
 

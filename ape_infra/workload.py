@@ -37,6 +37,11 @@ class File:
     def path(self) -> str:
         return f"{CONFIG_DIR}/{self.name}"
 
+    @property
+    def label(self) -> str:
+        """The name in the names of others, which know no slash."""
+        return self.name.replace("/", "-")
+
 
 @dataclass(frozen=True)
 class Health:
@@ -130,5 +135,16 @@ def service_health(interval: int = 5) -> Health:
         interval=interval,
         timeout=5,
         start_period=10,
+        retries=5,
+    )
+
+
+def http_health(port: int, path: str) -> Health:
+    """The check of an image of others that has a wget, as those of busybox and Alpine do."""
+    return Health(
+        test=("CMD", "wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{port}{path}"),
+        interval=5,
+        timeout=5,
+        start_period=30,
         retries=5,
     )

@@ -1,10 +1,15 @@
 #!/usr/bin/env bash
 # The base images: present, pulled, or, where no registry is reached, made from Debian's packages.
+# With `full` those of `observability: full`, too; Loki is built from its Go module.
 # shellcheck source=offline/common.sh
 . "$(dirname "$0")/common.sh"
 
 PYTHON_IMAGE=python:3.11-slim
 PROMETHEUS_IMAGE=prom/prometheus:v2.42.0
+ALERTMANAGER_IMAGE=prom/alertmanager:v0.25.0
+LOKI_IMAGE=grafana/loki:3.4.2
+GRAFANA_IMAGE=grafana/grafana:11.6.0
+ALLOY_IMAGE=grafana/alloy:v1.7.5
 SUITE=bookworm
 
 present() { docker image inspect "$1" >/dev/null 2>&1; }
@@ -36,32 +41,79 @@ make_python() {
   docker import --change 'CMD ["python3"]' --change 'LABEL ape.standin=true' "$tar" "$PYTHON_IMAGE"
 }
 
-# Binaries of Debian's package with the libraries they are linked to, and busybox for the health
-# check, as in the real image.
-make_prometheus() {
-  local dir root deb lib
-  dir=$(mktemp -d "$APE/cache/prometheus.XXXX")
-  root=$dir/root
-  mkdir -p "$root"/{bin,etc/prometheus,prometheus,tmp,debs}
+# debian DIR PACKAGE...: unpack Debian's packages and busybox into DIR.
+debian() {
+  local dir=$1 deb
+  shift
   apt-get update
   # apt drops its rights to _apt, which must be able to write here.
+  mkdir -p "$dir"
   chmod 755 "$dir"
-  (cd "$dir" && apt-get -o APT::Sandbox::User=root download prometheus busybox-static)
-  for deb in "$dir"/*.deb; do dpkg -x "$deb" "$dir/x"; done
-  cp "$dir"/x/usr/bin/{prometheus,promtool} "$root/bin/"
-  cp "$(find "$dir/x" -path '*bin/busybox' -type f)" "$root/bin/busybox"
+  (cd "$dir" && apt-get -o APT::Sandbox::User=root download "$@" busybox-static)
+  for deb in "$dir"/*.deb; do dpkg -x "$deb" "$dir"; done
+}
+
+# pack IMAGE USER DATA BUSYBOX BINARY...: an image of the binaries with the libraries they are linked
+# to, started as the first of them, and busybox for the health check, as in the real image.
+pack() {
+  local image=$1 user=$2 data=$3 busybox=$4 root binary lib
+  shift 4
+  root=$(mktemp -d "$APE/cache/root.XXXX")
+  mkdir -p "$root"/{bin,etc,tmp} "$root$data"
+  cp "$busybox" "$root/bin/busybox"
   for lib in sh wget; do ln -s busybox "$root/bin/$lib"; done
-  ldd "$root/bin/prometheus" | grep -o '/[^ )]*' | while read -r lib; do
-    install -D "$(readlink -f "$lib")" "$root$lib"
+  for binary in "$@"; do
+    cp "$binary" "$root/bin/"
+    # A static one has no libraries.
+    { ldd "$binary" || true; } | grep -o '/[^ )]*' | while read -r lib; do
+      [ ! -e "$lib" ] || install -D "$(readlink -f "$lib")" "$root$lib"
+    done || true
   done
-  printf 'root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/prometheus:/bin/sh\n' >"$root/etc/passwd"
+  printf 'root:x:0:0::/:/bin/sh\nuser:x:%s:%s::%s:/bin/sh\n' "$user" "$user" "$data" >"$root/etc/passwd"
   install -D /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
-  rmdir "$root/debs"
+  if [ -n "${TEMPLATES:-}" ]; then
+    mkdir -p "$root/usr/share"
+    cp -r "$TEMPLATES" "$root/usr/share/"
+  fi
+  chmod 755 "$root"
   chmod 1777 "$root/tmp"
-  chown 65534:65534 "$root/prometheus"
-  tar -C "$root" -c . | docker import --change 'ENTRYPOINT ["/bin/prometheus"]' \
-    --change 'USER 65534' --change 'WORKDIR /prometheus' --change 'LABEL ape.standin=true' \
-    - "$PROMETHEUS_IMAGE"
+  chown "$user:$user" "$root$data"
+  tar -C "$root" -c . | docker import --change "ENTRYPOINT [\"/bin/$(basename "$1")\"]" \
+    --change "USER $user" --change "WORKDIR $data" --change 'LABEL ape.standin=true' - "$image"
+  rm -rf "$root"
+}
+
+make_prometheus() {
+  local dir
+  dir=$(mktemp -d "$APE/cache/prometheus.XXXX")
+  debian "$dir" prometheus
+  pack "$PROMETHEUS_IMAGE" 65534 /prometheus "$(find "$dir" -path '*bin/busybox' -type f)" \
+    "$dir"/usr/bin/{prometheus,promtool}
+  rm -rf "$dir"
+}
+
+make_alertmanager() {
+  local dir
+  dir=$(mktemp -d "$APE/cache/alertmanager.XXXX")
+  debian "$dir" prometheus-alertmanager
+  mv "$dir/usr/bin/prometheus-alertmanager" "$dir/usr/bin/alertmanager"
+  # Debian's reads its templates from a file, the real one from itself.
+  TEMPLATES="$dir/usr/share/prometheus" \
+    pack "$ALERTMANAGER_IMAGE" 65534 /alertmanager "$(find "$dir" -path '*bin/busybox' -type f)" \
+    "$dir"/usr/bin/{alertmanager,amtool}
+  rm -rf "$dir"
+}
+
+make_loki() {
+  local dir
+  command -v go >/dev/null ||
+    die "$LOKI_IMAGE cannot be pulled, and there is no Go 1.26 to build its stand-in with. Install Go, or load the image with: docker load"
+  dir=$(mktemp -d "$APE/cache/loki.XXXX")
+  debian "$dir"
+  (cd "$ROOT/offline/loki" && CGO_ENABLED=0 go build -mod=readonly -buildvcs=false -o "$dir/loki" \
+    -ldflags "-s -w -X github.com/grafana/loki/v3/pkg/util/build.Version=3.4.2" \
+    github.com/grafana/loki/v3/cmd/loki)
+  pack "$LOKI_IMAGE" 10001 /loki "$(find "$dir" -path '*bin/busybox' -type f)" "$dir/loki"
   rm -rf "$dir"
 }
 
@@ -89,4 +141,18 @@ present "$PROMETHEUS_IMAGE" || pull "$PROMETHEUS_IMAGE" || {
 }
 if standin "$PYTHON_IMAGE"; then
   fresh wheels "$ROOT"/services/*/requirements.lock || step "wheels for the images" wheels
+fi
+if [ "${1:-}" = full ]; then
+  present "$ALERTMANAGER_IMAGE" || pull "$ALERTMANAGER_IMAGE" || {
+    need_debian "$ALERTMANAGER_IMAGE"
+    step "stand-in for $ALERTMANAGER_IMAGE from Debian's package" make_alertmanager
+  }
+  present "$LOKI_IMAGE" || pull "$LOKI_IMAGE" || {
+    need_debian "$LOKI_IMAGE"
+    step "stand-in for $LOKI_IMAGE, built with Go (some minutes)" make_loki
+  }
+  for image in "$GRAFANA_IMAGE" "$ALLOY_IMAGE"; do
+    present "$image" || pull "$image" ||
+      say "$image: cannot be pulled, and has no stand-in; leave its part out (observabilityParts)"
+  done
 fi

@@ -28,6 +28,9 @@ PORTS = {
     "proxyPort": 18081,
     "targetPort": 18082,
     "prometheusPort": 19090,
+    "alertmanagerPort": 19093,
+    "grafanaPort": 13000,
+    "lokiPort": 13100,
     "monitorPort": 19101,
 }
 Changes = dict[str, int]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pulumi
+
+from ape_infra.runtimes import Network, Runtime
+from ape_infra.workload import Workload
 
 
 class Component(pulumi.ComponentResource):
@@ -15,4 +20,14 @@ class Component(pulumi.ComponentResource):
         super().__init__(token, name, None, opts)
         self.child_opts = pulumi.ResourceOptions(
             parent=self, depends_on=opts.depends_on if opts else None
+        )
+
+    def run_with_data(
+        self, runtime: Runtime, data: str, workload: Workload, networks: dict[str, Network]
+    ) -> Sequence[pulumi.Resource]:
+        """Declare volume `data` and, after it, the workload that keeps its data there."""
+        volume = runtime.volume(data, opts=self.child_opts)
+        after = pulumi.ResourceOptions(depends_on=[volume])
+        return runtime.run(
+            workload, networks, opts=pulumi.ResourceOptions.merge(self.child_opts, after)
         )

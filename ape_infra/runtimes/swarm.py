@@ -216,10 +216,10 @@ class SwarmRuntime:
             if file.secret:
                 continue
             name = pulumi.Output.concat(
-                self.context.name(workload.name), "-", file.name, "-", digest([file])
+                self.context.name(workload.name), "-", file.label, "-", digest([file])
             )
             config = docker.ServiceConfig(
-                f"{workload.name}-{file.name}", name=name, data=encoded(file), opts=opts
+                f"{workload.name}-{file.label}", name=name, data=encoded(file), opts=opts
             )
             made.append(
                 docker.ServiceTaskSpecContainerSpecConfigArgs(
@@ -241,10 +241,10 @@ class SwarmRuntime:
             if not file.secret:
                 continue
             name = pulumi.Output.concat(
-                self.context.name(workload.name), "-", file.name, "-", digest([file])
+                self.context.name(workload.name), "-", file.label, "-", digest([file])
             )
             secret = docker.Secret(
-                f"{workload.name}-{file.name}", name=name, data=encoded(file), opts=opts
+                f"{workload.name}-{file.label}", name=name, data=encoded(file), opts=opts
             )
             made.append(
                 docker.ServiceTaskSpecContainerSpecSecretArgs(

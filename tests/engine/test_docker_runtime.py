@@ -139,6 +139,7 @@ def test_the_key_is_nowhere_in_the_open(live: Make, tmp_path: Path) -> None:
         grafanaPassword=password,
         # Nobody answers there; nothing leaves this machine.
         modelBaseUrl="http://127.0.0.1:9/v1",
+        observability="metrics",
     )
     stack.up()
     until(lambda: stack.containers("agent")[0]["State"]["Running"], seconds=30)
@@ -182,7 +183,7 @@ def test_a_preview_needs_no_daemon(live: Make) -> None:
     blind = stack.opened(DOCKER_HOST="unix:///nonexistent/docker.sock")
     changes = blind.preview().change_summary
     # Prod at 60 agents: as the program tier counts, with the stack itself.
-    assert sum(changes.values()) == 1 + 88
+    assert sum(changes.values()) == 1 + 114
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,12 @@ def test_bad_input_is_refused_before_anything_changes(
 
 def test_a_taken_port_and_a_plan_too_large_are_refused(live: Make) -> None:
     stack = live("t-room", base="prod")
-    stack.config(agents=2000, cerebrasApiKey="k-of-a-test", grafanaPassword="p-of-a-test")
+    stack.config(
+        agents=2000,
+        cerebrasApiKey="k-of-a-test",
+        grafanaPassword="p-of-a-test",
+        observability="metrics",
+    )
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", PORTS["gatewayPort"]))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import runpy
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,7 @@ from pulumi.runtime import mocks, rpc, set_all_config
 from pulumi.runtime.settings import set_root_resource
 from pulumi.runtime.stack import run_in_stack
 
+from ape_infra import plan as planning
 from ape_infra.components.proxy import TOKEN_ENV
 from ape_infra.settings import CEREBRAS_API_KEY, GRAFANA_PASSWORD, SECRETS
 
@@ -106,11 +108,14 @@ def test_dev_declares_exactly(agents: int, monkeypatch: pytest.MonkeyPatch) -> N
 def test_prod_declares_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     found = run("prod", monkeypatch, **PROD)
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
-    # As dev.
-    assert kinds["Container"] == 6 + 4 + 60
-    assert kinds["Volume"] == 6
+    # As dev, and the four other parts of the observability stack.
+    assert (kinds["Alertmanager"], kinds["Grafana"], kinds["Loki"], kinds["Alloy"]) == (1, 1, 1, 1)
+    # Services; those that carry files, the agents among them; agents.
+    assert kinds["Container"] == 10 + 8 + 60
+    # Files, the data of the five parts, and the socket of Docker's proxy.
+    assert kinds["Volume"] == 8 + 5 + 1
     assert kinds["Network"] == 3
-    assert kinds.total() == 1 + 8 + 6 + 3 + 6 + 70
+    assert kinds.total() == 1 + 12 + 6 + 3 + 14 + 78
 
 
 @pytest.mark.parametrize(("agents", "shards"), [(5, 1), (250, 1), (251, 2), (501, 3)])
@@ -121,8 +126,8 @@ def test_swarm_declares_one_service_a_shard(
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
     assert kinds["Service"] == 6 + shards
     assert kinds["Network"] == 2 + shards
-    # The gateway's config, the token of the proxy and of each shard; Prometheus's config.
-    assert (kinds["Secret"], kinds["ServiceConfig"]) == (2 + shards, 1)
+    # The gateway's config, the token of the proxy and of each shard; Prometheus's config and rules.
+    assert (kinds["Secret"], kinds["ServiceConfig"]) == (2 + shards, 2)
     assert "Container" not in kinds
     fleet = [r for r in found.of("Service") if r.name.startswith("agents-")]
     assert sum(r.inputs["mode"]["replicated"]["replicas"] for r in fleet) == agents
@@ -199,7 +204,7 @@ def test_crossing_a_tier_changes_every_agent(
 
 
 def test_type_tokens_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run("dev", monkeypatch)
+    found = run("prod", monkeypatch, **PROD)
     tokens = {r.type.partition("$")[2] or r.type for r in found.resources}
     assert {t for t in tokens if t.startswith("ape:")} == {
         "ape:images:Images",
@@ -208,6 +213,10 @@ def test_type_tokens_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
         "ape:proxy:InferenceProxy",
         "ape:target:DemoTarget",
         "ape:metrics:Metrics",
+        "ape:alerts:Alertmanager",
+        "ape:dashboards:Grafana",
+        "ape:logs:Loki",
+        "ape:logs:Alloy",
         "ape:monitor:Monitor",
         "ape:fleet:AgentFleet",
     }
@@ -363,3 +372,34 @@ def test_bad_settings_stop_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
         run("dev", monkeypatch, agentToken="short")
     with pytest.raises(pulumi.RunError, match="ape:grafanaPassword"):
         run("prod", monkeypatch, **{CEREBRAS_API_KEY: KEY})
+
+
+def test_full_fits_the_seeds_memory_with_the_monitor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = run("prod", monkeypatch, **PROD)
+    memory = {c.name: c.inputs["memory"] for c in found.of("Container")}
+    watching = (*planning.PARTS, "monitor", "socket-proxy")
+    assert sum(memory[part] for part in watching) <= planning.OBSERVABILITY_MEMORY_MB
+
+
+def test_parts_of_full_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = ["prometheus", "alertmanager", "loki"]
+    found = run("dev", monkeypatch, observability="full", observabilityParts=parts)
+    names = {c.name for c in found.of("Container")}
+    assert names & set(planning.PARTS) == set(parts)
+
+
+def test_full_runs_on_swarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run("prod", monkeypatch, runtime="swarm", **PROD)
+    names = {s.name for s in found.of("Service")}
+    assert set(planning.PARTS) <= names
+    # Names of Swarm's configs and secrets know no slash.
+    for kind in ("ServiceConfig", "Secret"):
+        for made in found.of(kind):
+            assert re.fullmatch(r"[a-zA-Z0-9_.-]+", made.inputs["name"]), made.name
+
+
+def test_an_override_of_no_alert_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(pulumi.RunError, match=r"ape:alertOverrides\.Nothing: is no alert"):
+        run("dev", monkeypatch, alertOverrides={"Nothing": {"disabled": True}})

@@ -151,7 +151,7 @@ def test_dense_fleets_may_take_what_their_containers_may(agents: int, density: i
     tier = tier_for(agents)
     groups = [g for shard in plan.shards(agents, density) for g in shard.groups]
     cpus = sum((g.last - g.first + 1) * plan.container_cpus(tier, g.agents_each) for g in groups)
-    total = plan.resources(agents, tier, "off", False, density)
+    total = plan.resources(agents, tier, "off", False, agents_per_container=density)
     assert total.agents_cpus == pytest.approx(cpus)
     assert total.agents_memory_mb == agents * tier.memory_mb
     assert plan.container_cpus(tier, 1) == tier.cpus

@@ -170,7 +170,8 @@ DEMO_ORDERS = Metric("ape_demo_orders_total", "counter", "Orders that the shop t
 
 # The monitor. cAdvisor's own names (container_…) where the meaning is the same. `name` is the
 # stable name of a container (agent-0001, gateway), never its id.
-_CONTAINER = ("name", "service")
+# `tier` and `shard` are those of agents.
+_CONTAINER = ("name", "service", "tier", "shard")
 AGENT_MEMORY = Metric(
     "ape_agent_memory_usage_bytes", "gauge", "Working set of an agent's container.", ("agent",)
 )

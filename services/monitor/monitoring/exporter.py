@@ -105,7 +105,8 @@ def container_text(sample: Sample) -> str:
     labels = [
         (
             f'{{name="{c.container.name.translate(_ESCAPES)}",'
-            f'service="{c.container.service.translate(_ESCAPES)}"}}',
+            f'service="{c.container.service.translate(_ESCAPES)}",'
+            f'tier="{c.container.tier.translate(_ESCAPES)}",shard="{c.container.shard}"}}',
             c,
         )
         for c in sample.containers

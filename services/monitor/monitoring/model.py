@@ -75,6 +75,12 @@ class Container:
         return self.project, self.service, self.name
 
     @property
+    def shard(self) -> str:
+        """The network that a container of agents shares with its like: agents-00."""
+        found = (re.search(r"agents-\d+$", network) for network in self.networks)
+        return next((match[0] for match in found if match), "") if self.agents else ""
+
+    @property
     def running(self) -> bool:
         return self.state == "running"
 

@@ -56,9 +56,11 @@ def _expr(rule: Rule, value: str) -> str:
     # increase() extrapolates: 3 restarts may read as 2.99.
     slack = 0.05 if "increase(" in value else 0
     high, low = f"{rule.raise_at - slack:g}", f"{rule.clear_at - slack:g}"
-    by = {"machine": "instance", "part": None, "service": "service"}[rule.per]
+    by = {"machine": "instance", "part": None, "service": "service, tier"}[rule.per]
     if rule.per == "service":
-        high_expr, low_expr = (f"count by (service) ({value} >= {bound})" for bound in (high, low))
+        high_expr, low_expr = (
+            f"count by (service, tier) ({value} >= {bound})" for bound in (high, low)
+        )
     else:
         high_expr, low_expr = (f"{value} >= {bound}" for bound in (high, low))
     if rule.clear_at == rule.raise_at:

@@ -1,0 +1,54 @@
+"""How many series a fleet makes: bounded, since no label holds an id, a path or an address."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from ape_common import names
+from ape_common.names import Metric
+
+# Containers beside the agents': services, the observability stack, the monitor and its proxy.
+SERVICES = 12
+# The most values of a label that any metric of ours is seen to have. `service` follows from `name`.
+VALUES = {
+    "route": 4,
+    "method": 7,
+    "status": 12,
+    "outcome": 14,
+    "error": 8,
+    "code": 8,
+    "cause": 8,
+    "result": 5,
+    "reason": len(names.FAILURE_REASONS) + 1,
+    "state": 6,
+    "model": 2,
+    "service": SERVICES + 1,
+    "mountpoint": 4,
+    "resource": 3,
+    "share": 2,
+    "direction": 2,
+    "limit": 8,
+    "alert": 20,
+    "severity": 2,
+    "receiver": 3,
+    "endpoint": 10,
+}
+# Buckets with +Inf, sum and count.
+HISTOGRAM = 16 + 3
+
+
+def of_metric(metric: Metric, agents: int) -> int:
+    """The most series of one metric for a fleet of `agents`."""
+    labels = set(metric.labels)
+    if "name" in labels:
+        return agents + SERVICES
+    if "agent" in labels:
+        return agents
+    count = math.prod(VALUES[label] for label in labels)
+    return count * (HISTOGRAM if metric.kind == "histogram" else 1)
+
+
+def most(agents: int, metrics: Iterable[Metric] = names.ALL) -> int:
+    """The most series of all metrics of ours for a fleet of `agents`."""
+    return sum(of_metric(metric, agents) for metric in metrics)

@@ -1,0 +1,26 @@
+"""The dashboards, one module each."""
+
+from __future__ import annotations
+
+from ape_infra.observability.dashboards import (
+    agent_performance,
+    infrastructure,
+    service_health,
+    system_overview,
+    test_run,
+)
+from ape_infra.observability.dashboards.model import Dashboard
+from ape_infra.observability.dashboards.sdk import json_of_dashboard
+
+ALL: tuple[Dashboard, ...] = (
+    test_run.DASHBOARD,
+    system_overview.DASHBOARD,
+    agent_performance.DASHBOARD,
+    service_health.DASHBOARD,
+    infrastructure.DASHBOARD,
+)
+
+
+def files() -> dict[str, str]:
+    """File name -> what Grafana reads."""
+    return {f"{dashboard.uid}.json": json_of_dashboard(dashboard) for dashboard in ALL}

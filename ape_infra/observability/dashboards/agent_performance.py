@@ -1,0 +1,111 @@
+"""Agent performance: what agents do, and what they take."""
+
+from ape_common import names
+
+from ape_infra.observability import recorded
+from ape_infra.observability.dashboards.model import (
+    Dashboard,
+    Panel,
+    Query,
+    Row,
+    logs,
+    or_none,
+    quantiles,
+    rate,
+    series,
+    total,
+)
+
+WORST = 10
+_AGENT = 'service="agent"'
+_RESTARTS = total(f"increase({series(names.CONTAINER_RESTARTS, _AGENT)}[5m])", "name")
+
+DASHBOARD = Dashboard(
+    "ape-agent-performance",
+    "Agent Performance",
+    "What agents do and what they take; of many, the worst.",
+    (
+        Row(
+            "Work",
+            (
+                Panel(
+                    "Agents by state",
+                    (Query(total(series(names.AGENTS), "state"), "{{state}}"),),
+                    stacked=True,
+                    main=True,
+                ),
+                Panel(
+                    "Declared and seen",
+                    (Query(total(series(names.FLEET_AGENTS), "state", op="max"), "{{state}}"),),
+                ),
+                Panel(
+                    "Sessions a second",
+                    (Query(total(series(recorded.SESSION_RATE), "result"), "{{result}}"),),
+                    stacked=True,
+                ),
+                Panel(
+                    "Actions a second",
+                    (Query(total(rate(names.STEPS), "result"), "{{result}}"),),
+                    stacked=True,
+                    main=True,
+                ),
+                Panel(
+                    "Time between actions",
+                    quantiles(recorded.BETWEEN_ACTIONS_SECONDS),
+                    "s",
+                    main=True,
+                ),
+                Panel("Length of sessions", quantiles(recorded.SESSION_SECONDS), "s"),
+            ),
+        ),
+        Row(
+            "Resources",
+            (
+                Panel(
+                    f"Memory: the {WORST} largest",
+                    (
+                        Query(
+                            f"topk({WORST}, {total(series(names.AGENT_MEMORY), 'agent')})",
+                            "agent-{{agent}}",
+                        ),
+                    ),
+                    "bytes",
+                    main=True,
+                ),
+                Panel(
+                    f"CPU: the {WORST} busiest",
+                    (
+                        Query(
+                            f"topk({WORST}, {total(series(names.AGENT_CPU), 'agent')})",
+                            "agent-{{agent}}",
+                        ),
+                    ),
+                    "percent",
+                    "graph",
+                    "Of one core.",
+                    main=True,
+                ),
+                Panel(
+                    "Restarts",
+                    (
+                        Query(
+                            or_none(f"topk({WORST}, {_RESTARTS} > 0)", "name"),
+                            "{{name}}",
+                        ),
+                    ),
+                    description="Of the last 5 minutes.",
+                ),
+            ),
+        ),
+        Row(
+            "Logs",
+            (
+                Panel(
+                    "Warnings and errors of agents",
+                    (Query(logs(_AGENT, rest='| level=~"warning|error|critical"')),),
+                    kind="logs",
+                ),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,170 @@
+"""Infrastructure: containers, kernel limits, and what the watching itself takes."""
+
+from ape_common import names
+
+from ape_infra.observability import foreign
+from ape_infra.observability.dashboards.model import (
+    Dashboard,
+    Panel,
+    Query,
+    Row,
+    or_none,
+    rate,
+    series,
+    total,
+)
+
+_MEMORY_SHARE = (
+    f"max by (service) ({series(names.CONTAINER_MEMORY)} / ({series(names.CONTAINER_MEMORY_LIMIT)}"
+    " > 0))"
+)
+_THROTTLED = (
+    f"max by (service) ({rate(names.CONTAINER_THROTTLED)} / ({rate(names.CONTAINER_PERIODS)} > 0))"
+)
+_KERNEL = f"max by (limit) ({series(names.KERNEL_USED)} / ({series(names.KERNEL_ALLOWED)} > 0))"
+
+DASHBOARD = Dashboard(
+    "ape-infrastructure",
+    "Infrastructure",
+    "Containers against their limits, the machine against its own, and the cost of watching.",
+    (
+        Row(
+            "Containers",
+            (
+                Panel(
+                    "Running",
+                    (Query(total(series(names.CONTAINER_UP), "service"), "{{service}}"),),
+                    stacked=True,
+                ),
+                Panel(
+                    "Memory against limit, the fullest of a service",
+                    (Query(_MEMORY_SHARE, "{{service}}"),),
+                    "percentunit",
+                    main=True,
+                ),
+                Panel(
+                    "Time held back by the CPU limit",
+                    (Query(_THROTTLED, "{{service}}"),),
+                    "percentunit",
+                    main=True,
+                ),
+                Panel(
+                    "Network received",
+                    (Query(total(rate(names.CONTAINER_RECEIVED), "service"), "{{service}}"),),
+                    "Bps",
+                    stacked=True,
+                ),
+                Panel(
+                    "Network sent",
+                    (Query(total(rate(names.CONTAINER_SENT), "service"), "{{service}}"),),
+                    "Bps",
+                    stacked=True,
+                ),
+                Panel(
+                    "Disk",
+                    (
+                        Query(total(rate(names.CONTAINER_READ)), "read"),
+                        Query(total(rate(names.CONTAINER_WRITTEN)), "written"),
+                    ),
+                    "Bps",
+                ),
+                Panel(
+                    "Restarts",
+                    (
+                        Query(
+                            or_none(
+                                total(
+                                    f"increase({series(names.CONTAINER_RESTARTS)}[5m])", "service"
+                                ),
+                                "service",
+                            ),
+                            "{{service}}",
+                        ),
+                    ),
+                    description="Of the last 5 minutes.",
+                ),
+                Panel(
+                    "Kills for want of memory",
+                    (
+                        Query(
+                            or_none(
+                                total(f"increase({series(names.CONTAINER_OOM)}[5m])", "service"),
+                                "service",
+                            ),
+                            "{{service}}",
+                        ),
+                    ),
+                    description="Of the last 5 minutes.",
+                ),
+                Panel(
+                    "Processes and threads",
+                    (Query(total(series(names.CONTAINER_PIDS), "service"), "{{service}}"),),
+                    stacked=True,
+                ),
+            ),
+        ),
+        Row(
+            "Machine",
+            (
+                Panel("Kernel limits", (Query(_KERNEL, "{{limit}}"),), "percentunit", main=True),
+                Panel(
+                    "Disks",
+                    (
+                        Query(
+                            total(series(names.SYSTEM_DISK), "mountpoint", op="max"),
+                            "{{mountpoint}}",
+                        ),
+                    ),
+                    "percent",
+                ),
+                Panel(
+                    "Disk traffic",
+                    (Query(total(rate(names.SYSTEM_DISK_IO), "direction"), "{{direction}}"),),
+                    "Bps",
+                ),
+                Panel(
+                    "Pressure",
+                    (
+                        Query(
+                            or_none(
+                                total(series(names.SYSTEM_PRESSURE), "resource", "share", op="max"),
+                                "resource",
+                            ),
+                            "{{resource}} {{share}}",
+                        ),
+                    ),
+                    "percent",
+                    description="Time in which tasks waited for a resource (PSI).",
+                ),
+            ),
+        ),
+        Row(
+            "Watching",
+            (
+                Panel(
+                    "Series of Prometheus",
+                    (Query(total(series(foreign.HEAD_SERIES)), "held"),),
+                ),
+                Panel(
+                    "Samples of a scrape",
+                    (Query(total(series(foreign.SCRAPED), "job"), "{{job}}"),),
+                    stacked=True,
+                ),
+                Panel(
+                    "Log lines a second",
+                    (Query(total(rate(foreign.LOG_LINES)), "taken by Loki"),),
+                ),
+                Panel(
+                    "Age of the monitor's data",
+                    (Query(total(series(names.MONITOR_AGE), op="max"), "oldest"),),
+                    "s",
+                ),
+                Panel(
+                    "Time of the monitor's sample",
+                    (Query(total(series(names.MONITOR_SAMPLE_SECONDS), op="max"), "longest"),),
+                    "s",
+                ),
+            ),
+        ),
+    ),
+)

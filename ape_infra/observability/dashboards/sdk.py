@@ -1,0 +1,166 @@
+"""Grafana's JSON of a dashboard, by Grafana's own SDK."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from ape_common import names
+from grafana_foundation_sdk.builders import common as common_builders
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.builders import logs as logs_builders
+from grafana_foundation_sdk.builders import loki as loki_builders
+from grafana_foundation_sdk.builders import prometheus as prometheus_builders
+from grafana_foundation_sdk.builders import stat as stat_builders
+from grafana_foundation_sdk.builders import timeseries as graph_builders
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import common as common_models
+from grafana_foundation_sdk.models import dashboard as models
+
+from ape_infra.observability import recorded
+from ape_infra.observability.dashboards.model import (
+    EVERYTHING,
+    TIER,
+    TRACE,
+    VARIABLES,
+    Dashboard,
+    Panel,
+)
+from ape_infra.observability.grafana import LOKI_UID, PROMETHEUS_UID
+from ape_infra.observability.promql import SCOPE, series
+
+PROMETHEUS = models.DataSourceRef(type_val="prometheus", uid=PROMETHEUS_UID)
+LOKI = models.DataSourceRef(type_val="loki", uid=LOKI_UID)
+TAG = "ape"
+# Of the 24 columns of Grafana's grid, and its rows.
+SPANS = {"graph": 8, "stat": 4, "logs": 24}
+HEIGHTS = {"graph": 8, "stat": 4, "logs": 10}
+
+_Built = graph_builders.Panel | stat_builders.Panel | logs_builders.Panel
+
+
+def _targets(panel: Panel, built: _Built) -> _Built:
+    for index, query in enumerate(panel.queries):
+        ref = chr(ord("A") + index)
+        if panel.kind == "logs":
+            lines = loki_builders.Dataquery().expr(query.expr).ref_id(ref)
+            built.with_target(lines.query_type("range").max_lines(500))
+        else:
+            built.with_target(
+                prometheus_builders.Dataquery()
+                .expr(query.expr)
+                .legend_format(query.legend or "__auto")
+                .ref_id(ref)
+            )
+    return built
+
+
+def _panel(panel: Panel) -> _Built:
+    built: _Built
+    if panel.kind == "logs":
+        built = (
+            logs_builders.Panel()
+            .show_time(True)
+            .wrap_log_message(True)
+            .enable_log_details(True)
+            .sort_order(common_models.LogsSortOrder.ASCENDING)
+            .datasource(LOKI)
+        )
+    elif panel.kind == "stat":
+        built = (
+            stat_builders.Panel()
+            .unit(panel.unit)
+            .graph_mode(common_models.BigValueGraphMode.AREA)
+            .datasource(PROMETHEUS)
+        )
+    else:
+        graph = (
+            graph_builders.Panel()
+            .unit(panel.unit)
+            .min(0)
+            .line_width(1)
+            .fill_opacity(20 if panel.stacked else 5)
+            .show_points(common_models.VisibilityMode.NEVER)
+            .datasource(PROMETHEUS)
+            .data_links(
+                [
+                    builders.DashboardLink("Logs of this time").url(
+                        f"/d/ape-test-run?${{__url_time_range}}&${{{SCOPE[0]}:queryparam}}"
+                        f"&${{{SCOPE[1]}:queryparam}}"
+                    )
+                ]
+            )
+        )
+        if panel.stacked:
+            graph.stacking(common_builders.StackingConfig().mode(common_models.StackingMode.NORMAL))
+        built = graph
+    built.title(panel.title).description(panel.description)
+    built.span(SPANS[panel.kind]).height(HEIGHTS[panel.kind])
+    return _targets(panel, built)
+
+
+def _variables() -> Iterator[builders.QueryVariable]:
+    """One for each label that a metric has; the tier of a log where no metric has one."""
+    known = (recorded.AGENTS_ALIVE, names.AGENT_MEMORY, names.CONTAINER_MEMORY)
+    for name, label in VARIABLES.items():
+        source = next((m for m in known if label in m.labels), None)
+        if source is None and name != TIER:
+            continue
+        made = (
+            builders.QueryVariable(name)
+            .label(name.capitalize())
+            .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .sort(models.VariableSort.ALPHABETICAL_ASC)
+            .multi(True)
+            .include_all(True)
+            .all_value(EVERYTHING)
+            .current(models.VariableOption(selected=True, text="All", value="$__all"))
+        )
+        if source is None:
+            yield made.datasource(LOKI).query(f"label_values({label})")
+        else:
+            yield made.datasource(PROMETHEUS).query(f"label_values({source.name}, {label})")
+
+
+def _scaling() -> builders.AnnotationQuery:
+    """A mark where the declared number of agents changes."""
+    now = series(recorded.AGENTS_DECLARED)
+    return (
+        builders.AnnotationQuery()
+        .name("Scaling")
+        .datasource(PROMETHEUS)
+        .enable(True)
+        .icon_color("purple")
+        .expr(f"{now} != {now} offset 30s")
+    )
+
+
+def json_of_dashboard(dashboard: Dashboard) -> str:
+    built = (
+        builders.Dashboard(dashboard.title)
+        .uid(dashboard.uid)
+        .description(dashboard.description)
+        .tags([TAG])
+        .time("now-30m", "now")
+        .refresh("10s")
+        .timezone("browser")
+        .readonly()
+        .tooltip(models.DashboardCursorSync.CROSSHAIR)
+        .link(
+            builders.DashboardLink("APE")
+            .type(models.DashboardLinkType.DASHBOARDS)
+            .tags([TAG])
+            .as_dropdown(True)
+            .include_vars(True)
+            .keep_time(True)
+        )
+        .annotation(_scaling())
+    )
+    for variable in _variables():
+        built.with_variable(variable)
+    built.with_variable(builders.TextBoxVariable(TRACE).label("Trace id").default_value(EVERYTHING))
+    for row in dashboard.rows:
+        built.with_row(builders.Row(row.title))
+        for panel in row.panels:
+            built.with_panel(_panel(panel))
+    return json.dumps(built.build(), cls=JSONEncoder, indent=1, sort_keys=True) + "\n"

@@ -1,0 +1,162 @@
+"""Service health: gateway, inference proxy, and what watches them."""
+
+from ape_common import names
+
+from ape_infra.observability import foreign, recorded
+from ape_infra.observability.dashboards.model import (
+    Dashboard,
+    Panel,
+    Query,
+    Row,
+    logs,
+    or_none,
+    quantiles,
+    rate,
+    series,
+    total,
+)
+
+_NOT_AGENTS = 'service!="agent"'
+
+DASHBOARD = Dashboard(
+    "ape-service-health",
+    "Service Health",
+    "The MCP gateway and the inference proxy: traffic, errors, latency, saturation.",
+    (
+        Row(
+            "Gateway",
+            (
+                Panel(
+                    "Answers a second",
+                    (Query(total(series(recorded.ANSWER_RATE), "class"), "{{class}}"),),
+                    "reqps",
+                    stacked=True,
+                    main=True,
+                ),
+                Panel(
+                    "Share of errors",
+                    (Query(total(series(recorded.ERROR_RATIO), "class", op="max"), "{{class}}"),),
+                    "percentunit",
+                    main=True,
+                ),
+                Panel("Time of the target", quantiles(recorded.GATEWAY_SECONDS), "s", main=True),
+                Panel(
+                    "Answered by the gateway itself",
+                    (
+                        Query(
+                            or_none(total(rate(names.GATEWAY_ERRORS), "error"), "error"),
+                            "{{error}}",
+                        ),
+                    ),
+                    "reqps",
+                    description="Refused, unreachable, too slow.",
+                    stacked=True,
+                ),
+                Panel(
+                    "Retries a second",
+                    (
+                        Query(
+                            or_none(total(rate(names.GATEWAY_RETRIES), "cause"), "cause"),
+                            "{{cause}}",
+                        ),
+                    ),
+                    "reqps",
+                ),
+                Panel(
+                    "Under way and waiting",
+                    (
+                        Query(total(series(names.GATEWAY_IN_FLIGHT)), "under way"),
+                        Query(total(series(names.GATEWAY_QUEUED)), "waiting"),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Inference proxy",
+            (
+                Panel(
+                    "Completions a second",
+                    (Query(total(series(recorded.MODEL_RATE), "status"), "{{status}}"),),
+                    "reqps",
+                    stacked=True,
+                    main=True,
+                ),
+                Panel("Time of completions", quantiles(recorded.COMPLETION_SECONDS), "s"),
+                Panel(
+                    "Time to first token",
+                    quantiles(recorded.FIRST_TOKEN_SECONDS),
+                    "s",
+                    description="Of streams; agents do not stream.",
+                ),
+                Panel(
+                    "Share limited by rate (429)",
+                    (Query(total(series(recorded.RATE_LIMITED), op="max"), "429"),),
+                    "percentunit",
+                ),
+                Panel(
+                    "Tokens a second",
+                    (
+                        Query(total(series(recorded.TOKENS_IN)), "in"),
+                        Query(total(series(recorded.TOKENS_OUT)), "out"),
+                    ),
+                    "tok/s",
+                ),
+                Panel(
+                    "Retries a second",
+                    (
+                        Query(
+                            or_none(total(rate(names.PROXY_RETRIES), "cause"), "cause"), "{{cause}}"
+                        ),
+                    ),
+                    "reqps",
+                ),
+                Panel(
+                    "Under way and waiting",
+                    (
+                        Query(total(series(names.PROXY_IN_FLIGHT)), "under way"),
+                        Query(total(series(names.PROXY_QUEUED)), "waiting"),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Watchers",
+            (
+                Panel(
+                    "Targets that answer Prometheus",
+                    (Query(total(series(foreign.UP), "job", op="min"), "{{job}}"),),
+                ),
+                Panel(
+                    "Healthy containers",
+                    (
+                        Query(
+                            total(
+                                series(names.CONTAINER_HEALTHY, _NOT_AGENTS), "service", op="min"
+                            ),
+                            "{{service}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Messages of Alertmanager that failed",
+                    (
+                        Query(
+                            total(rate(foreign.NOTIFICATIONS_FAILED), "integration"),
+                            "{{integration}}",
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Logs",
+            (
+                Panel(
+                    "Warnings and errors",
+                    (Query(logs(_NOT_AGENTS, rest='| level=~"warning|error|critical"')),),
+                    kind="logs",
+                ),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,167 @@
+"""A test run: what came of it."""
+
+from ape_common import names
+
+from ape_infra.observability import recorded
+from ape_infra.observability.dashboards.model import (
+    Dashboard,
+    Panel,
+    Query,
+    Row,
+    logs,
+    or_zero,
+    quantiles,
+    rate,
+    series,
+    total,
+    traced,
+)
+
+_FINISHED = total(f"increase({series(names.SESSIONS)}[$__range])")
+_FAILED = f'result="{names.FAILURE}"'
+
+DASHBOARD = Dashboard(
+    "ape-test-run",
+    "Test Run",
+    "Sessions, their success, latencies, tokens and cost.",
+    (
+        Row(
+            "Result",
+            (
+                Panel(
+                    "Agents",
+                    (Query(total(series(recorded.AGENTS_ALIVE)), "alive"),),
+                    kind="stat",
+                ),
+                Panel("Sessions", (Query(_FINISHED, "finished"),), kind="stat"),
+                Panel(
+                    "Success",
+                    (Query(total(series(recorded.SESSION_SUCCESS), op="min"), "of 2 minutes"),),
+                    "percentunit",
+                    "stat",
+                ),
+                Panel(
+                    "Tokens",
+                    (
+                        Query(
+                            total(
+                                f"increase({series(names.PROXY_TOKENS_IN)}[$__range]) + "
+                                f"increase({series(names.PROXY_TOKENS_OUT)}[$__range])"
+                            ),
+                            "in and out",
+                        ),
+                    ),
+                    kind="stat",
+                ),
+                Panel(
+                    "Cost",
+                    (
+                        Query(
+                            or_zero(total(f"increase({series(names.PROXY_COST)}[$__range])")),
+                            "dollars",
+                        ),
+                    ),
+                    "currencyUSD",
+                    "stat",
+                    "0 while no price is set.",
+                ),
+                Panel(
+                    "Errors 5xx",
+                    (
+                        Query(
+                            total(series(recorded.ERROR_RATIO, 'class="5xx"'), op="max"),
+                            "of answers",
+                        ),
+                    ),
+                    "percentunit",
+                    "stat",
+                ),
+            ),
+        ),
+        Row(
+            "Over time",
+            (
+                Panel(
+                    "Sessions a second",
+                    (Query(total(series(recorded.SESSION_RATE), "result"), "{{result}}"),),
+                    stacked=True,
+                    main=True,
+                ),
+                Panel(
+                    "Success of sessions",
+                    (
+                        Query(
+                            total(series(recorded.SESSION_SUCCESS), "stack", op="min"), "{{stack}}"
+                        ),
+                    ),
+                    "percentunit",
+                    main=True,
+                ),
+                Panel("Length of sessions", quantiles(recorded.SESSION_SECONDS), "s", main=True),
+                Panel(
+                    "Time of the target's answers",
+                    quantiles(recorded.GATEWAY_SECONDS),
+                    "s",
+                    main=True,
+                ),
+                Panel(
+                    "Time of completions",
+                    quantiles(recorded.COMPLETION_SECONDS),
+                    "s",
+                    main=True,
+                ),
+                Panel(
+                    "Time to first token",
+                    quantiles(recorded.FIRST_TOKEN_SECONDS),
+                    "s",
+                    description="Of streams; agents do not stream.",
+                    main=True,
+                ),
+                Panel(
+                    "Tokens a second",
+                    (
+                        Query(total(series(recorded.TOKENS_IN)), "in"),
+                        Query(total(series(recorded.TOKENS_OUT)), "out"),
+                    ),
+                    "tok/s",
+                    main=True,
+                ),
+                Panel(
+                    "Agents",
+                    (
+                        Query(total(series(recorded.AGENTS_DECLARED)), "declared"),
+                        Query(total(series(recorded.AGENTS_ALIVE)), "alive"),
+                    ),
+                    main=True,
+                ),
+                Panel(
+                    "Why sessions fail",
+                    (
+                        Query(
+                            total(rate(names.SESSIONS, _FAILED), "reason"),
+                            "{{reason}}",
+                        ),
+                    ),
+                    stacked=True,
+                ),
+                Panel(
+                    "Cost a minute",
+                    (Query(f"60 * ({or_zero(total(rate(names.PROXY_COST)))})", "dollars"),),
+                    "currencyUSD",
+                ),
+            ),
+        ),
+        Row(
+            "Sessions",
+            (
+                Panel(
+                    "Failed sessions",
+                    (Query(logs('service="agent"', rest=f'| json | msg="session" | {_FAILED}')),),
+                    kind="logs",
+                    description="The link at trace_id shows the session over all services.",
+                ),
+                traced(),
+            ),
+        ),
+    ),
+)

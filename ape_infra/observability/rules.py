@@ -1,0 +1,317 @@
+"""Alerts of a load test and of what watches it. Those of machine and containers are the monitor's.
+
+An alert of a value against its baseline compares with the median of the last hour: that follows
+the target under test, whatever is normal for it, and needs no more than minutes of data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ape_common import names
+from ape_common.names import Metric
+
+from ape_infra.observability import foreign, recorded
+from ape_infra.observability.promql import SCOPE, rate, series, total
+
+Severity = Literal["critical", "warning", "none"]
+# What an alert speaks of; Alertmanager's inhibition goes by it.
+HOST, SERVICE, CONTAINERS, AGENTS = "host", "service", "containers", "agents"
+MODEL, WATCH = "model", "watch"
+WATCHDOG = "Watchdog"
+
+SESSION_SUCCESS_MIN = 0.9
+# Fewer sessions than this in the window say nothing about a share.
+SESSIONS_MIN = 5
+ERROR_RATIO_MAX = {"4xx": 0.25, "5xx": 0.05}
+RATE_LIMITED_MAX = 0.05
+BASELINE, BASELINE_FACTOR = "1h", 2.0
+# Below these nothing is slow, whatever the baseline: seconds.
+GATEWAY_SECONDS_MIN, FIRST_TOKEN_SECONDS_MIN = 0.25, 1.0
+COMPLETION_SECONDS_MIN, BETWEEN_ACTIONS_SECONDS_MIN = 2.0, 5.0
+TOKENS_FACTOR = 0.5
+EXHAUSTION_HOURS, EXHAUSTION_WINDOW = 4, "30m"
+# A prediction needs some of the resource to be used, or noise alone would fill it.
+EXHAUSTION_FROM_PERCENT = 50
+
+
+@dataclass(frozen=True)
+class Alert:
+    """`hold`: how long `expr` must hold, in seconds. `summary` and `description` may use Go
+    templates; `description` ends with what it means for the test."""
+
+    name: str
+    expr: str
+    hold: int
+    severity: Severity
+    scope: str
+    summary: str
+    description: str
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+def _above_baseline(metric: Metric, floor: float) -> str:
+    now = series(metric, 'quantile="0.95"')
+    normal = f"quantile_over_time(0.5, {now}[{BASELINE}])"
+    return f"{now} > {BASELINE_FACTOR:g} * {normal} and {now} > {floor:g}"
+
+
+def _slow(name: str, metric: Metric, floor: float, what: str, scope: str, look: str) -> Alert:
+    return Alert(
+        name,
+        _above_baseline(metric, floor),
+        60,
+        "warning",
+        scope,
+        f"{what} is more than {BASELINE_FACTOR:g} times what it was",
+        f"The 95th percentile is {{{{ $value | humanizeDuration }}}}, above {floor:g} s and more "
+        f"than {BASELINE_FACTOR:g} times the median of the last hour. {look}",
+    )
+
+
+def _down(job: str) -> Alert:
+    at = f'job="{job}"'
+    up = foreign.UP
+    return Alert(
+        "TargetDown",
+        # A stopped container is gone from DNS, and with it the target: nothing says 0 then.
+        f"count({series(up, at)} == 0) > 0 or absent({series(up, at)} == 1)",
+        30,
+        "critical" if job in ("gateway", "proxy") else "warning",
+        SERVICE if job in ("gateway", "proxy") else WATCH,
+        f"{job} does not answer Prometheus",
+        f"No scrape of {job} has gone well for 30 s: it is stopped, overloaded, or cut off.",
+        (("service", job),),
+    )
+
+
+_declared = series(recorded.AGENTS_DECLARED)
+_silent = f"{_declared} - ({series(recorded.AGENTS_ALIVE)} or {_declared} * 0)"
+
+
+def alerts(jobs: Sequence[str]) -> tuple[Alert, ...]:
+    """Every alert, for a Prometheus that scrapes `jobs`."""
+    made = [
+        Alert(
+            WATCHDOG,
+            "vector(1)",
+            0,
+            "none",
+            WATCH,
+            "Alerts are on their way",
+            "Always firing. When it stops to arrive, nothing else arrives either.",
+        ),
+        *map(_down, jobs),
+        Alert(
+            "SessionSuccessLow",
+            f"{series(recorded.SESSION_SUCCESS)} < {SESSION_SUCCESS_MIN:g} and on ("
+            f"{', '.join(SCOPE)}) "
+            f"{total(f'increase({series(names.SESSIONS)}[2m])')} >= {SESSIONS_MIN}",
+            60,
+            "warning",
+            AGENTS,
+            "Sessions fail",
+            f"{{{{ $value | humanizePercentage }}}} of the sessions of the last two minutes "
+            f"succeeded, less than {SESSION_SUCCESS_MIN:.0%}. The label reason of "
+            f"{names.SESSIONS.name} says why they fail.",
+        ),
+        Alert(
+            "GatewayErrorRateHigh",
+            " or ".join(
+                f"""{series(recorded.ERROR_RATIO, f'class="{kind}"')} > {most:g}"""
+                for kind, most in ERROR_RATIO_MAX.items()
+            ),
+            60,
+            "warning",
+            AGENTS,
+            "Many answers are {{ $labels.class }}",
+            "{{ $value | humanizePercentage }} of the gateway's answers are "
+            "{{ $labels.class }}. 4xx: the agents ask for what is not there, or are not let in. "
+            "5xx: the target fails, or cannot be reached.",
+        ),
+        _slow(
+            "GatewayLatencyHigh",
+            recorded.GATEWAY_SECONDS,
+            GATEWAY_SECONDS_MIN,
+            "The target's time to answer",
+            AGENTS,
+            "The target has reached what it can take, or the gateway waits for it.",
+        ),
+        _slow(
+            "TimeToFirstTokenHigh",
+            recorded.FIRST_TOKEN_SECONDS,
+            FIRST_TOKEN_SECONDS_MIN,
+            "The model's time to the first token",
+            MODEL,
+            "Agents wait for the model, so the target gets less load than was meant.",
+        ),
+        _slow(
+            "CompletionTimeHigh",
+            recorded.COMPLETION_SECONDS,
+            COMPLETION_SECONDS_MIN,
+            "The model's time to the end of an answer",
+            MODEL,
+            "Agents wait for the model, so the target gets less load than was meant.",
+        ),
+        _slow(
+            "TimeBetweenActionsHigh",
+            recorded.BETWEEN_ACTIONS_SECONDS,
+            BETWEEN_ACTIONS_SECONDS_MIN,
+            "The time between two actions of an agent",
+            AGENTS,
+            "Agents are starved of CPU or wait for the model: the load is not what was meant.",
+        ),
+        Alert(
+            "ModelRateLimited",
+            f"{series(recorded.RATE_LIMITED)} > {RATE_LIMITED_MAX:g}",
+            60,
+            "warning",
+            MODEL,
+            "The model limits the rate",
+            "{{ $value | humanizePercentage }} of the completions end with 429: the limits of "
+            "the organisation, or those of the proxy, are used up.",
+        ),
+        Alert(
+            "TokenThroughputLow",
+            f"{series(recorded.TOKENS_PER_AGENT)} < {TOKENS_FACTOR:g} * "
+            f"quantile_over_time(0.5, {series(recorded.TOKENS_PER_AGENT)}[{BASELINE}])",
+            120,
+            "warning",
+            MODEL,
+            "The model gives fewer tokens than it did",
+            "{{ $value | humanize }} tokens a second and running agent, less than "
+            f"{TOKENS_FACTOR:.0%} of the median of the last hour.",
+        ),
+        Alert(
+            "AgentsSilent",
+            f"{_silent} > 0",
+            60,
+            "warning",
+            AGENTS,
+            "{{ $value }} declared agents are silent",
+            "The gateway has had no heartbeat of {{ $value }} agents for 30 s and more. They are "
+            "stopped, restarting, or cut off.",
+        ),
+        Alert(
+            "RuleEvaluationFailing",
+            f"{total(rate(foreign.RULE_FAILURES, window='5m'), 'rule_group')} > 0",
+            60,
+            "warning",
+            WATCH,
+            "Prometheus fails to evaluate rules",
+            "Rules of {{ $labels.rule_group }} fail: their alerts cannot fire. Its log says why.",
+        ),
+    ]
+    if "monitor" in jobs:
+        made += [
+            Alert(
+                "MemoryExhaustionPredicted",
+                f"predict_linear({series(names.SYSTEM_MEMORY)}[{EXHAUSTION_WINDOW}], "
+                f"{EXHAUSTION_HOURS} * 3600) > 100 and "
+                f"{series(names.SYSTEM_MEMORY)} > {EXHAUSTION_FROM_PERCENT}",
+                300,
+                "warning",
+                HOST,
+                f"The machine's memory will be full within {EXHAUSTION_HOURS} hours",
+                f"At the pace of the last {EXHAUSTION_WINDOW} it is then "
+                f"{{{{ $value | humanize }}}} percent full. A longer test will be cut off.",
+            )
+        ]
+    if "alertmanager" in jobs:
+        made.append(
+            Alert(
+                "AlertsNotDelivered",
+                f"{total(rate(foreign.NOTIFICATIONS_FAILED, window='5m'), 'integration')} > 0",
+                60,
+                "warning",
+                WATCH,
+                "Alertmanager cannot deliver by {{ $labels.integration }}",
+                "Messages to {{ $labels.integration }} fail, so nobody is told. Its log says why.",
+            )
+        )
+    return tuple(made)
+
+
+@dataclass(frozen=True)
+class Override:
+    """`hold`: seconds instead of the alert's own, or None."""
+
+    hold: int | None = None
+    disabled: bool = False
+
+
+def anchor(name: str) -> str:
+    """The section of the runbooks for an alert, as Markdown names a heading."""
+    return name.lower()
+
+
+# What the alerts of others speak of, where it is not the machine.
+_SCOPES = {
+    "ServiceUnavailable": SERVICE,
+    "RestartLoop": CONTAINERS,
+    "AgentFailures": AGENTS,
+    "AgentsMissing": AGENTS,
+    "MonitorDataStale": WATCH,
+}
+
+
+def _completed(rule: Mapping[str, Any], runbooks: str) -> dict[str, Any]:
+    """A rule of others with what every alert of the stack has."""
+    if "alert" not in rule:
+        return dict(rule)
+    name = rule["alert"]
+    return {
+        **rule,
+        "labels": {"scope": _SCOPES.get(name, HOST), **rule["labels"]},
+        "annotations": {"runbook_url": f"{runbooks}#{anchor(name)}", **rule["annotations"]},
+    }
+
+
+def _rule(alert: Alert, runbooks: str) -> dict[str, Any]:
+    return {
+        "alert": alert.name,
+        "expr": alert.expr,
+        "for": f"{alert.hold}s",
+        "labels": {"severity": alert.severity, "scope": alert.scope, **dict(alert.labels)},
+        "annotations": {
+            "summary": alert.summary,
+            "description": alert.description,
+            "runbook_url": f"{runbooks}#{anchor(alert.name)}",
+        },
+    }
+
+
+def groups(
+    jobs: Sequence[str],
+    *,
+    runbooks: str,
+    overrides: Mapping[str, Override] | None = None,
+    more: Sequence[Mapping[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """The alerts as Prometheus reads them, with the groups `more` of others.
+
+    Raises ValueError where `overrides` names an alert that is not there.
+    """
+    found = [
+        {"name": "ape-alerts", "rules": [_rule(a, runbooks) for a in alerts(jobs)]},
+        *({**group, "rules": [_completed(r, runbooks) for r in group["rules"]]} for group in more),
+    ]
+    known = {rule["alert"] for group in found for rule in group["rules"] if "alert" in rule}
+    overrides = overrides or {}
+    for name in overrides:
+        if name not in known:
+            raise ValueError(f"{name}: is no alert. There are: {', '.join(sorted(known))}")
+    none = Override()
+    for group in found:
+        kept = []
+        for rule in group["rules"]:
+            override = overrides.get(rule.get("alert", ""), none)
+            if override.disabled:
+                continue
+            if override.hold is not None:
+                rule["for"] = f"{override.hold}s"
+            kept.append(rule)
+        group["rules"] = kept
+    return found

@@ -1,0 +1,437 @@
+"""The observability stack where it runs: its own checkers, data in every panel, true faults.
+
+Grafana and Alloy cannot be had on a machine without a registry; their configs are checked for form
+at the unit tier, and `tests.shipper` stands in for Alloy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+import yaml
+
+from ape_infra.components import observability as parts
+from ape_infra.observability import cardinality, dashboards, draw, recorded
+from ape_infra.observability.text import yaml_of
+from ape_infra.settings import PROJECT, SECRETS, Settings, parse_config
+from ape_infra.workload import (
+    LABEL_PROJECT,
+    LABEL_SERVICE,
+    LABEL_STACK,
+    Logs,
+    Workload,
+)
+from tests import alert_cases, shipper
+from tests.live import PORTS, ROOT, Live, until
+from tests.promql import metric_of, selected
+
+pytestmark = pytest.mark.engine
+HERE = ["prometheus", "alertmanager", "loki"]
+STACK = "t-obs"
+AGENTS = 10
+HOOK = "hook"
+# Prints what is posted to it, a line each.
+HOOK_CODE = """
+import http.server
+class Hook(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        print(self.rfile.read(int(self.headers["Content-Length"])).decode(), flush=True)
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+http.server.HTTPServer(("", 8080), Hook).serve_forever()
+"""
+STREAM_CODE = """
+import json, os, urllib.request as u
+token = open(os.environ["APE_PROXY_TOKEN_FILE"]).read().strip()
+body = {"model": os.environ["APE_MODEL_NAME"], "stream": True,
+        "messages": [{"role": "user", "content": "Hello"}]}
+headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json"}
+url = os.environ["APE_PROXY_URL"] + "/v1/chat/completions"
+u.urlopen(u.Request(url, json.dumps(body).encode(), headers)).read()
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def images() -> None:
+    subprocess.run([str(ROOT / "offline/images.sh"), "full"], check=True)
+
+
+# What the parts are told, by their own checkers.
+
+EVERY_RECEIVER = {
+    "alertWebhookUrl": "http://hook.example/alerts",
+    "alertWatchdogUrl": "http://deadman.example/ping",
+    "alertSlackChannel": "#load-tests",
+    "alertEmailTo": "team@example.org",
+    "alertEmailFrom": "ape@example.org",
+    "alertSmtpHost": "smtp.example.org:587",
+    "alertSmtpUser": "ape",
+    "remoteWriteUrl": "https://metrics.example.org/api/v1/write",
+}
+
+
+def settings(stack: str, **more: Any) -> Settings:
+    written = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
+    given = {k.removeprefix(f"{PROJECT}:"): v for k, v in written.items()} | more
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in given.items()}
+    return parse_config(texts | dict.fromkeys(SECRETS, "of-a-test"))
+
+
+RENDERED = {
+    "dev": settings("dev"),
+    "dev-full": settings("dev", observability="full"),
+    "prod": settings("prod"),
+    "everything": settings("prod", **EVERY_RECEIVER),
+}
+
+
+def workloads(of: Settings, stack: str) -> dict[str, Workload]:
+    found = parts.arguments(
+        of,
+        dict.fromkeys(SECRETS, "https://hooks.example.org/of-a-test"),
+        project=PROJECT,
+        stack=stack,
+        urls={},
+        logs=Logs("10m", 3, True),
+    )
+    return {part: parts.workload(args) for part, args in found.items()}
+
+
+def checked(tmp_path: Path, workload: Workload, *command: str, more: Path | None = None) -> str:
+    """Run a tool of the workload's own image over its files; returns what it said."""
+    for file in workload.files:
+        where = tmp_path / file.name
+        where.parent.mkdir(parents=True, exist_ok=True)
+        assert isinstance(file.content, str)
+        where.write_text(file.content)
+        where.chmod(0o444)
+    tmp_path.chmod(0o755)
+    mounts = ["-v", f"{tmp_path}:/etc/ape:ro"]
+    if more:
+        mounts += ["-v", f"{more}:/more:ro"]
+    done = subprocess.run(
+        [
+            *("docker", "run", "--rm", "--network=none", *mounts),
+            *("--entrypoint", command[0], workload.image, *command[1:]),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_promtool_finds_nothing(name: str, tmp_path: Path) -> None:
+    prometheus = workloads(RENDERED[name], name)["prometheus"]
+    out = checked(tmp_path, prometheus, "promtool", "check", "config", "/etc/ape/prometheus.yml")
+    assert "rules found" in out
+    assert "WARNING" not in out
+    checked(tmp_path, prometheus, "promtool", "check", "rules", "/etc/ape/rules.yml")
+
+
+@pytest.mark.parametrize("name", ["dev-full", "prod", "everything"])
+def test_amtool_finds_nothing(name: str, tmp_path: Path) -> None:
+    alertmanager = workloads(RENDERED[name], name)["alertmanager"]
+    config = "/etc/ape/alertmanager.yml"
+    assert "SUCCESS" in checked(tmp_path, alertmanager, "amtool", "check-config", config)
+
+    def route(*labels: str) -> str:
+        test = ("amtool", "config", "routes", "test", f"--config.file={config}", *labels)
+        return checked(tmp_path, alertmanager, *test).strip()
+
+    assert route("alertname=TargetDown", "severity=critical") == "team"
+    watchdog = "watchdog" if name == "everything" else "nobody"
+    assert route("alertname=Watchdog", "severity=none") == watchdog
+
+
+@pytest.mark.parametrize("name", ["dev-full", "prod"])
+def test_loki_accepts_its_config(name: str, tmp_path: Path) -> None:
+    loki = workloads(RENDERED[name], name)["loki"]
+    checked(tmp_path, loki, "loki", "-verify-config", "-config.file=/etc/ape/loki.yml")
+
+
+def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
+    prometheus = workloads(RENDERED["dev-full"], "dev")["prometheus"]
+    more = tmp_path / "more"
+    more.mkdir(mode=0o755)
+    jobs = ("gateway", "proxy", "monitor", *parts.PORTS)
+    tests = alert_cases.promtool_tests("/etc/ape/rules.yml", jobs)
+    (more / "tests.yml").write_text(yaml_of(tests))
+    (tmp_path / "etc").mkdir()
+    out = checked(
+        tmp_path / "etc", prometheus, "promtool", "test", "rules", "/more/tests.yml", more=more
+    )
+    assert "SUCCESS" in out
+
+
+# The running stack.
+
+
+class Watched:
+    """The stack, what it tells, and what its webhook was told."""
+
+    def __init__(self, stack: Live) -> None:
+        self.stack = stack
+        self.client = stack.client
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        url = f"http://127.0.0.1:{PORTS['prometheusPort']}/api/v1/query"
+        answer = requests.get(url, params={"query": query}, timeout=30)
+        assert answer.ok, f"{query}: {answer.text}"
+        found: list[dict[str, Any]] = answer.json()["data"]["result"]
+        return found
+
+    def logs(self, query: str) -> list[dict[str, Any]]:
+        """The streams of a LogQL query over the last hour."""
+        url = f"http://127.0.0.1:{PORTS['lokiPort']}/loki/api/v1/query_range"
+        params: dict[str, str | int] = {
+            "query": query,
+            "start": int(time.time() - 3600) * 10**9,
+            "limit": 1000,
+        }
+        answer = requests.get(url, params=params, timeout=30)
+        assert answer.ok, f"{query}: {answer.text}"
+        found: list[dict[str, Any]] = answer.json()["data"]["result"]
+        return found
+
+    def ship(self) -> int:
+        url = f"http://127.0.0.1:{PORTS['lokiPort']}"
+        return shipper.ship(self.client, url, PROJECT, STACK)
+
+    def told(self) -> dict[str, set[str]]:
+        """Alert -> statuses (firing, resolved) in which the webhook had it."""
+        seen: dict[str, set[str]] = {}
+        text = self.client.containers.get(f"{STACK}-{HOOK}").logs().decode()
+        for line in text.splitlines():
+            for alert in json.loads(line)["alerts"]:
+                seen.setdefault(alert["labels"]["alertname"], set()).add(alert["status"])
+        return seen
+
+    def faults(self, **routes: int) -> None:
+        """Statuses with which parts of the shop answer; none: it is well."""
+        url = f"http://127.0.0.1:{PORTS['targetPort']}/_faults"
+        requests.put(url, json=routes, timeout=5).raise_for_status()
+
+    def stream(self) -> None:
+        """One streamed completion, as an agent's container may ask for it."""
+        agent = self.stack.containers("agent")[0]["Id"]
+        made = self.client.api.exec_create(agent, ["python", "-c", STREAM_CODE])
+        output = self.client.api.exec_start(made).decode()
+        assert self.client.api.exec_inspect(made)["ExitCode"] == 0, output
+
+    def run(self, name: str, command: list[str], service: str, **options: Any) -> Any:
+        """A container that Docker, and so the monitor, takes for one of the stack."""
+        labels = {LABEL_PROJECT: PROJECT, LABEL_STACK: STACK, LABEL_SERVICE: service}
+        return self.client.containers.run(
+            "python:3.11-slim",
+            command,
+            name=f"{STACK}-{name}",
+            labels=labels,
+            detach=True,
+            **options,
+        )
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    stack = Live(tmp_path_factory.mktemp("obs"), STACK)
+    # So little above what is in use that a hog of this size passes it, and nothing else does.
+    memory = psutil.virtual_memory().percent
+    quick = {"holdSeconds": 5}
+    stack.config(
+        agents=AGENTS,
+        networkPool="10.246.0.0/16",
+        observability="full",
+        observabilityParts=HERE,
+        alertWebhookUrl=f"http://{HOOK}:8080/",
+        alertOverrides={
+            name: {"forSeconds": 5}
+            for name in ("TargetDown", "SessionSuccessLow", "GatewayErrorRateHigh")
+        },
+        alertThresholds={
+            "systemMemoryPercent": {"raiseAt": memory + 6, "clearAt": memory + 4, **quick},
+            "containerMemoryPercent": {"raiseAt": 80, "clearAt": 75, **quick},
+            "systemCpuPercent": {"raiseAt": 95, "clearAt": 90, **quick},
+            "serviceDown": quick,
+        },
+    )
+    made = Watched(stack)
+    try:
+        stack.up()
+        hook = made.run(HOOK, ["python", "-c", HOOK_CODE], HOOK, network=f"ape-{STACK}-edge")
+        # The name by which Alertmanager knows it.
+        network = stack.client.networks.get(f"ape-{STACK}-edge")
+        network.disconnect(hook)
+        network.connect(hook, aliases=[HOOK])
+        yield made
+        hook.remove(force=True)
+        stack.destroy()
+        assert stack.leftovers() == []
+    finally:
+        stack.sweep()
+
+
+def shown() -> Iterator[tuple[str, str, str]]:
+    """(dashboard, panel, PromQL or LogQL), the variables at everything."""
+    for dashboard in dashboards.ALL:
+        for panel in dashboard.panels:
+            for query in panel.queries:
+                yield dashboard.title, f"{panel.title} ({panel.kind})", draw.plain(query.expr)
+
+
+def test_every_rule_and_every_panel_has_data(watched: Watched, tmp_path: Path) -> None:
+    # Some sessions succeed, and some fail; agents do not stream, so somebody else does.
+    watched.stream()
+    until(lambda: watched.ask(recorded.SESSION_SUCCESS.name), seconds=90)
+    watched.faults(checkout=500)
+    # The gateway warns of what it refuses.
+    bad = requests.post(f"http://127.0.0.1:{PORTS['gatewayPort']}/mcp/request", json={}, timeout=5)
+    assert bad.status_code == 422
+    failures = 'ape_sessions_total{result="failure"}'
+    until(lambda: watched.ask(f"rate({failures}[2m]) > 0"), seconds=90)
+    watched.ship()
+    rows = []
+    for rule in recorded.RULES:
+        labels = ", ".join(f'{k}="{v}"' for k, v in rule.labels)
+        name = f"{rule.metric.name}{{{labels}}}"
+        rows.append(("recorded", rule.metric.name, name, len(watched.ask(name))))
+    for dashboard, panel, query in shown():
+        ask = watched.logs if panel.endswith("(logs)") else watched.ask
+        rows.append((dashboard, panel, query, len(ask(query))))
+    table = "".join(f"| {d} | {p} | `{q}` | {n} |\n" for d, p, q, n in rows)
+    note = os.environ.get("APE_PANELS_NOTE")
+    Path(note or tmp_path / "panels.md").write_text(
+        f"| dashboard | panel | query | series |\n|---|---|---|---|\n{table}"
+    )
+    # All may be well with the agents.
+    quiet = {"Warnings and errors of agents (logs)"}
+    assert [row for row in rows if not row[3] and row[1] not in quiet] == []
+
+
+def test_what_rules_and_panels_name_is_what_is_scraped(watched: Watched) -> None:
+    exprs = [rule["expr"] for group in recorded.groups() for rule in group["rules"]]
+    exprs += [query for _, panel, query in shown() if not panel.endswith("(logs)")]
+    for expr in exprs:
+        for name in selected(expr):
+            metric = metric_of(name)
+            assert metric is not None, name
+            for series in watched.ask(name):
+                found = set(series["metric"]) - {"__name__", "job", "instance", "le"}
+                allowed = {*metric.labels, "project", "stack", "alertname"}
+                assert found <= allowed | {"scope", "service"}, f"{name}: {found - allowed}"
+
+
+def test_series_are_as_few_as_was_counted(watched: Watched) -> None:
+    own = watched.ask('count({__name__=~"ape_.+|container_.+"})')
+    assert float(own[0]["value"][1]) <= cardinality.most(AGENTS)
+
+
+def test_a_failed_session_is_followed_over_all_services_by_one_id(watched: Watched) -> None:
+    query = next(q for _, panel, q in shown() if panel.startswith("Failed sessions"))
+
+    def failed() -> list[dict[str, Any]]:
+        watched.ship()
+        return watched.logs(query)
+
+    line = json.loads(until(failed, seconds=60)[0]["values"][0][1])
+    panel = next(p for d in dashboards.ALL for p in d.panels if p.title.startswith("Logs of trace"))
+    traced = draw.plain(panel.queries[0].expr, values={"trace": line["trace_id"]})
+    found = watched.logs(traced)
+    assert {stream["stream"]["service"] for stream in found} >= {"agent", "proxy", "gateway"}
+    for stream in found:
+        for _, text in stream["values"]:
+            assert json.loads(text)["trace_id"] == line["trace_id"]
+
+
+def test_a_service_that_is_down_mutes_its_agents(watched: Watched) -> None:
+    url = f"http://127.0.0.1:{PORTS['alertmanagerPort']}/api/v2/alerts"
+    common = {"project": "other", "stack": "other"}
+
+    def post(*alerts: dict[str, str]) -> None:
+        body = [{"labels": {**common, **labels}} for labels in alerts]
+        requests.post(url, json=body, timeout=5).raise_for_status()
+
+    down = {"alertname": "Down", "severity": "critical", "scope": "service"}
+    post({"alertname": "Agents", "severity": "warning", "scope": "agents"}, down)
+
+    def states() -> dict[str, str]:
+        answer = requests.get(url, params={"filter": 'project="other"'}, timeout=5).json()
+        return {a["labels"]["alertname"]: a["status"]["state"] for a in answer}
+
+    until(lambda: states() == {"Agents": "suppressed", "Down": "active"}, seconds=15)
+
+
+HOG = """
+import time
+memory = bytearray({mb} * 2**20)
+for i in range(0, len(memory), 4096):
+    memory[i] = 1
+time.sleep(600)
+"""
+
+
+def test_true_faults_reach_the_webhook_and_so_does_their_end(watched: Watched) -> None:
+    gateway = watched.stack.containers("gateway")[0]["Id"]
+    hog_mb = psutil.virtual_memory().total * 8 // 100 // 2**20
+
+    def python(code: str) -> list[str]:
+        return ["python", "-c", code]
+
+    hogs = [
+        watched.run("memory", python(HOG.format(mb=hog_mb)), "hog-memory"),
+        watched.run("limit", python(HOG.format(mb=50)), "hog-limit", mem_limit="64m"),
+        *(
+            watched.run(f"cpu-{i}", python("while True: pass"), "hog-cpu")
+            for i in range(psutil.cpu_count() or 1)
+        ),
+        watched.run(
+            "crash",
+            python("import time, sys; time.sleep(0.2); sys.exit(1)"),
+            "agent",
+            restart_policy={"Name": "on-failure", "MaximumRetryCount": 20},
+        ),
+    ]
+    watched.client.api.stop(gateway)
+    expected = {
+        "HighMemoryUsage",
+        "HighCpuUsage",
+        "ResourceExhaustion",
+        "AgentFailures",
+        "ServiceUnavailable",
+        "TargetDown",
+        # The shop still fails, as an earlier test left it.
+        "SessionSuccessLow",
+        "GatewayErrorRateHigh",
+    }
+    try:
+        until(lambda: _all(watched, expected, "firing"), seconds=150)
+    except AssertionError:
+        raise AssertionError(f"not told: {expected - set(watched.told())}") from None
+    finally:
+        for hog in hogs:
+            hog.remove(force=True)
+        watched.client.api.start(gateway)
+        watched.faults()
+    try:
+        until(lambda: _all(watched, expected, "resolved"), seconds=240)
+    except AssertionError:
+        open_now = {a for a, s in watched.told().items() if "resolved" not in s}
+        raise AssertionError(f"not resolved: {expected & open_now}") from None
+
+
+def _all(watched: Watched, names: set[str], status: str) -> bool:
+    told = watched.told()
+    return all(status in told.get(name, ()) for name in names)

@@ -1,0 +1,95 @@
+"""Dashboards: whole, readable by Grafana, and about metrics that exist."""
+
+import json
+from collections import Counter
+from typing import Any, NamedTuple
+
+import pytest
+
+from ape_infra.observability import dashboards, draw, grafana
+from ape_infra.observability.dashboards.model import Dashboard, Panel
+from tests.promql import problems
+
+pytestmark = pytest.mark.unit
+PANELS = [(d, p) for d in dashboards.ALL for p in d.panels]
+JSON: dict[str, Any] = {name: json.loads(text) for name, text in dashboards.files().items()}
+
+
+def test_the_seeds_four_and_one_for_a_test_run() -> None:
+    assert {d.title for d in dashboards.ALL} == {
+        "System Overview",
+        "Agent Performance",
+        "Service Health",
+        "Infrastructure",
+        "Test Run",
+    }
+
+
+@pytest.mark.parametrize(("dashboard", "panel"), PANELS, ids=lambda v: v.title)
+def test_a_panel_names_only_what_is_exported(dashboard: Dashboard, panel: Panel) -> None:
+    assert panel.queries
+    for query in panel.queries:
+        if panel.kind != "logs":
+            assert problems(query.expr) == []
+        # Every query is of the projects and stacks that the reader chose.
+        assert '"$project"' in query.expr
+        assert '"$stack"' in query.expr
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_grafana_gets_a_whole_dashboard(name: str) -> None:
+    made = JSON[name]
+    assert made["uid"] == name.removesuffix(".json")
+    variables = {v["name"] for v in made["templating"]["list"]}
+    assert {"project", "stack", "tier", "agent", "trace"} <= variables
+    assert [a["name"] for a in made["annotations"]["list"]] == ["Scaling"]
+    panels = [p for p in made["panels"] if p["type"] != "row"]
+    for panel in panels:
+        kind = "loki" if panel["type"] == "logs" else "prometheus"
+        uid = {"loki": grafana.LOKI_UID, "prometheus": grafana.PROMETHEUS_UID}[kind]
+        assert panel["datasource"] == {"type": kind, "uid": uid}
+        assert all(t["expr"] and t["refId"] for t in panel["targets"])
+    cells = Counter(
+        (x, y)
+        for p in made["panels"]
+        for x in range(p["gridPos"]["x"], p["gridPos"]["x"] + p["gridPos"]["w"])
+        for y in range(p["gridPos"]["y"], p["gridPos"]["y"] + p["gridPos"]["h"])
+    )
+    assert max(cells.values()) == 1, "panels lie side by side"
+    assert max(x for x, _ in cells) < 24
+
+
+def test_graphs_lead_to_the_logs_and_back() -> None:
+    for made in JSON.values():
+        graphs = [p for p in made["panels"] if p["type"] == "timeseries"]
+        for panel in graphs:
+            links = panel["fieldConfig"]["defaults"]["links"]
+            assert any("/d/ape-test-run" in link["url"] for link in links)
+
+
+def test_the_same_code_makes_the_same_files() -> None:
+    assert dashboards.files() == dashboards.files()
+
+
+class Line(NamedTuple):
+    labels: dict[str, str]
+    points: list[tuple[float, float]]
+
+
+def test_main_panels_are_drawn_from_what_prometheus_answers() -> None:
+    asked = []
+
+    def ask(query: str) -> list[Line]:
+        asked.append(query)
+        return [Line({"result": "success", "quantile": "0.95"}, [(1.0, 2.0), (2.0, 3.0)])]
+
+    drawn = draw.main_panels(ask)
+    main = [p for d in dashboards.ALL for p in d.panels if p.main]
+    assert [d.title for d in drawn] == [p.title for p in main]
+    assert not any("$" in query for query in asked), "no variable is left"
+    by_title = {d.title: d for d in drawn}
+    assert set(by_title["Sessions a second"].lines) == {"success"}
+    assert set(by_title["Length of sessions"].lines) == {"p0.95"}
+    assert by_title["Length of sessions"].unit == "seconds"
+    # What reports show is what dashboards are about.
+    assert {d.dashboard for d in drawn} == {d.title for d in dashboards.ALL}

@@ -1,0 +1,200 @@
+"""The configs that the parts read: whole, without secrets, as bounded as the settings say."""
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+from ape_common import names
+
+from ape_infra import plan
+from ape_infra.observability import alertmanager, alloy, grafana, loki, prometheus, rules
+from ape_infra.observability.text import yaml_of
+from ape_infra.settings import Settings, SettingsError, parse
+
+pytestmark = pytest.mark.unit
+JOBS = {"gateway": 8080, "proxy": 8080, "prometheus": 9090}
+
+
+def config(**changed: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "project": "ape",
+        "stack": "dev",
+        "jobs": JOBS,
+        "rule_files": ("/etc/ape/rules.yml",),
+        "alertmanager": None,
+        "remote_write": None,
+    }
+    return prometheus.config(**{**given, **changed})
+
+
+def test_every_job_is_found_by_name_and_labelled_with_the_stack() -> None:
+    found = config()["scrape_configs"]
+    assert {job["job_name"] for job in found} == set(JOBS)
+    for job in found:
+        (dns,) = job["dns_sd_configs"]
+        assert (dns["names"], dns["port"]) == ([job["job_name"]], JOBS[job["job_name"]])
+        labels = {r["target_label"]: r["replacement"] for r in job["relabel_configs"]}
+        assert labels == {"project": "ape", "stack": "dev"}
+
+
+def test_remote_write_and_alerting_are_there_when_asked_for() -> None:
+    assert {"alerting", "remote_write"} & set(config()) == set()
+    remote = prometheus.RemoteWrite("https://metrics.example/push", "/etc/ape/remote_write_token")
+    made = config(alertmanager=("alertmanager", 9093), remote_write=remote)
+    assert made["alerting"]["alertmanagers"][0]["dns_sd_configs"][0]["names"] == ["alertmanager"]
+    assert made["remote_write"] == [
+        {
+            "url": "https://metrics.example/push",
+            "authorization": {"credentials_file": "/etc/ape/remote_write_token"},
+        }
+    ]
+
+
+def test_alerts_are_grouped_by_name_and_tier_and_never_by_agent() -> None:
+    route = alertmanager.config(alertmanager.Receivers())["route"]
+    assert route["group_by"] == ["alertname", "tier"]
+
+
+def test_each_receiver_is_there_when_it_is_set_and_reads_its_secret_from_a_file() -> None:
+    everything = alertmanager.Receivers(
+        webhook_url="http://hook:1/x",
+        webhook_token="/etc/ape/webhook_token",
+        watchdog_url="http://dead:1/man",
+        slack_url="/etc/ape/slack_url",
+        slack_channel="#tests",
+        email_to="a@example.org",
+        email_from="b@example.org",
+        smtp_host="smtp.example.org:587",
+        smtp_user="b",
+        smtp_password="/etc/ape/smtp_password",
+    )
+    found = {r["name"]: r for r in alertmanager.config(everything)["receivers"]}
+    team = found[alertmanager.TEAM]
+    assert team["webhook_configs"][0]["http_config"]["authorization"] == {
+        "credentials_file": "/etc/ape/webhook_token"
+    }
+    assert team["slack_configs"][0]["api_url_file"] == "/etc/ape/slack_url"
+    assert team["email_configs"][0]["auth_password_file"] == "/etc/ape/smtp_password"
+    assert found[alertmanager.DEADMAN]["webhook_configs"][0]["url"] == "http://dead:1/man"
+    nobody = {r["name"]: r for r in alertmanager.config(alertmanager.Receivers())["receivers"]}
+    assert nobody == {
+        alertmanager.NOBODY: {"name": alertmanager.NOBODY},
+        alertmanager.TEAM: {"name": alertmanager.TEAM},
+    }
+
+
+def test_what_is_down_mutes_its_agents() -> None:
+    found = alertmanager.config(alertmanager.Receivers())["inhibit_rules"]
+    down = next(a for a in rules.alerts(("gateway",)) if a.name == "TargetDown")
+    assert (down.severity, down.scope) == ("critical", rules.SERVICE)
+    sources = [r for r in found if f'scope="{rules.AGENTS}"' in r["target_matchers"]]
+    assert sources
+    for rule in sources:
+        assert 'severity="critical"' in rule["source_matchers"]
+        assert any(rules.SERVICE in m for m in rule["source_matchers"])
+
+
+def test_logs_have_few_labels_and_the_ids_as_metadata() -> None:
+    assert set(alloy.LABELS) == {"project", "stack", "service", "tier"}
+    assert {"trace_id", "session_id"} <= set(alloy.METADATA)
+    text = alloy.config(
+        docker_url="tcp://socket-proxy:2375",
+        project="ape",
+        stack="dev",
+        push_url="http://loki:3100",
+    )
+    assert text.count("{") == text.count("}")
+    for component in ("discovery.docker", "loki.source.docker", "loki.process", "loki.write"):
+        assert re.search(rf'^{component} "stack" {{$', text, re.MULTILINE), component
+    assert '"ape.stack=dev"' in text
+
+
+def test_logs_go_after_their_days() -> None:
+    found = loki.config(retention_days=3)
+    assert found["limits_config"]["retention_period"] == "72h"
+    assert found["compactor"]["retention_enabled"]
+
+
+def test_grafana_lets_nobody_in_without_the_password() -> None:
+    env = grafana.environment(directory="/etc/ape", password_file="/etc/ape/grafana_password")
+    assert env["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
+    assert env["GF_SECURITY_ADMIN_PASSWORD__FILE"] == "/etc/ape/grafana_password"
+    assert "GF_SECURITY_ADMIN_PASSWORD" not in env
+
+
+def test_grafana_knows_the_datasources_that_are_there() -> None:
+    found = grafana.datasources(prometheus_url="http://p", loki_url=None, alertmanager_url=None)
+    assert [d["uid"] for d in found["datasources"]] == [grafana.PROMETHEUS_UID]
+    found = grafana.datasources(
+        prometheus_url="http://p", loki_url="http://l", alertmanager_url="http://a"
+    )
+    assert [d["type"] for d in found["datasources"]] == ["prometheus", "loki", "alertmanager"]
+
+
+def test_text_is_what_the_data_was() -> None:
+    data = alertmanager.config(alertmanager.Receivers(webhook_url="http://hook:1/x"))
+    text = yaml_of(data)
+    assert yaml.safe_load(text) == data
+    assert "&id" not in text
+
+
+def test_shares_fit_the_seeds_memory_and_leave_some_for_the_monitor() -> None:
+    shares = plan.OBSERVABILITY_SHARES
+    assert set(shares) == set(plan.PARTS)
+    left = plan.OBSERVABILITY_MEMORY_MB - sum(s.memory_mb for s in shares.values())
+    assert left >= 256
+    assert round(sum(s.cpus for s in shares.values()), 2) == plan.SERVICE_CPUS / 3
+
+
+def test_parts_follow_from_the_mode() -> None:
+    assert parse({"observability": "off"}).parts == ()
+    assert parse({}).parts == ("prometheus",)
+    full = parse({"observability": "full"}, ["grafanaPassword"])
+    assert full.parts == plan.PARTS
+    assert set(full.part_ports) == {
+        "prometheusPort",
+        "alertmanagerPort",
+        "grafanaPort",
+        "lokiPort",
+    }
+
+
+REFUSED = [
+    ({"observability": "full"}, "ape:grafanaPassword: is not set"),
+    (
+        {"observability": "full", "observabilityParts": '["loki"]'},
+        "ape:observabilityParts: lacks prometheus",
+    ),
+    (
+        {"observability": "full", "observabilityParts": '["prometheus", "alloy"]'},
+        "ape:observabilityParts: has alloy without loki",
+    ),
+    (
+        {"observability": "full", "observabilityParts": '["tempo"]'},
+        "ape:observabilityParts[0]: ",
+    ),
+    ({"alertWebhookUrl": "hook"}, 'ape:alertWebhookUrl: is "hook"'),
+    ({"alertSlackChannel": "#x"}, "ape:alertSlackUrl: is not set"),
+    ({"alertEmailTo": "a@b"}, "ape:alertSmtpHost: is needed"),
+    (
+        {"alertEmailTo": "a@b", "alertEmailFrom": "b@b", "alertSmtpHost": "smtp"},
+        "ape:alertSmtpHost: must be host:port",
+    ),
+    ({"remoteWriteUrl": "here"}, "ape:remoteWriteUrl: "),
+    ({"alertOverrides": '{"X": {"forSeconds": -1}}'}, "ape:alertOverrides.X.forSeconds: is -1"),
+    ({"metricsRetentionSize": "4"}, "ape:metricsRetentionSize: "),
+]
+
+
+@pytest.mark.parametrize(("raw", "line"), REFUSED, ids=lambda v: str(v)[:40])
+def test_bad_settings_of_observability_are_refused(raw: dict[str, str], line: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse(raw)
+    assert any(found.startswith(line) for found in caught.value.lines), caught.value.lines
+
+
+def test_no_name_is_given_twice() -> None:
+    found = [m.name for m in names.ALL]
+    assert len(found) == len(set(found))
+    assert Settings().parts == ("prometheus",)

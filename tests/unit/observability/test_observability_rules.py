@@ -1,0 +1,124 @@
+"""Alerts and recording rules: complete, documented, and about metrics that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ape_infra.components.observability import PORTS, alerts
+from ape_infra.observability import cardinality, recorded, rules
+from ape_infra.settings import Settings
+from ape_infra.tiers import MAX_AGENTS
+from tests import alert_cases
+from tests.promql import problems
+
+pytestmark = pytest.mark.unit
+ROOT = Path(__file__).resolve().parents[3]
+JOBS = ("gateway", "proxy", "monitor", *PORTS)
+ALERTS = [rule for group in alerts(Settings(), JOBS) for rule in group["rules"] if "alert" in rule]
+SCOPES = {
+    rules.HOST,
+    rules.SERVICE,
+    rules.CONTAINERS,
+    rules.AGENTS,
+    rules.MODEL,
+    rules.WATCH,
+}
+RECORDED = [rule for group in recorded.groups() for rule in group["rules"]]
+
+
+def test_the_seeds_five_are_there() -> None:
+    assert {
+        "HighMemoryUsage",
+        "HighCpuUsage",
+        "AgentFailures",
+        "ServiceUnavailable",
+        "ResourceExhaustion",
+    } <= {rule["alert"] for rule in ALERTS}
+
+
+def sections() -> set[str]:
+    text = (ROOT / "docs/runbooks.md").read_text()
+    return {rules.anchor(name) for name in re.findall(r"^## (.+)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda r: r["alert"])
+def test_an_alert_says_all_that_its_reader_needs(rule: dict[str, dict[str, str]]) -> None:
+    assert re.fullmatch(r"\d+s", str(rule["for"]))
+    assert rule["labels"]["severity"] in ("critical", "warning", "none")
+    for part in ("summary", "description"):
+        assert rule["annotations"][part], part
+    assert rule["labels"]["scope"] in SCOPES
+    document, _, section = rule["annotations"]["runbook_url"].partition("#")
+    assert document == "docs/runbooks.md"
+    assert section in sections()
+
+
+@pytest.mark.parametrize("rule", ALERTS + RECORDED, ids=lambda r: str(r)[:50])
+def test_a_rule_names_only_what_is_exported(rule: dict[str, str]) -> None:
+    assert problems(rule["expr"]) == []
+
+
+def test_the_check_of_names_finds_what_is_wrong() -> None:
+    assert problems("sum by (color) (rate(ape_sessions_total[2m]))") != []
+    assert problems('ape_sessions_total{color="red"}') != []
+    assert problems("ape_session_total") != []
+    assert problems("ape_sessions_total_bucket") != []
+
+
+def test_every_alert_has_cases_in_which_it_fires_and_is_silent() -> None:
+    cases = alert_cases.cases(JOBS)
+    names = {alert.name for alert in rules.alerts(JOBS)}
+    assert {c.alert for c in cases if c.labels is not None} == names
+    # The Watchdog is never silent.
+    assert {c.alert for c in cases if c.labels is None} == names - {rules.WATCHDOG}
+
+
+def test_overrides_change_just_the_alert_they_name() -> None:
+    changed = rules.groups(
+        JOBS,
+        runbooks="r",
+        overrides={
+            "AgentsSilent": rules.Override(hold=5),
+            "ModelRateLimited": rules.Override(disabled=True),
+        },
+    )[0]["rules"]
+    plain = rules.groups(JOBS, runbooks="r")[0]["rules"]
+    different = [r for r in plain if r not in changed]
+    assert {r["alert"] for r in different} == {"AgentsSilent", "ModelRateLimited"}
+    assert next(r for r in changed if r["alert"] == "AgentsSilent")["for"] == "5s"
+    with pytest.raises(ValueError, match="Nothing: is no alert"):
+        rules.groups(JOBS, runbooks="r", overrides={"Nothing": rules.Override()})
+
+
+def test_groups_of_others_are_added_and_completed() -> None:
+    other = {
+        "name": "other",
+        "rules": [
+            {
+                "alert": "ServiceUnavailable",
+                "expr": "vector(1)",
+                "for": "30s",
+                "labels": {"severity": "critical"},
+                "annotations": {"summary": "s", "description": "d"},
+            }
+        ],
+    }
+    found = rules.groups(JOBS, runbooks="docs", more=[other])
+    rule = found[-1]["rules"][0]
+    assert rule["labels"] == {"severity": "critical", "scope": rules.SERVICE}
+    assert rule["annotations"]["runbook_url"] == "docs#serviceunavailable"
+    assert other["rules"][0]["labels"] == {"severity": "critical"}, "the caller's data is its own"
+
+
+@given(st.integers(min_value=1, max_value=MAX_AGENTS))
+def test_series_grow_with_the_fleet_in_a_straight_line(agents: int) -> None:
+    each = cardinality.most(2) - cardinality.most(1)
+    assert cardinality.most(agents) == cardinality.most(1) + each * (agents - 1)
+
+
+def test_a_thousand_agents_fit_prometheus() -> None:
+    # docs/facts.md states the number; a series takes about 4 KiB of Prometheus's head.
+    assert cardinality.most(1000) < 50_000
