@@ -181,6 +181,7 @@ def make_plan(
         # For the largest fleet of the tier: scaling within a tier leaves the gateway as it is.
         pools=pools(tier.max_agents),
         resources=resources(agents, tier, observability, demo_target),
-        health_interval_seconds=health_interval_seconds(agents),
+        # As the pools: another interval would replace every agent.
+        health_interval_seconds=health_interval_seconds(tier.max_agents),
         start_delay_seed=start_delay_seed(stack),
     )
