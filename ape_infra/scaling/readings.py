@@ -46,7 +46,7 @@ class Readings:
     """Percentages are 0 to 100; None: cannot be seen from here (a daemon on another machine).
 
     `running` and `healthy` count agents. `deaths`: container -> times that it ended by itself
-    since the probe was made. `container_memory`: container -> per cent of its limit in use.
+    of late. `container_memory`: container -> per cent of its limit in use.
     `services`: gateway and proxy -> whether they answer.
     """
 

@@ -1,0 +1,324 @@
+"""Pulumi's engine for one stack of this project, over the Automation API."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import docker
+import psutil
+from docker.errors import APIError, NotFound
+from pulumi import automation as auto
+
+from ape_infra.scaling.walk import EngineError
+from ape_infra.settings import PROJECT, Settings, parse_config
+from ape_infra.workload import LABEL_PROJECT, LABEL_STACK
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = ROOT / ".ape" / "locks"
+# An update that is told to stop ends the operations under way; a container's wait is 60 s.
+STOP_SECONDS = 90.0
+FLEET = "ape:fleet:AgentFleet$"
+SWARM_SERVICE = "com.docker.swarm.service.id"
+Say = Callable[[str], None]
+
+
+def open_stack(name: str) -> auto.Stack:
+    return auto.create_or_select_stack(stack_name=name, work_dir=str(ROOT))
+
+
+def read_settings(stack: auto.Stack) -> Settings:
+    """The stack's settings, checked as the program checks them."""
+    found = stack.get_all_config()
+    return parse_config({key.partition(":")[2]: value.value for key, value in found.items()})
+
+
+@dataclass(frozen=True)
+class Preview:
+    """`changes`: operation -> how many. `operations`: URN -> operation, of what changes."""
+
+    changes: dict[str, int] = field(default_factory=dict)
+    operations: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def changing(self) -> bool:
+        return bool(set(self.changes) - {"same"})
+
+    def agents(self, *kinds: str) -> list[str]:
+        """URNs of agents whose operation is one of `kinds`, in the order of their numbers."""
+        found = (u for u, op in self.operations.items() if FLEET in u and op in kinds)
+        return sorted(found, key=lambda urn: urn.rpartition("::")[2])
+
+
+def _plain(operation: object) -> str:
+    return str(operation).rpartition(".")[2].lower().replace("_", "-")
+
+
+class ConfigTrial:
+    """A copy of the stack's config file with other values."""
+
+    def __init__(self, engine: PulumiEngine, file: Path, values: Mapping[str, str]) -> None:
+        self._engine, self.file, self._values = engine, file, values
+        self._was = engine.config_file.read_bytes()
+        shutil.copy(engine.config_file, file)
+        engine.set_config(values, file)
+
+    def settings(self) -> Settings:
+        return self._engine.settings(self.file)
+
+    def accept(self) -> None:
+        """Make it the stack's config, in one step."""
+        if self._engine.config_file.read_bytes() == self._was:
+            os.replace(self.file, self._engine.config_file)
+        else:
+            # Somebody edited the config meanwhile; only our values are ours to write.
+            self._engine.set_config(self._values)
+
+
+class PulumiEngine:
+    """The stack `name`; `say` gets the engine's output. Updates and previews do not ask."""
+
+    def __init__(self, name: str, say: Say, *, verbose: bool = True) -> None:
+        self.name = name
+        self._say = say
+        self._output = (lambda line: say(line.rstrip("\n"))) if verbose else None
+        self.stack = open_stack(name)
+        self.config_file = ROOT / f"Pulumi.{name}.yaml"
+
+    def run(self, *arguments: str) -> str:
+        """The output of a Pulumi command on this stack. Raises EngineError."""
+        try:
+            return str(
+                self.stack.workspace.pulumi_command.run(
+                    [*arguments, "--stack", self.name], str(ROOT), self.stack.workspace.env_vars
+                ).stdout
+            )
+        except auto.CommandError as error:
+            raise EngineError(tail(error)) from None
+
+    def settings(self, file: Path | None = None, **values: str) -> Settings:
+        """The settings in `file` or in the stack's own, with `values` instead of what is there.
+
+        Raises SettingsError.
+        """
+        where = ["--config-file", str(file)] if file else []
+        found = json.loads(self.run("config", "--json", "--show-secrets", *where))
+        given = {k.partition(":")[2]: v.get("value", "") for k, v in found.items()}
+        return parse_config({**given, **values})
+
+    def set_config(self, values: Mapping[str, str], file: Path | None = None) -> None:
+        where = ["--config-file", str(file)] if file else []
+        for key, value in values.items():
+            # `--path` keeps the type of a number and of a boolean, and reaches into lists.
+            self.run(
+                "config", "set", "--path", f"{PROJECT}:{key}", "--plaintext", *where, "--", value
+            )
+
+    @contextmanager
+    def trial(self, values: Mapping[str, str]) -> Iterator[ConfigTrial]:
+        # Beside the config, so that a rename puts it in place.
+        handle, path = tempfile.mkstemp(prefix=f".trial-{self.name}-", suffix=".yaml", dir=ROOT)
+        os.close(handle)
+        try:
+            yield ConfigTrial(self, Path(path), values)
+        finally:
+            Path(path).unlink(missing_ok=True)
+
+    def preview(self, trial: ConfigTrial | None = None, *, refresh: bool = False) -> Preview:
+        operations: dict[str, str] = {}
+
+        def event(e: auto.EngineEvent) -> None:
+            if e.resource_pre_event and (op := _plain(e.resource_pre_event.metadata.op)) != "same":
+                # A replacement tells its steps too; the first is the one that names it.
+                operations.setdefault(e.resource_pre_event.metadata.urn, op)
+
+        with self._explained():
+            result = self.stack.preview(
+                on_output=self._output,
+                on_event=event,
+                color="auto",
+                refresh=refresh or None,
+                config_file=str(trial.file) if trial else None,
+            )
+        return Preview({_plain(k): v for k, v in result.change_summary.items()}, operations)
+
+    def replaced(self, trial: ConfigTrial) -> Sequence[str]:
+        kinds = ("replace", "create-replacement", "delete-replaced", "update")
+        # A Swarm's services change in waves by themselves.
+        return [u for u in self.preview(trial).agents(*kinds) if "Container::" in u]
+
+    def apply(
+        self,
+        trial: ConfigTrial | None,
+        message: str,
+        only: Sequence[str] = (),
+        *,
+        seconds: float = float("inf"),
+        refresh: bool = False,
+    ) -> None:
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            for process in self._updates():
+                process.send_signal(signal.SIGINT)
+
+        timer = threading.Timer(seconds, stop) if seconds != float("inf") else None
+        if timer:
+            timer.daemon = True
+            timer.start()
+        try:
+            with self._explained():
+                self.stack.up(
+                    message=f"ape-load: {message}",
+                    on_output=self._output,
+                    color="auto",
+                    target=list(only) or None,
+                    refresh=refresh or None,
+                    config_file=str(trial.file) if trial else None,
+                    show_secrets=False,
+                )
+        except EngineError as error:
+            if late.is_set():
+                raise EngineError("the time given with --timeout is over") from error
+            raise
+        finally:
+            if timer:
+                timer.cancel()
+
+    def destroy(self) -> None:
+        with self._explained():
+            self.stack.destroy(
+                refresh=True, on_output=self._output, color="auto", message="ape-load: down"
+            )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except auto.ConcurrentUpdateError:
+            raise
+        except auto.CommandError as error:
+            raise EngineError(f"Pulumi: {tail(error)}") from None
+
+    def outputs(self) -> dict[str, Any]:
+        return {k: v.value for k, v in self.stack.outputs().items()}
+
+    def history(self) -> list[dict[str, Any]]:
+        """Newest first."""
+        found = json.loads(self.run("stack", "history", "--json") or "[]")
+        return found if isinstance(found, list) else []
+
+    def _updates(self) -> list[psutil.Process]:
+        """Updates of this stack that ape-load started, by us or by one that is gone."""
+        found = []
+        for process in psutil.process_iter(["name", "cmdline", "cwd"]):
+            line = process.info["cmdline"] or []
+            if (
+                process.info["name"] == "pulumi"
+                and process.info["cwd"] == str(ROOT)
+                and "auto.local" in line
+                and any(pair == ("--stack", self.name) for pair in pairwise(line))
+            ):
+                found.append(process)
+        return found
+
+    def _orphans(self) -> list[psutil.Process]:
+        """Language hosts and plugins in this project whose engine was killed."""
+        found = []
+        for process in psutil.process_iter(["name", "cmdline", "cwd", "ppid"]):
+            words = " ".join(process.info["cmdline"] or [])
+            if process.info["cwd"] != str(ROOT) or process.pid == os.getpid():
+                continue
+            if not any(
+                w in words for w in ("pulumi-language-", "pulumi-resource-", "ape_docker_p")
+            ):
+                continue
+            if process.info["ppid"] == 1:
+                found.append(process)
+        return found
+
+    def settle(self) -> None:
+        """Clear what an update that was cut off left: processes, locks, pending and lost ones."""
+        running = self._updates()
+        if running:
+            pids = ", ".join(str(p.pid) for p in running)
+            self._say(f"the update that was cut off still runs (process {pids}): stopping it")
+            for process in running:
+                process.send_signal(signal.SIGINT)
+            _, alive = psutil.wait_procs(running, STOP_SECONDS)
+            for process in alive:
+                process.kill()
+        for process in self._orphans():
+            process.kill()
+        self.run("cancel", "--yes")
+        state = json.loads(self.run("stack", "export"))
+        deployment = state.get("deployment") or {}
+        if not deployment.get("resources"):
+            self._sweep(set())
+            return
+        with self._explained():
+            self.stack.refresh(
+                clear_pending_creates=True, message="ape-load: after an interruption"
+            )
+        after = json.loads(self.run("stack", "export"))
+        known = (after.get("deployment") or {}).get("resources") or []
+        self._sweep({str(r.get("id", "")) for r in known})
+
+    def _sweep(self, known: set[str]) -> None:
+        """Remove what carries the stack's labels and is in no state."""
+        client = connect_quietly(self.settings())
+        if client is None:
+            return
+        api = client.api
+        filters = {"label": [f"{LABEL_PROJECT}={PROJECT}", f"{LABEL_STACK}={self.name}"]}
+        try:
+            services = api.services(filters=filters)  # type: ignore[no-untyped-call]
+        except APIError:
+            services = []
+        for service in services:
+            if service["ID"] not in known:
+                self._say(f"removing the left-over service {service['Spec']['Name']}")
+                api.remove_service(service["ID"])  # type: ignore[no-untyped-call]
+        for container in api.containers(all=True, filters=filters):
+            if container["Id"] in known or SWARM_SERVICE in container["Labels"]:
+                continue
+            self._say(f"removing the left-over container {container['Names'][0].lstrip('/')}")
+            try:
+                api.remove_container(container["Id"], force=True, v=True)
+            except NotFound:
+                pass
+        for network in api.networks(filters=filters):
+            if network["Id"] not in known:
+                self._say(f"removing the left-over network {network['Name']}")
+                try:
+                    api.remove_network(network["Id"])
+                except APIError:
+                    time.sleep(1)
+
+
+def connect_quietly(settings: Settings) -> docker.DockerClient | None:
+    from ape_infra.preflight import PreflightError, connect
+
+    try:
+        return connect(settings)
+    except PreflightError:
+        return None
+
+
+def tail(error: BaseException) -> str:
+    """The lines of a Pulumi failure that tell why."""
+    found = [x.strip() for x in str(error).splitlines() if "error" in x.lower()]
+    kept = [x for x in dict.fromkeys(found) if x not in ("error: update failed",)]
+    return "\n".join(kept)[-2000:] or str(error)[-500:]
