@@ -68,7 +68,7 @@ def _plain(operation: object) -> str:
 class ConfigTrial:
     """A copy of the stack's config file with other values."""
 
-    def __init__(self, engine: PulumiEngine, file: Path, values: Mapping[str, str]) -> None:
+    def __init__(self, engine: PulumiEngine, file: Path, values: Mapping[str, str | None]) -> None:
         self._engine, self.file, self._values = engine, file, values
         self._was = engine.config_file.read_bytes()
         shutil.copy(engine.config_file, file)
@@ -117,16 +117,27 @@ class PulumiEngine:
         given = {k.partition(":")[2]: v.get("value", "") for k, v in found.items()}
         return parse_config({**given, **values})
 
-    def set_config(self, values: Mapping[str, str], file: Path | None = None) -> None:
+    def set_config(self, values: Mapping[str, str | None], file: Path | None = None) -> None:
+        """Write settings into `file` or the stack's own config; None: back to the default."""
         where = ["--config-file", str(file)] if file else []
         for key, value in values.items():
-            # `--path` keeps the type of a number and of a boolean, and reaches into lists.
-            self.run(
-                "config", "set", "--path", f"{PROJECT}:{key}", "--plaintext", *where, "--", value
+            # `--path` reaches into lists and objects.
+            at = ["--path", f"{PROJECT}:{key}", *where]
+            if value is None:
+                self.run("config", "rm", *at)
+                continue
+            kind = (
+                "int" if value.isdecimal() else "bool" if value in ("true", "false") else "string"
             )
+            self.run("config", "set", "--plaintext", "--type", kind, *at, "--", value)
+
+    def state(self) -> dict[str, Any]:
+        """What `pulumi stack export` gives."""
+        found = json.loads(self.run("stack", "export"))
+        return found if isinstance(found, dict) else {}
 
     @contextmanager
-    def trial(self, values: Mapping[str, str]) -> Iterator[ConfigTrial]:
+    def trial(self, values: Mapping[str, str | None]) -> Iterator[ConfigTrial]:
         # Beside the config, so that a rename puts it in place.
         handle, path = tempfile.mkstemp(prefix=f".trial-{self.name}-", suffix=".yaml", dir=ROOT)
         os.close(handle)
@@ -263,17 +274,14 @@ class PulumiEngine:
         for process in self._orphans():
             process.kill()
         self.run("cancel", "--yes")
-        state = json.loads(self.run("stack", "export"))
-        deployment = state.get("deployment") or {}
-        if not deployment.get("resources"):
+        if not (self.state().get("deployment") or {}).get("resources"):
             self._sweep(set())
             return
         with self._explained():
             self.stack.refresh(
                 clear_pending_creates=True, message="ape-load: after an interruption"
             )
-        after = json.loads(self.run("stack", "export"))
-        known = (after.get("deployment") or {}).get("resources") or []
+        known = (self.state().get("deployment") or {}).get("resources") or []
         self._sweep({str(r.get("id", "")) for r in known})
 
     def _sweep(self, known: set[str]) -> None:

@@ -59,6 +59,7 @@ def declare(
         root=root,
         base_image=settings.base_image,
         registry=settings.registry,
+        given={str(k): v for k, v in (settings.images or {}).items()},
         opts=opts,
     )
     networks = Networks("networks", runtime, plan, pool=settings.network_pool, opts=opts)
@@ -71,7 +72,7 @@ def declare(
         GatewayArgs(images.names["gateway"], config, settings.gateway_port, plan, logs),
         runtime,
         networks,
-        after(images.resources["gateway"]),
+        after(*images.built("gateway")),
     )
     proxy = InferenceProxy(
         "proxy",
@@ -87,7 +88,7 @@ def declare(
         ),
         runtime,
         networks,
-        after(images.resources["proxy"]),
+        after(*images.built("proxy")),
     )
     ready = [*gateway.ready, *proxy.ready]
     endpoints = {
@@ -105,7 +106,7 @@ def declare(
             ),
             runtime,
             networks,
-            after(images.resources["demo_target"]),
+            after(*images.built("demo_target")),
         )
         ready += target.ready
         endpoints["target"] = runtime.endpoint(settings.target_port)
@@ -132,7 +133,7 @@ def declare(
         ),
         runtime,
         networks,
-        after(images.resources["agent"], *ready),
+        after(*images.built("agent"), *ready),
     )
     tell(settings, plan)
     return {

@@ -72,7 +72,7 @@ PANELS = (
 
 
 @dataclass(frozen=True)
-class Test:
+class Account:
     """`start` and `end` are Unix times. `events`: (time, what `ape-load` did, its result)."""
 
     stack: str
@@ -130,7 +130,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return f"<table><tr>{top}</tr>{body}</table>"
 
 
-def page(test: Test, ask: Ask) -> str:
+def page(test: Account, ask: Ask) -> str:
     """The whole page; all values are escaped, nothing is fetched by it."""
 
     def stamp(at: float) -> str:

@@ -23,7 +23,7 @@ from ape_infra.cli.common import (
 )
 from ape_infra.engine import PulumiEngine
 from ape_infra.prometheus import Prometheus, PrometheusError, Series
-from ape_infra.testreport import Test, failures_query, page
+from ape_infra.testreport import Account, failures_query, page
 
 
 def begun(history: list[dict[str, Any]], now: float) -> float:
@@ -93,7 +93,7 @@ def report(
                 "limits of an agent": limits,
                 "sessions": f"{total:.0f}: {success:.0f} succeeded, {failure:.0f} failed ({rate})",
             }
-            made = page(Test(stack, start, end, summary, failures, events(history, start)), ask)
+            made = page(Account(stack, start, end, summary, failures, events(history, start)), ask)
         except PrometheusError as error:
             raise Unwell(f"Prometheus does not tell: {error}") from None
         file = output or Path(f"report-{stack}.html")

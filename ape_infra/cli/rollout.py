@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -24,7 +25,7 @@ from ape_infra.cli.common import (
 )
 from ape_infra.cli.plan import settle, window
 from ape_infra.cli.scale import Timeout, finish, report, walk
-from ape_infra.engine import PulumiEngine
+from ape_infra.engine import Preview, PulumiEngine
 from ape_infra.scaling.walk import Stage
 from ape_infra.settings import PROJECT
 
@@ -42,11 +43,30 @@ def parsed(pairs: list[str]) -> dict[str, str]:
     return found
 
 
+def builds(preview: Preview) -> bool:
+    """Whether images are built anew."""
+    return any("Image::" in urn and op != "delete" for urn, op in preview.operations.items())
+
+
+def pins(state: Mapping[str, Any]) -> dict[str, str]:
+    """The settings that keep the images that were built last, from the stack's state."""
+    resources = (state.get("deployment") or {}).get("resources") or []
+    found = {}
+    for resource in resources:
+        _, image, name = resource["urn"].partition("Image::image-")
+        if image:
+            found[f"images.{name.replace('-', '_')}"] = resource["inputs"]["imageName"]
+    return found
+
+
 @app.command()
 def rollout(
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", help="KEY=VALUE of a setting; again for more. None: the images."),
+    ] = None,
+    unset: Annotated[
+        list[str] | None, typer.Option("--unset", help="KEY of a setting: back to its default.")
     ] = None,
     timeout: Timeout = 0,
     stack: StackName = "dev",
@@ -60,7 +80,11 @@ def rollout(
         new = parsed(setting or [])
         with changing(engine) as lock:
             agents = int(applied(engine)["agents"])
-            values = {"agents": str(agents), **new}
+            values: dict[str, str | None] = {
+                "agents": str(agents),
+                **new,
+                **{key.removeprefix(f"{PROJECT}:"): None for key in unset or []},
+            }
             with engine.trial(values) as trial:
                 settings = trial.settings()
                 preflight.check(settings, PROJECT, stack, tell=say)
@@ -72,6 +96,10 @@ def rollout(
             confirmed(f"Roll this out to the {agents} agents of stack {stack}?", yes)
             began = time.monotonic()
             lock.begin()
+            if builds(preview):
+                # The way back is the config, and one that builds cannot build what was before.
+                engine.set_config(pins(engine.state()))
+                values = {**values, "images": None}
             plan = settings.plan(stack)
             way = [
                 Stage(
@@ -85,6 +113,11 @@ def rollout(
             ]
             outcome = walk(engine, settings, way, timeout)
             lock.end()
+            if not outcome.well and engine.settings().images:
+                say(
+                    f"The config names the images that held ({PROJECT}:images). To try again: "
+                    "ape-load rollout --unset images"
+                )
         data = report(outcome, way, agents, time.monotonic() - began)
         return finish(engine, outcome, data, json=json)
 

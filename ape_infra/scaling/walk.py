@@ -45,7 +45,7 @@ T = TypeVar("T", bound=Trial)
 
 
 class Engine(Protocol[T]):
-    def trial(self, values: Mapping[str, str]) -> AbstractContextManager[T]: ...
+    def trial(self, values: Mapping[str, str | None]) -> AbstractContextManager[T]: ...
 
     def replaced(self, trial: T) -> Sequence[str]:
         """The agents' resources that applying `trial` would change, in order of their number."""
@@ -73,13 +73,13 @@ class Probe(Protocol):
 class Stage:
     """One level, or one rollout.
 
-    `steps`: the settings to apply one after the other; only the last is watched and kept. `look`:
-    ask the engine first which agents would be replaced, and do those in waves. `settle` and
-    `window`: seconds that it may take to come up, and that it must hold then.
+    `steps`: the settings to apply one after the other (None: the default); only the last is
+    watched and kept. `look`: ask the engine first which agents would be replaced, and do those in
+    waves. `settle` and `window`: seconds that it may take to come up, and must hold then.
     """
 
     agents: int
-    steps: tuple[Mapping[str, str], ...]
+    steps: tuple[Mapping[str, str | None], ...]
     text: str
     look: bool
     settle: float

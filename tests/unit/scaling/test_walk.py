@@ -35,8 +35,8 @@ class World:
         self.clock += seconds
 
     @contextmanager
-    def trial(self, values: Mapping[str, str]) -> Iterator["Tried"]:
-        yield Tried(self, int(values["agents"]))
+    def trial(self, values: Mapping[str, str | None]) -> Iterator["Tried"]:
+        yield Tried(self, int(values["agents"] or 0))
 
     def replaced(self, trial: "Tried") -> Sequence[str]:
         return [f"agent-{i:04d}" for i in range(1, self.old + 1)]
