@@ -98,10 +98,12 @@ class PulumiEngine:
 
     def run(self, *arguments: str) -> str:
         """The output of a Pulumi command on this stack. Raises EngineError."""
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        whole = [*arguments[:end], "--stack", self.name, *arguments[end:]]
         try:
             return str(
                 self.stack.workspace.pulumi_command.run(
-                    [*arguments, "--stack", self.name], str(ROOT), self.stack.workspace.env_vars
+                    whole, str(ROOT), self.stack.workspace.env_vars
                 ).stdout
             )
         except auto.CommandError as error:
