@@ -34,8 +34,20 @@ SWARM_SERVICE = "com.docker.swarm.service.id"
 Say = Callable[[str], None]
 
 
-def open_stack(name: str) -> auto.Stack:
-    return auto.create_or_select_stack(stack_name=name, work_dir=str(ROOT))
+class NoStackError(Exception):
+    """There is no such stack; says what to do."""
+
+
+def open_stack(name: str, *, create: bool = True) -> auto.Stack:
+    """Raises NoStackError where it is not there and not to be made."""
+    if create:
+        return auto.create_or_select_stack(stack_name=name, work_dir=str(ROOT))
+    try:
+        return auto.select_stack(stack_name=name, work_dir=str(ROOT))
+    except auto.StackNotFoundError:
+        raise NoStackError(
+            f"Stack {name} is not up. Start it with: ape-load up --stack {name}"
+        ) from None
 
 
 def read_settings(stack: auto.Stack) -> Settings:
@@ -89,11 +101,11 @@ class ConfigTrial:
 class PulumiEngine:
     """The stack `name`; `say` gets the engine's output. Updates and previews do not ask."""
 
-    def __init__(self, name: str, say: Say, *, verbose: bool = True) -> None:
+    def __init__(self, name: str, say: Say, *, verbose: bool = True, create: bool = True) -> None:
         self.name = name
         self._say = say
         self._output = (lambda line: say(line.rstrip("\n"))) if verbose else None
-        self.stack = open_stack(name)
+        self.stack = open_stack(name, create=create)
         self.config_file = ROOT / f"Pulumi.{name}.yaml"
 
     def run(self, *arguments: str) -> str:
@@ -131,7 +143,7 @@ class PulumiEngine:
             kind = (
                 "int" if value.isdecimal() else "bool" if value in ("true", "false") else "string"
             )
-            self.run("config", "set", "--plaintext", "--type", kind, *at, "--", value)
+            self.run("config", "set", "--type", kind, *at, "--", value)
 
     def state(self) -> dict[str, Any]:
         """What `pulumi stack export` gives."""

@@ -104,7 +104,7 @@ def backup(
     """Write config, state, gateway config and Prometheus' data into one file (mode 600)."""
 
     def work() -> int:
-        engine = PulumiEngine(stack, say)
+        engine = PulumiEngine(stack, say, create=False)
         settings = engine.settings()
         client = preflight.connect(settings)
         outputs = engine.outputs()

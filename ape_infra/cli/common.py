@@ -18,7 +18,7 @@ from pulumi import automation as auto
 from rich.console import Console
 
 from ape_infra import preflight
-from ape_infra.engine import LOCKS, PulumiEngine
+from ape_infra.engine import LOCKS, NoStackError, PulumiEngine
 from ape_infra.lock import HeldError, Lock
 from ape_infra.scaling.readings import OverrideError
 from ape_infra.scaling.walk import EngineError
@@ -70,7 +70,7 @@ def guarded(work: Callable[[], int]) -> NoReturn:
     except (SettingsError, preflight.PreflightError, Refused, HeldError, OverrideError) as error:
         say(f"Refused, nothing was changed:\n{error}")
         code = EXIT_REFUSED
-    except Unwell as error:
+    except (Unwell, NoStackError) as error:
         say(str(error))
         code = EXIT_UNWELL
     except auto.ConcurrentUpdateError as error:

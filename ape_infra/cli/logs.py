@@ -215,7 +215,7 @@ def logs(
             passing = Filter(grep, session)
         except re.error as error:
             raise Refused(f"--grep {grep}: no regular expression ({error}).") from None
-        client = client_of(PulumiEngine(stack, say))
+        client = client_of(PulumiEngine(stack, say, create=False))
         names = chosen(containers(client, PROJECT, stack), stack, service, agent)
         # A filter looks for its lines in all there is; the tail is of what passes.
         searched = grep is not None or session is not None

@@ -64,7 +64,7 @@ def report(
     """Write what Prometheus saw of the test as one HTML page, with plots."""
 
     def work() -> int:
-        engine = PulumiEngine(stack, say)
+        engine = PulumiEngine(stack, say, create=False)
         outputs = applied(engine)
         base = (outputs.get("endpoints") or {}).get("prometheus")
         if not base:

@@ -27,7 +27,7 @@ from ape_infra.cli.plan import settle, window
 from ape_infra.cli.scale import Timeout, finish, report, walk
 from ape_infra.engine import Preview, PulumiEngine
 from ape_infra.scaling.walk import Stage
-from ape_infra.settings import PROJECT
+from ape_infra.settings import PROJECT, SECRETS
 
 
 def parsed(pairs: list[str]) -> dict[str, str]:
@@ -39,6 +39,8 @@ def parsed(pairs: list[str]) -> dict[str, str]:
             raise Refused(f"--set {pair}: write KEY=VALUE, such as thinkTimeSeconds=2.")
         if key.partition("[")[0] == "agents":
             raise Refused("--set agents: that is what `ape-load scale` is for.")
+        if key.removeprefix(f"{PROJECT}:") in SECRETS:
+            raise Refused(f"--set {key}: a secret is set with: pulumi config set --secret {key}")
         found[key.removeprefix(f"{PROJECT}:")] = value
     return found
 
@@ -76,7 +78,7 @@ def rollout(
     """Bring a new setting or image to the fleet in waves; what does not hold is taken back."""
 
     def work() -> int:
-        engine = PulumiEngine(stack, say, verbose=not json)
+        engine = PulumiEngine(stack, say, verbose=not json, create=False)
         new = parsed(setting or [])
         with changing(engine) as lock:
             agents = int(applied(engine)["agents"])

@@ -174,7 +174,7 @@ def scale(
         return EXIT_OK
 
     def work() -> int:
-        engine = PulumiEngine(stack, say, verbose=not json)
+        engine = PulumiEngine(stack, say, verbose=not json, create=dry_run)
         if dry_run:
             return dry(engine)
         with changing(engine) as lock:

@@ -243,7 +243,7 @@ def status(
     """What is declared, what runs, what is healthy, how it does; exit code 3 if not all well."""
 
     def work() -> int:
-        engine = PulumiEngine(stack, say)
+        engine = PulumiEngine(stack, say, create=False)
         client = client_of_stack(engine)
         outputs = applied(engine)
         before = look(client, stack, outputs)

@@ -78,7 +78,7 @@ def test_settings_of_a_rollout() -> None:
         "thinkTimeSeconds": "2",
         "tiers[0].memoryMb": "9",
     }
-    for wrong in ("x", "=1", "agents=5"):
+    for wrong in ("x", "=1", "agents=5", "cerebrasApiKey=k"):
         with pytest.raises(Refused):
             parsed([wrong])
     urn = "urn:pulumi:dev::ape::ape:images:Images$docker:index/image:Image::image-demo-target"
