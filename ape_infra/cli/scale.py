@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Any
@@ -163,11 +164,13 @@ def scale(
     width = None if strategy is Strategy.immediate else step
 
     def dry(engine: PulumiEngine) -> int:
-        with engine.trial({"agents": str(agents)}) as trial:
+        with engine.trial({"agents": str(agents)}) as trial, ThreadPoolExecutor(1) as beside:
+            # The preview takes most of the time; the machine is looked at meanwhile.
+            previewed = beside.submit(engine.preview, trial)
             found = foresee(engine, trial.settings(), width, outputs=engine.outputs())
-            if not json:
-                show({}, as_json=False, text=found.print)
-            preview = engine.preview(trial)
+            preview = previewed.result()
+        if not json:
+            show({}, as_json=False, text=found.print)
         data = {**found.data(), "preview": preview.changes}
         changes = ", ".join(f"{n} {op}" for op, n in sorted(preview.changes.items()))
         show(data, as_json=json, text=lambda to: to.print(f"preview: {changes}"))
