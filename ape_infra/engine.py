@@ -21,7 +21,7 @@ import psutil
 from docker.errors import APIError, NotFound
 from pulumi import automation as auto
 
-from ape_infra.scaling.walk import EngineError
+from ape_infra.scaling.walk import BusyError, EngineError
 from ape_infra.settings import PROJECT, Settings, parse_config
 from ape_infra.workload import LABEL_PROJECT, LABEL_STACK
 
@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / ".ape" / "locks"
 # An update that is told to stop ends the operations under way; a container's wait is 60 s.
 STOP_SECONDS = 90.0
+HEARD_SECONDS = 5.0
 FLEET = "ape:fleet:AgentFleet$"
 SWARM_SERVICE = "com.docker.swarm.service.id"
 Say = Callable[[str], None]
@@ -92,6 +93,8 @@ class ConfigTrial:
     def accept(self) -> None:
         """Make it the stack's config, in one step."""
         if self._engine.config_file.read_bytes() == self._was:
+            with self.file.open("rb") as file:
+                os.fsync(file.fileno())
             os.replace(self.file, self._engine.config_file)
         else:
             # Somebody edited the config meanwhile; only our values are ours to write.
@@ -107,6 +110,7 @@ class PulumiEngine:
         self._output = (lambda line: say(line.rstrip("\n"))) if verbose else None
         self.stack = open_stack(name, create=create)
         self.config_file = ROOT / f"Pulumi.{name}.yaml"
+        self._outputs: dict[str, Any] | None = None
 
     def run(self, *arguments: str) -> str:
         """The output of a Pulumi command on this stack. Raises EngineError."""
@@ -219,6 +223,7 @@ class PulumiEngine:
                 raise EngineError("the time given with --timeout is over") from error
             raise
         finally:
+            self._outputs = None
             if timer:
                 timer.cancel()
 
@@ -232,34 +237,47 @@ class PulumiEngine:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except auto.ConcurrentUpdateError:
-            raise
+        except auto.ConcurrentUpdateError as error:
+            who = next((x.strip() for x in str(error).splitlines() if "created by" in x), "")
+            raise BusyError(
+                f"Another update of this stack is running{': ' + who if who else ''}. Wait for "
+                "it; after a crash: pulumi cancel"
+            ) from None
         except auto.CommandError as error:
             raise EngineError(f"Pulumi: {tail(error)}") from None
 
     def outputs(self) -> dict[str, Any]:
-        """Of the stack; none of them is a secret. Empty: it is not up."""
-        found = json.loads(self.run("stack", "output", "--json"))
-        return found if isinstance(found, dict) else {}
+        """Of the stack, since the last update; none of them is a secret. Empty: it is not up."""
+        if self._outputs is None:
+            self._outputs = dict(json.loads(self.run("stack", "output", "--json")))
+        return self._outputs
 
     def history(self) -> list[dict[str, Any]]:
         """Newest first."""
         found = json.loads(self.run("stack", "history", "--json") or "[]")
         return found if isinstance(found, list) else []
 
+    def _engines(self) -> Iterator[tuple[psutil.Process, list[str]]]:
+        """Pulumi processes in this project, with their command lines."""
+        for process in psutil.process_iter(["name", "cmdline", "cwd"]):
+            if process.info["name"] == "pulumi" and process.info["cwd"] == str(ROOT):
+                yield process, process.info["cmdline"] or []
+
     def _updates(self) -> list[psutil.Process]:
         """Updates of this stack that ape-load started, by us or by one that is gone."""
-        found = []
-        for process in psutil.process_iter(["name", "cmdline", "cwd"]):
-            line = process.info["cmdline"] or []
-            if (
-                process.info["name"] == "pulumi"
-                and process.info["cwd"] == str(ROOT)
-                and "auto.local" in line
-                and any(pair == ("--stack", self.name) for pair in pairwise(line))
-            ):
-                found.append(process)
-        return found
+        return [
+            process
+            for process, line in self._engines()
+            if "auto.local" in line and ("--stack", self.name) in pairwise(line)
+        ]
+
+    def _others(self) -> list[psutil.Process]:
+        """Updates in this project that somebody started by hand."""
+        return [
+            process
+            for process, line in self._engines()
+            if "auto.local" not in line and {"up", "update", "destroy", "refresh"} & set(line[1:3])
+        ]
 
     def _orphans(self) -> list[psutil.Process]:
         """Language hosts and plugins in this project whose engine was killed."""
@@ -278,7 +296,12 @@ class PulumiEngine:
 
     def settle(self) -> None:
         """Clear what an update that was cut off left: processes, locks, pending and lost ones."""
-        running = self._updates()
+        if others := self._others():
+            raise BusyError(
+                f"pulumi (process {others[0].pid}) works in this project. Wait for it to end."
+            )
+        # By Ctrl-C the terminal has told it to stop already; twice would be at once.
+        _, running = psutil.wait_procs(self._updates(), HEARD_SECONDS)
         if running:
             pids = ", ".join(str(p.pid) for p in running)
             self._say(f"the update that was cut off still runs (process {pids}): stopping it")
@@ -289,6 +312,8 @@ class PulumiEngine:
                 process.kill()
         for process in self._orphans():
             process.kill()
+        for stale in ROOT.glob(f".trial-{self.name}-*.yaml"):
+            stale.unlink(missing_ok=True)
         self.run("cancel", "--yes")
         if not (self.state().get("deployment") or {}).get("resources"):
             self._sweep(set())

@@ -199,7 +199,7 @@ def restore(
                 if kept is not None:
                     config.write_bytes(kept)
                 raise
-            with changing(engine) as lock:
+            with changing(engine, back=False) as lock:
                 lock.begin()
                 if (part := folder / DATA).exists():
                     fill_volume(client, settings, target, part)

@@ -14,14 +14,13 @@ import docker
 import requests
 import typer
 from docker.errors import DockerException
-from pulumi import automation as auto
 from rich.console import Console
 
 from ape_infra import preflight
 from ape_infra.engine import LOCKS, NoStackError, PulumiEngine
 from ape_infra.lock import HeldError, Lock
 from ape_infra.scaling.readings import OverrideError
-from ape_infra.scaling.walk import EngineError
+from ape_infra.scaling.walk import BusyError, EngineError
 from ape_infra.settings import SettingsError
 
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED, EXIT_UNWELL, EXIT_RETURNED = 0, 1, 2, 3, 4
@@ -73,12 +72,8 @@ def guarded(work: Callable[[], int]) -> NoReturn:
     except (Unwell, NoStackError) as error:
         say(str(error))
         code = EXIT_UNWELL
-    except auto.ConcurrentUpdateError as error:
-        who = next((x.strip() for x in str(error).splitlines() if "created by" in x), "")
-        say(
-            f"Another update of this stack is running{': ' + who if who else ''}. Wait for it; "
-            "after a crash: pulumi cancel"
-        )
+    except BusyError as error:
+        say(str(error))
         code = EXIT_REFUSED
     except EngineError as error:
         say(f"{error}\nThe next ape-load command goes on from here.")
@@ -97,24 +92,29 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def changing(engine: PulumiEngine) -> Iterator[Lock]:
+def changing(engine: PulumiEngine, *, back: bool = True) -> Iterator[Lock]:
     """Hold the stack's lock; first bring a stack that was left in the middle to its config.
 
+    `back` False: only clear what was left; the command itself brings the stack where it belongs.
     Signals that would end us become KeyboardInterrupt, so that the way back is taken.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     with Lock(LOCKS, engine.name) as lock:
         if note := lock.interrupted:
-            say(
-                f"`{note.get('command', 'a command')}` was cut off; "
-                "returning to what the config says first"
-            )
+            say(f"`{note.get('command', 'a command')}` was cut off; clearing what it left")
             engine.settle()
-            if engine.outputs():
-                engine.apply(None, "return after an interruption")
+            if back:
+                if engine.outputs():
+                    say("returning to what the config says")
+                    engine.apply(None, "return after an interruption")
+                lock.end()
+        try:
+            yield lock
+        except BusyError:
+            # Nothing of ours is half done, and what runs is not ours to clear.
             lock.end()
-        yield lock
+            raise
 
 
 def applied(engine: PulumiEngine) -> dict[str, Any]:

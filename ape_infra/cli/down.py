@@ -20,7 +20,7 @@ def down(stack: StackName = "dev", yes: Yes = False) -> None:
     def work() -> int:
         engine = PulumiEngine(stack, say)
         client = preflight.connect(engine.settings())
-        with changing(engine) as lock:
+        with changing(engine, back=False) as lock:
             lock.begin()
             if engine.settings().production:
                 engine.stack.workspace.pulumi_command.run(

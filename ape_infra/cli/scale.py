@@ -82,6 +82,8 @@ def stages(
 def walk(engine: PulumiEngine, settings: Settings, way: Sequence[Stage], timeout: float) -> Outcome:
     """Go the way, under the gates."""
     client = preflight.connect(settings)
+    # A daemon that starts a fleet answers late.
+    client.api.timeout = 60
     probe = DockerProbe(
         client,
         PROJECT,

@@ -33,7 +33,7 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
         engine = PulumiEngine(stack, say)
         settings = engine.settings()
         client = preflight.check(settings, PROJECT, stack, tell=say)
-        with changing(engine) as lock:
+        with changing(engine, back=False) as lock:
             started = time.monotonic()
             preview = engine.preview(refresh=True)
             if preview.changing:

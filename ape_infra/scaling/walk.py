@@ -25,6 +25,10 @@ class EngineError(Exception):
     """An update failed; the text says why."""
 
 
+class BusyError(Exception):
+    """Somebody else updates the stack; nothing of ours was begun."""
+
+
 class Failed(Exception):
     """A stage did not hold; one reason a line."""
 
@@ -56,7 +60,7 @@ class Engine(Protocol[T]):
     ) -> None:
         """Bring the stack to `trial` (None: the stack's config), or `only` some of it.
 
-        Raises EngineError, also when it takes longer than `seconds`.
+        Raises EngineError, also when it takes longer than `seconds`; BusyError.
         """
         ...
 
@@ -133,6 +137,11 @@ class Walk(Generic[T]):
                 outcome.reasons = failed.reasons
             except EngineError as error:
                 outcome.reasons = (str(error),)
+            except BusyError:
+                raise
+            except Exception as error:
+                # Whatever it was, the fleet is not left between two levels.
+                outcome.reasons = (f"{type(error).__name__}: {error}",)
             except KeyboardInterrupt:
                 outcome.reasons, outcome.interrupted = ("stopped by a signal",), True
             if outcome.reasons:

@@ -9,7 +9,7 @@ import pytest
 from ape_infra.scaling.estimate import Waves
 from ape_infra.scaling.gates import Limits
 from ape_infra.scaling.readings import Counters, Readings
-from ape_infra.scaling.walk import EngineError, Outcome, Stage, Walk
+from ape_infra.scaling.walk import BusyError, EngineError, Outcome, Stage, Walk
 
 pytestmark = pytest.mark.unit
 
@@ -157,6 +157,26 @@ def test_an_update_that_fails_returns() -> None:
     found = walk(world, [stage(15), stage(30)])
     assert found.reasons == ("no room",)
     assert (world.config, world.runs) == (15, 15)
+
+
+def test_whatever_goes_wrong_the_fleet_returns_but_not_over_somebody_elses_update() -> None:
+    for error, returns in ((OSError("no more files"), True), (BusyError("pulumi up runs"), False)):
+        world = World()
+
+        def spoil(n: int, found: Readings, error: Exception = error) -> Readings:
+            if n > 15:
+                raise error
+            return found
+
+        world.spoil = spoil
+        if returns:
+            found = walk(world, [stage(15), stage(30)])
+            assert found.reasons == ("OSError: no more files",)
+            assert (world.config, world.runs) == (15, 15)
+        else:
+            with pytest.raises(BusyError):
+                walk(world, [stage(15), stage(30)])
+            assert world.settled == 0
 
 
 def test_a_signal_returns() -> None:
