@@ -24,16 +24,16 @@ from ape_infra.cli.common import (
     StackName,
     Unwell,
     app,
-    client_of,
     guarded,
     say,
 )
 from ape_infra.components.agents import SERVICE as AGENT
 from ape_infra.engine import PulumiEngine
 from ape_infra.plan import AGENTS_PER_NETWORK
+from ape_infra.preflight import connect
 from ape_infra.settings import PROJECT
 from ape_infra.summary import containers
-from ape_infra.workload import LABEL_SERVICE
+from ape_infra.workload import LABEL_PROJECT, LABEL_SERVICE, LABEL_STACK
 
 # The seed's names of the services, and what people type.
 ALIASES = {
@@ -137,28 +137,63 @@ def chosen(
     return {c["Id"]: short(c["Names"][0], stack) for c in there}
 
 
-def lines(client: docker.DockerClient, names: Mapping[str, str], tail: int) -> list[Line]:
+def tasks(client: docker.DockerClient, stack: str) -> list[dict[str, Any]]:
+    """The tasks of a Swarm's services on all nodes, in the shape of a list of containers."""
+    filters = {"label": [f"{LABEL_PROJECT}={PROJECT}", f"{LABEL_STACK}={stack}"]}
+    found = []
+    for service in client.api.services(filters=filters):  # type: ignore[no-untyped-call]
+        spec = service["Spec"]
+        of_it = {"service": service["ID"]}
+        for task in client.api.tasks(filters=of_it):  # type: ignore[no-untyped-call]
+            if task["Status"].get("ContainerStatus"):
+                name = f"{spec['Name']}.{task.get('Slot', 0)}.{task['ID']}"
+                state = task["Status"]["State"]
+                found.append(
+                    {"Id": task["ID"], "Names": [name], "State": state, "Labels": spec["Labels"]}
+                )
+    return found
+
+
+def raw(
+    client: docker.DockerClient, identity: str, tail: int, *, swarm: bool, follow: bool
+) -> Iterator[bytes]:
+    """Pieces of one log, each line with its time. docker-py knows no logs of a task."""
+    api: Any = client.api
+    if not swarm:
+        got = api.logs(identity, stream=True, follow=follow, timestamps=True, tail=tail)
+        yield from got
+        return
+    params = {"stdout": 1, "stderr": 1, "timestamps": 1, "follow": int(follow), "tail": tail}
+    answer = api._get(
+        api._url("/tasks/{0}/logs", identity), params=params, stream=True, timeout=None
+    )
+    yield from api._get_result_tty(True, answer, False)
+
+
+def lines(
+    client: docker.DockerClient, names: Mapping[str, str], tail: int, *, swarm: bool
+) -> list[Line]:
     """What there is, in the order of time: `tail` lines of each container."""
     found = []
     for identity, name in names.items():
-        text = client.api.logs(identity, timestamps=True, tail=tail)
-        found += [Line.of(name, raw) for raw in text.splitlines() if raw]
+        text = b"".join(raw(client, identity, tail, swarm=swarm, follow=False))
+        found += [Line.of(name, line) for line in text.splitlines() if line]
     return sorted(found, key=lambda line: line.ts)
 
 
-def follow(client: docker.DockerClient, names: Mapping[str, str], tail: int) -> Iterator[Line]:
+def follow(
+    client: docker.DockerClient, names: Mapping[str, str], tail: int, *, swarm: bool
+) -> Iterator[Line]:
     """Lines as they come, until every container has ended."""
     arrived: queue.Queue[Line | None] = queue.Queue(maxsize=10_000)
 
     def read(identity: str, name: str) -> None:
         try:
             rest = b""
-            for chunk in client.api.logs(
-                identity, stream=True, follow=True, timestamps=True, tail=tail
-            ):
+            for chunk in raw(client, identity, tail, swarm=swarm, follow=True):
                 *whole, rest = (rest + chunk).split(b"\n")
-                for raw in whole:
-                    arrived.put(Line.of(name, raw))
+                for line in whole:
+                    arrived.put(Line.of(name, line))
         except (DockerException, OSError):
             pass
         arrived.put(None)
@@ -215,20 +250,22 @@ def logs(
             passing = Filter(grep, session)
         except re.error as error:
             raise Refused(f"--grep {grep}: no regular expression ({error}).") from None
-        client = client_of(PulumiEngine(stack, say, create=False))
-        names = chosen(containers(client, PROJECT, stack), stack, service, agent)
+        settings = PulumiEngine(stack, say, create=False).settings()
+        client, swarm = connect(settings), settings.runtime == "swarm"
+        there = tasks(client, stack) if swarm else containers(client, PROJECT, stack)
+        names = chosen(there, stack, service, agent)
         # A filter looks for its lines in all there is; the tail is of what passes.
         searched = grep is not None or session is not None
         put = printer(max(map(len, names.values())), json)
         if following:
             try:
-                for line in follow(client, names, tail):
+                for line in follow(client, names, tail, swarm=swarm):
                     if passing.passes(line):
                         put(line)
             except KeyboardInterrupt:
                 pass
             return EXIT_OK
-        found = lines(client, names, 1_000_000 if searched else tail)
+        found = lines(client, names, 1_000_000 if searched else tail, swarm=swarm)
         if searched:
             for line in found:
                 passing.learn(line)

@@ -74,6 +74,10 @@ def test_agents_spread_a_node_dies_and_the_gate_notices(
         command.run("up")
         until(lambda: len(tasks(client, "t-nodes")) == 3, seconds=60)
 
+        out, _ = command.run("logs", "--service", "llama_agent", "--tail", "50")
+        shown = {line.split()[0] for line in out.splitlines()}
+        assert shown == {f"agents-00.{i}" for i in (1, 2, 3)}, "of all nodes"
+
         plan = command.json("plan", "--agents", "6")
         assert plan["machine"]["nodes"] == 3
 
