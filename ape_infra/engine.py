@@ -31,6 +31,7 @@ LOCKS = ROOT / ".ape" / "locks"
 STOP_SECONDS = 90.0
 HEARD_SECONDS = 5.0
 FLEET = "ape:fleet:AgentFleet$"
+IMAGE = "index/image:Image::"
 SWARM_SERVICE = "com.docker.swarm.service.id"
 Say = Callable[[str], None]
 
@@ -111,6 +112,7 @@ class PulumiEngine:
         self.stack = open_stack(name, create=create)
         self.config_file = ROOT / f"Pulumi.{name}.yaml"
         self._outputs: dict[str, Any] | None = None
+        self._built: list[str] = []
 
     def run(self, *arguments: str) -> str:
         """The output of a Pulumi command on this stack. Raises EngineError."""
@@ -184,8 +186,10 @@ class PulumiEngine:
 
     def replaced(self, trial: ConfigTrial) -> Sequence[str]:
         kinds = ("replace", "create-replacement", "delete-replaced", "update")
+        preview = self.preview(trial)
+        self._built = [u for u, op in preview.operations.items() if IMAGE in u and op != "delete"]
         # A Swarm's services change in waves by themselves.
-        return [u for u in self.preview(trial).agents(*kinds) if "Container::" in u]
+        return [u for u in preview.agents(*kinds) if "Container::" in u]
 
     def apply(
         self,
@@ -213,7 +217,8 @@ class PulumiEngine:
                     message=f"ape-load: {message}",
                     on_output=self._output,
                     color="auto",
-                    target=list(only) or None,
+                    # What is done to some needs the images that it brings.
+                    target=[*only, *self._built] if only else None,
                     refresh=refresh or None,
                     config_file=str(trial.file) if trial else None,
                     show_secrets=False,
