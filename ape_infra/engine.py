@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -204,8 +204,7 @@ class PulumiEngine:
 
         def stop() -> None:
             late.set()
-            for process in self._updates():
-                process.send_signal(signal.SIGINT)
+            interrupt(self._updates())
 
         timer = threading.Timer(seconds, stop) if seconds != float("inf") else None
         if timer:
@@ -302,7 +301,7 @@ class PulumiEngine:
     def settle(self) -> None:
         """Clear what an update that was cut off left: processes, locks, pending and lost ones."""
         if others := self._others():
-            raise BusyError(
+            raise EngineError(
                 f"pulumi (process {others[0].pid}) works in this project. Wait for it to end."
             )
         # By Ctrl-C the terminal has told it to stop already; twice would be at once.
@@ -310,13 +309,10 @@ class PulumiEngine:
         if running:
             pids = ", ".join(str(p.pid) for p in running)
             self._say(f"the update that was cut off still runs (process {pids}): stopping it")
-            for process in running:
-                process.send_signal(signal.SIGINT)
+            interrupt(running)
             _, alive = psutil.wait_procs(running, STOP_SECONDS)
-            for process in alive:
-                process.kill()
-        for process in self._orphans():
-            process.kill()
+            interrupt(alive, signal.SIGKILL)
+        interrupt(self._orphans(), signal.SIGKILL)
         for stale in ROOT.glob(f".trial-{self.name}-*.yaml"):
             stale.unlink(missing_ok=True)
         self.run("cancel", "--yes")
@@ -360,6 +356,12 @@ class PulumiEngine:
                     api.remove_network(network["Id"])
                 except APIError:
                     time.sleep(1)
+
+
+def interrupt(processes: Sequence[psutil.Process], number: int = signal.SIGINT) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def connect_quietly(settings: Settings) -> docker.DockerClient | None:

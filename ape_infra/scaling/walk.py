@@ -149,7 +149,11 @@ class Walk(Generic[T]):
                     self._tell(f"does not hold: {reason}")
                 self._tell("returning to the last level that held")
                 self._engine.settle()
-                self._engine.apply(None, f"{text} failed: return", seconds=float("inf"))
+                try:
+                    self._engine.apply(None, f"{text} failed: return", seconds=float("inf"))
+                except BusyError as error:
+                    # Not "nothing was begun": the way back is still to be gone.
+                    raise EngineError(f"the way back is not free: {error}") from None
                 outcome.returned = True
                 return outcome
             outcome.held = number
