@@ -33,9 +33,9 @@ def built() -> dict[str, str]:
             f"ape-{service.replace('_', '-')}:{content_digest(ROOT, service, 'python:3.11-slim')}"
         )
         if name not in there:
-            context = ROOT / "services"
-            sh("docker", "build", "-q", "-t", name, "-f", f"{context / service}/Dockerfile",
-               "--build-arg", "BASE_IMAGE=python:3.11-slim", str(context))  # fmt: skip
+            dockerfile = f"{ROOT}/services/{service}/Dockerfile"
+            sh("docker", "build", "-q", "-t", name, "-f", dockerfile,
+               "--build-arg", "BASE_IMAGE=python:3.11-slim", str(ROOT))  # fmt: skip
         made[service] = name
     return made
 
