@@ -9,15 +9,15 @@ setup: ## set up what is missing, in .ape/
 	@offline/setup.sh
 
 up: setup ## the stack: preview, apply, measured summary
-	@$(RUN) python -m ape_infra up --stack $(STACK)
+	@.ape/bin/ape-load up --stack $(STACK)
 
 down: ## take the stack away, and the Docker daemon if we started it
 	@offline/setup.sh
-	@$(RUN) python -m ape_infra down --stack $(STACK)
+	@.ape/bin/ape-load down --stack $(STACK)
 	@offline/docker.sh down
 
 status: ## measure what runs
-	@$(RUN) python -m ape_infra status --stack $(STACK)
+	@.ape/bin/ape-load status --stack $(STACK)
 
 preview: ## what `up` would do; needs no Docker daemon
 	@offline/setup.sh --no-docker

@@ -1,3 +1,3 @@
 from ape_infra.cli import app
 
-app(prog_name="ape_infra")
+app(prog_name="ape-load")

@@ -220,8 +220,8 @@ def resources(
     tier: Tier,
     observability: Observability,
     demo_target: bool,
-    monitor: bool = False,
     agents_per_container: int = 1,
+    monitor: bool = False,
 ) -> Resources:
     parts = {"off": 0, "metrics": 1, "full": len(PARTS)}
     services = 2 + parts[observability] + demo_target + 2 * monitor
@@ -258,8 +258,8 @@ def make_plan(
     tiers: Sequence[Tier] = DEFAULT_TIERS,
     observability: Observability = "metrics",
     demo_target: bool = True,
-    monitor: bool = False,
     agents_per_container: int = 1,
+    monitor: bool = False,
 ) -> Plan:
     tier = tier_for(agents, tiers)
     return Plan(
@@ -269,7 +269,7 @@ def make_plan(
         # For the largest fleet of the tier: scaling within a tier leaves the gateway as it is.
         pools=pools(tier.max_agents),
         resources=resources(
-            agents, tier, observability, demo_target, monitor, agents_per_container
+            agents, tier, observability, demo_target, agents_per_container, monitor
         ),
         health_interval_seconds=health_interval_seconds(containers(agents, agents_per_container)),
         start_delay_seed=start_delay_seed(stack),

@@ -308,6 +308,11 @@ class Settings(_Model):
     registry: str = Field(
         "", description="Registry to which the images are pushed; empty: built locally only."
     )
+    images: dict[Literal["gateway", "proxy", "agent", "demo_target"], str] | None = Field(
+        None,
+        description="Images to use as they are, by service (gateway, proxy, agent, demo_target); "
+        "empty: built from services/.",
+    )
     base_image: str = Field("python:3.11-slim", description="Base image of the services.")
     prometheus_image: str = Field(
         "prom/prometheus:v2.42.0", description="Image of Prometheus, with its version."
@@ -370,8 +375,8 @@ class Settings(_Model):
             tiers=self.tier_table,
             observability=self.observability,
             demo_target=self.demo,
-            monitor=self.monitored,
             agents_per_container=self.agents_per_container,
+            monitor=self.monitored,
         )
 
     def problems(self, secrets: Collection[str]) -> list[tuple[str, str]]:

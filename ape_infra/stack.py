@@ -76,6 +76,7 @@ def declare(
         root=root,
         base_image=settings.base_image,
         registry=settings.registry,
+        given={str(k): v for k, v in (settings.images or {}).items()},
         opts=opts,
     )
     networks = Networks("networks", runtime, plan, pool=settings.network_pool, opts=opts)
@@ -88,7 +89,7 @@ def declare(
         GatewayArgs(images.names["gateway"], config, settings.gateway_port, plan, logs),
         runtime,
         networks,
-        after(images.resources["gateway"]),
+        after(*images.built("gateway")),
     )
     proxy = InferenceProxy(
         "proxy",
@@ -113,7 +114,7 @@ def declare(
         ),
         runtime,
         networks,
-        after(images.resources["proxy"]),
+        after(*images.built("proxy")),
     )
     ready = [*gateway.ready, *proxy.ready]
     endpoints = {
@@ -131,7 +132,7 @@ def declare(
             ),
             runtime,
             networks,
-            after(images.resources["demo_target"]),
+            after(*images.built("demo_target")),
         )
         ready += target.ready
         endpoints["target"] = runtime.endpoint(settings.target_port)
@@ -177,7 +178,7 @@ def declare(
         ),
         runtime,
         networks,
-        after(images.resources["agent"], *ready),
+        after(*images.built("agent"), *ready),
     )
     tell(settings, plan)
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -86,14 +87,27 @@ def containers(client: docker.DockerClient, project: str, stack: str) -> list[di
     return found
 
 
+def tasks(client: docker.DockerClient, project: str, stack: str) -> Counter[str]:
+    """Tasks that run, by service, on all nodes of the Swarm; agents count, not their tasks."""
+    filters = {"label": [f"{LABEL_PROJECT}={project}", f"{LABEL_STACK}={stack}"]}
+    found: Counter[str] = Counter()
+    for service in client.api.services(filters=filters):  # type: ignore[no-untyped-call]
+        labels = service["Spec"]["Labels"]
+        wanted = {"service": service["ID"], "desired-state": "running"}
+        there = client.api.tasks(filters=wanted)  # type: ignore[no-untyped-call]
+        running = sum(task["Status"]["State"] == "running" for task in there)
+        found[labels[LABEL_SERVICE]] += running * _agents_in(labels)
+    return found
+
+
 def _healthy(container: Mapping[str, Any]) -> bool:
     # "Up 3 minutes (healthy)"; without a health check just "Up 3 minutes".
     status = str(container["Status"])
     return status.startswith("Up") and ("(healthy)" in status or "(" not in status)
 
 
-def _agents_in(container: Mapping[str, Any]) -> int:
-    return int(container["Labels"].get(LABEL_AGENTS, 1))
+def _agents_in(labels: Mapping[str, str]) -> int:
+    return int(labels.get(LABEL_AGENTS, 1))
 
 
 def _inside(client: docker.DockerClient, container_id: str, url: str) -> bytes | None:
@@ -112,40 +126,69 @@ def _get(url: str) -> bytes | None:
     return answer.content if answer.ok else None
 
 
+class Reach:
+    """GETs a service of the stack: by its published port, or from inside its container."""
+
+    def __init__(
+        self,
+        client: docker.DockerClient,
+        endpoints: Mapping[str, str | None],
+        at: Mapping[str, str],
+    ) -> None:
+        self._client, self._endpoints, self._at = client, endpoints, at
+
+    def get(self, service: str, path: str) -> bytes | None:
+        """The body; None where the service does not answer with success, or is not here."""
+        if base := self._endpoints.get(service):
+            return _get(base + path)
+        if container := self._at.get(service):
+            try:
+                return _inside(self._client, container, f"http://127.0.0.1:{SERVICE_PORT}{path}")
+            except DockerException:
+                return None
+        return None
+
+
 def measure(
     client: docker.DockerClient, project: str, stack: str, outputs: Mapping[str, Any]
 ) -> Summary:
     """Ask Docker, every endpoint, and the gateway's count of the fleet."""
+    return measured(client, project, stack, outputs)[0]
+
+
+def measured(
+    client: docker.DockerClient, project: str, stack: str, outputs: Mapping[str, Any]
+) -> tuple[Summary, Reach, list[dict[str, Any]]]:
+    """The summary, a way to ask the services for more, and the containers on this machine."""
     summary = Summary(declared=int(outputs["agents"]))
     found = containers(client, project, stack)
     running = [c for c in found if c["State"] == "running"]
     by_service = {c["Labels"][LABEL_SERVICE]: c for c in running}
     agents = [c for c in running if c["Labels"][LABEL_SERVICE] == AGENT]
-    summary.running = sum(map(_agents_in, agents))
-    summary.healthy = sum(_agents_in(c) for c in agents if _healthy(c))
+    summary.running = sum(_agents_in(c["Labels"]) for c in agents)
+    summary.healthy = sum(_agents_in(c["Labels"]) for c in agents if _healthy(c))
+    swarm: Counter[str] | None = None
+    if outputs.get("runtime") == "swarm":
+        # A list of containers shows this node only; a task runs when it is healthy.
+        swarm = tasks(client, project, stack)
+        summary.running = summary.healthy = swarm[AGENT]
+    reach = Reach(client, outputs["endpoints"], {k: c["Id"] for k, c in by_service.items()})
     for name, base in outputs["endpoints"].items():
         if base:
-            url = base + HEALTH_PATHS.get(name, "/health")
-            summary.endpoints[name] = (base, _get(url) is not None)
+            up = reach.get(name, HEALTH_PATHS.get(name, "/health")) is not None
+            summary.endpoints[name] = (base, up)
         else:
             at = by_service.get(name)
-            summary.endpoints[name] = ("inside the Swarm", at is not None and _healthy(at))
-    fleet: bytes | None = None
-    base = outputs["endpoints"][gateway.NAME]
-    if base:
-        fleet = _get(f"{base}/fleet")
-    elif at := by_service.get(gateway.NAME):
-        try:
-            fleet = _inside(client, at["Id"], f"http://127.0.0.1:{SERVICE_PORT}/fleet")
-        except DockerException:
-            fleet = None
+            up = swarm[name] > 0 if swarm is not None else at is not None and _healthy(at)
+            summary.endpoints[name] = ("inside the Swarm", up)
+    fleet = reach.get(gateway.NAME, "/fleet")
     if fleet is not None:
         seen = json.loads(fleet)
         summary.alive, summary.sessions = seen["alive"], seen["sessions"]
-    if not any("health" in str(c["Status"]) for c in agents):
+    if not any("health" in str(c["Status"]) for c in agents) and swarm is None:
         # A fleet too large for health checks proves its health by its heartbeats.
         summary.healthy = min(summary.healthy, summary.alive)
-    return summary
+    return summary, reach, found
 
 
 def wait_settled(

@@ -113,6 +113,11 @@ EOF
   printf '#!/usr/bin/env bash\n. %q\nexec "$@"\n' "$APE/env" >"$APE/run.new"
   chmod 755 "$APE/run.new"
   mv "$APE/run.new" "$APE/run"
+  # The command, from any folder, without `source .ape/env`.
+  printf '#!/usr/bin/env bash\n. %q\nPYTHONPATH=%q:$PYTHONPATH exec python -m ape_infra "$@"\n' \
+    "$APE/env" "$ROOT" >"$APE/ape-load.new"
+  chmod 755 "$APE/ape-load.new"
+  mv "$APE/ape-load.new" "$APE/bin/ape-load"
 }
 
 venv

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import pulumi
@@ -35,7 +36,7 @@ def content_digest(root: Path, service: str, base_image: str) -> str:
 
 
 class Images(Component):
-    """Builds the image of each service; `names` maps a service to its image's name."""
+    """Builds the image of each service, but those that are `given`; `names`: service -> image."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Images(Component):
         root: Path,
         base_image: str,
         registry: str,
+        given: Mapping[str, str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("ape:images:Images", name, opts)
@@ -53,6 +55,9 @@ class Images(Component):
         prefix = f"{registry}/" if registry else ""
         machine = _ARCHITECTURES.get(platform.machine(), platform.machine())
         for service in services:
+            if service in given:
+                self.names[service] = given[service]
+                continue
             repository = f"ape-{service.replace('_', '-')}"
             tag = content_digest(root, service, base_image)
             self.names[service] = f"{prefix}{repository}:{tag}"
@@ -69,3 +74,7 @@ class Images(Component):
                 opts=self.child_opts,
             )
         self.register_outputs({"names": self.names})
+
+    def built(self, service: str) -> list[pulumi.Resource]:
+        """What to wait for before a container of `service` can start."""
+        return [self.resources[service]] if service in self.resources else []

@@ -50,6 +50,8 @@ def run(live: Live, given: argparse.Namespace) -> dict[str, Any]:
         rampSeconds=given.think,
         sessionMaxSeconds=40 * given.think + 60,
         observability="off",
+        # Not that of the tests.
+        networkPool="10.250.0.0/16",
     )
     started = time.monotonic()
     live.stack.up()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -49,6 +50,10 @@ def loads(client: docker.DockerClient, folder: Path) -> Iterator[dict[str, str]]
             )
             api.start(made["Id"])
             found[name] = made["Id"]
+        time.sleep(2)
+        for name, key in found.items():
+            if not api.inspect_container(key)["State"]["Running"]:
+                raise SystemExit(f"bench: load {name} ended: {api.logs(key).decode()}")
         yield found
     finally:
         remove(client)
@@ -101,6 +106,7 @@ def run(seconds: int, containers: int | None) -> dict[str, Any]:
         finally:
             process.terminate()
             process.wait()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sample(url: str) -> dict[str, Any]:

@@ -83,21 +83,6 @@ def test_up_scale_and_destroy(live: Make, swarm: None) -> None:
     until(lambda: stack.leftovers() == [], seconds=60)
 
 
-def _seen_by_the_monitor(stack: Live) -> dict[str, Any]:
-    """The monitor's count of the agents; nothing is published, so it is asked from inside."""
-    api, code = stack.client.api, "import urllib.request as u;print(u.urlopen(URL).read().decode())"
-    monitors = [c for c in stack.containers("monitor") if c["State"]["Running"]]
-    if not monitors:
-        return {"running": None}
-    ask = ["python", "-c", code.replace("URL", "'http://127.0.0.1:8080/sample'")]
-    made = api.exec_create(monitors[0]["Id"], ask)
-    output = api.exec_start(made)
-    if api.exec_inspect(made["Id"])["ExitCode"] != 0:
-        return {"running": None}
-    fleet: dict[str, Any] = json.loads(output)["fleet"]
-    return fleet
-
-
 def test_dense_agents_are_full_replicas_and_a_rest(live: Make, swarm: None) -> None:
     stack = live("t-swarm-dense")
     stack.config(
@@ -123,6 +108,21 @@ def test_dense_agents_are_full_replicas_and_a_rest(live: Make, swarm: None) -> N
     until(lambda: measure(stack.client, "ape", stack.name, outputs).running == 7, seconds=30)
     stack.destroy()
     until(lambda: stack.leftovers() == [], seconds=60)
+
+
+def _seen_by_the_monitor(stack: Live) -> dict[str, Any]:
+    """The monitor's count of the agents; nothing is published, so it is asked from inside."""
+    api, code = stack.client.api, "import urllib.request as u;print(u.urlopen(URL).read().decode())"
+    monitors = [c for c in stack.containers("monitor") if c["State"]["Running"]]
+    if not monitors:
+        return {"running": None}
+    ask = ["python", "-c", code.replace("URL", "'http://127.0.0.1:8080/sample'")]
+    made = api.exec_create(monitors[0]["Id"], ask)
+    output = api.exec_start(made)
+    if api.exec_inspect(made["Id"])["ExitCode"] != 0:
+        return {"running": None}
+    fleet: dict[str, Any] = json.loads(output)["fleet"]
+    return fleet
 
 
 def _slots(stack: Live) -> set[str]:

@@ -17,7 +17,7 @@ OUTPUTS = {"agents": 45, "endpoints": {"gateway": "http://gateway"}}
 def container(agents: str, status: str) -> dict[str, Any]:
     labels = {LABEL_SERVICE: "agent", LABEL_AGENTS: agents}
     state = "running" if status.startswith("Up") else "exited"
-    return {"Labels": labels, "Status": status, "State": state}
+    return {"Id": status, "Labels": labels, "Status": status, "State": state}
 
 
 @pytest.mark.parametrize(

@@ -91,10 +91,15 @@ class Container:
 
     @property
     def failed(self) -> bool:
-        """Unhealthy, or ended though nobody said so; one that still starts has not failed."""
+        """Unhealthy, or ended: a service always, an agent (or a task of Swarm, which may only have
+
+        moved) with an error. One that still starts has not failed.
+        """
         if self.state == "running":
             return self.health == "unhealthy"
-        return self.state not in ("created", "paused") and self.exit_code != 0
+        if self.state in ("created", "paused"):
+            return False
+        return self.exit_code != 0 or not (self.agents or self.swarm)
 
     def but(self, **changes: Any) -> Container:
         return replace(self, **changes)

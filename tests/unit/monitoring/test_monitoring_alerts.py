@@ -139,6 +139,24 @@ def test_every_alert_is_raised_by_what_it_is_for(name: str, found: Sample) -> No
     assert level == ("critical" if any(a.severity == "critical" for a in opened) else "degraded")
 
 
+@pytest.mark.parametrize(
+    ("about", "failed"),
+    [
+        ({}, False),
+        ({"health": "starting"}, False),
+        ({"health": "unhealthy"}, True),
+        ({"state": "created"}, False),
+        ({"state": "paused"}, False),
+        ({"state": "exited", "exit_code": 0}, True),
+        ({"state": "exited", "exit_code": 0, "agents": 1}, False),
+        ({"state": "exited", "exit_code": 0, "swarm": True}, False),
+        ({"state": "exited", "exit_code": 1, "agents": 1}, True),
+    ],
+)
+def test_what_has_failed(about: dict[str, Any], failed: bool) -> None:
+    assert one(**about).container.failed == failed
+
+
 def test_no_alert_is_forgotten_above() -> None:
     assert {name for name, _ in RAISED} == {rule.alert for rule in RULES}
 

@@ -1,0 +1,141 @@
+"""What the commands share: options, words, exit codes, and the guard around each."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import docker
+import requests
+import typer
+from docker.errors import DockerException
+from rich.console import Console
+
+from ape_infra import preflight
+from ape_infra.engine import LOCKS, NoStackError, PulumiEngine
+from ape_infra.lock import HeldError, Lock
+from ape_infra.scaling.readings import OverrideError
+from ape_infra.scaling.walk import BusyError, EngineError
+from ape_infra.settings import SettingsError
+
+EXIT_OK, EXIT_FAILED, EXIT_REFUSED, EXIT_UNWELL, EXIT_RETURNED = 0, 1, 2, 3, 4
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="ape-load",
+    help="Load tests by AI agents: scale the fleet in validated steps, and see what it does.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+StackName = Annotated[str, typer.Option("--stack", "-s", help="Name of the stack.")]
+AsJson = Annotated[bool, typer.Option("--json", help="The result as JSON, on stdout.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+class Refused(Exception):
+    """Nothing was changed; says what stands in the way and what to do."""
+
+
+class Unwell(Exception):
+    """There is nothing to look at; says why."""
+
+
+def say(text: str) -> None:
+    """A line on stderr; where the terminal is gone, the work goes on."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        pass
+
+
+def show(value: Any, *, as_json: bool, text: Callable[[Console], None]) -> None:
+    """The result on stdout: JSON for programs, `text` for people."""
+    if as_json:
+        print(json.dumps(value, default=str))
+    else:
+        text(Console(highlight=False, soft_wrap=True))
+
+
+def guarded(work: Callable[[], int]) -> NoReturn:
+    """Run a command; turn what can go wrong into a sentence and an exit code."""
+    try:
+        code = work()
+    except (SettingsError, preflight.PreflightError, Refused, HeldError, OverrideError) as error:
+        say(f"Refused, nothing was changed:\n{error}")
+        code = EXIT_REFUSED
+    except (Unwell, NoStackError) as error:
+        say(str(error))
+        code = EXIT_UNWELL
+    except BusyError as error:
+        say(str(error))
+        code = EXIT_REFUSED
+    except EngineError as error:
+        say(f"{error}\nThe next ape-load command goes on from here.")
+        code = EXIT_FAILED
+    except (DockerException, requests.RequestException) as error:
+        say(f"Docker failed: {error}")
+        code = EXIT_FAILED
+    except KeyboardInterrupt:
+        say("Stopped. The config says the last good level; the next command goes on from there.")
+        code = EXIT_INTERRUPTED
+    raise typer.Exit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def changing(engine: PulumiEngine, *, back: bool = True) -> Iterator[Lock]:
+    """Hold the stack's lock; first bring a stack that was left in the middle to its config.
+
+    `back` False: only clear what was left; the command itself brings the stack where it belongs.
+    Signals that would end us become KeyboardInterrupt, so that the way back is taken.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    with Lock(LOCKS, engine.name) as lock:
+        if note := lock.interrupted:
+            say(f"`{note.get('command', 'a command')}` was cut off; clearing what it left")
+            engine.settle()
+            if back:
+                if engine.outputs():
+                    say("returning to what the config says")
+                    engine.apply(None, "return after an interruption")
+                lock.end()
+        try:
+            yield lock
+        except BusyError:
+            # Nothing of ours is half done, and what runs is not ours to clear.
+            lock.end()
+            raise
+
+
+def applied(engine: PulumiEngine) -> dict[str, Any]:
+    """The outputs of a stack that is up. Raises Unwell."""
+    outputs = engine.outputs()
+    if "agents" not in outputs:
+        raise Unwell(
+            f"Stack {engine.name} is not up. Start it with: ape-load up --stack {engine.name}"
+        )
+    return outputs
+
+
+def client_of(engine: PulumiEngine) -> docker.DockerClient:
+    return preflight.connect(engine.settings())
+
+
+def confirmed(question: str, yes: bool) -> None:
+    """Ask on a terminal. Raises Refused."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refused("This is no terminal to ask on. Give --yes.")
+    if not typer.confirm(question, err=True):
+        raise Refused("You said no.")

@@ -1,0 +1,27 @@
+"""`ape-load monitor`: the resource monitor, with its own arguments."""
+
+from __future__ import annotations
+
+import importlib
+
+import typer
+
+from ape_infra.cli.common import EXIT_FAILED, app, guarded, say
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def monitor(context: typer.Context) -> None:
+    """Watch containers and machine; the arguments are those of `python -m monitoring`."""
+
+    def work() -> int:
+        try:
+            module = importlib.import_module("monitoring.__main__")
+        except ModuleNotFoundError as error:
+            say(f"The monitor is not part of this checkout ({error.name} is missing).")
+            return EXIT_FAILED
+        return int(module.main(list(context.args)))
+
+    guarded(work)

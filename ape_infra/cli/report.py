@@ -1,0 +1,110 @@
+"""`ape-load report`: a finished test as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from ape_common import names
+
+from ape_infra.cli.common import (
+    EXIT_OK,
+    AsJson,
+    StackName,
+    Unwell,
+    app,
+    applied,
+    guarded,
+    say,
+    show,
+)
+from ape_infra.engine import PulumiEngine
+from ape_infra.prometheus import Prometheus, PrometheusError, Series
+from ape_infra.testreport import Account, failures_query, page
+
+
+def begun(history: list[dict[str, Any]], now: float) -> float:
+    """When the stack was last brought up: the first update since it was last taken down."""
+    start = now - 3600
+    for entry in history:
+        if entry.get("kind") == "destroy":
+            break
+        if entry.get("kind") == "update" and entry.get("startTime"):
+            start = _unix(str(entry["startTime"]))
+    return start
+
+
+def _unix(text: str) -> float:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def events(history: list[dict[str, Any]], start: float) -> list[tuple[str, str, str]]:
+    """What happened to the stack since `start`, oldest first."""
+    return [
+        (str(e["startTime"])[11:19], e.get("message") or str(e.get("kind")), str(e.get("result")))
+        for e in reversed(history)
+        if e.get("startTime") and _unix(str(e["startTime"])) >= start - 1
+    ]
+
+
+@app.command()
+def report(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file; report-STACK.html.")
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option("--minutes", min=0, help="Of the last so many; 0: since the up.")
+    ] = 0,
+    stack: StackName = "dev",
+    json: AsJson = False,
+) -> None:
+    """Write what Prometheus saw of the test as one HTML page, with plots."""
+
+    def work() -> int:
+        engine = PulumiEngine(stack, say, create=False)
+        outputs = applied(engine)
+        base = (outputs.get("endpoints") or {}).get("prometheus")
+        if not base:
+            raise Unwell("No Prometheus is published here. Set ape:observability to metrics.")
+        client, end, history = Prometheus(base), time.time(), engine.history()
+        start = end - 60 * minutes if minutes else begun(history, end)
+
+        def ask(query: str) -> list[Series]:
+            return client.range(query, start, end)
+
+        try:
+            results = {
+                s.labels.get("result", ""): s.points[0][1]
+                for s in client.at(f"sum by (result) ({names.SESSIONS.name})", end)
+            }
+            failures = [
+                (s.labels.get("reason", ""), s.points[0][1])
+                for s in client.at(failures_query(end - start), end)
+            ]
+            success, failure = results.get("success", 0.0), results.get("failure", 0.0)
+            total = success + failure
+            rate = f"{100 * success / total:.1f} %" if total else "-"
+            limits = f"{outputs['agentMemoryMb']} MB, {outputs['agentCpus']} cores"
+            summary = {
+                "agents": f"{outputs['agents']} ({outputs['runtime']}, tier {outputs['tier']})",
+                "limits of an agent": limits,
+                "sessions": f"{total:.0f}: {success:.0f} succeeded, {failure:.0f} failed ({rate})",
+            }
+            made = page(Account(stack, start, end, summary, failures, events(history, start)), ask)
+        except PrometheusError as error:
+            raise Unwell(f"Prometheus does not tell: {error}") from None
+        file = output or Path(f"report-{stack}.html")
+        file.write_text(made)
+        data = {
+            "file": str(file.resolve()),
+            "start": start,
+            "end": end,
+            "sessions": {"success": success, "failure": failure},
+        }
+        show(data, as_json=json, text=lambda to: to.print(f"Written: {file.resolve()}"))
+        return EXIT_OK
+
+    guarded(work)

@@ -1,0 +1,126 @@
+"""`ape-load rollout`: a new setting or image, in waves, with the gates and the way back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from ape_infra import preflight
+from ape_infra.cli.common import (
+    EXIT_OK,
+    AsJson,
+    Refused,
+    StackName,
+    Yes,
+    app,
+    applied,
+    changing,
+    confirmed,
+    guarded,
+    say,
+    show,
+)
+from ape_infra.cli.plan import settle, window
+from ape_infra.cli.scale import Timeout, finish, report, walk
+from ape_infra.engine import Preview, PulumiEngine
+from ape_infra.scaling.walk import Stage
+from ape_infra.settings import PROJECT, SECRETS
+
+
+def parsed(pairs: list[str]) -> dict[str, str]:
+    """key=value, as given. Raises Refused."""
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise Refused(f"--set {pair}: write KEY=VALUE, such as thinkTimeSeconds=2.")
+        if key.partition("[")[0] == "agents":
+            raise Refused("--set agents: that is what `ape-load scale` is for.")
+        if key.removeprefix(f"{PROJECT}:") in SECRETS:
+            raise Refused(f"--set {key}: a secret is set with: pulumi config set --secret {key}")
+        found[key.removeprefix(f"{PROJECT}:")] = value
+    return found
+
+
+def builds(preview: Preview) -> bool:
+    """Whether images are built anew."""
+    return any("Image::" in urn and op != "delete" for urn, op in preview.operations.items())
+
+
+def pins(state: Mapping[str, Any]) -> dict[str, str]:
+    """The settings that keep the images that were built last, from the stack's state."""
+    resources = (state.get("deployment") or {}).get("resources") or []
+    found = {}
+    for resource in resources:
+        _, image, name = resource["urn"].partition("Image::image-")
+        if image:
+            found[f"images.{name.replace('-', '_')}"] = resource["inputs"]["imageName"]
+    return found
+
+
+@app.command()
+def rollout(
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE of a setting; again for more. None: the images."),
+    ] = None,
+    unset: Annotated[
+        list[str] | None, typer.Option("--unset", help="KEY of a setting: back to its default.")
+    ] = None,
+    timeout: Timeout = 0,
+    stack: StackName = "dev",
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
+    """Bring a new setting or image to the fleet in waves; what does not hold is taken back."""
+
+    def work() -> int:
+        engine = PulumiEngine(stack, say, verbose=not json, create=False)
+        new = parsed(setting or [])
+        with changing(engine) as lock:
+            agents = int(applied(engine)["agents"])
+            values: dict[str, str | None] = {
+                "agents": str(agents),
+                **new,
+                **{key.removeprefix(f"{PROJECT}:"): None for key in unset or []},
+            }
+            with engine.trial(values) as trial:
+                settings = trial.settings()
+                preflight.check(settings, PROJECT, stack, tell=say)
+                preview = engine.preview(trial)
+            if not preview.changing:
+                data = {"changes": preview.changes, "well": True}
+                show(data, as_json=json, text=lambda to: to.print("Nothing to change."))
+                return EXIT_OK
+            confirmed(f"Roll this out to the {agents} agents of stack {stack}?", yes)
+            began = time.monotonic()
+            lock.begin()
+            if builds(preview):
+                # The way back is the config, and one that builds cannot build what was before.
+                engine.set_config(pins(engine.state()))
+                values = {**values, "images": None}
+            plan = settings.plan(stack)
+            way = [
+                Stage(
+                    agents=agents,
+                    steps=(values,),
+                    text="rollout" + (f" of {', '.join(new)}" if new else ""),
+                    look=settings.runtime == "docker",
+                    settle=settle(plan),
+                    window=window(plan),
+                )
+            ]
+            outcome = walk(engine, settings, way, timeout)
+            lock.end()
+            if not outcome.well and engine.settings().images:
+                say(
+                    f"The config names the images that held ({PROJECT}:images). To try again: "
+                    "ape-load rollout --unset images"
+                )
+        data = report(outcome, way, agents, time.monotonic() - began)
+        return finish(engine, outcome, data, json=json)
+
+    guarded(work)

@@ -1,0 +1,216 @@
+"""`ape-load scale`: to N agents in levels that must hold, and back when one does not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ape_infra import checklist, preflight
+from ape_infra.cli.common import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_RETURNED,
+    AsJson,
+    Refused,
+    StackName,
+    Yes,
+    app,
+    applied,
+    changing,
+    confirmed,
+    guarded,
+    say,
+    show,
+)
+from ape_infra.cli.plan import Agents, Foreseen, Step, foresee, plan_of, settle, waves, window
+from ape_infra.engine import ConfigTrial, PulumiEngine
+from ape_infra.scaling.gates import Limits
+from ape_infra.scaling.levels import DEFAULT_STEP, Level, starts
+from ape_infra.scaling.probe import DockerProbe
+from ape_infra.scaling.walk import Outcome, Stage, Walk
+from ape_infra.settings import PROJECT, Settings
+
+
+class Strategy(StrEnum):
+    gradual = "gradual"
+    immediate = "immediate"
+
+
+Timeout = Annotated[
+    int, typer.Option("--timeout", min=0, help="Seconds after which it returns; 0: none.")
+]
+
+
+def values(settings: Settings, agents: int, *, force: bool) -> dict[str, str]:
+    """The settings of a fleet of `agents`. What is forced is written down: the config is true."""
+    forced = {"allowOvercommit": "true"} if force and settings.production else {}
+    return {"agents": str(agents), **forced}
+
+
+def stages(
+    settings: Settings, levels: Sequence[Level], text: str, stack: str, *, force: bool
+) -> list[Stage]:
+    """What the walk does for each level."""
+    made = []
+    for number, level in enumerate(levels):
+        sizes: tuple[int, ...] = (level.agents,)
+        if settings.runtime == "swarm":
+            # Swarm starts all new replicas at the same time.
+            sizes = starts(level.before, level.agents, settings.update_parallelism)
+        plan = plan_of(settings, level.agents, stack)
+        made.append(
+            Stage(
+                agents=level.agents,
+                steps=tuple(values(settings, size, force=force) for size in sizes),
+                text=text,
+                # The first shows what else would change; later ones only with a tier.
+                look=settings.runtime == "docker" and (level.crosses or number == 0),
+                settle=settle(plan),
+                window=window(plan),
+            )
+        )
+    return made
+
+
+def walk(engine: PulumiEngine, settings: Settings, way: Sequence[Stage], timeout: float) -> Outcome:
+    """Go the way, under the gates."""
+    client = preflight.connect(settings)
+    # A daemon that starts a fleet answers late.
+    client.api.timeout = 60
+    probe = DockerProbe(
+        client,
+        PROJECT,
+        engine.name,
+        engine.outputs,
+        local=checklist.is_local(settings, client),
+    )
+    made: Walk[ConfigTrial] = Walk(
+        engine,
+        probe,
+        limits=Limits(),
+        waves=waves(settings),
+        tell=say,
+        deadline=time.monotonic() + timeout if timeout else float("inf"),
+    )
+    return made.run(way)
+
+
+def report(outcome: Outcome, way: Sequence[Stage], before: int, seconds: float) -> dict[str, Any]:
+    held = way[outcome.held - 1].agents if outcome.held else before
+    return {
+        "from": before,
+        "to": way[-1].agents,
+        "held": held,
+        "well": outcome.well,
+        "reasons": list(outcome.reasons),
+        "interrupted": outcome.interrupted,
+        "levels": [
+            {"agents": stage.agents, "checks": [asdict(check) for check in found.checks]}
+            for stage, found in zip(way, outcome.verdicts, strict=False)
+        ],
+        "seconds": round(seconds),
+    }
+
+
+def finish(engine: PulumiEngine, outcome: Outcome, data: dict[str, Any], *, json: bool) -> int:
+    def text(to: Console) -> None:
+        if outcome.well:
+            to.print(f"{data['to']} agents, and they hold ({data['seconds']} s).")
+            return
+        to.print(f"Returned to {data['held']} agents; the config says {data['held']} too.")
+        for reason in data["reasons"]:
+            to.print(f"reason: {reason}", markup=False)
+
+    show(data, as_json=json, text=text)
+    if outcome.well:
+        return EXIT_OK
+    return EXIT_INTERRUPTED if outcome.interrupted else EXIT_RETURNED
+
+
+def refuse(found: Foreseen, force: bool) -> None:
+    """Raises Refused with what stands in the way, unless it is forced."""
+    for item in found.items:
+        if item.state == "warn" or (force and item.state == "fail"):
+            say(f"{'forced: ' if item.state == 'fail' else ''}{item.text}")
+    if found.refusals and not force:
+        raise Refused(
+            "\n".join(item.text for item in found.refusals)
+            + "\n--force goes on all the same; the validation of each level stays."
+        )
+
+
+@app.command()
+def scale(
+    agents: Agents,
+    strategy: Annotated[
+        Strategy, typer.Option(help="gradual: in levels. immediate: at once.")
+    ] = Strategy.gradual,
+    step: Step = DEFAULT_STEP,
+    force: Annotated[bool, typer.Option("--force", help="Skip the pre-flight's refusals.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="The plan and the preview; change nothing.")
+    ] = False,
+    timeout: Timeout = 0,
+    stack: StackName = "dev",
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
+    """Scale the fleet in levels that must hold; one that does not is taken back."""
+    width = None if strategy is Strategy.immediate else step
+
+    def dry(engine: PulumiEngine) -> int:
+        with engine.trial({"agents": str(agents)}) as trial, ThreadPoolExecutor(1) as beside:
+            # The preview takes most of the time; the machine is looked at meanwhile.
+            previewed = beside.submit(engine.preview, trial)
+            found = foresee(engine, trial.settings(), width, outputs=engine.outputs())
+            preview = previewed.result()
+        if not json:
+            show({}, as_json=False, text=found.print)
+        data = {**found.data(), "preview": preview.changes}
+        changes = ", ".join(f"{n} {op}" for op, n in sorted(preview.changes.items()))
+        show(data, as_json=json, text=lambda to: to.print(f"preview: {changes}"))
+        return EXIT_OK
+
+    def work() -> int:
+        engine = PulumiEngine(stack, say, verbose=not json, create=dry_run)
+        if dry_run:
+            return dry(engine)
+        with changing(engine) as lock:
+            outputs = applied(engine)
+            settings = engine.settings(agents=str(agents))
+            found = foresee(engine, settings, width, outputs=outputs)
+            before = found.now
+            if not json:
+                show({}, as_json=False, text=found.print)
+            refuse(found, force)
+            if not found.levels:
+                data = {"from": before, "to": agents, "held": before, "well": True, "reasons": []}
+                show(data, as_json=json, text=lambda to: None)
+                return EXIT_OK
+            for level in found.levels:
+                if level.crosses:
+                    say(
+                        f"{level.before} → {level.agents} crosses into tier {level.tier.label}: "
+                        f"{level.replaces} agents change, {settings.update_parallelism} at a time"
+                    )
+            confirmed(f"Scale stack {stack} from {before} to {agents} agents?", yes)
+            began = time.monotonic()
+            lock.begin()
+            if engine.settings().agents != before:
+                say(f"the config was changed and never applied; {before} agents are, and count")
+                engine.set_config({"agents": str(before)})
+            text = f"scale {before} -> {agents}"
+            way = stages(settings, found.levels, text, stack, force=force)
+            outcome = walk(engine, settings, way, timeout)
+            lock.end()
+        data = report(outcome, way, before, time.monotonic() - began)
+        return finish(engine, outcome, data, json=json)
+
+    guarded(work)

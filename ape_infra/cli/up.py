@@ -1,0 +1,57 @@
+"""`ape-load up`: show the preview, apply it, measure what runs."""
+
+from __future__ import annotations
+
+import time
+
+from ape_infra import preflight
+from ape_infra.cli.common import (
+    EXIT_OK,
+    EXIT_UNWELL,
+    AsJson,
+    StackName,
+    Yes,
+    app,
+    changing,
+    guarded,
+    say,
+)
+from ape_infra.engine import PulumiEngine
+from ape_infra.settings import PROJECT
+from ape_infra.summary import measure, wait_settled
+
+# A first session takes its start-up delay (10 s at most), the services' and its own health.
+SETTLE_SECONDS = 90.0
+
+
+@app.command()
+def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None:
+    """Bring the stack to its config: preview, apply, measured summary."""
+    del yes  # An up asks nothing: it shows, and does what the config says.
+
+    def work() -> int:
+        engine = PulumiEngine(stack, say)
+        settings = engine.settings()
+        client = preflight.check(settings, PROJECT, stack, tell=say)
+        with changing(engine, back=False) as lock:
+            started = time.monotonic()
+            preview = engine.preview(refresh=True)
+            if preview.changing:
+                lock.begin()
+                engine.apply(None, f"up, {settings.agents} agents", refresh=True)
+            lock.end()
+            say(
+                f"Applied in {time.monotonic() - started:.0f} s."
+                if preview.changing
+                else f"Nothing to change ({time.monotonic() - started:.0f} s)."
+            )
+        outputs = engine.outputs()
+        summary = wait_settled(
+            lambda: measure(client, PROJECT, stack, outputs),
+            seconds=SETTLE_SECONDS,
+            tell=lambda s: say(f"waiting: {s.healthy} of {s.declared} agents healthy"),
+        )
+        print(summary.json() if json else "\n".join(summary.lines()))
+        return EXIT_OK if summary.well else EXIT_UNWELL
+
+    guarded(work)

@@ -1,0 +1,107 @@
+"""`ape-load validate`: settings, gateway config, target and key, as a check list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import requests
+from rich.console import Console
+
+from ape_infra import checklist, preflight
+from ape_infra.checklist import Item
+from ape_infra.cli.common import EXIT_FAILED, EXIT_OK, AsJson, StackName, app, guarded, say, show
+from ape_infra.cli.plan import print_items
+from ape_infra.engine import ROOT, PulumiEngine
+from ape_infra.settings import (
+    CEREBRAS_API_KEY,
+    PROJECT,
+    Scenario,
+    Settings,
+    SettingsError,
+    gateway_config,
+)
+
+KEY_SECONDS = 10.0
+
+
+def key(settings: Settings, value: str) -> Item:
+    """Whether the model takes the key. Never shows it."""
+    if settings.model == "offline":
+        return Item("key", "ok", "the offline model needs none.")
+    url = settings.model_base_url.rstrip("/") + "/models"
+    try:
+        answer = requests.get(
+            url, headers={"Authorization": f"Bearer {value}"}, timeout=KEY_SECONDS
+        )
+    except requests.RequestException as error:
+        return Item(
+            "key",
+            "fail",
+            f"{url} does not answer ({type(error).__name__}).",
+            f"Check {PROJECT}:modelBaseUrl and the network.",
+        )
+    if answer.status_code in (401, 403):
+        return Item(
+            "key",
+            "fail",
+            f"{url} refuses it ({answer.status_code}).",
+            f"Set another: pulumi config set --secret {PROJECT}:{CEREBRAS_API_KEY}",
+        )
+    if not answer.ok:
+        return Item("key", "fail", f"{url} answers {answer.status_code}.", "Try again later.")
+    return Item("key", "ok", f"{url} takes it.")
+
+
+def items(engine: PulumiEngine) -> Iterator[Item]:
+    try:
+        settings = engine.settings()
+    except SettingsError as error:
+        for line in error.lines:
+            yield Item("settings", "fail", line)
+        return
+    yield Item("settings", "ok", f"{settings.plan(engine.name).summary}.")
+    try:
+        _, api = gateway_config(settings, ROOT)
+        scenario = Scenario.of(settings, ROOT, api)
+    except SettingsError as error:
+        for line in error.lines:
+            yield Item("gateway", "fail", line)
+    else:
+        count = len(scenario.endpoints)
+        yield Item("gateway", "ok", f"route {api}, {count} endpoints, goal: {scenario.goal}")
+    outputs = engine.outputs()
+    if not settings.demo:
+        yield checklist.target(settings.target, "the target")
+    elif base := (outputs.get("endpoints") or {}).get("target"):
+        yield checklist.target(f"{base}/health", "the demo shop")
+    else:
+        yield Item("target", "ok", "the demo shop, part of the stack.")
+    found = engine.stack.get_all_config().get(f"{PROJECT}:{CEREBRAS_API_KEY}")
+    yield key(settings, found.value if found else "")
+    try:
+        preflight.check(settings, PROJECT, engine.name, tell=say)
+    except preflight.PreflightError as error:
+        for line in str(error).splitlines():
+            yield Item("machine", "fail", line)
+    else:
+        yield Item("machine", "ok", "Docker answers, and there is room.")
+
+
+@app.command()
+def validate(stack: StackName = "dev", json: AsJson = False) -> None:
+    """Check settings, gateway config, target, key and machine; exit code 1 if one fails."""
+
+    def work() -> int:
+        found = list(items(PulumiEngine(stack, say)))
+        failed = [item for item in found if item.state == "fail"]
+
+        def text(to: Console) -> None:
+            print_items(to, found)
+            to.print(f"{len(failed)} of {len(found)} checks failed." if failed else "All passed.")
+
+        data = {"passed": not failed, "checks": [asdict(item) for item in found]}
+        show(data, as_json=json, text=text)
+        return EXIT_FAILED if failed else EXIT_OK
+
+    guarded(work)

@@ -1,0 +1,362 @@
+"""`ape-load` as a user runs it: a process, the real engine, real Docker."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import docker
+import pytest
+import yaml
+
+from ape_infra.scaling.probe import OVERRIDE_ENV
+from tests.live import Live, until
+
+pytestmark = pytest.mark.engine
+Make = Callable[..., Live]
+# Other work on this machine is no matter of these tests.
+QUIET: list[dict[str, Any]] = [
+    {"set": {"cpu_percent": 20.0, "memory_percent": 40.0, "disk_percent": 40.0}}
+]
+# Health checks every 10 s: windows of 30 s, the shortest there are.
+TIERS = [
+    {"minAgents": 1, "maxAgents": 40, "memoryMb": 128, "cpus": 0.25},
+    {"minAgents": 41, "maxAgents": 2000, "memoryMb": 64, "cpus": 0.25},
+]
+
+
+class Command:
+    """ape-load on one stack."""
+
+    def __init__(self, stack: Live) -> None:
+        self.stack = stack
+        self.readings = stack.root.parent / "readings.json"
+        self.inject()
+
+    def inject(self, *rules: dict[str, Any]) -> None:
+        self.readings.write_text(json.dumps([*QUIET, *rules]))
+
+    def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
+        root = self.stack.root
+        env = {
+            **os.environ,
+            **self.stack.env,
+            "PYTHONPATH": f"{root}:{root / 'services/common'}",
+            OVERRIDE_ENV: str(self.readings),
+        }
+        command, *rest = arguments
+        return subprocess.Popen(
+            [sys.executable, "-m", "ape_infra", command, "--stack", self.stack.name, *rest],
+            cwd=root,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+        """(stdout, stderr) of a run that ends with `code`."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
+        return out, err
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        out, _ = self.run(*arguments, "--json", code=code)
+        return json.loads(out)
+
+    def configured(self) -> int:
+        file = self.stack.root / f"Pulumi.{self.stack.name}.yaml"
+        return int(yaml.safe_load(file.read_text())["config"]["ape:agents"])
+
+    def assert_consistent(self, agents: int) -> None:
+        """Config, state and reality are the same, and nothing is left over."""
+        assert self.configured() == agents
+        expected = [f"ape-{self.stack.name}-agent-{i:04d}" for i in range(1, agents + 1)]
+        assert self.stack.names("agent") == expected
+        assert all(c["State"]["Running"] for c in self.stack.containers("agent"))
+        assert not list(self.stack.root.glob(".trial-*"))
+        state = json.loads(
+            self.stack.stack.workspace.pulumi_command.run(
+                ["stack", "export", "--stack", self.stack.name],
+                str(self.stack.root),
+                self.stack.env,
+            ).stdout
+        )["deployment"]
+        assert not state.get("pending_operations")
+        known = {r.get("id") for r in state["resources"]}
+        assert {c["Id"] for c in self.stack.containers()} <= known, "no orphan"
+        self.stack.assert_no_change()
+
+    def messages(self) -> list[str]:
+        """Of `pulumi stack history`, oldest first."""
+        return [u.message for u in reversed(self.stack.stack.history())]
+
+
+@pytest.fixture
+def ape_load(live: Make) -> Callable[..., Command]:
+    def make(name: str, **config: Any) -> Command:
+        stack = live(name)
+        stack.config(observability="off", tiers=TIERS, **config)
+        return Command(stack)
+
+    return make
+
+
+def test_a_test_from_up_to_down(ape_load: Callable[..., Command]) -> None:
+    command = ape_load("t-load", agents=2)
+    command.run("status", code=3)
+    command.run("scale", "--agents", "3", "--yes", code=3)
+
+    up = command.json("up")
+    assert (up["declared"], up["healthy"]) == (2, 2)
+
+    seen = command.json("status")
+    assert (seen["configured"], seen["applied"], seen["running"], seen["healthy"]) == (2, 2, 2, 2)
+    assert seen["drift"] == []
+    assert seen["alerts"] is None, "nobody watches this stack"
+    assert seen["rates"]["requests_per_second"] > 0
+    assert seen["rates"]["request_seconds"]["p50"] > 0
+    assert (
+        0 < seen["resources"]["agent"]["memory_mb"] < seen["resources"]["agent"]["memory_limit_mb"]
+    )
+    assert seen["resources"]["agent"]["memory_limit_mb"] == 2 * TIERS[0]["memoryMb"]
+
+    checks = command.json("validate")
+    assert checks["passed"]
+    assert {c["name"] for c in checks["checks"]} >= {"settings", "gateway", "target", "key"}
+
+    plan = command.json("plan", "--agents", "60")
+    assert [level["agents"] for level in plan["levels"]] == [12, 24, 48, 60]
+    assert [level["crosses_tier"] for level in plan["levels"]] == [False, False, True, False]
+    assert plan["estimate_seconds"] > 0
+    assert next(c for c in plan["checks"] if c["name"] == "target")["state"] == "ok"
+
+    before = command.stack.stack.history()
+    dry = command.json("scale", "--agents", "4", "--dry-run")
+    assert dry["preview"]["create"] == 2
+    assert command.configured() == 2
+    assert len(command.stack.stack.history()) == len(before)
+
+    done = command.json("scale", "--agents", "4", "--yes")
+    assert (done["from"], done["held"], done["well"]) == (2, 4, True)
+    assert {c["name"] for c in done["levels"][0]["checks"]} >= {"agents", "services", "cpu"}
+    command.assert_consistent(4)
+    assert command.messages()[-1] == "ape-load: scale 2 -> 4, level 1 of 1"
+
+    out, _ = command.run("logs", "--service", "llama_agent", "--tail", "50")
+    assert {line.split()[0] for line in out.splitlines()} == {f"agent-{i:04d}" for i in range(1, 5)}
+    out, _ = command.run("logs", "--agent", "3", "--grep", "session", "--json")
+    sessions = [json.loads(line) for line in out.splitlines()]
+    assert {s["container"] for s in sessions} == {"agent-0003"}
+    out, _ = command.run("logs", "--session", sessions[-1]["id"], "--tail", "1000", "--json")
+    of_one = [json.loads(line) for line in out.splitlines()]
+    assert {s["container"] for s in of_one} >= {"agent-0003", "gateway", "proxy"}
+    assert {s["trace_id"] for s in of_one} == {sessions[-1]["trace_id"]}
+    assert [s["ts"] for s in of_one] == sorted(s["ts"] for s in of_one)
+    command.run("logs", "--service", "nobody", code=2)
+
+    done = command.json("scale", "--agents", "1", "--yes")
+    assert done["held"] == 1
+    command.assert_consistent(1)
+
+    command.stack.client.api.stop(command.stack.containers("agent")[0]["Id"], timeout=0)
+    seen = command.json("status", code=3)
+    assert any("1 agents are applied, 0 run" in line for line in seen["drift"])
+
+    command.run("down")
+    assert command.stack.leftovers() == []
+
+
+def crash(client: docker.DockerClient, stack: str, above: int, done: threading.Event) -> None:
+    """Kill the process of every agent above that number, as soon as it runs."""
+    while not done.is_set():
+        for c in client.api.containers(
+            filters={"label": [f"ape.stack={stack}", "ape.service=agent"]}
+        ):
+            if int(c["Names"][0].rpartition("-")[2]) > above:
+                try:
+                    pid = client.api.inspect_container(c["Id"])["State"]["Pid"]
+                    if pid:
+                        os.kill(pid, signal.SIGKILL)
+                except (docker.errors.APIError, ProcessLookupError):
+                    continue
+        time.sleep(0.2)
+
+
+def stop_gateway(
+    client: docker.DockerClient, stack: str, above: int, done: threading.Event
+) -> None:
+    """Stop the gateway once an agent above that number runs."""
+    while not done.is_set():
+        names = [
+            c["Names"][0] for c in client.api.containers(filters={"label": [f"ape.stack={stack}"]})
+        ]
+        if any(n.endswith(f"agent-{above + 1:04d}") for n in names):
+            client.api.stop(f"ape-{stack}-gateway", timeout=5)
+            return
+        time.sleep(0.2)
+
+
+FIRST, STEP, GOAL = (int(x) for x in os.environ.get("APE_TEST_SCALE", "2,2,6").split(","))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="kills processes of containers")
+def test_a_fault_at_the_second_level_returns_to_the_first(
+    ape_load: Callable[..., Command],
+) -> None:
+    command = ape_load("t-fault", agents=FIRST)
+    client = command.stack.client
+    command.run("up")
+    levels = [
+        x["agents"]
+        for x in command.json("plan", "--agents", str(GOAL), "--step", str(STEP))["levels"]
+    ]
+    assert len(levels) >= 2
+    arguments = ("scale", "--agents", str(GOAL), "--step", str(STEP), "--yes")
+
+    command.inject({"from_agents": levels[1], "set": {"memory_percent": 91.0}})
+    found = command.json(*arguments, code=4)
+    assert found["held"] == levels[0]
+    assert any(r.startswith("memory: 91 %") for r in found["reasons"])
+    command.assert_consistent(levels[0])
+    assert command.messages()[-1].endswith(f"level 2 of {len(levels)} failed: return")
+    command.inject()
+
+    for fault, reason in ((crash, "restarts"), (stop_gateway, "services")):
+        command.run("scale", "--agents", str(FIRST), "--yes")
+        done = threading.Event()
+        thread = threading.Thread(target=fault, args=(client, command.stack.name, levels[0], done))
+        thread.start()
+        found = command.json(*arguments, code=4)
+        done.set()
+        thread.join()
+        assert found["held"] == levels[0], found
+        assert any(r.startswith(reason) for r in found["reasons"]), found
+        command.assert_consistent(levels[0])
+        assert command.json("status")["healthy"] == levels[0]
+    command.run("down")
+    assert command.stack.leftovers() == []
+
+
+MOMENTS = [float(x) for x in os.environ.get("APE_TEST_MOMENTS", "1.5,5,12").split(",")]
+
+
+def test_kill_at_any_moment_leaves_what_the_next_command_mends(
+    ape_load: Callable[..., Command],
+) -> None:
+    command = ape_load("t-cut", agents=2)
+    command.run("up")
+    for number, moment in enumerate(MOMENTS):
+        # A session of its own, so that the whole of it can be killed as by a power cut; every
+        # other time only the command is, and its engine lives on.
+        process = command.start("scale", "--agents", "12", "--yes", start_new_session=True)
+        time.sleep(moment)
+        if number % 2 == 0:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        process.communicate()
+        assert command.configured() == 2, "the last level that held"
+        command.run("up")
+        command.assert_consistent(2)
+    command.run("down")
+    assert command.stack.leftovers() == []
+
+
+def test_two_at_once_and_a_stop(ape_load: Callable[..., Command]) -> None:
+    command = ape_load("t-two", agents=1)
+    command.run("up")
+    first = command.start("scale", "--agents", "4", "--yes")
+    until(lambda: len(command.stack.names("agent")) == 4, seconds=60)
+    _, err = command.run("scale", "--agents", "2", "--yes", code=2)
+    assert f"process {first.pid}" in err
+    assert "scale --stack t-two --agents 4" in err
+    # Ctrl-C in the window: the way back is taken before it ends.
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=120)
+    assert first.returncode == 130
+    command.assert_consistent(1)
+    command.run("down")
+
+
+def test_crossing_a_tier_and_a_rollout_go_in_waves(ape_load: Callable[..., Command]) -> None:
+    command = ape_load("t-waves", agents=4, updateParallelism=2, updateMonitorSeconds=3)
+    tiers = [
+        {"minAgents": 1, "maxAgents": 4, "memoryMb": 160, "cpus": 0.25},
+        {"minAgents": 5, "maxAgents": 40, "memoryMb": 128, "cpus": 0.2},
+        {"minAgents": 41, "maxAgents": 2000, "memoryMb": 64, "cpus": 0.2},
+    ]
+    command.stack.config(tiers=tiers)
+    command.run("up")
+    _, err = command.run("scale", "--agents", "5", "--yes")
+    assert "4 → 5 crosses into tier 5-40: 4 agents change, 2 at a time" in err
+    command.assert_consistent(5)
+    text = "ape-load: scale 4 -> 5, level 1 of 1"
+    assert command.messages()[-3:] == [f"{text}, wave 1 of 2", f"{text}, wave 2 of 2", text]
+    limits = {c["HostConfig"]["Memory"] for c in command.stack.containers("agent")}
+    assert limits == {128 * 2**20}
+
+    done = command.json("rollout", "--set", "thinkTimeSeconds=2", "--yes")
+    assert done["well"]
+    command.assert_consistent(5)
+    assert "wave 3 of 3" in command.messages()[-2]
+    command.run("rollout", "--set", "thinkTimeSeconds=-1", "--yes", code=2)
+    assert command.json("rollout", "--yes")["changes"].keys() == {"same"}
+
+    # An agent that cannot start: its first wave is taken back, and the config names what runs.
+    images = {c["Config"]["Image"] for c in command.stack.containers("agent")}
+    main = command.stack.root / "services/agent/ape_agent/__main__.py"
+    main.write_text("raise SystemExit(1)\n")
+    found = command.json("rollout", "--yes", code=4)
+    assert any(r.startswith("restarts") for r in found["reasons"]), found
+    command.assert_consistent(5)
+    assert {c["Config"]["Image"] for c in command.stack.containers("agent")} == images
+    file = command.stack.root / f"Pulumi.{command.stack.name}.yaml"
+    assert yaml.safe_load(file.read_text())["config"]["ape:images"]["agent"] in images
+    command.run("down")
+
+
+def test_a_report_a_backup_and_its_restore(ape_load: Callable[..., Command]) -> None:
+    command = ape_load("t-keep", agents=1)
+    command.stack.config(observability="metrics")
+    command.run("up")
+    success = 'ape_sessions_total{result="success"}'
+
+    def counted(at: float | None = None) -> float:
+        query = f"/api/v1/query?query={success}" + (f"&time={at}" if at else "")
+        found = command.stack.get("prometheusPort", query).json()["data"]["result"]
+        return float(found[0]["value"][1]) if found else 0.0
+
+    until(lambda: counted() >= 2, seconds=90)
+    then, many = time.time(), counted()
+    assert command.json("status")["alerts"] == []
+
+    root = command.stack.root
+    written = command.json("report", "--output", str(root / "report.html"))
+    assert written["sessions"]["success"] >= many
+    page = (root / "report.html").read_text()
+    assert page.count("<svg") >= 8, "what was measured is drawn"
+    assert "up, 1 agents" in page
+
+    kept = command.json("backup", "--output", str(root / "kept.tar.gz"))
+    assert kept["parts"] == ["manifest.json", "stack.yaml", "state.json", "prometheus.tar"]
+    assert (root / "kept.tar.gz").stat().st_mode & 0o077 == 0
+    command.run("restore", str(root / "kept.tar.gz"), code=2)
+
+    command.run("down")
+    assert command.stack.leftovers() == []
+    # An empty machine: no state, and no config.
+    (root / f"Pulumi.{command.stack.name}.yaml").unlink()
+    command.run("restore", str(root / "kept.tar.gz"))
+    command.assert_consistent(1)
+    assert counted(then) == many, "Prometheus remembers the test"
+    command.run("down")
+    assert command.stack.leftovers() == []

@@ -1,0 +1,103 @@
+"""`ape-load` on a Swarm of three nodes, one of which dies."""
+
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import docker
+import pytest
+
+from ape_infra.components.images import content_digest
+from tests.engine.test_ape_load import TIERS, Command
+from tests.live import ROOT, Live, sh, until
+from tests.nodes import Nodes
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="starts dockerds"),
+]
+SERVICES = ("gateway", "proxy", "agent", "demo_target")
+
+
+def built() -> dict[str, str]:
+    """The images of the services, on the machine's own daemon."""
+    there = {t for i in docker.from_env().images.list() for t in i.tags}
+    made = {}
+    for service in SERVICES:
+        name = (
+            f"ape-{service.replace('_', '-')}:{content_digest(ROOT, service, 'python:3.11-slim')}"
+        )
+        if name not in there:
+            context = ROOT / "services"
+            sh("docker", "build", "-q", "-t", name, "-f", f"{context / service}/Dockerfile",
+               "--build-arg", "BASE_IMAGE=python:3.11-slim", str(context))  # fmt: skip
+        made[service] = name
+    return made
+
+
+def tasks(client: docker.DockerClient, stack: str) -> Counter[str]:
+    """Running agents by node."""
+    found: Counter[str] = Counter()
+    for service in client.services.list(filters={"name": f"ape-{stack}-agents"}):
+        for task in service.tasks(filters={"desired-state": "running"}):
+            if task["Status"]["State"] == "running":
+                found[task["NodeID"]] += 1
+    return found
+
+
+def test_agents_spread_a_node_dies_and_the_gate_notices(
+    live: Callable[..., Live], tmp_path: Path
+) -> None:
+    images = built()
+    # Overlay file systems do not nest: where /tmp is one, this wants another TMPDIR.
+    with Nodes(tmp_path, 3) as nodes:
+        for node in nodes.nodes:
+            node.load(list(images.values()))
+        first, *_, last = nodes.nodes
+        client = first.client()
+        stack = live("t-nodes")
+        stack.client = client
+        stack.config(
+            agents=3,
+            runtime="swarm",
+            dockerHost=first.host,
+            networkPool="10.242.0.0/16",
+            observability="off",
+            tiers=TIERS,
+            images=images,
+        )
+        command = Command(stack)
+        command.run("up")
+        until(lambda: len(tasks(client, "t-nodes")) == 3, seconds=60)
+
+        out, _ = command.run("logs", "--service", "llama_agent", "--tail", "50")
+        shown = {line.split()[0] for line in out.splitlines()}
+        assert shown == {f"agents-00.{i}" for i in (1, 2, 3)}, "of all nodes"
+
+        plan = command.json("plan", "--agents", "6")
+        assert plan["machine"]["nodes"] == 3
+
+        # While the level is watched, a node goes.
+        going = command.start("scale", "--agents", "6", "--yes", "--json")
+        until(lambda: sum(tasks(client, "t-nodes").values()) == 6, seconds=120)
+        killer = threading.Timer(10, last.kill)
+        killer.start()
+        _, err = going.communicate(timeout=400)
+        killer.join()
+        assert going.returncode == 4, err
+        assert "returning to the last level that held" in err
+        assert command.configured() == 3
+        until(lambda: sum(tasks(client, "t-nodes").values()) == 3, seconds=120)
+        assert len(tasks(client, "t-nodes")) == 2, "they came back on the other nodes"
+        stack.assert_no_change()
+
+        # What is left carries the level after all.
+        done = command.json("scale", "--agents", "6", "--yes")
+        assert done["held"] == 6
+        assert sum(tasks(client, "t-nodes").values()) == 6
+        command.run("down")
+        time.sleep(5)

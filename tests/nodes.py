@@ -1,0 +1,149 @@
+"""A Swarm of several nodes on this machine: a dockerd each, in a network namespace of its own.
+
+As root. Nothing of the machine's own daemon is touched; its images are copied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import docker
+from docker.errors import DockerException
+
+BRIDGE = "apetest0"
+NETWORK = "10.99.77"
+START_SECONDS = 60
+
+
+def sh(*command: str, check: bool = True) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)}: {done.stderr}")
+    return done.stdout
+
+
+class Node:
+    def __init__(self, number: int, folder: Path) -> None:
+        self.name = f"apetest{number}"
+        self.address = f"{NETWORK}.{number + 1}"
+        self.folder = folder / self.name
+        self.socket = self.folder / "docker.sock"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def host(self) -> str:
+        return f"unix://{self.socket}"
+
+    def start(self) -> None:
+        for part in ("data", "exec", "run"):
+            (self.folder / part).mkdir(parents=True)
+        sh("ip", "netns", "add", self.name)
+        outer, inner = f"{self.name}o", f"{self.name}i"
+        sh("ip", "link", "add", outer, "type", "veth", "peer", "name", inner)
+        sh("ip", "link", "set", inner, "netns", self.name)
+        sh("ip", "link", "set", outer, "master", BRIDGE, "up")
+        inside = ("ip", "-n", self.name)
+        sh(*inside, "addr", "add", f"{self.address}/24", "dev", inner)
+        sh(*inside, "link", "set", inner, "up")
+        sh(*inside, "link", "set", "lo", "up")
+        sh(*inside, "route", "add", "default", "via", f"{NETWORK}.1")
+        # Not under `ip netns exec`: it hides the cgroup mounts.
+        run = (
+            f"mount --bind {self.folder}/run /run && exec dockerd --data-root {self.folder}/data "
+            f"--exec-root {self.folder}/exec -p {self.folder}/docker.pid -H {self.host}"
+        )
+        with (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                ["nsenter", f"--net=/run/netns/{self.name}", "unshare", "-m", "sh", "-c", run],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        end = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(DockerException):
+                self.client().ping()
+                return
+            assert time.monotonic() < end, (self.folder / "log").read_text()[-2000:]
+            time.sleep(0.5)
+
+    def client(self) -> docker.DockerClient:
+        return docker.DockerClient(base_url=self.host, timeout=30)
+
+    def load(self, images: list[str]) -> None:
+        save = subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE)
+        subprocess.run(
+            ["docker", "-H", self.host, "load", "-q"],
+            stdin=save.stdout,
+            check=True,
+            capture_output=True,
+        )
+        assert save.wait() == 0
+
+    def kill(self) -> None:
+        """As a power cut: the containers first, then all that serves them."""
+        if self.process is None:
+            return
+        pids = []
+        with contextlib.suppress(DockerException):
+            client = self.client()
+            for c in client.api.containers():
+                pids.append(client.api.inspect_container(c["Id"])["State"]["Pid"])
+        pids += [int(p) for p in sh("ip", "netns", "pids", self.name, check=False).split()]
+        sh("ip", "link", "set", f"{self.name}o", "down", check=False)
+        for _ in range(2):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            pids = [int(p) for p in sh("ip", "netns", "pids", self.name, check=False).split()]
+        self.process.wait()
+        self.process = None
+
+    def remove(self) -> None:
+        self.kill()
+        sh("ip", "netns", "del", self.name, check=False)
+        sh("ip", "link", "del", f"{self.name}o", check=False)
+        mounts = Path("/proc/mounts").read_text().splitlines()
+        for point in sorted((m.split()[1] for m in mounts), reverse=True):
+            if point.startswith(str(self.folder)):
+                sh("umount", "-l", point, check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Nodes:
+    """The first node manages the Swarm."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.nodes = [Node(i + 1, folder) for i in range(count)]
+
+    def __enter__(self) -> Nodes:
+        sh("ip", "link", "add", BRIDGE, "type", "bridge")
+        try:
+            sh("ip", "addr", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
+            sh("ip", "link", "set", BRIDGE, "up")
+            for node in self.nodes:
+                node.start()
+            first = self.nodes[0]
+            first.client().swarm.init(advertise_addr=first.address)
+            token = first.client().swarm.attrs["JoinTokens"]["Worker"]
+            for node in self.nodes[1:]:
+                node.client().swarm.join(
+                    remote_addrs=[f"{first.address}:2377"],
+                    join_token=token,
+                    advertise_addr=node.address,
+                )
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in reversed(self.nodes):
+            node.remove()
+        sh("ip", "link", "del", BRIDGE, check=False)

@@ -1,0 +1,57 @@
+"""The levels of a scale, whatever the sizes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ape_infra.scaling.levels import FIRST_STEP, MAX_STEP, levels, sizes, starts
+from ape_infra.tiers import DEFAULT_TIERS, MAX_AGENTS, tier_for
+
+pytestmark = pytest.mark.unit
+SIZE = st.integers(1, MAX_AGENTS)
+STEP = st.integers(1, MAX_STEP)
+
+
+@given(st.integers(0, MAX_AGENTS), SIZE, STEP)
+def test_levels_end_at_the_goal_and_never_step_too_far(now: int, goal: int, step: int) -> None:
+    at = now
+    for level in levels(now, goal, DEFAULT_TIERS, step):
+        assert level.before == at
+        assert abs(level.agents - at) <= step
+        assert (level.agents > at) == (goal > now), "one direction"
+        if level.agents > at:
+            assert level.agents - at <= max(FIRST_STEP, at), "a small fleet at most doubles"
+        at = level.agents
+    assert at == goal
+
+
+@given(SIZE, SIZE, STEP)
+def test_a_crossing_of_tiers_is_marked_and_nothing_else(now: int, goal: int, step: int) -> None:
+    for level in levels(now, goal, DEFAULT_TIERS, step):
+        changes = tier_for(level.before) != tier_for(level.agents)
+        assert level.crosses == changes
+        assert level.replaces == (min(level.before, level.agents) if changes else 0)
+        assert level.tier == tier_for(level.agents)
+
+
+def test_the_issues_example() -> None:
+    assert list(sizes(5, 60)) == [15, 30, 60]
+    assert list(sizes(60, 300)) == [110, 160, 210, 260, 300]
+    assert list(sizes(60, 5)) == [10, 5]
+    assert list(sizes(5, 60, None)) == [60]
+    assert list(sizes(5, 5)) == []
+
+
+@given(st.integers(0, MAX_AGENTS), SIZE, st.integers(1, 100))
+def test_starts_never_exceed_the_width(before: int, agents: int, width: int) -> None:
+    at = before
+    for size in starts(before, agents, width):
+        assert size - at <= width
+        at = size
+    assert at == agents
+
+
+@pytest.mark.parametrize("step", [0, -1, MAX_STEP + 1])
+def test_a_step_out_of_range_is_refused(step: int) -> None:
+    with pytest.raises(ValueError, match="not within"):
+        list(sizes(1, 9, step))

@@ -1,0 +1,201 @@
+"""The pure parts of the commands: no Pulumi, no Docker."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ape_infra.checklist import Machine, load, resources, way_back
+from ape_infra.cli.common import Refused
+from ape_infra.cli.logs import ALIASES, Filter, Line, chosen, place, short
+from ape_infra.cli.report import begun, events
+from ape_infra.cli.rollout import parsed, pins
+from ape_infra.lock import HeldError, Lock
+from ape_infra.plan import make_plan
+from ape_infra.plot import plot, ticks
+from ape_infra.prometheus import Series
+from ape_infra.settings import parse
+from ape_infra.testreport import PANELS, Account, page
+
+pytestmark = pytest.mark.unit
+
+
+def said(name: str, ts: str = "2026-01-01T00:00:00.5Z", **fields: object) -> Line:
+    return Line.of(name, f"{ts} {json.dumps(fields)}\n".encode())
+
+
+def test_a_session_is_followed_over_containers_by_its_trace() -> None:
+    about = said("agent-0001", msg="session", id="s1", trace_id="t1")
+    there = said("gateway", msg="request", trace_id="t1")
+    other = said("gateway", msg="request", trace_id="t2")
+    passing = Filter(None, "s1")
+    assert not passing.passes(there), "the trace is not known yet"
+    assert passing.passes(about)
+    assert passing.passes(there)
+    assert not passing.passes(other)
+
+
+def test_a_line_that_is_no_json_is_shown_as_it_is() -> None:
+    line = Line.of("prometheus", b"2026-01-01T00:00:00Z {not json\n")
+    assert line.said is None
+    assert line.pretty == "{not json"
+    assert Filter("not", None).passes(line)
+    assert said("x", level="info", msg="hello", n=1).pretty == "INFO    hello n=1"
+
+
+def container(name: str, service: str, state: str = "running") -> dict[str, Any]:
+    return {
+        "Id": name,
+        "Names": [f"/ape-dev-{name}"],
+        "State": state,
+        "Labels": {"ape.service": service},
+    }
+
+
+def test_containers_are_chosen_by_service_alias_and_number() -> None:
+    found = [
+        container("agent-0001", "agent"),
+        container("agent-0017", "agent"),
+        container("gateway", "gateway"),
+        container("gateway-files-abc", "gateway-files", "created"),
+    ]
+    assert ALIASES["llama_agent"] == "agent"
+    assert set(chosen(found, "dev", make_plan(300, stack="dev"), "llama_agent", None).values()) == {
+        "agent-0001",
+        "agent-0017",
+    }
+    assert set(chosen(found, "dev", make_plan(300, stack="dev"), None, 17).values()) == {
+        "agent-0017"
+    }
+    assert set(chosen(found, "dev", make_plan(300, stack="dev"), None, None).values()) == {
+        "agent-0001",
+        "agent-0017",
+        "gateway",
+    }
+    with pytest.raises(Refused, match="There are: agent, gateway"):
+        chosen(found, "dev", make_plan(300, stack="dev"), "nobody", None)
+    assert short("/ape-dev-agents-01.17.abcdefghijklmnopqrstuvwxy", "dev") == "agents-01.17"
+
+
+@pytest.mark.parametrize(
+    ("agents", "each", "agent", "name"),
+    [
+        (300, 1, 17, "/ape-dev-agent-0017"),
+        (300, 1, 267, "/ape-dev-agents-01.17.abcdefghijklmnopqrstuvwxy"),
+        (45, 20, 21, "/ape-dev-agent-0021"),
+        (45, 20, 40, "/ape-dev-agent-0021"),
+        (45, 20, 40, "/ape-dev-agents-00.2.abcdefghijklmnopqrstuvwxy"),
+        (45, 20, 41, "/ape-dev-agents-00-rest.1.abcdefghijklmnopqrstuvwxy"),
+    ],
+)
+def test_the_container_of_an_agent_is_found(agents: int, each: int, agent: int, name: str) -> None:
+    plan = make_plan(agents, stack="dev", agents_per_container=each)
+    assert place(agent, plan).search(name)
+    assert not place(agent + each, plan).search(name)
+    assert not place(agent - each if agent > each else agent + each, plan).search(name)
+
+
+def test_settings_of_a_rollout() -> None:
+    assert parsed(["ape:thinkTimeSeconds=2", "tiers[0].memoryMb=9"]) == {
+        "thinkTimeSeconds": "2",
+        "tiers[0].memoryMb": "9",
+    }
+    for wrong in ("x", "=1", "agents=5", "cerebrasApiKey=k"):
+        with pytest.raises(Refused):
+            parsed([wrong])
+    urn = "urn:pulumi:dev::ape::ape:images:Images$docker:index/image:Image::image-demo-target"
+    state = {"deployment": {"resources": [{"urn": urn, "inputs": {"imageName": "a:1"}}]}}
+    assert pins(state) == {"images.demo_target": "a:1"}
+
+
+def hold(folder: Path, change: bool, ready: Any) -> None:
+    with Lock(folder, "dev") as lock:
+        if change:
+            lock.begin()
+        ready.set()
+        time.sleep(60)
+
+
+@pytest.mark.parametrize("change", [True, False])
+def test_a_killed_holder_lets_go_and_is_told_of(tmp_path: Path, change: bool) -> None:
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=hold, args=(tmp_path, change, ready))
+    process.start()
+    assert ready.wait(10)
+    with pytest.raises(HeldError, match=f"process {process.pid}"), Lock(tmp_path, "dev"):
+        pass
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    with Lock(tmp_path, "dev") as lock:
+        assert (lock.interrupted is not None) == change
+        lock.end()
+    with Lock(tmp_path, "dev") as lock:
+        assert lock.interrupted is None
+
+
+def test_an_interruption_is_told_until_it_is_mended(tmp_path: Path) -> None:
+    (tmp_path / "dev.json").write_text('{"chang')
+    with Lock(tmp_path, "dev") as lock:
+        assert lock.interrupted is not None, "a torn note is one of a killed command"
+    with Lock(tmp_path, "dev") as lock:
+        assert lock.interrupted is not None
+
+
+def test_the_checklist_measures_the_plan_against_the_machine() -> None:
+    small, large = Machine(1024, 2.0, 1, 10_000), Machine(10**6, 512.0, 3, 10**6)
+    settings = parse({"agents": "60"})
+    plan = settings.plan("dev")
+    assert [i.state for i in resources(settings, plan, small)] == ["warn", "warn", "ok"]
+    assert [i.state for i in resources(settings, plan, large)] == ["ok", "ok", "ok"]
+    strict = parse({"agents": "60", "production": "true"}, ["grafanaPassword"])
+    assert [i.state for i in resources(strict, plan, small)][:2] == ["fail", "fail"]
+    assert "are missing" in next(iter(resources(settings, plan, small))).mend
+    assert load(plan, large, swarm=True).containers < load(plan, small, swarm=False).containers
+    assert way_back(5, [{"kind": "update", "result": "failed"}]).state == "warn"
+    assert way_back(5, [{"kind": "update", "result": "succeeded"}]).state == "ok"
+
+
+def test_a_report_holds_its_data_and_nothing_from_elsewhere() -> None:
+    points = tuple((1000.0 + i, float(i)) for i in range(10))
+
+    def ask(query: str) -> list[Series]:
+        return [Series({"result": "<b>success</b>", "state": "running"}, points)]
+
+    test = Account("dev", 1000, 1060, {"agents": "5"}, [("gave_up", 3.0)], [("10:00", "up", "ok")])
+    made = page(test, ask)
+    assert made.count("<svg") == len(PANELS)
+    assert made.count("<polyline") >= len(PANELS)
+    assert "gave_up" in made
+    assert "<b>success" not in made, "values are escaped"
+    for outside in ("<script", "<link", "src=", "@import", "url("):
+        assert outside not in made
+    assert "No data" in page(test, lambda query: [])
+
+
+@pytest.mark.parametrize("most", [0.0, 0.013, 1, 7, 99, 12345.6])
+def test_ticks_are_round_and_reach_the_top(most: float) -> None:
+    marks = ticks(most)
+    assert marks[0] == 0
+    assert marks[-1] >= most
+    assert len(marks) <= 7
+
+
+def test_a_plot_of_one_point_shows_it() -> None:
+    assert "<circle" in plot({"a": [(1.0, 2.0)]}, "x")
+
+
+def test_a_test_begins_with_the_last_up() -> None:
+    def entry(kind: str, minute: int) -> dict[str, Any]:
+        at = f"2026-01-01T10:{minute:02d}:00.000Z"
+        return {"kind": kind, "startTime": at, "result": "succeeded", "message": kind}
+
+    history = [entry("update", 9), entry("refresh", 8), entry("update", 7), entry("destroy", 6)]
+    start = begun(history, 0)
+    assert [what for _, what, _ in events(history, start)] == ["update", "refresh", "update"]
