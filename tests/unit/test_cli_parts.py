@@ -31,7 +31,7 @@ def said(name: str, ts: str = "2026-01-01T00:00:00.5Z", **fields: object) -> Lin
 
 
 def test_a_session_is_followed_over_containers_by_its_trace() -> None:
-    about = said("agent-0001", msg="session", id="s1", trace_id="t1")
+    about = said("agent-0001", msg="session", session="s1", trace_id="t1")
     there = said("gateway", msg="request", trace_id="t1")
     other = said("gateway", msg="request", trace_id="t2")
     passing = Filter(None, "s1")
