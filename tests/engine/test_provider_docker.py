@@ -46,7 +46,7 @@ def labels(stack: str = RUN) -> list[pd.ContainerLabelArgs]:
 @pytest.fixture(scope="module")
 def api() -> Iterator[Any]:
     """The daemon, with an image that has a shell; what the tests left is removed."""
-    client = docker.APIClient()
+    client = docker.from_env().api
     assert client.tag(BASE, IMAGE.split(":")[0], IMAGE.split(":")[1])
     yield client
     for item in client.containers(all=True, filters={"name": f"apept-{RUN}"}):
