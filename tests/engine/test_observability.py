@@ -392,6 +392,10 @@ def test_true_faults_reach_the_webhook_and_so_does_their_end(watched: Watched) -
     def python(code: str) -> list[str]:
         return ["python", "-c", code]
 
+    # A service that is down mutes the agents, so theirs are faults for before and afterwards.
+    shop = {"SessionSuccessLow", "GatewayErrorRateHigh"}
+    watched.faults(checkout=500)
+    _until_told(watched, shop, "firing", seconds=150)
     hogs = [
         watched.run("memory", python(HOG.format(mb=hog_mb)), "hog-memory"),
         watched.run("limit", python(HOG.format(mb=50)), "hog-limit", mem_limit="64m"),
@@ -401,7 +405,6 @@ def test_true_faults_reach_the_webhook_and_so_does_their_end(watched: Watched) -
         ),
     ]
     watched.client.api.stop(gateway)
-    shop = {"SessionSuccessLow", "GatewayErrorRateHigh"}
     first = {
         "HighMemoryUsage",
         "HighCpuUsage",
@@ -410,14 +413,12 @@ def test_true_faults_reach_the_webhook_and_so_does_their_end(watched: Watched) -
         "TargetDown",
     }
     try:
-        # The shop has failed since an earlier test.
-        _until_told(watched, first | shop, "firing", seconds=150)
+        _until_told(watched, first, "firing", seconds=150)
     finally:
         for hog in hogs:
             hog.remove(force=True)
         watched.client.api.start(gateway)
         watched.faults()
-    # A service that is down mutes the agents, so theirs is a fault for afterwards.
     _until_told(watched, {"TargetDown", "ServiceUnavailable"}, "resolved", seconds=150)
     crash = watched.run(
         "crash",
