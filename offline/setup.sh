@@ -100,7 +100,7 @@ environment() {
   cat >"$APE/env.new" <<EOF
 export PATH="$APE/bin:$APE/venv/bin:\$PATH"
 export VIRTUAL_ENV="$APE/venv"
-export PYTHONPATH="$ROOT/services/common:$ROOT/services/monitor\${PYTHONPATH:+:\$PYTHONPATH}"
+export PYTHONPATH="$ROOT:$ROOT/services/common\${PYTHONPATH:+:\$PYTHONPATH}"
 export PULUMI_HOME="\${PULUMI_HOME:-$APE/pulumi}"
 export PULUMI_BACKEND_URL="\${PULUMI_BACKEND_URL:-file://$APE/state}"
 [ -n "\${PULUMI_CONFIG_PASSPHRASE+x}" ] ||

@@ -49,9 +49,9 @@ class Live:
         self.name = name
         self.root = folder / "project"
         ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
-        for part in ("ape_infra", "services"):
+        for part in ("ape_infra", "monitoring", "services"):
             shutil.copytree(ROOT / part, self.root / part, ignore=ignored)
-        for file in ("__main__.py", "Pulumi.yaml"):
+        for file in ("__main__.py", "Pulumi.yaml", ".dockerignore"):
             shutil.copy(ROOT / file, self.root)
         # The salt belongs to the passphrase of this checkout, where it has been used.
         lines = (ROOT / f"Pulumi.{base}.yaml").read_text().splitlines()

@@ -16,7 +16,8 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-BRIDGE = "apetest0"
+# A namespace for the bridge too: the rules of the machine's own Docker drop what a bridge forwards.
+SWITCH, BRIDGE = "apetestsw", "apetest0"
 NETWORK = "10.99.77"
 START_SECONDS = 60
 
@@ -47,7 +48,8 @@ class Node:
         outer, inner = f"{self.name}o", f"{self.name}i"
         sh("ip", "link", "add", outer, "type", "veth", "peer", "name", inner)
         sh("ip", "link", "set", inner, "netns", self.name)
-        sh("ip", "link", "set", outer, "master", BRIDGE, "up")
+        sh("ip", "link", "set", outer, "netns", SWITCH)
+        sh("ip", "-n", SWITCH, "link", "set", outer, "master", BRIDGE, "up")
         inside = ("ip", "-n", self.name)
         sh(*inside, "addr", "add", f"{self.address}/24", "dev", inner)
         sh(*inside, "link", "set", inner, "up")
@@ -96,7 +98,7 @@ class Node:
             for c in client.api.containers():
                 pids.append(client.api.inspect_container(c["Id"])["State"]["Pid"])
         pids += [int(p) for p in sh("ip", "netns", "pids", self.name, check=False).split()]
-        sh("ip", "link", "set", f"{self.name}o", "down", check=False)
+        sh("ip", "-n", SWITCH, "link", "set", f"{self.name}o", "down", check=False)
         for _ in range(2):
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
@@ -108,7 +110,7 @@ class Node:
     def remove(self) -> None:
         self.kill()
         sh("ip", "netns", "del", self.name, check=False)
-        sh("ip", "link", "del", f"{self.name}o", check=False)
+        sh("ip", "-n", SWITCH, "link", "del", f"{self.name}o", check=False)
         mounts = Path("/proc/mounts").read_text().splitlines()
         for point in sorted((m.split()[1] for m in mounts), reverse=True):
             if point.startswith(str(self.folder)):
@@ -123,10 +125,12 @@ class Nodes:
         self.nodes = [Node(i + 1, folder) for i in range(count)]
 
     def __enter__(self) -> Nodes:
-        sh("ip", "link", "add", BRIDGE, "type", "bridge")
+        sh("ip", "netns", "add", SWITCH)
+        inside = ("ip", "-n", SWITCH)
         try:
-            sh("ip", "addr", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
-            sh("ip", "link", "set", BRIDGE, "up")
+            sh(*inside, "link", "add", BRIDGE, "type", "bridge")
+            sh(*inside, "addr", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
+            sh(*inside, "link", "set", BRIDGE, "up")
             for node in self.nodes:
                 node.start()
             first = self.nodes[0]
@@ -146,4 +150,4 @@ class Nodes:
     def __exit__(self, *_: object) -> None:
         for node in reversed(self.nodes):
             node.remove()
-        sh("ip", "link", "del", BRIDGE, check=False)
+        sh("ip", "netns", "del", SWITCH, check=False)

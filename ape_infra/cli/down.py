@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import docker
 
 from ape_infra import preflight
@@ -31,11 +33,20 @@ def down(stack: StackName = "dev", yes: Yes = False) -> None:
             engine.destroy()
             sweep(client, stack)
             engine.stack.workspace.remove_stack(stack, preserve_config=True)
+            forget_salt(ROOT / f"Pulumi.{stack}.yaml")
             lock.end()
         say(f"Stack {stack} is gone.")
         return EXIT_OK
 
     guarded(work)
+
+
+def forget_salt(file: Path) -> None:
+    """Take Pulumi's salt out of a stack's config again, where no secret was encrypted with it."""
+    text = file.read_text()
+    if "secure:" not in text:
+        kept = [x for x in text.splitlines(keepends=True) if not x.startswith("encryptionsalt:")]
+        file.write_text("".join(kept))
 
 
 def sweep(client: docker.DockerClient, stack: str) -> None:

@@ -89,7 +89,7 @@ class Filter:
 
     def learn(self, line: Line) -> None:
         said = line.said
-        if said and self._ids & {str(said.get("id")), str(said.get("session_id"))}:
+        if said and said.get("session") in self._ids:
             if trace := said.get("trace_id"):
                 self._ids.add(str(trace))
 

@@ -12,8 +12,12 @@ import pulumi_docker as docker
 
 from ape_infra.components.base import Component
 
-CONTEXT = Path("services")
-COMMON = "common"
+# The project's folder; .dockerignore lets in what the images are made of.
+CONTEXT = "."
+SERVICES = Path("services")
+COMMON = SERVICES / "common"
+# What an image is made of besides, from the top of the project.
+_BESIDE = {"monitor": (Path("monitoring"),)}
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _IGNORED = {"__pycache__", "tests", "wheels"}
 
@@ -25,12 +29,12 @@ def content_digest(root: Path, service: str, base_image: str) -> str:
     replaces just the containers that run it.
     """
     hashed = hashlib.sha256(base_image.encode())
-    for part in (COMMON, service):
-        folder = root / CONTEXT / part
+    for part in (COMMON, SERVICES / service, *_BESIDE.get(service, ())):
+        folder = root / part
         for path in sorted(folder.rglob("*")):
             relative = path.relative_to(folder)
             if path.is_file() and not _IGNORED & set(relative.parts) and path.suffix != ".pyc":
-                hashed.update(f"{part}/{relative.as_posix()}\0".encode())
+                hashed.update(f"{(part / relative).as_posix()}\0".encode())
                 hashed.update(path.read_bytes())
     return hashed.hexdigest()[:12]
 
@@ -65,8 +69,8 @@ class Images(Component):
                 f"image-{service.replace('_', '-')}",
                 image_name=self.names[service],
                 build=docker.DockerBuildArgs(
-                    context=CONTEXT.as_posix(),
-                    dockerfile=(CONTEXT / service / "Dockerfile").as_posix(),
+                    context=CONTEXT,
+                    dockerfile=(SERVICES / service / "Dockerfile").as_posix(),
                     platform=f"linux/{machine}",
                     args={"BASE_IMAGE": base_image},
                 ),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import pulumi
 import pulumi_docker as docker
@@ -58,21 +59,49 @@ class Context:
         return {LABEL_PROJECT: self.project, LABEL_STACK: self.stack, LABEL_SERVICE: service}
 
 
-class Runtime(Protocol):
+class Runtime(ABC):
     """Declares networks, volumes and workloads; each call registers its resources at once."""
 
-    context: Context
+    driver: ClassVar[str]
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
 
     def network(
         self, name: str, *, subnet: str, gateway: str, internal: bool, opts: pulumi.ResourceOptions
-    ) -> Network: ...
+    ) -> Network:
+        full = self.context.name(name)
+        resource = docker.Network(
+            name,
+            name=full,
+            driver=self.driver,
+            internal=internal,
+            ipam_configs=[docker.NetworkIpamConfigArgs(subnet=subnet, gateway=gateway)],
+            labels=[
+                docker.NetworkLabelArgs(label=k, value=v)
+                for k, v in self.context.labels(name).items()
+            ],
+            opts=opts,
+        )
+        return Network(full, resource)
 
     def volume(
         self, name: str, *, keep: bool = True, opts: pulumi.ResourceOptions
     ) -> docker.Volume:
         """`keep`: it holds data, which production protects."""
-        ...
+        return docker.Volume(
+            name,
+            name=self.context.name(name),
+            labels=[
+                docker.VolumeLabelArgs(label=k, value=v)
+                for k, v in self.context.labels(name).items()
+            ],
+            opts=pulumi.ResourceOptions.merge(
+                opts, pulumi.ResourceOptions(protect=keep and self.context.protect_data)
+            ),
+        )
 
+    @abstractmethod
     def run(
         self,
         workload: Workload,
@@ -86,11 +115,10 @@ class Runtime(Protocol):
         `behind`: replicas of the same fleet declared before. Where this runtime paces replicas
         itself, they count among those that may change at the same time.
         """
-        ...
 
+    @abstractmethod
     def endpoint(self, port: int) -> str | None:
         """Base URL of a published port for the user; None where this runtime publishes none."""
-        ...
 
 
 def digest(files: Sequence[File]) -> pulumi.Input[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 
-from ape_infra.runtimes.base import Context, Network, digest, guarded, log_options, slot_env
+from ape_infra.runtimes.base import Network, Runtime, digest, guarded, log_options, slot_env
 from ape_infra.workload import CONFIG_DIR, Workload
 
 TOKEN = "docker:index/container:Container"
@@ -28,42 +28,8 @@ class Container(pulumi.CustomResource):
         super().__init__(TOKEN, name, properties, pulumi.ResourceOptions.merge(defaults, opts))
 
 
-class DockerRuntime:
-    def __init__(self, context: Context) -> None:
-        self.context = context
-
-    def network(
-        self, name: str, *, subnet: str, gateway: str, internal: bool, opts: pulumi.ResourceOptions
-    ) -> Network:
-        full = self.context.name(name)
-        resource = docker.Network(
-            name,
-            name=full,
-            driver="bridge",
-            internal=internal,
-            ipam_configs=[docker.NetworkIpamConfigArgs(subnet=subnet, gateway=gateway)],
-            labels=[
-                docker.NetworkLabelArgs(label=k, value=v)
-                for k, v in self.context.labels(name).items()
-            ],
-            opts=opts,
-        )
-        return Network(full, resource)
-
-    def volume(
-        self, name: str, *, keep: bool = True, opts: pulumi.ResourceOptions
-    ) -> docker.Volume:
-        return docker.Volume(
-            name,
-            name=self.context.name(name),
-            labels=[
-                docker.VolumeLabelArgs(label=k, value=v)
-                for k, v in self.context.labels(name).items()
-            ],
-            opts=pulumi.ResourceOptions.merge(
-                opts, pulumi.ResourceOptions(protect=keep and self.context.protect_data)
-            ),
-        )
+class DockerRuntime(Runtime):
+    driver = "bridge"
 
     def run(
         self,

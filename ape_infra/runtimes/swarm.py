@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pulumi
 import pulumi_docker as docker
 
-from ape_infra.runtimes.base import Context, Network, digest, encoded, log_options, slot_env
+from ape_infra.runtimes.base import Network, Runtime, digest, encoded, log_options, slot_env
 from ape_infra.workload import Workload
 
 # What a task takes to be scheduled, started and seen healthy on a busy 2-core host, measured at
@@ -18,42 +18,8 @@ CONVERGE_SECONDS_PER_REPLICA = 1.5
 LOOPBACK = ("127.0.0.1", "::1")
 
 
-class SwarmRuntime:
-    def __init__(self, context: Context) -> None:
-        self.context = context
-
-    def network(
-        self, name: str, *, subnet: str, gateway: str, internal: bool, opts: pulumi.ResourceOptions
-    ) -> Network:
-        full = self.context.name(name)
-        resource = docker.Network(
-            name,
-            name=full,
-            driver="overlay",
-            internal=internal,
-            ipam_configs=[docker.NetworkIpamConfigArgs(subnet=subnet, gateway=gateway)],
-            labels=[
-                docker.NetworkLabelArgs(label=k, value=v)
-                for k, v in self.context.labels(name).items()
-            ],
-            opts=opts,
-        )
-        return Network(full, resource)
-
-    def volume(
-        self, name: str, *, keep: bool = True, opts: pulumi.ResourceOptions
-    ) -> docker.Volume:
-        return docker.Volume(
-            name,
-            name=self.context.name(name),
-            labels=[
-                docker.VolumeLabelArgs(label=k, value=v)
-                for k, v in self.context.labels(name).items()
-            ],
-            opts=pulumi.ResourceOptions.merge(
-                opts, pulumi.ResourceOptions(protect=keep and self.context.protect_data)
-            ),
-        )
+class SwarmRuntime(Runtime):
+    driver = "overlay"
 
     @property
     def _publishes(self) -> bool:

@@ -38,9 +38,9 @@ def main(agents: int) -> None:
             "PULUMI_CONFIG_PASSPHRASE": "of a benchmark",
         }
         ours, peer = folder / "ours", folder / "peer"
-        for part in ("ape_infra", "services"):
+        for part in ("ape_infra", "monitoring", "services"):
             shutil.copytree(ROOT / part, ours / part)
-        for file in ("__main__.py", "Pulumi.yaml"):
+        for file in ("__main__.py", "Pulumi.yaml", ".dockerignore"):
             shutil.copy(ROOT / file, ours)
         shutil.copytree(Path(__file__).parent / "naive", peer)
         setup = {**env, "PYTHONPATH": f"{ours}:{ours / 'services/common'}"}

@@ -39,16 +39,16 @@ _SOCKETS = (
     "/run/containerd/containerd.sock",
     "/run/podman/podman.sock",
 )
-_SOCKET_NAMES = {posixpath.basename(path) for path in _SOCKETS}
 
 
 def _holds_socket(source: str) -> bool:
-    """Whether a mount of `source` hands over the engine's socket, itself or in a folder."""
+    """Whether a mount of `source` hands over the engine's socket, itself or in a folder.
+
+    A daemon may listen anywhere, so any socket of the host's counts.
+    """
     path = posixpath.normpath("/" + source.lstrip("/"))
     folder = path.rstrip("/") + "/"
-    return posixpath.basename(path) in _SOCKET_NAMES or any(
-        socket.startswith(folder) for socket in _SOCKETS
-    )
+    return path.endswith(".sock") or any(socket.startswith(folder) for socket in _SOCKETS)
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _no_docker_socket(w: Workload) -> Iterator[str]:
     # The one exception is kept as narrow as its inputs can show.
     for path, source, read_only in w.host_mounts():
         if w.socket_proxy:
-            if posixpath.basename(source) not in _SOCKET_NAMES:
+            if not source.endswith(".sock"):
                 yield f"{path}: mounts {source}. The {SOCKET_PROXY} may have the socket alone."
             elif not read_only:
                 yield f"{path}: mounts {source} writable. The {SOCKET_PROXY} mounts it read-only."

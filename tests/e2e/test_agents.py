@@ -1,5 +1,6 @@
 """The agents' container: small, quick, many in one, and against an application that is not ours."""
 
+import json
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -101,10 +102,8 @@ def stamp(text: str) -> float:
 
 def request_at(line: str) -> float | None:
     """When the gateway logged a request to the target; None of other lines."""
-    at = line.find('"ts": "')
-    if at < 0 or '"msg": "request"' not in line:
-        return None
-    return stamp(line[at + 7 : at + 31])
+    said = json.loads(line)
+    return stamp(said["ts"]) if said["msg"] == "request" else None
 
 
 def test_ten_agents_reach_a_goal_in_an_application_that_is_not_ours(live: Make) -> None:

@@ -156,7 +156,8 @@ def test_a_test_from_up_to_down(ape_load: Callable[..., Command]) -> None:
     out, _ = command.run("logs", "--agent", "3", "--grep", "session", "--json")
     sessions = [json.loads(line) for line in out.splitlines()]
     assert {s["container"] for s in sessions} == {"agent-0003"}
-    out, _ = command.run("logs", "--session", sessions[-1]["id"], "--tail", "1000", "--json")
+    sessions = [s for s in sessions if "session" in s]
+    out, _ = command.run("logs", "--session", sessions[-1]["session"], "--tail", "1000", "--json")
     of_one = [json.loads(line) for line in out.splitlines()]
     assert {s["container"] for s in of_one} >= {"agent-0003", "gateway", "proxy"}
     assert {s["trace_id"] for s in of_one} == {sessions[-1]["trace_id"]}

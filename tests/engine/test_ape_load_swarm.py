@@ -2,10 +2,11 @@
 
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
@@ -32,11 +33,19 @@ def built() -> dict[str, str]:
             f"ape-{service.replace('_', '-')}:{content_digest(ROOT, service, 'python:3.11-slim')}"
         )
         if name not in there:
-            context = ROOT / "services"
-            sh("docker", "build", "-q", "-t", name, "-f", f"{context / service}/Dockerfile",
-               "--build-arg", "BASE_IMAGE=python:3.11-slim", str(context))  # fmt: skip
+            dockerfile = f"{ROOT}/services/{service}/Dockerfile"
+            sh("docker", "build", "-q", "-t", name, "-f", dockerfile,
+               "--build-arg", "BASE_IMAGE=python:3.11-slim", str(ROOT))  # fmt: skip
         made[service] = name
     return made
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short path: a socket's may have 107 characters."""
+    folder = Path(tempfile.mkdtemp(prefix="ape"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def tasks(client: docker.DockerClient, stack: str) -> Counter[str]:
@@ -50,11 +59,11 @@ def tasks(client: docker.DockerClient, stack: str) -> Counter[str]:
 
 
 def test_agents_spread_a_node_dies_and_the_gate_notices(
-    live: Callable[..., Live], tmp_path: Path
+    live: Callable[..., Live], short: Path
 ) -> None:
     images = built()
     # Overlay file systems do not nest: where /tmp is one, this wants another TMPDIR.
-    with Nodes(tmp_path, 3) as nodes:
+    with Nodes(short, 3) as nodes:
         for node in nodes.nodes:
             node.load(list(images.values()))
         first, *_, last = nodes.nodes

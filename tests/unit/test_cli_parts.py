@@ -12,6 +12,7 @@ import pytest
 
 from ape_infra.checklist import Machine, load, resources, way_back
 from ape_infra.cli.common import Refused
+from ape_infra.cli.down import forget_salt
 from ape_infra.cli.logs import ALIASES, Filter, Line, chosen, place, short
 from ape_infra.cli.report import begun, events
 from ape_infra.cli.rollout import parsed, pins
@@ -30,7 +31,7 @@ def said(name: str, ts: str = "2026-01-01T00:00:00.5Z", **fields: object) -> Lin
 
 
 def test_a_session_is_followed_over_containers_by_its_trace() -> None:
-    about = said("agent-0001", msg="session", id="s1", trace_id="t1")
+    about = said("agent-0001", msg="session", session="s1", trace_id="t1")
     there = said("gateway", msg="request", trace_id="t1")
     other = said("gateway", msg="request", trace_id="t2")
     passing = Filter(None, "s1")
@@ -98,6 +99,19 @@ def test_the_container_of_an_agent_is_found(agents: int, each: int, agent: int, 
     assert place(agent, plan).search(name)
     assert not place(agent + each, plan).search(name)
     assert not place(agent - each if agent > each else agent + each, plan).search(name)
+
+
+@pytest.mark.parametrize(
+    ("secret", "left"), [("", ""), ("  ape:key:\n    secure: v1:x\n", "encryptionsalt: v1:y=\n")]
+)
+def test_a_salt_without_a_secret_goes_with_the_stack(
+    secret: str, left: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "Pulumi.dev.yaml"
+    config = f"# Words.\nconfig:\n  ape:agents: 5\n{secret}"
+    file.write_text(config + "encryptionsalt: v1:y=\n")
+    forget_salt(file)
+    assert file.read_text() == config + left
 
 
 def test_settings_of_a_rollout() -> None:
