@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ape_infra.observability.rules import AGENTS, HOST, SERVICE, WATCHDOG
+from ape_infra.observability.rules import AGENTS, HOST, NEEDED, SERVICE, WATCHDOG
 
 PORT = 9093
 # Who gets nothing: the Watchdog, where nobody waits for it.
@@ -49,13 +49,18 @@ def config(receivers: Receivers) -> dict[str, Any]:
             ],
         },
         "inhibit_rules": [
-            # A host or a service that is down explains what its agents suffer.
+            # A host that is down, or a service that agents cannot do without, explains what they
+            # suffer. A watcher that is down explains nothing.
             *(
                 {
-                    "source_matchers": ['severity="critical"', f'scope=~"{HOST}|{SERVICE}"'],
+                    "source_matchers": ['severity="critical"', *source],
                     "target_matchers": [of_agents],
                     "equal": ["project", "stack"],
                 }
+                for source in (
+                    [f'scope="{HOST}"'],
+                    [f'scope="{SERVICE}"', f'service=~"{"|".join(NEEDED)}"'],
+                )
                 for of_agents in (f'scope="{AGENTS}"', 'service="agent"')
             ),
             {

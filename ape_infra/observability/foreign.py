@@ -21,7 +21,10 @@ NOTIFICATIONS_FAILED = Metric(
     ("integration",),
 )
 LOG_LINES = Metric(
-    "loki_distributor_lines_received_total", "counter", "Log lines that Loki took.", ("tenant",)
+    "loki_distributor_lines_received_total",
+    "counter",
+    "Log lines that Loki took.",
+    ("tenant", "aggregated_metric"),
 )
 
 ALL: tuple[Metric, ...] = tuple(v for v in list(globals().values()) if isinstance(v, Metric))
