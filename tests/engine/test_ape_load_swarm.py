@@ -41,11 +41,14 @@ def built() -> dict[str, str]:
 
 
 @pytest.fixture
-def short() -> Iterator[Path]:
-    """A folder with a short path: a socket's may have 107 characters."""
-    folder = Path(tempfile.mkdtemp(prefix="ape"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+def nodes() -> Iterator[Nodes]:
+    """Three, in a folder with a short path: a socket's may have 107 characters.
+
+    Overlay file systems do not nest: where /tmp is one, this wants another TMPDIR.
+    """
+    with tempfile.TemporaryDirectory(prefix="ape", ignore_cleanup_errors=True) as folder:
+        with Nodes(Path(folder), 3) as made:
+            yield made
 
 
 def tasks(client: docker.DockerClient, stack: str) -> Counter[str]:
@@ -59,54 +62,52 @@ def tasks(client: docker.DockerClient, stack: str) -> Counter[str]:
 
 
 def test_agents_spread_a_node_dies_and_the_gate_notices(
-    live: Callable[..., Live], short: Path
+    nodes: Nodes, live: Callable[..., Live]
 ) -> None:
     images = built()
-    # Overlay file systems do not nest: where /tmp is one, this wants another TMPDIR.
-    with Nodes(short, 3) as nodes:
-        for node in nodes.nodes:
-            node.load(list(images.values()))
-        first, *_, last = nodes.nodes
-        client = first.client()
-        stack = live("t-nodes")
-        stack.client = client
-        stack.config(
-            agents=3,
-            runtime="swarm",
-            dockerHost=first.host,
-            networkPool="10.242.0.0/16",
-            observability="off",
-            tiers=TIERS,
-            images=images,
-        )
-        command = Command(stack)
-        command.run("up")
-        until(lambda: len(tasks(client, "t-nodes")) == 3, seconds=60)
+    for node in nodes.nodes:
+        node.load(list(images.values()))
+    first, *_, last = nodes.nodes
+    client = first.client()
+    stack = live("t-nodes")
+    stack.client = client
+    stack.config(
+        agents=3,
+        runtime="swarm",
+        dockerHost=first.host,
+        networkPool="10.242.0.0/16",
+        observability="off",
+        tiers=TIERS,
+        images=images,
+    )
+    command = Command(stack)
+    command.run("up")
+    until(lambda: len(tasks(client, "t-nodes")) == 3, seconds=60)
 
-        out, _ = command.run("logs", "--service", "llama_agent", "--tail", "50")
-        shown = {line.split()[0] for line in out.splitlines()}
-        assert shown == {f"agents-00.{i}" for i in (1, 2, 3)}, "of all nodes"
+    out, _ = command.run("logs", "--service", "llama_agent", "--tail", "50")
+    shown = {line.split()[0] for line in out.splitlines()}
+    assert shown == {f"agents-00.{i}" for i in (1, 2, 3)}, "of all nodes"
 
-        plan = command.json("plan", "--agents", "6")
-        assert plan["machine"]["nodes"] == 3
+    plan = command.json("plan", "--agents", "6")
+    assert plan["machine"]["nodes"] == 3
 
-        # While the level is watched, a node goes.
-        going = command.start("scale", "--agents", "6", "--yes", "--json")
-        until(lambda: sum(tasks(client, "t-nodes").values()) == 6, seconds=120)
-        killer = threading.Timer(10, last.kill)
-        killer.start()
-        _, err = going.communicate(timeout=400)
-        killer.join()
-        assert going.returncode == 4, err
-        assert "returning to the last level that held" in err
-        assert command.configured() == 3
-        until(lambda: sum(tasks(client, "t-nodes").values()) == 3, seconds=120)
-        assert len(tasks(client, "t-nodes")) == 2, "they came back on the other nodes"
-        stack.assert_no_change()
+    # While the level is watched, a node goes.
+    going = command.start("scale", "--agents", "6", "--yes", "--json")
+    until(lambda: sum(tasks(client, "t-nodes").values()) == 6, seconds=120)
+    killer = threading.Timer(10, last.kill)
+    killer.start()
+    _, err = going.communicate(timeout=400)
+    killer.join()
+    assert going.returncode == 4, err
+    assert "returning to the last level that held" in err
+    assert command.configured() == 3
+    until(lambda: sum(tasks(client, "t-nodes").values()) == 3, seconds=120)
+    assert len(tasks(client, "t-nodes")) == 2, "they came back on the other nodes"
+    stack.assert_no_change()
 
-        # What is left carries the level after all.
-        done = command.json("scale", "--agents", "6", "--yes")
-        assert done["held"] == 6
-        assert sum(tasks(client, "t-nodes").values()) == 6
-        command.run("down")
-        time.sleep(5)
+    # What is left carries the level after all.
+    done = command.json("scale", "--agents", "6", "--yes")
+    assert done["held"] == 6
+    assert sum(tasks(client, "t-nodes").values()) == 6
+    command.run("down")
+    time.sleep(5)
