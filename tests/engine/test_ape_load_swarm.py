@@ -46,9 +46,11 @@ def nodes() -> Iterator[Nodes]:
 
     Overlay file systems do not nest: where /tmp is one, this wants another TMPDIR.
     """
-    with tempfile.TemporaryDirectory(prefix="ape", ignore_cleanup_errors=True) as folder:
-        with Nodes(Path(folder), 3) as made:
-            yield made
+    with (
+        tempfile.TemporaryDirectory(prefix="ape", ignore_cleanup_errors=True) as folder,
+        Nodes(Path(folder), 3) as made,
+    ):
+        yield made
 
 
 def tasks(client: docker.DockerClient, stack: str) -> Counter[str]:
