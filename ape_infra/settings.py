@@ -19,14 +19,14 @@ from ape_common.gateway_config import GatewayConfigError
 from ape_common.gateway_config import load as load_gateway_config
 from ape_common.recording import RecordingError
 from ape_common.recording import load as load_recording
-from monitoring.thresholds import ThresholdError
-from monitoring.thresholds import parse as parse_thresholds
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from ape_infra import openapi
 from ape_infra import plan as planning
 from ape_infra.tiers import DEFAULT_TIERS, MAX_AGENTS, Tier, problems
+from monitoring.thresholds import ThresholdError
+from monitoring.thresholds import parse as parse_thresholds
 
 PROJECT = "ape"
 CEREBRAS_API_KEY = "cerebrasApiKey"

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
-from monitoring.rules import prometheus_rules
-from monitoring.thresholds import parse as parse_thresholds
 
 from ape_infra import plan as planning
 from ape_infra.components import (
@@ -39,6 +37,8 @@ from ape_infra.settings import (
     SettingsError,
 )
 from ape_infra.workload import SERVICE_PORT, Logs, Workload
+from monitoring.rules import prometheus_rules
+from monitoring.thresholds import parse as parse_thresholds
 
 # Names on the network and ports of /metrics.
 PORTS = {

@@ -11,6 +11,8 @@ import sys
 import time
 from typing import Any
 
+from rich.console import Console
+
 from monitoring.alerts import Engine, health, readings
 from monitoring.console import page
 from monitoring.exporter import State
@@ -25,7 +27,6 @@ from monitoring.model import (
     Usage,
 )
 from monitoring.thresholds import Thresholds
-from rich.console import Console
 
 MIB = 1 << 20
 

@@ -8,6 +8,7 @@ import pytest
 from ape_common import names
 from hypothesis import given
 from hypothesis import strategies as st
+
 from monitoring import alerts
 from monitoring.alerts import Engine, Reading, health, readings
 from monitoring.model import (

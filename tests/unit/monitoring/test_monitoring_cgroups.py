@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from monitoring.cgroups import (
     SLOW_EVERY,
     Cgroups,
@@ -20,7 +21,6 @@ from monitoring.cgroups import (
     working_set,
 )
 from monitoring.model import Container, Usage
-
 from tests.cgroup_tree import Tree
 
 pytestmark = pytest.mark.unit

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from monitoring import aggregate
 from monitoring.__main__ import build, main
 from monitoring.exporter import State
@@ -25,7 +26,6 @@ from monitoring.model import Container
 from monitoring.monitor import Monitor
 from monitoring.options import parse_arguments
 from monitoring.system import own_traffic, predicted, pressure
-
 from tests.cgroup_tree import Tree
 from tests.fake_docker import FakeDocker
 from tests.unit.monitoring.test_monitoring_inventory import APE, until

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from monitoring.inventory import Inventory, Watcher
 from monitoring.model import Container, from_inspect, in_project
-
 from tests.fake_docker import FakeDocker
 
 pytestmark = pytest.mark.unit

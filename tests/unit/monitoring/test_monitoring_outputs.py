@@ -12,6 +12,9 @@ from urllib.request import urlopen
 
 import pytest
 from ape_common import names
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+
 from monitoring import wire
 from monitoring.alerts import Engine, health, readings
 from monitoring.console import page
@@ -30,8 +33,6 @@ from monitoring.output import RETRY_SECONDS, LineFile
 from monitoring.senders import RESEND_SECONDS, Receiver, alertmanager_body, webhook_body
 from monitoring.text import plain
 from monitoring.thresholds import Thresholds
-from prometheus_client.parser import text_string_to_metric_families
-from rich.console import Console
 
 pytestmark = pytest.mark.unit
 
