@@ -21,13 +21,17 @@ _AGENTS = f'service=~"{"|".join(AGENT_SERVICES)}"'
 _OTHERS = f'service!~"{"|".join(AGENT_SERVICES)}"'
 
 
+def _grown(counter: str, seconds: int) -> str:
+    """How much it grew, of containers that are there: a range remembers those that are gone."""
+    return f"(increase({counter}[{seconds}s]) and {counter})"
+
+
 def _values() -> dict[str, str]:
     """PromQL of each threshold's value, one series a subject."""
     memory, limit = names.CONTAINER_MEMORY.name, names.CONTAINER_MEMORY_LIMIT.name
     disk = names.SYSTEM_DISK.name
     throttled, periods = names.CONTAINER_THROTTLED.name, names.CONTAINER_PERIODS.name
     restarts, up = names.CONTAINER_RESTARTS.name, names.CONTAINER_HEALTHY.name
-    hour = f"{RESTART_WINDOW_SECONDS}s"
     return {
         "systemMemoryPercent": names.SYSTEM_MEMORY.name,
         "systemCpuPercent": names.SYSTEM_CPU.name,
@@ -38,10 +42,10 @@ def _values() -> dict[str, str]:
         "kernelLimitPercent": f"100 * {names.KERNEL_USED.name} / {names.KERNEL_ALLOWED.name}",
         "containerMemoryPercent": f"100 * {memory} / ({limit} > 0)",
         "throttledPercent": f"100 * rate({throttled}[2m]) / (rate({periods}[2m]) > 0)",
-        "agentRestarts": f"increase({restarts}{{{_AGENTS}}}[{hour}])",
-        "containerRestarts": f"increase({restarts}{{{_OTHERS}}}[{hour}])",
-        "restartLoop": f"increase({restarts}[{LOOP_WINDOW_SECONDS}s])",
-        "oomKills": f"increase({names.CONTAINER_OOM.name}[{OOM_WINDOW_SECONDS}s])",
+        "agentRestarts": _grown(f"{restarts}{{{_AGENTS}}}", RESTART_WINDOW_SECONDS),
+        "containerRestarts": _grown(f"{restarts}{{{_OTHERS}}}", RESTART_WINDOW_SECONDS),
+        "restartLoop": _grown(restarts, LOOP_WINDOW_SECONDS),
+        "oomKills": _grown(names.CONTAINER_OOM.name, OOM_WINDOW_SECONDS),
         "serviceDown": f"1 - {up}{{{_OTHERS}}}",
         "agentsMissing": f'{names.FLEET_AGENTS.name}{{state="missing"}}',
         "dataAgeSeconds": names.MONITOR_AGE.name,

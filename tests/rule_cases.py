@@ -51,20 +51,20 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         },
     ),
     "AgentFailures": (
-        {f"ape_container_restarts_total{{{_AGENT}}}": "0x300 1x5 2x5 3"},
-        {f"ape_container_restarts_total{{{_AGENT}}}": "0x300 1x5 2"},
+        {f"ape_container_restarts_total{{{_AGENT}}}": "0x300 1x5 2x5 3x200"},
+        {f"ape_container_restarts_total{{{_AGENT}}}": "0x300 1x5 2x200"},
     ),
     "ContainerRestarts": (
-        {f"ape_container_restarts_total{{{_SERVICE}}}": "0x300 1x5 2x5 3"},
-        {f"ape_container_restarts_total{{{_AGENT}}}": "0x300 1x5 2x5 3"},
+        {f"ape_container_restarts_total{{{_SERVICE}}}": "0x300 1x5 2x5 3x200"},
+        {f"ape_container_restarts_total{{{_AGENT}}}": "0x300 1x5 2x5 3x200"},
     ),
     "RestartLoop": (
-        {f"ape_container_restarts_total{{{_SERVICE}}}": "0x345 1x1 2x1 3x1 5x1 6"},
-        {f"ape_container_restarts_total{{{_SERVICE}}}": "0x200 1x1 2x1 3x1 5x1 6"},
+        {f"ape_container_restarts_total{{{_SERVICE}}}": "0x345 1x1 2x1 3x1 5x1 6x200"},
+        {f"ape_container_restarts_total{{{_SERVICE}}}": "0x200 1x1 2x1 3x1 5x1 6x200"},
     ),
     "ContainerOomKilled": (
-        {f"container_oom_events_total{{{_AGENT}}}": "0x350 1"},
-        {f"container_oom_events_total{{{_AGENT}}}": "0x200 1"},
+        {f"container_oom_events_total{{{_AGENT}}}": "0x350 1x200"},
+        {f"container_oom_events_total{{{_AGENT}}}": "0x200 1x200"},
     ),
     "ServiceUnavailable": (
         {f"ape_container_healthy{{{_SERVICE}}}": "0"},
