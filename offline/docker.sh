@@ -5,6 +5,7 @@
 
 PID=$APE/dockerd.pid
 DAEMON_PID=/var/run/docker.pid
+CONTAINERD_PID=/var/run/docker/containerd/containerd.pid
 WAIT_SECONDS=60
 
 # alive PID NAME: whether that process runs and is the one of that name. A dead process that nobody
@@ -44,6 +45,12 @@ up() {
   fi
   # A killed dockerd leaves its pid file, and another process may have the number by now.
   alive "$(cat "$DAEMON_PID" 2>/dev/null)" dockerd || rm -f "$DAEMON_PID"
+  # Its containerd dies with it, but not at once; a new dockerd that still finds it waits for it in
+  # vain.
+  for _ in $(seq 20); do
+    alive "$(cat "$CONTAINERD_PID" 2>/dev/null)" containerd || break
+    sleep 0.5
+  done
   setsid nohup dockerd >"$APE/logs/dockerd.log" 2>&1 </dev/null &
   echo $! >"$PID"
   for _ in $(seq $((WAIT_SECONDS * 2))); do

@@ -111,8 +111,8 @@ def main() -> None:
     plain = [a for a in sys.argv[1:] if not a.startswith("-")]
     if not plain:
         sys.exit("pulumi-resource-docker: started by the Pulumi engine, with its address")
-    # The engine ends its plugins with SIGINT, in a process group of their own, and waits five
-    # seconds for each that does not go. A terminal's Ctrl-C reaches the engine, which cancels first.
+    # The engine ends its plugins with SIGINT and waits five seconds for each that does not go. A
+    # terminal's Ctrl-C does not come here: they have a process group of their own.
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     threading.Thread(target=watch_parent, daemon=True).start()
     asyncio.run(serve(plain[-1]))
