@@ -45,12 +45,13 @@ up() {
   fi
   # A killed dockerd leaves its pid file, and another process may have the number by now.
   alive "$(cat "$DAEMON_PID" 2>/dev/null)" dockerd || rm -f "$DAEMON_PID"
-  # Its containerd dies with it, but not at once; a new dockerd that still finds it waits for it in
-  # vain.
+  # Its containerd dies with it, but not at once; a new dockerd that finds its number, even that of a
+  # dead process that nobody has waited for, waits for it in vain.
   for _ in $(seq 20); do
     alive "$(cat "$CONTAINERD_PID" 2>/dev/null)" containerd || break
     sleep 0.5
   done
+  alive "$(cat "$CONTAINERD_PID" 2>/dev/null)" containerd || rm -f "$CONTAINERD_PID"
   setsid nohup dockerd >"$APE/logs/dockerd.log" 2>&1 </dev/null &
   echo $! >"$PID"
   for _ in $(seq $((WAIT_SECONDS * 2))); do
