@@ -63,6 +63,10 @@ class SettingsError(Exception):
         super().__init__("\n".join(self.lines))
 
 
+# The folders of services/ of which images are built.
+BuiltService = Literal["gateway", "proxy", "agent", "demo_target", "monitor", "socket_proxy"]
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(
         strict=True, extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True
@@ -308,10 +312,10 @@ class Settings(_Model):
     registry: str = Field(
         "", description="Registry to which the images are pushed; empty: built locally only."
     )
-    images: dict[Literal["gateway", "proxy", "agent", "demo_target"], str] | None = Field(
+    images: dict[BuiltService, str] | None = Field(
         None,
-        description="Images to use as they are, by service (gateway, proxy, agent, demo_target); "
-        "empty: built from services/.",
+        description="Images to use as they are, by service (gateway, proxy, agent, demo_target, "
+        "monitor, socket_proxy); empty: built from services/.",
     )
     base_image: str = Field("python:3.11-slim", description="Base image of the services.")
     prometheus_image: str = Field(

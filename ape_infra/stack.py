@@ -153,7 +153,7 @@ def declare(
             ),
             runtime,
             networks,
-            after(images.resources["monitor"], images.resources["socket_proxy"]),
+            after(*images.built("monitor"), *images.built("socket_proxy")),
         )
         watched += watcher.ready
         endpoints["monitor"] = runtime.endpoint(settings.monitor_port)

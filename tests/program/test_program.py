@@ -245,6 +245,16 @@ def test_every_container_is_hardened(monkeypatch: pytest.MonkeyPatch) -> None:
             assert inputs["readOnly"], made.name
 
 
+def test_images_that_are_given_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a rollout pins them: all that the stack has, the monitor's too."""
+    built = run("dev", monkeypatch).of("Image")
+    names = [r.name.removeprefix("image-").replace("-", "_") for r in built]
+    found = run("dev", monkeypatch, images={name: f"{name}:pinned" for name in names})
+    assert found.of("Image") == []
+    running = {c.inputs["image"] for c in found.of("Container")}
+    assert {f"{name}:pinned" for name in names} <= running
+
+
 @pytest.mark.parametrize("runtime", ["docker", "swarm"])
 def test_every_resource_passes_the_check_of_the_plugin(
     runtime: str, monkeypatch: pytest.MonkeyPatch
