@@ -21,9 +21,10 @@ import psutil
 from docker.errors import APIError, NotFound
 from pulumi import automation as auto
 
+from ape_infra.preflight import PreflightError, connect
 from ape_infra.scaling.walk import BusyError, EngineError
 from ape_infra.settings import PROJECT, Settings, parse_config
-from ape_infra.workload import LABEL_PROJECT, LABEL_STACK
+from ape_infra.workload import of_stack
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / ".ape" / "locks"
@@ -332,7 +333,7 @@ class PulumiEngine:
         if client is None:
             return
         api = client.api
-        filters = {"label": [f"{LABEL_PROJECT}={PROJECT}", f"{LABEL_STACK}={self.name}"]}
+        filters = of_stack(PROJECT, self.name)
         try:
             services = api.services(filters=filters)  # type: ignore[no-untyped-call]
         except APIError:
@@ -365,8 +366,6 @@ def interrupt(processes: Sequence[psutil.Process], number: int = signal.SIGINT) 
 
 
 def connect_quietly(settings: Settings) -> docker.DockerClient | None:
-    from ape_infra.preflight import PreflightError, connect
-
     try:
         return connect(settings)
     except PreflightError:

@@ -12,7 +12,7 @@ import requests
 from docker.errors import DockerException
 
 from ape_infra.settings import PROJECT, Settings
-from ape_infra.workload import LABEL_PROJECT, LABEL_STACK
+from ape_infra.workload import of_stack
 
 # Images of the services, the stand-ins and a first day of logs and metrics.
 MIN_FREE_DISK_MB = 2048
@@ -94,7 +94,7 @@ def _ports(
     if settings.runtime == "swarm":
         return
     ours = set()
-    filters = {"label": [f"{LABEL_PROJECT}={project}", f"{LABEL_STACK}={stack}"]}
+    filters = of_stack(project, stack)
     for container in client.api.containers(filters=filters):
         ours |= {port.get("PublicPort") for port in container["Ports"]}
     wanted = {"gatewayPort": settings.gateway_port, "proxyPort": settings.proxy_port}

@@ -17,10 +17,9 @@ from ape_infra.components import gateway
 from ape_infra.components.agents import SERVICE as AGENT
 from ape_infra.workload import (
     LABEL_AGENTS,
-    LABEL_PROJECT,
     LABEL_SERVICE,
-    LABEL_STACK,
     SERVICE_PORT,
+    of_stack,
 )
 
 HEALTH_PATHS = {
@@ -82,14 +81,14 @@ class Summary:
 
 def containers(client: docker.DockerClient, project: str, stack: str) -> list[dict[str, Any]]:
     """Every container of the stack as Docker lists it, running or not."""
-    filters = {"label": [f"{LABEL_PROJECT}={project}", f"{LABEL_STACK}={stack}"]}
+    filters = of_stack(project, stack)
     found: list[dict[str, Any]] = client.api.containers(all=True, filters=filters)
     return found
 
 
 def tasks(client: docker.DockerClient, project: str, stack: str) -> Counter[str]:
     """Tasks that run, by service, on all nodes of the Swarm; agents count, not their tasks."""
-    filters = {"label": [f"{LABEL_PROJECT}={project}", f"{LABEL_STACK}={stack}"]}
+    filters = of_stack(project, stack)
     found: Counter[str] = Counter()
     for service in client.api.services(filters=filters):  # type: ignore[no-untyped-call]
         labels = service["Spec"]["Labels"]

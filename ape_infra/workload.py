@@ -14,6 +14,12 @@ LABEL_TIER = "ape.tier"
 # How many agents are in the container.
 LABEL_AGENTS = "ape.agents"
 
+
+def of_stack(project: str, stack: str) -> dict[str, list[str]]:
+    """Docker's filter of what carries the labels of the stack."""
+    return {"label": [f"{LABEL_PROJECT}={project}", f"{LABEL_STACK}={stack}"]}
+
+
 # Baked into the images of services/ (USER in each Dockerfile).
 APE_USER = "10001:10001"
 SERVICE_PORT = 8080

@@ -21,7 +21,7 @@ from monitoring.output import LineFile
 from monitoring.senders import receivers
 from monitoring.system import System
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_FAILED = 1
 ONCE_CODES = {"healthy": 0, "degraded": 3, "critical": 4}
 # What --once waits for Docker's listing, and between its two readings.
 LISTING_SECONDS, ONCE_SECONDS = 20.0, 1.0

@@ -131,26 +131,22 @@ wheels() {
   done_with wheels "${locks[@]}"
 }
 
-present "$PYTHON_IMAGE" || pull "$PYTHON_IMAGE" || {
-  need_debian "$PYTHON_IMAGE"
-  step "stand-in for $PYTHON_IMAGE from Debian's packages" make_python
+# have IMAGE HOW MAKE: the image, or its stand-in, made by the function MAKE.
+have() {
+  present "$1" || pull "$1" || {
+    need_debian "$1"
+    step "stand-in for $1$2" "$3"
+  }
 }
-present "$PROMETHEUS_IMAGE" || pull "$PROMETHEUS_IMAGE" || {
-  need_debian "$PROMETHEUS_IMAGE"
-  step "stand-in for $PROMETHEUS_IMAGE from Debian's package" make_prometheus
-}
+
+have "$PYTHON_IMAGE" " from Debian's packages" make_python
+have "$PROMETHEUS_IMAGE" " from Debian's package" make_prometheus
 if standin "$PYTHON_IMAGE"; then
   fresh wheels "$ROOT"/services/*/requirements.lock || step "wheels for the images" wheels
 fi
 if [ "${1:-}" = full ]; then
-  present "$ALERTMANAGER_IMAGE" || pull "$ALERTMANAGER_IMAGE" || {
-    need_debian "$ALERTMANAGER_IMAGE"
-    step "stand-in for $ALERTMANAGER_IMAGE from Debian's package" make_alertmanager
-  }
-  present "$LOKI_IMAGE" || pull "$LOKI_IMAGE" || {
-    need_debian "$LOKI_IMAGE"
-    step "stand-in for $LOKI_IMAGE, built with Go (some minutes)" make_loki
-  }
+  have "$ALERTMANAGER_IMAGE" " from Debian's package" make_alertmanager
+  have "$LOKI_IMAGE" ", built with Go (some minutes)" make_loki
   for image in "$GRAFANA_IMAGE" "$ALLOY_IMAGE"; do
     present "$image" || pull "$image" ||
       say "$image: cannot be pulled, and has no stand-in; leave its part out (observabilityParts)"

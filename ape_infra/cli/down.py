@@ -11,7 +11,7 @@ from ape_infra.cli.common import EXIT_OK, StackName, Yes, app, changing, guarded
 from ape_infra.engine import ROOT, PulumiEngine
 from ape_infra.settings import PROJECT
 from ape_infra.summary import containers
-from ape_infra.workload import LABEL_PROJECT, LABEL_STACK
+from ape_infra.workload import of_stack
 
 
 @app.command()
@@ -54,7 +54,7 @@ def sweep(client: docker.DockerClient, stack: str) -> None:
     for container in containers(client, PROJECT, stack):
         say(f"removing the left-over container {container['Names'][0].lstrip('/')}")
         client.api.remove_container(container["Id"], force=True, v=True)
-    filters = {"label": [f"{LABEL_PROJECT}={PROJECT}", f"{LABEL_STACK}={stack}"]}
+    filters = of_stack(PROJECT, stack)
     for network in client.api.networks(filters=filters):
         client.api.remove_network(network["Id"])
     for volume in client.api.volumes(filters=filters)["Volumes"] or []:

@@ -33,7 +33,7 @@ from ape_infra.plan import CONTAINERS_PER_NETWORK, Plan
 from ape_infra.preflight import connect
 from ape_infra.settings import PROJECT
 from ape_infra.summary import containers
-from ape_infra.workload import LABEL_PROJECT, LABEL_SERVICE, LABEL_STACK
+from ape_infra.workload import LABEL_SERVICE, of_stack
 
 # The seed's names of the services, and what people type.
 ALIASES = {
@@ -145,7 +145,7 @@ def chosen(
 
 def tasks(client: docker.DockerClient, stack: str) -> list[dict[str, Any]]:
     """The tasks of a Swarm's services on all nodes, in the shape of a list of containers."""
-    filters = {"label": [f"{LABEL_PROJECT}={PROJECT}", f"{LABEL_STACK}={stack}"]}
+    filters = of_stack(PROJECT, stack)
     found = []
     for service in client.api.services(filters=filters):  # type: ignore[no-untyped-call]
         spec = service["Spec"]

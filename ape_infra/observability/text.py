@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import yaml
@@ -17,7 +16,3 @@ class _Dumper(yaml.SafeDumper):
 
 def yaml_of(data: Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
-
-
-def json_of(data: Any) -> str:
-    return json.dumps(data, indent=1, sort_keys=True) + "\n"

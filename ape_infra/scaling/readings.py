@@ -25,10 +25,6 @@ class Counters:
         mine, theirs = asdict(self), asdict(before)
         return Counters(**{k: v - theirs[k] if v >= theirs[k] else v for k, v in mine.items()})
 
-    def plus(self, other: Counters) -> Counters:
-        mine, theirs = asdict(self), asdict(other)
-        return Counters(**{k: v + theirs[k] for k, v in mine.items()})
-
     @property
     def error_rate(self) -> float | None:
         """Errors a request, 0 to 1; None without a request."""
