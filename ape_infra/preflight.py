@@ -16,7 +16,9 @@ from ape_infra.workload import of_stack
 
 # Images of the services, the stand-ins and a first day of logs and metrics.
 MIN_FREE_DISK_MB = 2048
-DAEMON_TIMEOUT_SECONDS = 10
+# For the first answer. Then a daemon that starts or moves many containers may take its time.
+ANSWER_SECONDS = 10
+WORK_SECONDS = 60
 
 
 class PreflightError(Exception):
@@ -27,12 +29,11 @@ def connect(settings: Settings) -> docker.DockerClient:
     """A client of the stack's daemon. Raises PreflightError when none answers."""
     try:
         if settings.docker_host:
-            client = docker.DockerClient(
-                base_url=settings.docker_host, timeout=DAEMON_TIMEOUT_SECONDS
-            )
+            client = docker.DockerClient(base_url=settings.docker_host, timeout=ANSWER_SECONDS)
         else:
-            client = docker.from_env(timeout=DAEMON_TIMEOUT_SECONDS)
+            client = docker.from_env(timeout=ANSWER_SECONDS)
         client.ping()
+        client.api.timeout = WORK_SECONDS
     except (DockerException, requests.RequestException, OSError) as error:
         where = settings.docker_host or "DOCKER_HOST or the local socket"
         raise PreflightError(

@@ -45,12 +45,16 @@ ALIASES = {
     "shop": "target",
 }
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
 _PLAIN = ("ts", "level", "service", "msg")
 
 
 @dataclass(frozen=True)
 class Line:
-    """`ts`: Docker's own, RFC 3339, which sorts. `said`: the JSON object, if it is one."""
+    """`ts`: when it was written, as RFC 3339 in UTC, which sorts; `said`: the JSON object, if any.
+
+    The time is the writer's own; where it gives none, Docker's, which is when the line arrived.
+    """
 
     ts: str
     name: str
@@ -66,7 +70,8 @@ class Line:
                 said = jsonlib.loads(text)
             except ValueError:
                 said = None
-        return cls(ts, name, text, said)
+        own = str((said or {}).get("ts", ""))
+        return cls(own if _TIME.fullmatch(own) else ts, name, text, said)
 
     @property
     def pretty(self) -> str:

@@ -19,6 +19,9 @@ from ape_infra.scaling.gates import Limits, Verdict
 from ape_infra.scaling.readings import Counters, Readings
 
 SAMPLE_SECONDS = 2.0
+# The way back must not end at a daemon that was busy for a moment.
+RETURN_TRIES = 3
+RETURN_PAUSE_SECONDS = 5.0
 
 
 class EngineError(Exception):
@@ -127,7 +130,8 @@ class Walk(Generic[T]):
     def run(self, stages: Sequence[Stage]) -> Outcome:
         """Go as far as the stages hold; after one that does not, return to the one before."""
         outcome = Outcome()
-        self._before = self._probe.take().counters
+        now = self._probe.take()
+        self._before, last = now.counters, now.running
         for number, stage in enumerate(stages, 1):
             text = f"{stage.text}, level {number} of {len(stages)}"
             self._tell(f"{text}: {stage.agents} agents")
@@ -147,17 +151,41 @@ class Walk(Generic[T]):
             if outcome.reasons:
                 for reason in outcome.reasons:
                     self._tell(f"does not hold: {reason}")
-                self._tell("returning to the last level that held")
-                self._engine.settle()
-                try:
-                    self._engine.apply(None, f"{text} failed: return", seconds=float("inf"))
-                except BusyError as error:
-                    # Not "nothing was begun": the way back is still to be gone.
-                    raise EngineError(f"the way back is not free: {error}") from None
+                self._return(f"{text} failed: return")
                 outcome.returned = True
+                if not outcome.interrupted:
+                    self._recover(last, stage.settle)
                 return outcome
-            outcome.held = number
+            outcome.held, last = number, stage.agents
         return outcome
+
+    def _return(self, message: str) -> None:
+        self._tell("returning to the last level that held")
+        for left in reversed(range(RETURN_TRIES)):
+            try:
+                self._engine.settle()
+                self._engine.apply(None, message, seconds=float("inf"))
+                return
+            except BusyError as error:
+                # Not "nothing was begun": the way back is still to be gone.
+                raise EngineError(f"the way back is not free: {error}") from None
+            except EngineError as error:
+                if not left:
+                    raise
+                self._tell(f"{error}\nThe way back failed; once more")
+                self._sleep(RETURN_PAUSE_SECONDS)
+
+    def _recover(self, agents: int, seconds: float) -> None:
+        """Wait until what we returned to is well again, and say how well it is."""
+        self._deadline = float("inf")
+        try:
+            for now in self._samples(seconds):
+                if gates.ready(agents, now, self._limits):
+                    break
+            self._tell(f"{now.healthy} of {agents} agents healthy again")
+        except Exception as error:
+            # The return is done; what cannot be seen now, `status` will show.
+            self._tell(f"cannot see how well it is: {error}")
 
     def _attempt(self, stage: Stage, text: str) -> Verdict:
         for values in stage.steps[:-1]:

@@ -49,6 +49,14 @@ def test_a_line_that_is_no_json_is_shown_as_it_is() -> None:
     assert said("x", level="info", msg="hello", n=1).pretty == "INFO    hello n=1"
 
 
+def test_lines_are_ordered_by_when_they_were_written_not_by_when_they_arrived() -> None:
+    late = "2026-01-01T00:00:00.662000000Z"
+    early = Line.of("gateway", f'{late} {{"ts": "2026-01-01T00:00:00.660Z"}}\n'.encode())
+    assert early.ts < said("proxy", ts="2026-01-01T00:00:00.661000000Z").ts
+    odd = Line.of("other", f'{late} {{"ts": 17}}\n'.encode())
+    assert odd.ts == late, "whose own time is none"
+
+
 def container(name: str, service: str, state: str = "running") -> dict[str, Any]:
     return {
         "Id": name,

@@ -82,14 +82,18 @@ def stage(agents: int, *steps: int, look: bool = False) -> Stage:
     return Stage(agents, values, f"scale 5 -> {agents}", look, settle=40, window=30)
 
 
-def walk(world: World, stages: Sequence[Stage], deadline: float = float("inf")) -> Outcome:
-    lines: list[str] = []
+def walk(
+    world: World,
+    stages: Sequence[Stage],
+    deadline: float = float("inf"),
+    tell: Callable[[str], None] = lambda line: None,
+) -> Outcome:
     made = Walk(
         world,
         world,
         limits=Limits(),
         waves=Waves(10, 3, 15),
-        tell=lines.append,
+        tell=tell,
         deadline=deadline,
         now=world.now,
         sleep=world.sleep,
@@ -150,6 +154,57 @@ def test_a_fault_in_the_middle_of_a_window_is_seen() -> None:
     world.spoil = lambda n, r: replace(r, healthy=0) if n == 15 and world.clock > 25 else r
     found = walk(world, [stage(15)])
     assert (found.held, world.config, world.runs) == (0, 5, 5)
+
+
+def test_a_return_ends_when_the_fleet_is_well_again_or_says_how_well_it_is() -> None:
+    for limping, says in ((12.0, "15 of 15 agents healthy again"), (1e6, "14 of 15")):
+        world = World()
+        back: list[float] = []
+
+        def spoil(
+            n: int,
+            found: Readings,
+            world: World = world,
+            back: list[float] = back,
+            limping: float = limping,
+        ) -> Readings:
+            if n > 15:
+                return replace(found, services={"gateway": False, "proxy": True})
+            if world.settled:
+                back.append(world.clock)
+                if world.clock < back[0] + limping:
+                    return replace(found, healthy=14)
+            return found
+
+        world.spoil = spoil
+        lines: list[str] = []
+        found = walk(world, [stage(15), stage(30)], tell=lines.append)
+        assert found.returned
+        assert lines[-1].startswith(says)
+        assert back[-1] - back[0] == min(limping, 40), "as long as needed, at most the settling"
+
+
+def test_a_return_that_fails_is_tried_again_and_at_last_said() -> None:
+    for times, returns in ((2, True), (3, False)):
+        world = World(spoil=memory)
+        left = [times]
+
+        def refuse(
+            n: int, only: Sequence[str], world: World = world, left: list[int] = left
+        ) -> str | None:
+            if 30 in world.sizes and n == 15 and left[0]:
+                left[0] -= 1
+                return "the daemon was busy"
+            return None
+
+        world.refuse = refuse
+        if returns:
+            assert walk(world, [stage(15), stage(30)]).returned
+            assert (world.config, world.runs, world.settled) == (15, 15, 3)
+        else:
+            with pytest.raises(EngineError, match="busy"):
+                walk(world, [stage(15), stage(30)])
+            assert world.config == 15
 
 
 def test_an_update_that_fails_returns() -> None:
