@@ -1,0 +1,174 @@
+"""A fleet is put up and looked at while it works: does it stay, and what does it take?
+
+    .ape/run python bench/scale/hold.py --agents 300                     300 containers
+    .ape/run python bench/scale/hold.py --agents 300 --runtime swarm     300 tasks
+    .ape/run python bench/scale/hold.py --agents 1000 --each 50          1000 agents, 20 containers
+
+A stack of its own, with real agents, the demo shop and the offline model; it is taken away at the
+end. Needs Docker; makes a Swarm of this machine for as long as it needs one. Exit code 1: an agent
+was lost or not seen, a container ended, a session failed, the agents' memory grew by more than 5 %
+from the middle of the time to its end, or the load average (of five minutes, at the end) was not
+below 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
+
+import docker  # noqa: E402
+
+from ape_infra import cgroups  # noqa: E402
+from ape_infra.settings import PROJECT  # noqa: E402
+from ape_infra.summary import measured  # noqa: E402
+from ape_infra.workload import LABEL_SERVICE, LABEL_STACK  # noqa: E402
+from tests.live import Live  # noqa: E402
+
+NAME = "bench-hold"
+MAX_GROWTH = 0.05
+MAX_LOAD = 2.0
+LOOK_SECONDS = 10
+UP_SECONDS = 900
+MB = 1024 * 1024
+
+
+@contextmanager
+def swarm(client: docker.DockerClient, wanted: bool) -> Iterator[None]:
+    """Make a Swarm of this daemon, unless it is one."""
+    made = wanted and client.info()["Swarm"]["LocalNodeState"] == "inactive"
+    if made:
+        client.swarm.init(advertise_addr="127.0.0.1")
+    try:
+        yield
+    finally:
+        if made:
+            client.swarm.leave(force=True)
+
+
+def usage(live: Live) -> dict[str, tuple[float, float]]:
+    """Service -> (working set in MB, CPU seconds so far), over all its containers."""
+    found: dict[str, tuple[float, float]] = {}
+    for container in live.client.api.containers(filters={"label": f"{LABEL_STACK}={live.name}"}):
+        memory, cpu = cgroups.memory(container["Id"]), cgroups.cpu(container["Id"])
+        if memory and cpu:
+            service = container["Labels"][LABEL_SERVICE]
+            mb, seconds = found.get(service, (0.0, 0.0))
+            found[service] = (mb + memory[0] / MB, seconds + cpu[0])
+    return found
+
+
+def ended(live: Live, since: float) -> int:
+    """Containers of the stack that ended since then, by whatever cause."""
+    stream = live.client.api.events(
+        since=since,
+        until=time.time(),
+        filters={"event": ["die"], "label": f"{LABEL_STACK}={live.name}"},
+        decode=True,
+    )
+    return sum(1 for _ in stream)
+
+
+def run(live: Live, given: argparse.Namespace) -> dict[str, Any]:
+    live.config(
+        agents=given.agents,
+        agentsPerContainer=given.each,
+        runtime=given.runtime,
+        thinkTimeSeconds=given.think,
+        rampSeconds=given.think,
+        sessionMaxSeconds=40 * given.think + 60,
+        observability="off",
+        # Not that of the tests.
+        networkPool="10.250.0.0/16",
+    )
+    begun = time.time()
+    result = live.stack.up()
+    applied = time.time() - begun
+    outputs = {key: value.value for key, value in result.outputs.items()}
+
+    def fleet() -> dict[str, Any]:
+        summary, reach, _ = measured(live.client, PROJECT, live.name, outputs)
+        told = json.loads(reach.get("gateway", "/fleet") or b"{}")
+        return {"healthy": summary.healthy, **told}
+
+    while (now := fleet())["healthy"] < given.agents or now.get("alive", 0) < given.agents:
+        if time.time() > begun + UP_SECONDS:
+            sys.exit(f"not up within {UP_SECONDS} s: {now}")
+        time.sleep(2)
+    up = time.time() - begun
+    lost, least, loads = ended(live, begun), given.agents, []
+    marks: list[tuple[float, dict[str, tuple[float, float]], dict[str, Any]]] = []
+    for _ in range(2):
+        marks.append((time.time(), usage(live), fleet()))
+        end = marks[-1][0] + given.minutes * 30
+        while time.time() < end:
+            time.sleep(LOOK_SECONDS)
+            now = fleet()
+            least = min(least, now["healthy"], now.get("alive", 0))
+            loads.append(os.getloadavg()[0])
+    marks.append((time.time(), usage(live), fleet()))
+    (t0, u0, f0), (_, u1, _), (t2, u2, f2) = marks
+    seconds = t2 - t0
+    steps = sum(f2["steps"].values()) - sum(f0["steps"].values())
+    return {
+        "agents": given.agents,
+        "runtime": given.runtime,
+        "containers": sum(
+            c["Labels"][LABEL_SERVICE] == "agent"
+            for c in live.client.api.containers(filters={"label": f"{LABEL_STACK}={live.name}"})
+        ),
+        "applied_seconds": round(applied, 1),
+        "up_seconds": round(up, 1),
+        "held_seconds": round(seconds, 1),
+        "healthy_and_alive_at_least": least,
+        "ended_while_coming_up": lost,
+        "ended_while_held": ended(live, t0),
+        "steps_per_second": round(steps / seconds, 1),
+        "sessions": f2["sessions"],
+        "memory_mb": {service: round(mb, 1) for service, (mb, _) in u2.items()},
+        "cores": {s: round((u2[s][1] - u0[s][1]) / seconds, 3) for s in u2},
+        "agents_growth": round(u2["agent"][0] / u1["agent"][0] - 1, 4),
+        "load_average": {"first": loads[0], "most": max(loads), "last_5_min": os.getloadavg()[1]},
+    }
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description="Whether a fleet stays, and what it takes.")
+    options.add_argument("--agents", type=int, default=300)
+    options.add_argument("--each", type=int, default=1, help="agents a container")
+    options.add_argument("--runtime", choices=("docker", "swarm"), default="docker")
+    options.add_argument("--think", type=int, default=60, help="pause between steps, in seconds")
+    options.add_argument("--minutes", type=float, default=10, help="how long to look on")
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        live = Live(Path(folder), NAME)
+        with swarm(live.client, given.runtime == "swarm"):
+            try:
+                found = run(live, given)
+            finally:
+                try:
+                    live.destroy()
+                finally:
+                    live.sweep()
+    print(json.dumps(found, indent=1))
+    well = (
+        found["healthy_and_alive_at_least"] == given.agents
+        and found["sessions"]["failure"] == 0
+        and found["agents_growth"] <= MAX_GROWTH
+        and not found["ended_while_coming_up"] + found["ended_while_held"]
+        and found["load_average"]["last_5_min"] < MAX_LOAD
+    )
+    return not well
+
+
+if __name__ == "__main__":
+    sys.exit(main())
