@@ -25,7 +25,7 @@ from pydantic.alias_generators import to_camel
 from ape_infra import openapi
 from ape_infra import plan as planning
 from ape_infra.tiers import DEFAULT_TIERS, MAX_AGENTS, Tier, problems
-from monitoring.thresholds import ThresholdError
+from monitoring.thresholds import ThresholdError, Thresholds
 from monitoring.thresholds import parse as parse_thresholds
 
 PROJECT = "ape"
@@ -344,6 +344,11 @@ class Settings(_Model):
         return rows or DEFAULT_TIERS
 
     @property
+    def thresholds(self) -> Thresholds:
+        """Those of the monitor, with what the stack says over them."""
+        return parse_thresholds(self.alert_thresholds or {})
+
+    @property
     def demo(self) -> bool:
         return self.target == DEMO_TARGET
 
@@ -454,7 +459,7 @@ class Settings(_Model):
                 found.append((name, f"is {port}, as {seen[port]} is. Give each its own port."))
             seen[port] = name
         try:
-            parse_thresholds(self.alert_thresholds or {})
+            _ = self.thresholds
         except ThresholdError as error:
             found += [(f"alertThresholds.{at}", sentence) for at, sentence in error.problems]
         for name, image in self.part_images.items():

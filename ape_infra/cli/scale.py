@@ -82,8 +82,6 @@ def stages(
 def walk(engine: PulumiEngine, settings: Settings, way: Sequence[Stage], timeout: float) -> Outcome:
     """Go the way, under the gates."""
     client = preflight.connect(settings)
-    # A daemon that starts a fleet answers late.
-    client.api.timeout = 60
     probe = DockerProbe(
         client,
         PROJECT,
@@ -94,7 +92,7 @@ def walk(engine: PulumiEngine, settings: Settings, way: Sequence[Stage], timeout
     made: Walk[ConfigTrial] = Walk(
         engine,
         probe,
-        limits=Limits(),
+        limits=Limits.of(settings.thresholds),
         waves=waves(settings),
         tell=say,
         deadline=time.monotonic() + timeout if timeout else float("inf"),

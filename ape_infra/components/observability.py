@@ -38,7 +38,6 @@ from ape_infra.settings import (
 )
 from ape_infra.workload import SERVICE_PORT, Logs, Workload
 from monitoring.rules import prometheus_rules
-from monitoring.thresholds import parse as parse_thresholds
 
 # Names on the network and ports of /metrics.
 PORTS = {
@@ -69,9 +68,7 @@ def alerts(settings: Settings, jobs: Sequence[str]) -> list[dict[str, Any]]:
             jobs,
             runbooks=settings.runbooks,
             overrides=overrides,
-            more=prometheus_rules(parse_thresholds(settings.alert_thresholds or {}))["groups"]
-            if settings.monitored
-            else (),
+            more=prometheus_rules(settings.thresholds)["groups"] if settings.monitored else (),
         )
     except ValueError as error:
         raise SettingsError([f"{PROJECT}:alertOverrides.{error}."]) from None

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from ape_infra.plan import Plan
 from ape_infra.scaling.readings import Counters, Readings
-from monitoring.thresholds import BY_KEY
+from monitoring.thresholds import Thresholds
 
 # An agent ends its first session some seconds after its start delay.
 SETTLE_EXTRA_SECONDS = 20.0
@@ -20,20 +20,30 @@ HEARTBEAT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Limits:
-    """The monitor's default thresholds, in per cent; `deaths` of one container make a restart loop.
+    """The monitor's thresholds, in per cent; `deaths` of one container make a restart loop.
 
     Errors have risen when their rate is more than `rise` (0 to 1) above that of the level before,
     and there are at least `few` requests or sessions to tell it from.
     """
 
+    memory: float
+    cpu: float
+    disk: float
+    container_memory: float
+    deaths: int
     healthy: float = 95.0
-    memory: float = BY_KEY["systemMemoryPercent"].raise_at
-    cpu: float = BY_KEY["systemCpuPercent"].raise_at
-    disk: float = BY_KEY["diskPercent"].raise_at
-    container_memory: float = BY_KEY["containerMemoryPercent"].raise_at
-    deaths: int = int(BY_KEY["agentRestarts"].raise_at)
     rise: float = 0.05
     few: int = 10
+
+    @classmethod
+    def of(cls, thresholds: Thresholds) -> Limits:
+        return cls(
+            memory=thresholds["systemMemoryPercent"].raise_at,
+            cpu=thresholds["systemCpuPercent"].raise_at,
+            disk=thresholds["diskPercent"].raise_at,
+            container_memory=thresholds["containerMemoryPercent"].raise_at,
+            deaths=int(thresholds["agentRestarts"].raise_at),
+        )
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from ape_infra.scaling.gates import (
     window_seconds,
 )
 from ape_infra.scaling.readings import Counters, OverrideError, Readings, overridden
+from monitoring.thresholds import Thresholds, parse
 
 pytestmark = pytest.mark.unit
-LIMITS = Limits()
+LIMITS = Limits.of(Thresholds())
 WELL = Readings(
     running=20,
     healthy=20,
@@ -128,3 +129,9 @@ def test_injected_readings_count_from_their_size_on() -> None:
     for wrong in ({}, [{"set": {"nothing": 1}}], [1]):
         with pytest.raises(OverrideError):
             overridden(WELL, wrong)
+
+
+def test_the_stack_decides_the_thresholds() -> None:
+    limits = Limits.of(parse({"systemMemoryPercent": 95}))
+    assert danger([replace(WELL, memory_percent=91.0)], limits).held
+    assert not danger([replace(WELL, memory_percent=91.0)], LIMITS).held

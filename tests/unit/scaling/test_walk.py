@@ -9,6 +9,7 @@ import pytest
 from ape_infra.scaling.estimate import Waves
 from ape_infra.scaling.gates import Limits
 from ape_infra.scaling.readings import Counters, Readings
+from monitoring.thresholds import Thresholds
 from ape_infra.scaling.walk import BusyError, EngineError, Outcome, Stage, Walk
 
 pytestmark = pytest.mark.unit
@@ -91,7 +92,7 @@ def walk(
     made = Walk(
         world,
         world,
-        limits=Limits(),
+        limits=Limits.of(Thresholds()),
         waves=Waves(10, 3, 15),
         tell=tell,
         deadline=deadline,
