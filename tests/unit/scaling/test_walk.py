@@ -9,8 +9,8 @@ import pytest
 from ape_infra.scaling.estimate import Waves
 from ape_infra.scaling.gates import Limits
 from ape_infra.scaling.readings import Counters, Readings
-from monitoring.thresholds import Thresholds
 from ape_infra.scaling.walk import BusyError, EngineError, Outcome, Stage, Walk
+from monitoring.thresholds import Thresholds
 
 pytestmark = pytest.mark.unit
 
