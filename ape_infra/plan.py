@@ -137,9 +137,12 @@ class Resources:
 
 @dataclass(frozen=True)
 class Plan:
+    """`networks`: of the agents, one a shard; those of shards to come too, which are empty yet."""
+
     agents: int
     tier: Tier
     shards: tuple[Shard, ...]
+    networks: tuple[str, ...]
     pools: Pools
     resources: Resources
     health_interval_seconds: int | None
@@ -187,6 +190,11 @@ def shards(agents: int, agents_per_container: int = 1) -> tuple[Shard, ...]:
         Shard(i, first, min(first + size - 1, agents), agents_per_container)
         for i, first in enumerate(range(1, agents + 1, size))
     )
+
+
+def networks(agents: int, agents_per_container: int = 1) -> tuple[str, ...]:
+    """One a shard."""
+    return tuple(shard.name for shard in shards(agents, agents_per_container))
 
 
 def health_interval_seconds(containers: int) -> int | None:
@@ -267,6 +275,7 @@ def make_plan(
         tier=tier,
         shards=shards(agents, agents_per_container),
         # For the largest fleet of the tier: scaling within a tier leaves the gateway as it is.
+        networks=networks(tier.max_agents, agents_per_container),
         pools=pools(tier.max_agents),
         resources=resources(
             agents, tier, observability, demo_target, agents_per_container, monitor

@@ -441,9 +441,11 @@ class Settings(_Model):
                 ("exposeAddress", f'is "{self.expose_address}", not an IP address. Try 127.0.0.1.')
             )
         try:
-            planning.subnet(
-                self.network_pool, 2 + len(planning.shards(self.agents, self.agents_per_container))
-            )
+            # The table may be unsound; that is said elsewhere.
+            tiers = (t for t in self.tier_table if t.min_agents <= self.agents <= t.max_agents)
+            largest = min(MAX_AGENTS, max((t.max_agents for t in tiers), default=self.agents))
+            networks = planning.networks(largest, self.agents_per_container)
+            planning.subnet(self.network_pool, 2 + len(networks))
         except ValueError as error:
             found.append(("networkPool", f"{error}. Give a private network such as 10.213.0.0/16."))
         ports = {

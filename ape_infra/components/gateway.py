@@ -52,7 +52,7 @@ def workload(args: GatewayArgs) -> Workload:
         networks=(
             Attachment(EDGE, (NAME,)),
             Attachment(TARGET),
-            *(Attachment(shard.name, (NAME,)) for shard in args.plan.shards),
+            *(Attachment(shard, (NAME,)) for shard in args.plan.networks),
         ),
         ports=(Port(SERVICE_PORT, args.port),),
         health=service_health(),

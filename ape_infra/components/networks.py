@@ -31,7 +31,7 @@ class Networks(Component):
         super().__init__("ape:network:Networks", name, opts)
         self.by_name: dict[str, Network] = {}
         outside = ((EDGE, False), (TARGET, False))
-        inside = tuple((shard.name, True) for shard in plan.shards)
+        inside = tuple((shard, True) for shard in plan.networks)
         for index, (short, internal) in enumerate(outside + inside):
             subnet, gateway = planning.subnet(pool, index)
             self.by_name[short] = runtime.network(

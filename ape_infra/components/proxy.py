@@ -77,7 +77,7 @@ def workload(args: InferenceProxyArgs) -> Workload:
         files=tuple(files),
         networks=(
             Attachment(EDGE, (NAME,)),
-            *(Attachment(shard.name, (NAME,)) for shard in args.plan.shards),
+            *(Attachment(shard, (NAME,)) for shard in args.plan.networks),
         ),
         ports=(Port(SERVICE_PORT, args.port),),
         health=service_health(),

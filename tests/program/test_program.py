@@ -118,14 +118,18 @@ def test_prod_declares_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kinds.total() == 1 + 12 + 6 + 3 + 14 + 78
 
 
-@pytest.mark.parametrize(("agents", "shards"), [(5, 1), (250, 1), (251, 2), (501, 3)])
+@pytest.mark.parametrize(
+    ("agents", "shards", "networks"),
+    [(5, 1, 1), (200, 1, 1), (250, 1, 2), (251, 2, 2), (501, 3, 8)],
+)
 def test_swarm_declares_one_service_a_shard(
-    agents: int, shards: int, monkeypatch: pytest.MonkeyPatch
+    agents: int, shards: int, networks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = run("dev", monkeypatch, agents=agents, runtime="swarm")
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
     assert kinds["Service"] == 6 + shards
-    assert kinds["Network"] == 2 + shards
+    # Those of the largest fleet of the tier.
+    assert kinds["Network"] == 2 + networks
     # The gateway's config, the token of the proxy and of each shard; Prometheus's config and rules.
     assert (kinds["Secret"], kinds["ServiceConfig"]) == (2 + shards, 2)
     assert "Container" not in kinds
@@ -413,3 +417,18 @@ def test_full_runs_on_swarm(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_override_of_no_alert_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(pulumi.RunError, match=r"ape:alertOverrides\.Nothing: is no alert"):
         run("dev", monkeypatch, alertOverrides={"Nothing": {"disabled": True}})
+
+
+@pytest.mark.parametrize("runtime", ["docker", "swarm"])
+def test_a_fleet_that_grows_within_its_tier_leaves_gateway_and_proxy_as_they_are(
+    runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def services(agents: int) -> list[tuple[str, Any]]:
+        found = run("dev", monkeypatch, agents=agents, runtime=runtime)
+        kind = "Container" if runtime == "docker" else "Service"
+        return [(r.name, r.inputs) for r in found.of(kind) if r.name in ("gateway", "proxy")]
+
+    before = services(201)
+    assert len(before) == 2
+    assert services(300) == before, "past 250, where a second shard of agents begins"
+    assert services(501) != before
