@@ -9,7 +9,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -31,6 +31,8 @@ LOCKS = ROOT / ".ape" / "locks"
 # An update that is told to stop ends the operations under way; a container's wait is 60 s.
 STOP_SECONDS = 90.0
 HEARD_SECONDS = 5.0
+# Seconds, about, until the tasks of a Swarm's service have left its networks.
+FREE_TRIES = 20
 FLEET = "ape:fleet:AgentFleet$"
 IMAGE = "index/image:Image::"
 SWARM_SERVICE = "com.docker.swarm.service.id"
@@ -318,20 +320,24 @@ class PulumiEngine:
             stale.unlink(missing_ok=True)
         self.run("cancel", "--yes")
         if not (self.state().get("deployment") or {}).get("resources"):
-            self._sweep(set())
+            self.sweep()
             return
         with self._explained():
             self.stack.refresh(
                 clear_pending_creates=True, message="ape-load: after an interruption"
             )
         known = (self.state().get("deployment") or {}).get("resources") or []
-        self._sweep({str(r.get("id", "")) for r in known})
+        self.sweep({str(r.get("id", "")) for r in known})
 
-    def _sweep(self, known: set[str]) -> None:
-        """Remove what carries the stack's labels and is in no state."""
+    def sweep(self, known: Collection[str] = ()) -> list[str]:
+        """Remove what carries the stack's labels and is not `known` by its id.
+
+        What belongs to a Swarm's service goes with the service. Volumes stay: they hold data.
+        Returns what is still in use, for example on a node that is lost.
+        """
         client = connect_quietly(self.settings())
         if client is None:
-            return
+            return []
         api = client.api
         filters = of_stack(PROJECT, self.name)
         try:
@@ -346,17 +352,31 @@ class PulumiEngine:
             if container["Id"] in known or SWARM_SERVICE in container["Labels"]:
                 continue
             self._say(f"removing the left-over container {container['Names'][0].lstrip('/')}")
-            try:
+            with suppress(NotFound):
                 api.remove_container(container["Id"], force=True, v=True)
-            except NotFound:
-                pass
+        kept = []
         for network in api.networks(filters=filters):
             if network["Id"] not in known:
                 self._say(f"removing the left-over network {network['Name']}")
-                try:
-                    api.remove_network(network["Id"])
-                except APIError:
-                    time.sleep(1)
+                if not freed(api.remove_network, network["Id"]):
+                    kept.append(f"network {network['Name']}")
+        for each in kept:
+            self._say(f"{each} is still in use, and stays")
+        return kept
+
+
+def freed(remove: Callable[[str], object], identity: str) -> bool:
+    """Remove what containers that are ending may still use; whether it is gone."""
+    for _ in range(FREE_TRIES):
+        try:
+            remove(identity)
+        except NotFound:
+            return True
+        except APIError:
+            time.sleep(1)
+        else:
+            return True
+    return False
 
 
 def interrupt(processes: Sequence[psutil.Process], number: int = signal.SIGINT) -> None:

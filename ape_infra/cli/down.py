@@ -7,10 +7,9 @@ from pathlib import Path
 import docker
 
 from ape_infra import preflight
-from ape_infra.cli.common import EXIT_OK, StackName, Yes, app, changing, guarded, say
-from ape_infra.engine import ROOT, PulumiEngine
+from ape_infra.cli.common import EXIT_OK, StackName, Unwell, Yes, app, changing, guarded, say
+from ape_infra.engine import ROOT, PulumiEngine, freed
 from ape_infra.settings import PROJECT
-from ape_infra.summary import containers
 from ape_infra.workload import of_stack
 
 
@@ -31,10 +30,12 @@ def down(stack: StackName = "dev", yes: Yes = False) -> None:
                     engine.stack.workspace.env_vars,
                 )
             engine.destroy()
-            sweep(client, stack)
+            kept = [*engine.sweep(), *forget(client, stack)]
             engine.stack.workspace.remove_stack(stack, preserve_config=True)
             forget_salt(ROOT / f"Pulumi.{stack}.yaml")
             lock.end()
+        if kept:
+            raise Unwell(f"Stack {stack} is gone, but these are still in use: {', '.join(kept)}.")
         say(f"Stack {stack} is gone.")
         return EXIT_OK
 
@@ -49,17 +50,16 @@ def forget_salt(file: Path) -> None:
         file.write_text("".join(kept))
 
 
-def sweep(client: docker.DockerClient, stack: str) -> None:
-    """Remove what carries the stack's labels and is in no state any more, and unused images."""
-    for container in containers(client, PROJECT, stack):
-        say(f"removing the left-over container {container['Names'][0].lstrip('/')}")
-        client.api.remove_container(container["Id"], force=True, v=True)
-    filters = of_stack(PROJECT, stack)
-    for network in client.api.networks(filters=filters):
-        client.api.remove_network(network["Id"])
-    for volume in client.api.volumes(filters=filters)["Volumes"] or []:
-        client.api.remove_volume(volume["Name"])
+def forget(client: docker.DockerClient, stack: str) -> list[str]:
+    """Remove the stack's data that is in no state, and this project's images that nobody uses.
+
+    Returns what is still in use.
+    """
+    volumes = client.api.volumes(filters=of_stack(PROJECT, stack))["Volumes"] or []
+    names = [volume["Name"] for volume in volumes]
+    kept = [f"volume {name}" for name in names if not freed(client.api.remove_volume, name)]
     used = {c["ImageID"] for c in client.api.containers(all=True)}
     for image in client.api.images(filters={"label": "ape.image"}):
         if image["Id"] not in used:
             client.api.remove_image(image["Id"], force=True)
+    return kept
