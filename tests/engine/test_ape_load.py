@@ -164,7 +164,24 @@ def test_a_test_from_up_to_down(ape_load: Callable[..., Command]) -> None:
     assert [s["ts"] for s in of_one] == sorted(s["ts"] for s in of_one)
     command.run("logs", "--service", "nobody", code=2)
 
-    done = command.json("scale", "--agents", "1", "--yes")
+    # What goes on until Ctrl-C shows what comes, and ends well.
+    for arguments in (
+        ("logs", "--service", "gateway", "-f", "--tail", "3", "--json"),
+        ("status", "--watch", "--seconds", "1", "--json"),
+    ):
+        going = command.start(*arguments)
+        assert going.stdout is not None
+        shown = [json.loads(going.stdout.readline()) for _ in range(4)]
+        assert all(x.get("container") == "gateway" or x.get("healthy") == 4 for x in shown), shown
+        going.send_signal(signal.SIGINT)
+        going.communicate(timeout=30)
+        assert going.returncode == 0
+
+    done = command.json("scale", "--agents", "5", "--timeout", "1", "--yes", code=4)
+    assert done["held"] == 4
+    command.assert_consistent(4)
+
+    done = command.json("scale", "--agents", "1", "--strategy", "immediate", "--yes")
     assert done["held"] == 1
     command.assert_consistent(1)
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from ape_infra.checklist import Machine, load, resources, way_back
+from ape_infra.checklist import Item, Machine, load, resources, way_back
 from ape_infra.cli.common import Refused
 from ape_infra.cli.down import forget_salt
 from ape_infra.cli.logs import ALIASES, Filter, Line, chosen, last_of_each, place, short
+from ape_infra.cli.plan import Foreseen
 from ape_infra.cli.report import begun, events
 from ape_infra.cli.rollout import parsed, pins
+from ape_infra.cli.scale import refuse
 from ape_infra.lock import HeldError, Lock
 from ape_infra.loki import query
 from ape_infra.plan import make_plan
@@ -234,3 +236,18 @@ def test_a_tail_is_of_each_container() -> None:
     shown = [(x.name, x.said["n"]) for x in last_of_each(lines, 2) if x.said]
     assert shown == [("gateway", 1), ("proxy", 1), ("gateway", 2), ("proxy", 2)]
     assert last_of_each(lines, 0) == []
+
+
+def test_force_skips_what_the_pre_flight_refuses_and_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    items = (
+        Item("memory", "fail", "too little.", "Set fewer agents."),
+        Item("disk", "ok", "room."),
+    )
+    machine = Machine(memory_mb=1000, cpus=2)
+    found = Foreseen(0, make_plan(5, stack="dev"), machine, items, (), 0.0, 0)
+    with pytest.raises(Refused, match=r"memory: too little. Set fewer agents.\n--force"):
+        refuse(found, False)
+    refuse(found, True)
+    assert capsys.readouterr().err == "forced: memory: too little. Set fewer agents.\n"
