@@ -69,7 +69,7 @@ def usage(live: Live) -> dict[str, tuple[float, float]]:
 
 def ended(live: Live, since: float) -> int:
     """Containers of the stack that ended since then, by whatever cause."""
-    stream = live.client.api.events(
+    stream = live.client.api.events(  # type: ignore[call-overload]
         since=since,
         until=time.time(),
         filters={"event": ["die"], "label": f"{LABEL_STACK}={live.name}"},
