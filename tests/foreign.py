@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpbin
+import httpbin  # type: ignore[import-untyped]
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 GOAL = "Take a basket, get a ticket number, and hand the ticket in with the basket still there."

@@ -132,6 +132,13 @@ class Live:
             if service in (None, c["Labels"][LABEL_SERVICE])
         ]
 
+    def exec(self, container: str, *command: str) -> tuple[int, str]:
+        """(exit code, output) of a command inside of a container."""
+        api = self.client.api
+        made = api.exec_create(container, list(command))["Id"]
+        output: bytes = api.exec_start(made)
+        return int(api.exec_inspect(made)["ExitCode"]), output.decode()
+
     def names(self, service: str) -> list[str]:
         return sorted(c["Name"].lstrip("/") for c in self.containers(service))
 
@@ -151,8 +158,8 @@ class Live:
         """Whatever a failed test left."""
         api, filters = self.client.api, {"label": f"{LABEL_STACK}={self.name}"}
         try:
-            for service in api.services(filters=filters):
-                api.remove_service(service["ID"])
+            for service in api.services(filters=filters):  # type: ignore[no-untyped-call]
+                api.remove_service(service["ID"])  # type: ignore[no-untyped-call]
         except docker.errors.APIError:
             pass
         for container in api.containers(all=True, filters=filters):

@@ -51,7 +51,7 @@ def _walk(node: Any, found: list[str]) -> set[str]:
     if isinstance(node, promql.MatrixSelector):
         return _walk(node.vector_selector, found)
     if isinstance(node, promql.VectorSelector):
-        labels = _labels(node.name)
+        labels = _labels(str(node.name))
         if labels is None:
             found.append(f"{node.name}: no such metric")
             return set()
@@ -81,9 +81,9 @@ def selected(expr: str) -> Iterator[str]:
 
     def walk(node: Any) -> Iterator[str]:
         if isinstance(node, promql.MatrixSelector):
-            yield node.vector_selector.name
+            yield str(node.vector_selector.name)
         elif isinstance(node, promql.VectorSelector):
-            yield node.name
+            yield str(node.name)
         for part in ("expr", "lhs", "rhs"):
             if hasattr(node, part):
                 yield from walk(getattr(node, part))

@@ -46,7 +46,8 @@ def ship(client: docker.DockerClient, loki_url: str, project: str, stack: str) -
         labels = {n: found["Labels"][k] for n, k in alloy.LABELS.items() if k in found["Labels"]}
         text = client.api.logs(found["Id"], timestamps=True).decode(errors="replace")
         name = found["Names"][0].lstrip("/")
-        values = [entry(*line.split(" ", 1), name) for line in text.splitlines() if " " in line]
+        written = (line.partition(" ") for line in text.splitlines())
+        values = [entry(stamp, line, name) for stamp, space, line in written if space]
         if values:
             streams.append({"stream": labels, "values": values})
     answer = requests.post(f"{loki_url}{loki.PUSH_PATH}", json={"streams": streams}, timeout=30)

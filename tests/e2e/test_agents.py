@@ -68,9 +68,9 @@ def test_the_container_is_small_and_begins_at_once(live: Make) -> None:
     # What the whole container takes, its shared pages and its tmpfs with it.
     stats = stack.client.api.stats(agent["Id"], stream=False)["memory_stats"]
     assert (stats["usage"] - stats["stats"].get("total_inactive_file", 0)) / MB <= MAX_RESIDENT_MB
-    base = stack.client.api.inspect_image("python:3.11-slim")
-    image = stack.client.api.inspect_image(agent["Image"])
-    assert (image["Size"] - base["Size"]) / MB <= MAX_LAYERS_MB
+    images = stack.client.images
+    base, image = images.get("python:3.11-slim"), images.get(agent["Image"])
+    assert (image.attrs["Size"] - base.attrs["Size"]) / MB <= MAX_LAYERS_MB
     # SIGTERM: it ends its session and reports within the grace, and exits well.
     began = time.monotonic()
     stack.client.api.stop(agent["Id"], timeout=15)

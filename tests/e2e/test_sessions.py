@@ -92,10 +92,7 @@ def test_an_agent_reaches_the_gateway_and_the_proxy_and_nothing_else(live: Make)
             "import socket,sys\n"
             "socket.create_connection((sys.argv[1], int(sys.argv[2])), 3).close()"
         )
-        command = ["python", "-c", code, host, str(port)]
-        made = stack.client.api.exec_create(source, command)
-        stack.client.api.exec_start(made)
-        return bool(stack.client.api.exec_inspect(made)["ExitCode"] == 0)
+        return stack.exec(source, "python", "-c", code, host, str(port))[0] == 0
 
     assert reaches("gateway", 8080)
     assert reaches("proxy", 8080)

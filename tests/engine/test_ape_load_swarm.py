@@ -57,7 +57,8 @@ def tasks(client: docker.DockerClient, stack: str) -> Counter[str]:
     """Running agents by node."""
     found: Counter[str] = Counter()
     for service in client.services.list(filters={"name": f"ape-{stack}-agents"}):
-        for task in service.tasks(filters={"desired-state": "running"}):
+        wanted = {"desired-state": "running"}
+        for task in service.tasks(filters=wanted):  # type: ignore[no-untyped-call]
             if task["Status"]["State"] == "running":
                 found[task["NodeID"]] += 1
     return found

@@ -144,8 +144,8 @@ def test_the_key_is_nowhere_in_the_open(live: Make, tmp_path: Path) -> None:
     stack.up()
     until(lambda: stack.containers("agent")[0]["State"]["Running"], seconds=30)
     proxy = next(c for c in stack.containers("proxy"))
-    made = stack.client.api.exec_create(proxy["Id"], ["cat", "/etc/ape/cerebras_api_key"])
-    assert stack.client.api.exec_start(made).decode() == key, "the proxy has its key"
+    found = stack.exec(proxy["Id"], "cat", "/etc/ape/cerebras_api_key")
+    assert found == (0, key), "the proxy has its key"
     token = stack.stack.outputs()["agentToken"]
     assert token.secret
     url = f"http://127.0.0.1:{PORTS['proxyPort']}/v1/models"
@@ -165,7 +165,7 @@ def test_the_key_is_nowhere_in_the_open(live: Make, tmp_path: Path) -> None:
         "processes": sh("ps", "axww"),
         "config": (stack.root / "Pulumi.t-secret.yaml").read_text(),
         "images": str(
-            [stack.client.api.history(i) for i in {c["Image"] for c in stack.containers()}]
+            [stack.client.images.get(i).history() for i in {c["Image"] for c in stack.containers()}]
         ),
     }
     for place, text in places.items():

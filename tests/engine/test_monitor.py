@@ -85,7 +85,7 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
     # Its way to Docker reads and cannot write.
     monitor = stack.containers("monitor")[0]
     assert not any("docker.sock" in m["Source"] for m in monitor["Mounts"])
-    code = (
+    reads = (
         "import docker, docker.errors as e\n"
         "c = docker.APIClient(base_url='unix:///run/ape/docker.sock', version='1.41')\n"
         "print(len(c.containers()))\n"
@@ -93,8 +93,7 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
         "    try: act('GATEWAY'); print('done')\n"
         "    except e.APIError as error: print(error.response.status_code)\n"
     ).replace("GATEWAY", gateway["Id"])
-    made = stack.client.api.exec_create(monitor["Id"], ["python", "-c", code])
-    words = stack.client.api.exec_start(made).decode().split()
+    words = stack.exec(monitor["Id"], "python", "-c", reads)[1].split()
     assert int(words[0]) >= 8
     assert words[1:] == ["403", "403", "403"]
 
@@ -105,8 +104,7 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
         "for pid in map(int, filter(str.isdigit, os.listdir('/proc'))):\n"
         "    if pid not in (1, os.getpid()): os.kill(pid, 9)\n"
     )
-    api = stack.client.api
-    api.exec_start(api.exec_create(agent["Id"], ["python", "-c", crash]))
+    stack.exec(agent["Id"], "python", "-c", crash)
     crashed = agent["Name"].removeprefix("/ape-t-monitor-")
     until(lambda: sample_of(sample(), crashed)["restarts"] == 1, seconds=30)
     stack.client.api.stop(stack.containers("target")[0]["Id"], timeout=1)
@@ -125,10 +123,7 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
 
 def _in_prometheus(stack: Live, command: str) -> tuple[int, str]:
     """(exit code, output) of a shell command in Prometheus's container."""
-    api, prometheus = stack.client.api, stack.containers("prometheus")[0]["Id"]
-    made = api.exec_create(prometheus, ["sh", "-c", command])
-    output = api.exec_start(made).decode()
-    return api.exec_inspect(made["Id"])["ExitCode"], output
+    return stack.exec(stack.containers("prometheus")[0]["Id"], "sh", "-c", command)
 
 
 def sample_of(sample: dict[str, Any], name: str) -> dict[str, Any]:

@@ -229,9 +229,8 @@ class Watched:
     def stream(self) -> None:
         """One streamed completion, as an agent's container may ask for it."""
         agent = self.stack.containers("agent")[0]["Id"]
-        made = self.client.api.exec_create(agent, ["python", "-c", STREAM_CODE])
-        output = self.client.api.exec_start(made).decode()
-        assert self.client.api.exec_inspect(made)["ExitCode"] == 0, output
+        failed, output = self.stack.exec(agent, "python", "-c", STREAM_CODE)
+        assert not failed, output
 
     def run(self, name: str, command: list[str], service: str, **options: Any) -> Any:
         """A container that Docker, and so the monitor, takes for one of the stack."""

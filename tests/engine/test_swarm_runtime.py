@@ -29,7 +29,7 @@ def test_up_scale_and_destroy(live: Make, swarm: None) -> None:
     stack = live("t-swarm")
     stack.config(agents=2, runtime="swarm", networkPool="10.241.0.0/16")
     stack.up()
-    services = {s["Spec"]["Name"]: s for s in stack.client.api.services()}
+    services = {s.name: s.attrs for s in stack.client.services.list()}
     ours = {n: s for n, s in services.items() if n.startswith("ape-t-swarm-")}
     assert len(ours) == 7
     for name, service in ours.items():
@@ -63,11 +63,8 @@ def test_up_scale_and_destroy(live: Make, swarm: None) -> None:
         assert host["Memory"] > 0, name
 
     gateway = stack.containers("gateway")[0]
-    made = stack.client.api.exec_create(
-        gateway["Id"], ["python", "-m", "ape_common.healthcheck", "http://proxy:8080/health"]
-    )
-    stack.client.api.exec_start(made)
-    assert stack.client.api.exec_inspect(made)["ExitCode"] == 0, "services find each other"
+    ask = ("python", "-m", "ape_common.healthcheck", "http://proxy:8080/health")
+    assert stack.exec(gateway["Id"], *ask)[0] == 0, "services find each other"
 
     until(lambda: _seen_by_the_monitor(stack)["running"] == 2, seconds=60)
 
@@ -112,14 +109,13 @@ def test_dense_agents_are_full_replicas_and_a_rest(live: Make, swarm: None) -> N
 
 def _seen_by_the_monitor(stack: Live) -> dict[str, Any]:
     """The monitor's count of the agents; nothing is published, so it is asked from inside."""
-    api, code = stack.client.api, "import urllib.request as u;print(u.urlopen(URL).read().decode())"
+    code = "import sys,urllib.request as u;print(u.urlopen(sys.argv[1]).read().decode())"
     monitors = [c for c in stack.containers("monitor") if c["State"]["Running"]]
     if not monitors:
         return {"running": None}
-    ask = ["python", "-c", code.replace("URL", "'http://127.0.0.1:8080/sample'")]
-    made = api.exec_create(monitors[0]["Id"], ask)
-    output = api.exec_start(made)
-    if api.exec_inspect(made["Id"])["ExitCode"] != 0:
+    ask = ("python", "-c", code, "http://127.0.0.1:8080/sample")
+    failed, output = stack.exec(monitors[0]["Id"], *ask)
+    if failed:
         return {"running": None}
     fleet: dict[str, Any] = json.loads(output)["fleet"]
     return fleet

@@ -42,8 +42,8 @@ class Recorder(mocks.Mocks):
         self.resources.append(Registered(args.typ, args.name, args.inputs))
         return f"{args.name}-id", args.inputs
 
-    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
-        return {}
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], None]:
+        return {}, None
 
     def of(self, kind: str) -> list[Registered]:
         return [r for r in self.resources if r.type.endswith(f":{kind}")]
@@ -70,7 +70,7 @@ def run(stack: str, monkeypatch: pytest.MonkeyPatch, **config: Any) -> Recorder:
         runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
 
     # As the language host runs it, which makes the stack itself.
-    set_root_resource(None)
+    set_root_resource(None)  # type: ignore[arg-type]
     asyncio.get_event_loop().run_until_complete(run_in_stack(program))
     return recorder
 
@@ -423,10 +423,10 @@ def test_an_override_of_no_alert_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_fleet_that_grows_within_its_tier_leaves_gateway_and_proxy_as_they_are(
     runtime: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def services(agents: int) -> list[tuple[str, Any]]:
+    def services(agents: int) -> dict[str, Any]:
         found = run("dev", monkeypatch, agents=agents, runtime=runtime)
         kind = "Container" if runtime == "docker" else "Service"
-        return [(r.name, r.inputs) for r in found.of(kind) if r.name in ("gateway", "proxy")]
+        return {r.name: r.inputs for r in found.of(kind) if r.name in ("gateway", "proxy")}
 
     before = services(201)
     assert len(before) == 2

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def watch(daemon: FakeDocker) -> Iterator[Callable[..., Watcher]]:
         watcher.stop()
 
 
-def agent(slot: int) -> dict[str, object]:
+def agent(slot: int) -> dict[str, Any]:
     return {
         "name": f"ape-dev-agent-{slot:04d}",
         "labels": {**APE, "ape.service": "agent", "ape.tier": "1-50"},

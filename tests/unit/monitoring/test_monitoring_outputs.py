@@ -338,7 +338,8 @@ def test_alertmanager_is_reminded_before_it_forgets() -> None:
 
 def test_over_http_with_a_slow_and_failing_receiver() -> None:
     """The thread of the receiver waits; whoever offers does not."""
-    got, release = [], threading.Event()
+    got: list[Any] = []
+    release = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -94,7 +95,7 @@ def test_overrides_change_just_the_alert_they_name() -> None:
 
 
 def test_groups_of_others_are_added_and_completed() -> None:
-    other = {
+    other: dict[str, Any] = {
         "name": "other",
         "rules": [
             {

@@ -126,6 +126,7 @@ def test_injected_readings_count_from_their_size_on() -> None:
     assert overridden(WELL, rules) == replace(WELL, cpu_percent=1.0)
     more = replace(WELL, running=21)
     assert overridden(more, rules).memory_percent == 99.0
+    wrong: Any
     for wrong in ({}, [{"set": {"nothing": 1}}], [1]):
         with pytest.raises(OverrideError):
             overridden(WELL, wrong)

@@ -24,7 +24,7 @@ for part in ("common", "gateway", "proxy", "agent", "demo_target", "socket_proxy
     if str(SERVICES / part) not in sys.path:
         sys.path.insert(0, str(SERVICES / part))
 
-Client = TestClient[web.Request, web.Application]
+Client = TestClient[Any, Any]
 Serve = Callable[[Any], Awaitable[Client]]
 
 
@@ -35,7 +35,7 @@ class AsgiServer(BaseTestServer):
         super().__init__(scheme="http", host="127.0.0.1")
         self._app = app
 
-    async def start_server(self, **_: Any) -> None:
+    async def start_server(self, *_: Any, **__: Any) -> None:
         listening = socket.create_server(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]
         self._root = URL.build(scheme="http", host="127.0.0.1", port=self.port)

@@ -186,6 +186,7 @@ def test_a_request_is_charged_its_prompt_and_all_it_may_be_answered() -> None:
     assert charge({"max_completion_tokens": 400, "max_tokens": 9}, 4000) == 1400
     assert charge({"max_tokens": 9}, 0) == 9
     assert charge({"max_tokens": 9, "n": 3}, 0) == 27
+    nonsense: Any
     for nonsense in (None, 0, -1, "9", []):
         assert charge({"max_tokens": nonsense, "n": nonsense}, 1) == 1 + DEFAULT_COMPLETION_TOKENS
 

@@ -37,7 +37,7 @@ def played(
 
 
 def test_the_offline_model_walks_any_list_with_values_it_has_seen() -> None:
-    endpoints = [
+    endpoints: list[dict[str, Any]] = [
         {"method": "POST", "path": "/signup", "body": {"mail": "{agent}@x", "deep": ["{agent}"]}},
         {"method": "GET", "path": "/boards"},
         {"method": "POST", "path": "/boards/{id}/cards", "body": {"owner": "{user_id}"}},

@@ -57,6 +57,7 @@ def test_a_request_is_the_same_up_to_names_and_transport() -> None:
     twice = {"messages": [*mixed["messages"], {"role": "user", "content": SESSIONS[0]}]}
     other = {"messages": [*mixed["messages"], {"role": "user", "content": SESSIONS[1]}]}
     assert Request(mixed | twice).key != Request(mixed | other).key
+    changed: dict[str, Any]
     for changed in ({"temperature": 1}, {"model": "qwen"}, {"messages": []}):
         assert one.key != Request(body(SESSIONS[0], "agent-0001", 1, **changed)).key
 
@@ -167,7 +168,7 @@ async def test_recorded_with_one_client_and_replayed_to_another(
         async with openai.AsyncOpenAI(
             base_url=str(server.make_url("/v1")), api_key="x", max_retries=0
         ) as client:
-            answer = await client.chat.completions.create(**asked(session), stream=stream)
+            answer: Any = await client.chat.completions.create(**asked(session), stream=stream)
             if not stream:
                 return json.loads(answer.choices[0].message.tool_calls[0].function.arguments)
             parts = [event async for event in answer]
