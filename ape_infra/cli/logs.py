@@ -6,12 +6,9 @@ import json as jsonlib
 import queue
 import re
 import threading
-import time
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import docker
@@ -27,14 +24,11 @@ from ape_infra.cli.common import (
     StackName,
     Unwell,
     app,
-    applied,
     guarded,
     say,
 )
 from ape_infra.components.agents import SERVICE as AGENT
 from ape_infra.engine import PulumiEngine
-from ape_infra.loki import Loki, LokiError, query
-from ape_infra.observability import alloy
 from ape_infra.plan import CONTAINERS_PER_NETWORK, Plan
 from ape_infra.preflight import connect
 from ape_infra.settings import PROJECT
@@ -69,12 +63,7 @@ class Line:
 
     @classmethod
     def of(cls, name: str, raw: bytes) -> Line:
-        """Of a line as Docker gives it: its time, a space, what was written."""
         ts, _, text = raw.decode(errors="replace").rstrip("\r\n").partition(" ")
-        return cls.written(name, ts, text)
-
-    @classmethod
-    def written(cls, name: str, ts: str, text: str) -> Line:
         said = None
         if text.startswith("{"):
             try:
@@ -234,55 +223,6 @@ def follow(
             yield line
 
 
-def from_loki(
-    loki: Loki,
-    stack: str,
-    container: re.Pattern[str] | None,
-    service: str | None,
-    grep: str | None,
-    session: str | None,
-    minutes: float,
-) -> list[Line]:
-    """What Loki has of the last minutes, in the order of time, at most MAX_ENTRIES lines.
-
-    Lines of containers that are gone too.
-    """
-    end = time.time()
-    start = end - 60 * minutes
-    labels = {"project": PROJECT, "stack": stack}
-    having: dict[str, str] = {}
-    if session:
-        # Only its agent knows the session's id; gateway and proxy know its trace.
-        about = loki.last(query(labels, session_id=re.escape(session)), start, end)
-        traces = sorted({t for e in about if (t := e.labels.get("trace_id"))})
-        if not traces:
-            return []
-        having["trace_id"] = "|".join(map(re.escape, traces))
-    if container:
-        having[alloy.CONTAINER] = f".*({container.pattern}).*"
-    if service:
-        labels["service"] = ALIASES.get(service, service)
-    return [
-        Line.written(
-            short(e.labels.get(alloy.CONTAINER, e.labels.get("service", "?")), stack),
-            datetime.fromtimestamp(e.at / 1e9, UTC).isoformat().replace("+00:00", "Z"),
-            e.line,
-        )
-        for e in loki.last(query(labels, grep=grep, **having), start, end)
-    ]
-
-
-def last_of_each(found: Sequence[Line], count: int) -> list[Line]:
-    """The last `count` lines of each container, in the order that they have."""
-    left: Counter[str] = Counter()
-    kept = []
-    for line in reversed(found):
-        left[line.name] += 1
-        if left[line.name] <= count:
-            kept.append(line)
-    return kept[::-1]
-
-
 def printer(width: int, as_json: bool) -> Callable[[Line], None]:
     to = Console(highlight=False, soft_wrap=True)
 
@@ -311,12 +251,6 @@ def logs(
     session: Annotated[
         str | None, typer.Option("--session", help="All lines of one session, by its id.")
     ] = None,
-    ask_loki: Annotated[
-        bool, typer.Option("--loki", help="Ask the stack's Loki: also of containers that are gone.")
-    ] = False,
-    since: Annotated[
-        float, typer.Option("--since", min=0, help="With --loki: minutes to look back.")
-    ] = 60,
     stack: StackName = "dev",
     json: AsJson = False,
 ) -> None:
@@ -327,24 +261,7 @@ def logs(
             passing = Filter(grep, session)
         except re.error as error:
             raise Refused(f"--grep {grep}: no regular expression ({error}).") from None
-        engine = PulumiEngine(stack, say, create=False)
-        settings = engine.settings()
-        if ask_loki:
-            if following:
-                raise Refused("-f follows Docker's logs. Leave --loki out, or -f.")
-            base = (applied(engine).get("endpoints") or {}).get("loki")
-            if not base:
-                raise Unwell("No Loki is published here. Set ape:observability to full.")
-            at = place(agent, settings.plan(stack)) if agent is not None else None
-            try:
-                of_loki = from_loki(Loki(base), stack, at, service, grep, session, since)
-            except LokiError as error:
-                raise Unwell(f"Loki does not tell: {error}") from None
-            shown = last_of_each(of_loki, tail)
-            put = printer(max((len(line.name) for line in shown), default=0), json)
-            for line in shown:
-                put(line)
-            return EXIT_OK
+        settings = PulumiEngine(stack, say, create=False).settings()
         client, swarm = connect(settings), settings.runtime == "swarm"
         there = tasks(client, stack) if swarm else containers(client, PROJECT, stack)
         names = chosen(there, stack, settings.plan(stack), service, agent)
@@ -364,7 +281,7 @@ def logs(
             for line in found:
                 passing.learn(line)
             found = [line for line in found if passing.passes(line)]
-            found = last_of_each(found, tail)
+            found = found[-tail * len(names) :] if tail else []
         for line in found:
             put(line)
         return EXIT_OK

@@ -13,13 +13,12 @@ import pytest
 from ape_infra.checklist import Item, Machine, load, resources, way_back
 from ape_infra.cli.common import Refused
 from ape_infra.cli.down import forget_salt
-from ape_infra.cli.logs import ALIASES, Filter, Line, chosen, last_of_each, place, short
+from ape_infra.cli.logs import ALIASES, Filter, Line, chosen, place, short
 from ape_infra.cli.plan import Foreseen
 from ape_infra.cli.report import begun, events
 from ape_infra.cli.rollout import parsed, pins
 from ape_infra.cli.scale import refuse
 from ape_infra.lock import HeldError, Lock
-from ape_infra.loki import query
 from ape_infra.plan import make_plan
 from ape_infra.plot import plot, ticks
 from ape_infra.prometheus import Series
@@ -224,18 +223,6 @@ def test_a_test_begins_with_the_last_up() -> None:
     history = [entry("update", 9), entry("refresh", 8), entry("update", 7), entry("destroy", 6)]
     start = begun(history, 0)
     assert [what for _, what, _ in events(history, start)] == ["update", "refresh", "update"]
-
-
-def test_a_question_to_loki_says_any_text_as_it_is() -> None:
-    asked = query({"project": "ape"}, grep='a "b"\\d', trace_id="t1|t2")
-    assert asked == '{project="ape"} |~ "a \\"b\\"\\\\d" | trace_id=~"t1|t2"'
-
-
-def test_a_tail_is_of_each_container() -> None:
-    lines = [said(name, n=n) for n in range(3) for name in ("gateway", "proxy")]
-    shown = [(x.name, x.said["n"]) for x in last_of_each(lines, 2) if x.said]
-    assert shown == [("gateway", 1), ("proxy", 1), ("gateway", 2), ("proxy", 2)]
-    assert last_of_each(lines, 0) == []
 
 
 def test_force_skips_what_the_pre_flight_refuses_and_says_so(
