@@ -292,12 +292,14 @@ def test_kill_at_any_moment_leaves_what_the_next_command_mends(
 def test_two_at_once_and_a_stop(ape_load: Callable[..., Command]) -> None:
     command = ape_load("t-two", agents=1)
     command.run("up")
+    # Seen as ill, the level is waited for until its time to settle is over: longer than this takes.
+    command.inject({"set": {"healthy": 0}})
     first = command.start("scale", "--agents", "4", "--yes")
     until(lambda: len(command.stack.names("agent")) == 4, seconds=60)
     _, err = command.run("scale", "--agents", "2", "--yes", code=2)
     assert f"process {first.pid}" in err
     assert "scale --stack t-two --agents 4" in err
-    # Ctrl-C in the window: the way back is taken before it ends.
+    # Ctrl-C while it watches: the way back is taken before it ends.
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=120)
     assert first.returncode == 130
