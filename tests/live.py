@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -125,12 +126,13 @@ class Live:
 
     def containers(self, service: str | None = None) -> list[dict[str, Any]]:
         """Running or not, with their `docker inspect`."""
-        found = containers(self.client, PROJECT, self.name)
-        return [
-            self.client.api.inspect_container(c["Id"])
-            for c in found
-            if service in (None, c["Labels"][LABEL_SERVICE])
-        ]
+        found = []
+        for c in containers(self.client, PROJECT, self.name):
+            if service in (None, c["Labels"][LABEL_SERVICE]):
+                # One may go while we look.
+                with suppress(docker.errors.NotFound):
+                    found.append(self.client.api.inspect_container(c["Id"]))
+        return found
 
     def exec(self, container: str, *command: str) -> tuple[int, str]:
         """(exit code, output) of a command inside of a container."""
