@@ -1,11 +1,19 @@
 """What the live tiers share."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.live import Live
+
+
+def pytest_configure() -> None:
+    # A shell starts what it sends to the background with SIGINT ignored, and that is inherited:
+    # the commands that tests stop with it would not hear it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
