@@ -22,6 +22,7 @@ from ape_infra.cli.common import (
     show,
 )
 from ape_infra.engine import PulumiEngine
+from ape_infra.observability.draw import main_panels
 from ape_infra.prometheus import Prometheus, PrometheusError, Series
 from ape_infra.testreport import Account, failures_query, page
 
@@ -41,12 +42,12 @@ def _unix(text: str) -> float:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
-def events(history: list[dict[str, Any]], start: float) -> list[tuple[str, str, str]]:
-    """What happened to the stack since `start`, oldest first."""
+def events(history: list[dict[str, Any]], start: float) -> list[tuple[float, str, str]]:
+    """What happened to the stack since `start`, oldest first: Unix time, what, its result."""
     return [
-        (str(e["startTime"])[11:19], e.get("message") or str(e.get("kind")), str(e.get("result")))
+        (at, e.get("message") or str(e.get("kind")), str(e.get("result")))
         for e in reversed(history)
-        if e.get("startTime") and _unix(str(e["startTime"])) >= start - 1
+        if e.get("startTime") and (at := _unix(str(e["startTime"]))) >= start - 1
     ]
 
 
@@ -61,7 +62,7 @@ def report(
     stack: StackName = "dev",
     json: AsJson = False,
 ) -> None:
-    """Write what Prometheus saw of the test as one HTML page, with plots."""
+    """Write what Prometheus saw of the test as one HTML page, with the dashboards' main panels."""
 
     def work() -> int:
         engine = PulumiEngine(stack, say, create=False)
@@ -93,7 +94,8 @@ def report(
                 "limits of an agent": limits,
                 "sessions": f"{total:.0f}: {success:.0f} succeeded, {failure:.0f} failed ({rate})",
             }
-            made = page(Account(stack, start, end, summary, failures, events(history, start)), ask)
+            test = Account(stack, start, end, summary, failures, events(history, start))
+            made = page(test, main_panels(ask, round(end - start)))
         except PrometheusError as error:
             raise Unwell(f"Prometheus does not tell: {error}") from None
         file = output or Path(f"report-{stack}.html")

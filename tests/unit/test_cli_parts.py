@@ -1,5 +1,6 @@
 """The pure parts of the commands: no Pulumi, no Docker."""
 
+import html
 import json
 import multiprocessing
 import os
@@ -19,11 +20,12 @@ from ape_infra.cli.report import begun, events
 from ape_infra.cli.rollout import parsed, pins
 from ape_infra.cli.scale import refuse
 from ape_infra.lock import HeldError, Lock
+from ape_infra.observability import dashboards, recorded
+from ape_infra.observability.draw import main_panels
 from ape_infra.plan import make_plan
-from ape_infra.plot import plot, ticks
 from ape_infra.prometheus import Series
 from ape_infra.settings import parse
-from ape_infra.testreport import PANELS, Account, page
+from ape_infra.testreport import Account, page
 
 pytestmark = pytest.mark.unit
 
@@ -190,29 +192,32 @@ def test_a_report_holds_its_data_and_nothing_from_elsewhere() -> None:
     points = tuple((1000.0 + i, float(i)) for i in range(10))
 
     def ask(query: str) -> list[Series]:
+        if recorded.FIRST_TOKEN_SECONDS.name in query:
+            return []
         return [Series({"result": "<b>success</b>", "state": "running"}, points)]
 
-    test = Account("dev", 1000, 1060, {"agents": "5"}, [("gave_up", 3.0)], [("10:00", "up", "ok")])
-    made = page(test, ask)
-    assert made.count("<svg") == len(PANELS)
-    assert made.count("<polyline") >= len(PANELS)
+    done = [(1005.0, "ape-load: scale to 10", "succeeded")]
+    test = Account("dev", 1000, 1060, {"agents": "5"}, [("gave_up", 3.0)], done)
+    made = page(test, main_panels(ask))
+    main = [p for d in dashboards.ALL for p in d.panels if p.main]
+    assert made.count("<svg") == len(main) - 1
+    for dashboard in dashboards.ALL:
+        assert f"<h2>{dashboard.title}</h2>" in made
+    assert "No data in this time: Time to first token." in made
+    assert made.count('class="mark"') == len(main) - 1, "each picture shows when it was scaled"
+    assert "1970-01-01 00:16:45" in made, "when it was scaled"
     assert "gave_up" in made
     assert "<b>success" not in made, "values are escaped"
     for outside in ("<script", "<link", "src=", "@import", "url("):
         assert outside not in made
-    assert "No data" in page(test, lambda query: [])
 
 
-@pytest.mark.parametrize("most", [0.0, 0.013, 1, 7, 99, 12345.6])
-def test_ticks_are_round_and_reach_the_top(most: float) -> None:
-    marks = ticks(most)
-    assert marks[0] == 0
-    assert marks[-1] >= most
-    assert len(marks) <= 7
-
-
-def test_a_plot_of_one_point_shows_it() -> None:
-    assert "<circle" in plot({"a": [(1.0, 2.0)]}, "x")
+def test_a_report_without_a_monitor_says_what_it_lacks() -> None:
+    made = page(Account("dev", 1000, 1060, {}, [], []), main_panels(lambda query: []))
+    assert "<svg" not in made
+    for dashboard in dashboards.ALL:
+        for panel in dashboard.panels:
+            assert not panel.main or html.escape(panel.title) in made
 
 
 def test_a_test_begins_with_the_last_up() -> None:

@@ -29,7 +29,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """A graph, a single number, or lines of logs (LogQL). `main` panels go into reports."""
+    """A graph, a single number, or lines of logs (LogQL). `main` graphs go into reports, each once."""
 
     title: str
     queries: tuple[Query, ...]
@@ -82,7 +82,7 @@ def total(expr: str, *by: str, op: str = "sum") -> str:
 
 def quantiles(metric: Metric) -> tuple[Query, ...]:
     """Median, 95th and 99th percentile of a recorded quantile."""
-    return (Query(total(series(metric), "quantile", op="max"), "p{{quantile}}"),)
+    return (Query(total(series(metric), "quantile", op="max"), "quantile {{quantile}}"),)
 
 
 def or_none(expr: str, label: str) -> str:

@@ -39,7 +39,7 @@ DASHBOARD = Dashboard(
                     "percentunit",
                     main=True,
                 ),
-                Panel("Time of the target", quantiles(recorded.GATEWAY_SECONDS), "s", main=True),
+                Panel("Time of the target", quantiles(recorded.GATEWAY_SECONDS), "s"),
                 Panel(
                     "Answered by the gateway itself",
                     (

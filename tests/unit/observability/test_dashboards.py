@@ -2,11 +2,11 @@
 
 import json
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from ape_infra.observability import dashboards, draw, grafana
+from ape_infra.observability import dashboards, grafana
 from ape_infra.observability.dashboards.model import Dashboard, Panel
 from tests.promql import problems
 
@@ -69,27 +69,3 @@ def test_graphs_lead_to_the_logs_and_back() -> None:
 
 def test_the_same_code_makes_the_same_files() -> None:
     assert dashboards.files() == dashboards.files()
-
-
-class Line(NamedTuple):
-    labels: dict[str, str]
-    points: list[tuple[float, float]]
-
-
-def test_main_panels_are_drawn_from_what_prometheus_answers() -> None:
-    asked = []
-
-    def ask(query: str) -> list[Line]:
-        asked.append(query)
-        return [Line({"result": "success", "quantile": "0.95"}, [(1.0, 2.0), (2.0, 3.0)])]
-
-    drawn = draw.main_panels(ask)
-    main = [p for d in dashboards.ALL for p in d.panels if p.main]
-    assert [d.title for d in drawn] == [p.title for p in main]
-    assert not any("$" in query for query in asked), "no variable is left"
-    by_title = {d.title: d for d in drawn}
-    assert set(by_title["Sessions a second"].lines) == {"success"}
-    assert set(by_title["Length of sessions"].lines) == {"p0.95"}
-    assert by_title["Length of sessions"].unit == "seconds"
-    # What reports show is what dashboards are about.
-    assert {d.dashboard for d in drawn} == {d.title for d in dashboards.ALL}
