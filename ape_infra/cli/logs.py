@@ -6,9 +6,11 @@ import json as jsonlib
 import queue
 import re
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import docker
@@ -24,14 +26,17 @@ from ape_infra.cli.common import (
     StackName,
     Unwell,
     app,
+    applied,
     guarded,
     say,
 )
 from ape_infra.components.agents import SERVICE as AGENT
 from ape_infra.engine import PulumiEngine
+from ape_infra.loki import Entry, Loki, LokiError
+from ape_infra.observability import alloy
 from ape_infra.plan import CONTAINERS_PER_NETWORK, Plan
 from ape_infra.preflight import connect
-from ape_infra.settings import PROJECT
+from ape_infra.settings import PROJECT, Settings
 from ape_infra.summary import containers
 from ape_infra.workload import LABEL_SERVICE, of_stack
 
@@ -44,6 +49,8 @@ ALIASES = {
     "demo": "target",
     "shop": "target",
 }
+# Loki answers no question about more.
+MAX_DAYS = 30
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
 _PLAIN = ("ts", "level", "service", "msg")
@@ -91,6 +98,11 @@ class Filter:
     def __init__(self, grep: str | None, session: str | None) -> None:
         self._grep = re.compile(grep) if grep else None
         self._ids = {session} if session else set()
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The session's id, and the traces that are known to be of it."""
+        return frozenset(self._ids)
 
     def learn(self, line: Line) -> None:
         said = line.said
@@ -223,6 +235,58 @@ def follow(
             yield line
 
 
+def question(
+    stack: str,
+    service: str | None = None,
+    container: re.Pattern[str] | None = None,
+    ids: frozenset[str] = frozenset(),
+    grep: str | None = None,
+) -> str:
+    """LogQL of the lines that are asked for; `ids` are of sessions and traces."""
+    labels = {"project": PROJECT, "stack": stack} | ({"service": service} if service else {})
+    parts = ["{" + ", ".join(f"{k}={jsonlib.dumps(v)}" for k, v in labels.items()) + "}"]
+    if grep:
+        parts.append(f"|~ {jsonlib.dumps(grep)}")
+    if container:
+        # LogQL's patterns are of the whole value.
+        whole = jsonlib.dumps(f".*(?:{container.pattern}).*")
+        parts.append(f"| {alloy.CONTAINER}=~{whole}")
+    if ids:
+        any_of = jsonlib.dumps("|".join(map(re.escape, sorted(ids))))
+        parts.append(f"| session_id=~{any_of} or trace_id=~{any_of}")
+    return " ".join(parts)
+
+
+def of_entry(entry: Entry, stack: str) -> Line:
+    stamp = datetime.fromtimestamp(entry.at / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    name = entry.labels.get(alloy.CONTAINER) or entry.labels.get("service", "")
+    return Line.of(short(name, stack), f"{stamp} {entry.line}".encode())
+
+
+def recalled(ask: Callable[[frozenset[str]], list[Line]], passing: Filter) -> list[Line]:
+    """What `ask` finds by the ids of a session and its traces, in the order of time."""
+    asked: frozenset[str] | None = None
+    found: list[Line] = []
+    # The first answer about a session tells its traces.
+    while asked != passing.ids:
+        asked = passing.ids
+        found = ask(asked)
+        for line in found:
+            passing.learn(line)
+    return sorted(found, key=lambda line: line.ts)
+
+
+def last(found: list[Line], tail: int) -> list[Line]:
+    """The last `tail` lines of each container."""
+    left: dict[str, int] = {}
+    those = []
+    for line in reversed(found):
+        left[line.name] = left.get(line.name, tail) - 1
+        if left[line.name] >= 0:
+            those.append(line)
+    return those[::-1]
+
+
 def printer(width: int, as_json: bool) -> Callable[[Line], None]:
     to = Console(highlight=False, soft_wrap=True)
 
@@ -251,17 +315,48 @@ def logs(
     session: Annotated[
         str | None, typer.Option("--session", help="All lines of one session, by its id.")
     ] = None,
+    from_loki: Annotated[
+        bool, typer.Option("--loki", help="Ask Loki, which knows containers that are gone, too.")
+    ] = False,
     stack: StackName = "dev",
     json: AsJson = False,
 ) -> None:
     """The logs of all containers as one stream, in the order of time."""
+
+    def kept(engine: PulumiEngine, settings: Settings, passing: Filter) -> list[Line]:
+        """Out of Loki."""
+        if following:
+            raise Refused("--loki has what was; leave -f or --loki out.")
+        base = (applied(engine).get("endpoints") or {}).get("loki")
+        if not base:
+            raise Refused("--loki: no Loki is published here. Set ape:observability to full.")
+        loki, end = Loki(base), time.time()
+        start = end - 86400 * min(settings.logs_retention_days, MAX_DAYS)
+        place_of = None if agent is None else place(agent, settings.plan(stack))
+
+        def ask(ids: frozenset[str]) -> list[Line]:
+            wanted = ALIASES.get(service, service) if service else None
+            asked = question(stack, wanted, place_of, ids, grep if not ids else None)
+            return [of_entry(entry, stack) for entry in loki.newest(asked, start, end)]
+
+        try:
+            return [line for line in recalled(ask, passing) if passing.passes(line)]
+        except LokiError as error:
+            raise Unwell(f"Loki does not tell: {error}") from None
 
     def work() -> int:
         try:
             passing = Filter(grep, session)
         except re.error as error:
             raise Refused(f"--grep {grep}: no regular expression ({error}).") from None
-        settings = PulumiEngine(stack, say, create=False).settings()
+        engine = PulumiEngine(stack, say, create=False)
+        settings = engine.settings()
+        if from_loki:
+            found = last(kept(engine, settings, passing), tail)
+            put = printer(max((len(line.name) for line in found), default=0), json)
+            for line in found:
+                put(line)
+            return EXIT_OK
         client, swarm = connect(settings), settings.runtime == "swarm"
         there = tasks(client, stack) if swarm else containers(client, PROJECT, stack)
         names = chosen(there, stack, settings.plan(stack), service, agent)

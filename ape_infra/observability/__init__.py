@@ -1,4 +1,1 @@
-"""What the observability stack is told: configs, rules, dashboards. Plain data; no Pulumi, no I/O.
-
-`declare` alone knows Pulumi.
-"""
+"""What the observability stack is told: configs, rules, dashboards, as plain data."""

@@ -4,6 +4,7 @@ import html
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -12,14 +13,27 @@ from typing import Any
 import pytest
 
 from ape_infra.checklist import Item, Machine, load, resources, way_back
+from ape_infra.cli import status
 from ape_infra.cli.common import Refused
 from ape_infra.cli.down import forget_salt
-from ape_infra.cli.logs import ALIASES, Filter, Line, chosen, place, short
+from ape_infra.cli.logs import (
+    ALIASES,
+    Filter,
+    Line,
+    chosen,
+    last,
+    of_entry,
+    place,
+    question,
+    recalled,
+    short,
+)
 from ape_infra.cli.plan import Foreseen
 from ape_infra.cli.report import begun, events
 from ape_infra.cli.rollout import parsed, pins
 from ape_infra.cli.scale import refuse
 from ape_infra.lock import HeldError, Lock
+from ape_infra.loki import Entry
 from ape_infra.observability import dashboards, recorded
 from ape_infra.observability.draw import main_panels
 from ape_infra.plan import make_plan
@@ -43,6 +57,85 @@ def test_a_session_is_followed_over_containers_by_its_trace() -> None:
     assert passing.passes(about)
     assert passing.passes(there)
     assert not passing.passes(other)
+
+
+def test_loki_is_asked_for_just_what_is_meant() -> None:
+    plain = '{project="ape", stack="dev"}'
+    assert question("dev") == plain
+    assert question("dev", service="proxy").startswith(
+        '{project="ape", stack="dev", service="proxy"}'
+    )
+    assert question("dev", grep='a "b"') == rf'{plain} |~ "a \"b\""'
+    found = question("dev", ids=frozenset({"t1", "s1"}))
+    assert found == f'{plain} | session_id=~"s1|t1" or trace_id=~"s1|t1"'
+    container = place(17, make_plan(20, stack="dev"))
+    (pattern,) = re.findall(r'container=~(".+")', question("dev", container=container))
+    # As Loki reads it: a pattern of the whole value.
+    assert re.fullmatch(json.loads(pattern), "ape-dev-agent-0017")
+    assert re.fullmatch(json.loads(pattern), "ape-dev-agents-00.17.abc")
+    assert not re.fullmatch(json.loads(pattern), "ape-dev-agent-0117")
+
+
+def test_a_session_is_recalled_with_all_of_its_trace() -> None:
+    about = said("agent-0001", msg="session", session="s1", trace_id="t1")
+    there = said("gateway", "2026-01-01T00:00:00.1Z", msg="request", trace_id="t1")
+    asked = []
+
+    def ask(ids: frozenset[str]) -> list[Line]:
+        asked.append(ids)
+        return [line for line in (about, there) if any(i in line.text for i in ids)]
+
+    assert recalled(ask, Filter(None, "s1")) == [there, about]
+    assert asked == [{"s1"}, {"s1", "t1"}]
+    assert len(recalled(lambda ids: [about, there], Filter(None, None))) == 2
+
+
+def test_a_line_of_loki_is_as_one_of_docker() -> None:
+    entry = Entry(1_500_000_000, '{"msg": "hello"}', {"container": "ape-dev-agent-0001"})
+    assert of_entry(entry, "dev") == Line(
+        "1970-01-01T00:00:01.500000Z", "agent-0001", '{"msg": "hello"}', {"msg": "hello"}
+    )
+    assert [line.name for line in last([said("a"), said("b"), said("a"), said("a")], 2)] == [
+        *("b", "a", "a")
+    ]
+
+
+PROMETHEUS = {
+    "status": "success",
+    "data": {
+        "alerts": [
+            {"state": "firing", "labels": {"alertname": "Watchdog", "severity": "none"}},
+            {"state": "pending", "labels": {"alertname": "TargetDown", "severity": "critical"}},
+            {
+                "state": "firing",
+                "labels": {"alertname": "SessionSuccessLow", "severity": "warning"},
+                "annotations": {"summary": "Sessions fail"},
+            },
+        ]
+    },
+}
+MONITOR = {"schema": 1, "alerts": [{"name": "HighCpuUsage", "summary": "CPU", "severity": "info"}]}
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        ({"p": PROMETHEUS, "m": MONITOR}, ["SessionSuccessLow: Sessions fail"]),
+        ({"p": {"status": "error"}, "m": MONITOR}, ["HighCpuUsage: CPU"]),
+        ({"m": MONITOR}, ["HighCpuUsage: CPU"]),
+        ({}, None),
+    ],
+)
+def test_status_tells_what_fires(
+    answers: dict[str, Any], told: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answer:
+        def __init__(self, url: str) -> None:
+            self.json = lambda: answers[url[0]]
+
+    monkeypatch.setattr(status.requests, "get", lambda url, **_: Answer(url))
+    where = {"p": "prometheus", "m": "monitor"}
+    assert status.alerts({"endpoints": {where[a]: a for a in answers}}) == told
 
 
 def test_a_line_that_is_no_json_is_shown_as_it_is() -> None:

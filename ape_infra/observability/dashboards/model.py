@@ -29,7 +29,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """A graph, a single number, or lines of logs (LogQL). `main` graphs go into reports, each once."""
+    """A graph, a single number, or lines of logs (LogQL). `main` graphs go into reports."""
 
     title: str
     queries: tuple[Query, ...]
