@@ -5,13 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ape_infra.components.observability import PORTS, alerts
-from ape_infra.observability import cardinality, recorded, rules
+from ape_infra.observability import recorded, rules
 from ape_infra.settings import Settings
-from ape_infra.tiers import MAX_AGENTS
 from tests import alert_cases
 from tests.promql import problems
 
@@ -112,14 +109,3 @@ def test_groups_of_others_are_added_and_completed() -> None:
     assert rule["labels"] == {"severity": "critical", "scope": rules.SERVICE}
     assert rule["annotations"]["runbook_url"] == "docs#serviceunavailable"
     assert other["rules"][0]["labels"] == {"severity": "critical"}, "the caller's data is its own"
-
-
-@given(st.integers(min_value=1, max_value=MAX_AGENTS))
-def test_series_grow_with_the_fleet_in_a_straight_line(agents: int) -> None:
-    each = cardinality.most(2) - cardinality.most(1)
-    assert cardinality.most(agents) == cardinality.most(1) + each * (agents - 1)
-
-
-def test_a_thousand_agents_fit_prometheus() -> None:
-    # docs/facts.md states the number; a series takes about 4 KiB of Prometheus's head.
-    assert cardinality.most(1000) < 50_000

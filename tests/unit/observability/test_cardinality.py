@@ -1,0 +1,121 @@
+"""How many series a fleet makes: as counted, and as its services really show them."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from ape_common import names
+from ape_gateway.fleet import Fleet
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+
+from ape_infra.observability import cardinality
+from ape_infra.tiers import MAX_AGENTS
+from monitoring.alerts import Health
+from monitoring.exporter import State, collected, container_text
+from monitoring.model import (
+    Container,
+    ContainerSample,
+    FleetSample,
+    MonitorSample,
+    Sample,
+    SystemSample,
+    Usage,
+)
+from tests.promql import metric_of
+
+pytestmark = pytest.mark.unit
+ROOT = Path(__file__).resolve().parents[3]
+AGENTS = 1000
+
+
+@given(st.integers(min_value=1, max_value=MAX_AGENTS))
+def test_series_grow_with_the_fleet_in_a_straight_line(agents: int) -> None:
+    each = cardinality.most(2) - cardinality.most(1)
+    assert cardinality.most(agents) == cardinality.most(1) + each * (agents - 1)
+
+
+def test_the_facts_say_what_is_counted() -> None:
+    stated = re.search(
+        r"about ([\d,]+) at most at 1000 agents, (\d+) an agent",
+        (ROOT / "docs/facts.md").read_text(),
+    )
+    assert stated
+    assert int(stated[1].replace(",", "")) == round(cardinality.most(AGENTS), -3)
+    assert int(stated[2]) == cardinality.most(2) - cardinality.most(1)
+
+
+def of_the_monitor(agents: int) -> str:
+    """GET /metrics of a monitor that sees the agents, and other containers as are counted."""
+    usage = Usage(12.5, 100, 10, 64 << 20, 1000, 500, 4096, 8192, 128 << 20, 0.1, 0, 3)
+    found = [
+        Container(
+            str(i),
+            names.agent(i),
+            "agent",
+            slot=i,
+            agents=1,
+            networks=(f"ape-agents-{i // 250:02d}",),
+        )
+        for i in range(1, agents + 1)
+    ]
+    found += [
+        Container(f"s{i}", f"service-{i}", f"service-{i}") for i in range(cardinality.SERVICES)
+    ]
+    sample = Sample(
+        1e9,
+        [ContainerSample(c, usage, cpu_percent=5.0) for c in found],
+        SystemSample(cpu_percent=40.0, iowait_percent=1.0, disks={"/": 42.0}),
+        FleetSample(agents, agents, agents, agents, 0),
+        MonitorSample(),
+    )
+
+    class Collector:
+        def collect(self) -> object:
+            return collected(State(sample, [], Health("ok", 100), "ape-dev", 100.0), 0.0)
+
+    registry = CollectorRegistry()
+    registry.register(Collector())  # type: ignore[arg-type]
+    return generate_latest(registry).decode() + container_text(sample)
+
+
+def of_the_gateway(agents: int) -> str:
+    """GET /metrics of a gateway that has heard of the agents, all that may happen to them."""
+    registry = CollectorRegistry()
+    fleet = Fleet(registry, agents)
+    for slot in range(1, agents + 1):
+        sessions = [{"result": names.SUCCESS, "seconds": 1}] + [
+            {"result": names.FAILURE, "reason": reason, "seconds": 1}
+            for reason in names.FAILURE_REASONS
+        ]
+        fleet.report(
+            {
+                "source": str(slot),
+                "number": 1,
+                "agents": [[slot, "running"]],
+                "memory_bytes": 1e7,
+                "steps": [[result, 0.1, 1.0] for result in names.STEP_RESULTS],
+                "sessions": sessions,
+            }
+        )
+    return generate_latest(registry).decode()
+
+
+def test_a_thousand_agents_show_no_more_series_than_were_counted() -> None:
+    text = of_the_monitor(AGENTS) + of_the_gateway(AGENTS)
+    shown: Counter[str] = Counter()
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            metric = metric_of(re.split(r"[{ ]", line)[0])
+            assert metric is not None, line
+            shown[metric.name] += 1
+    for metric in names.ALL:
+        assert shown[metric.name] <= cardinality.of_metric(metric, AGENTS), metric.name
+    # The count is not so generous that it would say nothing.
+    each = {m.name for m in names.ALL if {"name", "agent"} & set(m.labels)}
+    assert each <= set(shown)
+    assert sum(shown[name] for name in each) == sum(
+        cardinality.of_metric(m, AGENTS) for m in names.ALL if m.name in each
+    )
