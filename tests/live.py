@@ -149,6 +149,22 @@ class Live:
         answer.raise_for_status()
         return answer
 
+    def inside(self, service: str, url: str) -> Any:
+        """The JSON, or else the text, of `url` as a service of Python's reaches it; or None.
+
+        For what is not published.
+        """
+        code = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
+        for container in self.containers(service):
+            if container["State"]["Running"]:
+                failed, output = self.exec(container["Id"], "python", "-c", code, url)
+                if not failed:
+                    try:
+                        return json.loads(output)
+                    except ValueError:
+                        return output.strip()
+        return None
+
     def leftovers(self) -> list[str]:
         api, filters = self.client.api, {"label": f"{LABEL_STACK}={self.name}"}
         found = [c["Names"][0] for c in api.containers(all=True, filters=filters)]

@@ -16,6 +16,9 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
+from ape_infra.components.images import content_digest
+from tests.live import ROOT
+
 # A namespace for the bridge too: the rules of the machine's own Docker drop what a bridge forwards.
 SWITCH, BRIDGE = "apetestsw", "apetest0"
 NETWORK = "10.99.77"
@@ -27,6 +30,19 @@ def sh(*command: str, check: bool = True) -> str:
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command)}: {done.stderr}")
     return done.stdout
+
+
+def built(*services: str) -> dict[str, str]:
+    """The images of the services, on the machine's own daemon."""
+    there = {tag for image in docker.from_env().images.list() for tag in image.tags}
+    base, made = "python:3.11-slim", {}
+    for service in services:
+        name = f"ape-{service.replace('_', '-')}:{content_digest(ROOT, service, base)}"
+        if name not in there:
+            sh("docker", "build", "-q", "-t", name, "-f", f"{ROOT}/services/{service}/Dockerfile",
+               "--build-arg", f"BASE_IMAGE={base}", str(ROOT))  # fmt: skip
+        made[service] = name
+    return made
 
 
 class Node:

@@ -12,32 +12,15 @@ from pathlib import Path
 import docker
 import pytest
 
-from ape_infra.components.images import content_digest
 from tests.engine.test_ape_load import TIERS, Command
-from tests.live import ROOT, Live, sh, until
-from tests.nodes import Nodes
+from tests.live import Live, until
+from tests.nodes import Nodes, built
 
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="starts dockerds"),
 ]
 SERVICES = ("gateway", "proxy", "agent", "demo_target")
-
-
-def built() -> dict[str, str]:
-    """The images of the services, on the machine's own daemon."""
-    there = {t for i in docker.from_env().images.list() for t in i.tags}
-    made = {}
-    for service in SERVICES:
-        name = (
-            f"ape-{service.replace('_', '-')}:{content_digest(ROOT, service, 'python:3.11-slim')}"
-        )
-        if name not in there:
-            dockerfile = f"{ROOT}/services/{service}/Dockerfile"
-            sh("docker", "build", "-q", "-t", name, "-f", dockerfile,
-               "--build-arg", "BASE_IMAGE=python:3.11-slim", str(ROOT))  # fmt: skip
-        made[service] = name
-    return made
 
 
 @pytest.fixture
@@ -67,7 +50,7 @@ def tasks(client: docker.DockerClient, stack: str) -> Counter[str]:
 def test_agents_spread_a_node_dies_and_the_gate_notices(
     nodes: Nodes, live: Callable[..., Live]
 ) -> None:
-    images = built()
+    images = built(*SERVICES)
     for node in nodes.nodes:
         node.load(list(images.values()))
     first, *_, last = nodes.nodes

@@ -11,6 +11,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,16 @@ import psutil
 import pytest
 import requests
 import yaml
+from ape_common import names
 
+from ape_infra.cli import logs
 from ape_infra.components import observability as parts
+from ape_infra.loki import Loki
 from ape_infra.observability import cardinality, dashboards, draw, foreign, promql, recorded
 from ape_infra.observability.text import yaml_of
+from ape_infra.prometheus import Prometheus
 from ape_infra.settings import PROJECT, SECRETS, Settings, parse_config
+from ape_infra.testreport import Account, page
 from ape_infra.workload import (
     LABEL_PROJECT,
     LABEL_SERVICE,
@@ -38,6 +44,7 @@ pytestmark = pytest.mark.engine
 HERE = ["prometheus", "alertmanager", "loki"]
 STACK = "t-obs"
 AGENTS = 10
+FAILED = f'result="{names.FAILURE}"'
 HOOK = "hook"
 # Prints what is posted to it, a line each.
 HOOK_CODE = """
@@ -188,11 +195,11 @@ class Watched:
         self.client = stack.client
 
     def ask(self, query: str) -> list[dict[str, Any]]:
+        """The series of a PromQL query that have a number now."""
         url = f"http://127.0.0.1:{PORTS['prometheusPort']}/api/v1/query"
         answer = requests.get(url, params={"query": query}, timeout=30)
         assert answer.ok, f"{query}: {answer.text}"
-        found: list[dict[str, Any]] = answer.json()["data"]["result"]
-        return found
+        return [s for s in answer.json()["data"]["result"] if s["value"][1] != "NaN"]
 
     def logs(self, query: str) -> list[dict[str, Any]]:
         """The streams of a LogQL query over the last hour."""
@@ -212,18 +219,40 @@ class Watched:
         return shipper.ship(self.client, url, PROJECT, STACK)
 
     def told(self) -> dict[str, set[str]]:
-        """Alert -> statuses (firing, resolved) in which the webhook had it."""
+        """Alert -> statuses (firing, resolved) in which the webhook had it.
+
+        With "Alert of service", too.
+        """
         seen: dict[str, set[str]] = {}
         text = self.client.containers.get(f"{STACK}-{HOOK}").logs().decode()
         for line in filter(None, text.splitlines()):
             for alert in json.loads(line)["alerts"]:
-                seen.setdefault(alert["labels"]["alertname"], set()).add(alert["status"])
+                labels = alert["labels"]
+                name = labels["alertname"]
+                for key in (name, f"{name} of {labels.get('service')}"):
+                    seen.setdefault(key, set()).add(alert["status"])
         return seen
 
     def faults(self, **routes: int) -> None:
         """Statuses with which parts of the shop answer; none: it is well."""
         url = f"http://127.0.0.1:{PORTS['targetPort']}/_faults"
         requests.put(url, json=routes, timeout=5).raise_for_status()
+
+    @contextmanager
+    def stopped(self, service: str) -> Iterator[None]:
+        """While this lasts, `service` is stopped; afterwards it is healthy again."""
+        identity = self.stack.containers(service)[0]["Id"]
+        self.client.api.stop(identity)
+        try:
+            yield
+        finally:
+            self.client.api.start(identity)
+
+            def healthy() -> bool:
+                state = self.client.api.inspect_container(identity)["State"]
+                return bool(state["Health"]["Status"] == "healthy")
+
+            until(healthy, seconds=60)
 
     def stream(self) -> None:
         """One streamed completion, as an agent's container may ask for it."""
@@ -291,16 +320,40 @@ def shown() -> Iterator[tuple[str, str, str]]:
                 yield dashboard.title, f"{panel.title} ({panel.kind})", draw.plain(query.expr)
 
 
+def query_of(title: str) -> str:
+    """The query of the panel whose title begins so."""
+    return next(query for _, panel, query in shown() if panel.startswith(title))
+
+
+def note(tmp_path: Path, name: str) -> Path:
+    """A file for people to look at: in the folder that APE_NOTES names, if it names one."""
+    folder = Path(os.environ.get("APE_NOTES") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
 def test_every_rule_and_every_panel_has_data(watched: Watched, tmp_path: Path) -> None:
-    # Some sessions succeed, and some fail; agents do not stream, so somebody else does.
-    watched.stream()
+    # Some sessions succeed, and some fail: of the model, then of the shop.
     until(lambda: watched.ask(recorded.SESSION_SUCCESS.name), seconds=90)
+
+    def warned() -> list[dict[str, Any]]:
+        watched.ship()
+        return watched.logs(query_of("Warnings and errors of agents"))
+
+    with watched.stopped("proxy"):
+        until(warned, seconds=60)
     watched.faults(checkout=500)
     # The gateway warns of what it refuses.
     bad = requests.post(f"http://127.0.0.1:{PORTS['gatewayPort']}/mcp/request", json={}, timeout=5)
     assert bad.status_code == 422
-    failures = 'ape_sessions_total{result="failure"}'
-    until(lambda: watched.ask(f"rate({failures}[2m]) > 0"), seconds=90)
+    until(lambda: watched.ask(f"{promql.rate(names.SESSIONS, FAILED)} > 0"), seconds=90)
+
+    def streamed() -> list[dict[str, Any]]:
+        # Agents do not stream, so somebody else does.
+        watched.stream()
+        return watched.ask(recorded.FIRST_TOKEN_SECONDS.name)
+
+    until(streamed, seconds=60)
     watched.ship()
     # A rate needs two scrapes.
     until(lambda: watched.ask(promql.rate(foreign.LOG_LINES)), seconds=30)
@@ -312,14 +365,24 @@ def test_every_rule_and_every_panel_has_data(watched: Watched, tmp_path: Path) -
     for dashboard, panel, query in shown():
         ask = watched.logs if panel.endswith("(logs)") else watched.ask
         rows.append((dashboard, panel, query, len(ask(query))))
-    table = "".join(f"| {d} | {p} | `{q}` | {n} |\n" for d, p, q, n in rows)
-    note = os.environ.get("APE_PANELS_NOTE")
-    Path(note or tmp_path / "panels.md").write_text(
+    # A pipe would end the cell of a table.
+    cells = ((d, p, q.replace("|", "\\|"), n) for d, p, q, n in rows)
+    table = "".join(f"| {d} | {p} | `{q}` | {n} |\n" for d, p, q, n in cells)
+    note(tmp_path, "panels.md").write_text(
         f"| dashboard | panel | query | series |\n|---|---|---|---|\n{table}"
     )
-    # All may be well with the agents.
-    quiet = {"Warnings and errors of agents (logs)"}
-    assert [row for row in rows if not row[3] and row[1] not in quiet] == []
+    assert [row for row in rows if not row[3]] == []
+
+
+def test_every_main_panel_is_drawn_in_the_report(watched: Watched, tmp_path: Path) -> None:
+    end = time.time()
+    start = end - 600
+    prometheus = Prometheus(f"http://127.0.0.1:{PORTS['prometheusPort']}")
+    panels = draw.main_panels(lambda query: prometheus.range(query, start, end))
+    assert [p.panel.title for p in panels if not draw.svg(p, start, end)] == []
+    made = page(Account(STACK, start, end, {}, [], []), panels)
+    note(tmp_path, "report.html").write_text(made)
+    assert made.count("<svg") == len(panels)
 
 
 def test_what_rules_and_panels_name_is_what_is_scraped(watched: Watched) -> None:
@@ -341,11 +404,9 @@ def test_series_are_as_few_as_was_counted(watched: Watched) -> None:
 
 
 def test_a_failed_session_is_followed_over_all_services_by_one_id(watched: Watched) -> None:
-    query = next(q for _, panel, q in shown() if panel.startswith("Failed sessions"))
-
     def failed() -> list[dict[str, Any]]:
         watched.ship()
-        return watched.logs(query)
+        return watched.logs(query_of("Failed sessions"))
 
     line = json.loads(until(failed, seconds=60)[0]["values"][0][1])
     panel = next(p for d in dashboards.ALL for p in d.panels if p.title.startswith("Logs of trace"))
@@ -355,6 +416,20 @@ def test_a_failed_session_is_followed_over_all_services_by_one_id(watched: Watch
     for stream in found:
         for _, text in stream["values"]:
             assert json.loads(text)["trace_id"] == line["trace_id"]
+
+    # The command finds the same lines by the session's own id.
+    loki = Loki(f"http://127.0.0.1:{PORTS['lokiPort']}")
+
+    def ask(ids: frozenset[str]) -> list[logs.Line]:
+        now = time.time()
+        asked = loki.newest(logs.question(STACK, ids=ids), now - 3600, now)
+        return [logs.of_entry(entry, STACK) for entry in asked]
+
+    lines = logs.recalled(ask, logs.Filter(None, line["session"]))
+    assert sorted(said.text for said in lines) == sorted(
+        text for stream in found for _, text in stream["values"]
+    )
+    assert {"gateway", "proxy", line["agent"]} == {said.name for said in lines}
 
 
 def test_a_service_that_is_down_mutes_its_agents(watched: Watched) -> None:
@@ -388,7 +463,6 @@ time.sleep(600)
 
 
 def test_true_faults_reach_the_webhook_and_so_does_their_end(watched: Watched) -> None:
-    gateway = watched.stack.containers("gateway")[0]["Id"]
     hog_mb = psutil.virtual_memory().total * 8 // 100 // 2**20
 
     def python(code: str) -> list[str]:
@@ -406,22 +480,16 @@ def test_true_faults_reach_the_webhook_and_so_does_their_end(watched: Watched) -
             for i in range(psutil.cpu_count() or 1)
         ),
     ]
-    watched.client.api.stop(gateway)
-    first = {
-        "HighMemoryUsage",
-        "HighCpuUsage",
-        "ResourceExhaustion",
-        "ServiceUnavailable",
-        "TargetDown",
-    }
-    try:
-        _until_told(watched, first, "firing", seconds=150)
-    finally:
-        for hog in hogs:
-            hog.remove(force=True)
-        watched.client.api.start(gateway)
-        watched.faults()
-    _until_told(watched, {"TargetDown", "ServiceUnavailable"}, "resolved", seconds=150)
+    down = {"ServiceUnavailable of gateway", "TargetDown of gateway"}
+    first = {"HighMemoryUsage", "HighCpuUsage", "ResourceExhaustion", *down}
+    with watched.stopped("gateway"):
+        try:
+            _until_told(watched, first, "firing", seconds=150)
+        finally:
+            for hog in hogs:
+                hog.remove(force=True)
+    watched.faults()
+    _until_told(watched, down, "resolved", seconds=150)
     crash = watched.run(
         "crash",
         python("import time, sys; time.sleep(0.2); sys.exit(1)"),

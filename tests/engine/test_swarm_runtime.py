@@ -1,8 +1,6 @@
 """The real engine against real Docker, as a Swarm of one node."""
 
-import json
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import docker
 import pytest
@@ -62,11 +60,9 @@ def test_up_scale_and_destroy(live: Make, swarm: None) -> None:
         assert host["CapDrop"] == ["ALL"], name
         assert host["Memory"] > 0, name
 
-    gateway = stack.containers("gateway")[0]
-    ask = ("python", "-m", "ape_common.healthcheck", "http://proxy:8080/health")
-    assert stack.exec(gateway["Id"], *ask)[0] == 0, "services find each other"
+    assert stack.inside("gateway", "http://proxy:8080/health"), "services find each other"
 
-    until(lambda: _seen_by_the_monitor(stack)["running"] == 2, seconds=60)
+    until(lambda: _seen_by_the_monitor(stack) == 2, seconds=60)
 
     stack.config(agents=4)
     _, changes = stack.preview()
@@ -107,18 +103,10 @@ def test_dense_agents_are_full_replicas_and_a_rest(live: Make, swarm: None) -> N
     until(lambda: stack.leftovers() == [], seconds=60)
 
 
-def _seen_by_the_monitor(stack: Live) -> dict[str, Any]:
-    """The monitor's count of the agents; nothing is published, so it is asked from inside."""
-    code = "import sys,urllib.request as u;print(u.urlopen(sys.argv[1]).read().decode())"
-    monitors = [c for c in stack.containers("monitor") if c["State"]["Running"]]
-    if not monitors:
-        return {"running": None}
-    ask = ("python", "-c", code, "http://127.0.0.1:8080/sample")
-    failed, output = stack.exec(monitors[0]["Id"], *ask)
-    if failed:
-        return {"running": None}
-    fleet: dict[str, Any] = json.loads(output)["fleet"]
-    return fleet
+def _seen_by_the_monitor(stack: Live) -> int | None:
+    """How many agents the monitor sees running; nothing is published, so it is asked inside."""
+    found = stack.inside("monitor", "http://127.0.0.1:8080/sample")
+    return found and int(found["fleet"]["running"])
 
 
 def _slots(stack: Live) -> set[str]:

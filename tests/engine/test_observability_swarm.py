@@ -1,0 +1,81 @@
+"""`observability: full` on a Swarm, but for the parts that have no stand-in (Grafana, Alloy)."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ape_infra.cli import read_settings
+from tests.live import ROOT, Live, until
+from tests.nodes import Nodes, built
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="starts a dockerd"),
+]
+SERVICES = ("gateway", "proxy", "agent", "demo_target", "monitor", "socket_proxy")
+PARTS = ["prometheus", "alertmanager", "loki"]
+
+
+@pytest.fixture
+def swarm() -> Iterator[Nodes]:
+    """One node, in a folder with a short path: a socket's may have 107 characters."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ape", ignore_cleanup_errors=True) as folder,
+        Nodes(Path(folder), 1) as made,
+    ):
+        yield made
+
+
+def test_full_watches_a_swarm(swarm: Nodes, live: Callable[..., Live]) -> None:
+    subprocess.run([str(ROOT / "offline/images.sh"), "full"], check=True)
+    (node,) = swarm.nodes
+    stack = live("t-obs-swarm")
+    stack.client = node.client()
+    images = built(*SERVICES)
+    stack.config(
+        agents=2,
+        runtime="swarm",
+        dockerHost=node.host,
+        networkPool="10.247.0.0/16",
+        observability="full",
+        observabilityParts=PARTS,
+        images=images,
+    )
+    settings = read_settings(stack.stack)
+    node.load([*images.values(), *(getattr(settings, f"{part}_image") for part in PARTS)])
+    # Proves that a preview shows no change afterwards.
+    stack.up()
+
+    def targets() -> dict[str, str]:
+        """Job -> health, as Prometheus sees them."""
+        found = stack.inside("gateway", "http://prometheus:9090/api/v1/targets")
+        active = found["data"]["activeTargets"] if found else []
+        return {target["labels"]["job"]: target["health"] for target in active}
+
+    jobs = {"gateway", "proxy", "monitor", *PARTS}
+    until(lambda: targets() == dict.fromkeys(jobs, "up"), seconds=120)
+    until(lambda: stack.inside("gateway", "http://loki:3100/ready") == "ready", seconds=60)
+
+    def asked(path: str) -> Any:
+        return stack.inside("gateway", f"http://prometheus:9090/api/v1/{path}")["data"]
+
+    # Prometheus has found Alertmanager, and its Watchdog has arrived there.
+    assert len(asked("alertmanagers")["activeAlertmanagers"]) == 1
+
+    def alerts() -> set[str]:
+        found = stack.inside("gateway", "http://alertmanager:9093/api/v2/alerts")
+        return {alert["labels"]["alertname"] for alert in found}
+
+    until(lambda: "Watchdog" in alerts(), seconds=60)
+    # What agents do, and what the monitor sees of them, is there.
+    until(lambda: asked("query?query=ape:session_success:ratio_rate2m")["result"], seconds=120)
+    until(lambda: len(asked("query?query=ape_agent_memory_usage_bytes")["result"]) == 2, seconds=60)
+
+    stack.destroy()
+    until(lambda: stack.leftovers() == [], seconds=60)
