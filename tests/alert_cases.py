@@ -12,6 +12,8 @@ from ape_common import names
 from ape_common.names import Metric
 
 from ape_infra.observability import foreign
+from ape_infra.observability.dashboards.sdk import SCALING
+from ape_infra.observability.draw import plain
 
 # Samples as sparse as a rate of two minutes allows: three times as quick as the real ones.
 STEP_SECONDS = 15
@@ -188,31 +190,51 @@ def _firing(case: Case) -> str:
     return f"count by ({', '.join(('alertname', *labels))}) ({alerts})"
 
 
+def _scaling_test() -> dict[str, Any]:
+    """The mark of the dashboards where agents become more: once, at the step that sees it."""
+    expr = f"count({plain(SCALING, seconds=20 * STEP_SECONDS)})"
+    seen = {10 * MINUTE: 0, 10 * MINUTE + 1: 1, 10 * MINUTE + 2: 0}
+    return {
+        "name": "Scaling",
+        "interval": f"{STEP_SECONDS}s",
+        "input_series": [
+            {"series": at(names.AGENTS_DECLARED), "values": f"5x{10 * MINUTE} 10x{10 * MINUTE}"}
+        ],
+        "promql_expr_test": [
+            {
+                "expr": expr,
+                "eval_time": f"{step * STEP_SECONDS}s",
+                "exp_samples": [{"labels": "{}", "value": 1}] if marks else [],
+            }
+            for step, marks in seen.items()
+        ],
+    }
+
+
+def _test(number: int, case: Case) -> dict[str, Any]:
+    silent = case.labels is None
+    labels = _braces({"alertname": case.alert, **(case.labels or {})})
+    return {
+        "name": f"{case.alert} {number}: {'silent' if silent else 'fires'}",
+        "interval": f"{STEP_SECONDS}s",
+        "input_series": [{"series": k, "values": v} for k, v in case.series.items()],
+        "promql_expr_test": [
+            {
+                "expr": _firing(case),
+                "eval_time": f"{case.minutes}m",
+                "exp_samples": [] if silent else [{"labels": labels, "value": 1}],
+            }
+        ],
+    }
+
+
 def promtool_tests(rule_file: str, jobs: tuple[str, ...]) -> dict[str, Any]:
     """The file that `promtool test rules` reads."""
     return {
         "rule_files": [rule_file],
         "evaluation_interval": f"{STEP_SECONDS}s",
         "tests": [
-            {
-                "name": f"{case.alert} {number}: {'silent' if case.labels is None else 'fires'}",
-                "interval": f"{STEP_SECONDS}s",
-                "input_series": [{"series": k, "values": v} for k, v in case.series.items()],
-                "promql_expr_test": [
-                    {
-                        "expr": _firing(case),
-                        "eval_time": f"{case.minutes}m",
-                        "exp_samples": []
-                        if case.labels is None
-                        else [
-                            {
-                                "labels": _braces({"alertname": case.alert, **case.labels}),
-                                "value": 1,
-                            }
-                        ],
-                    }
-                ],
-            }
-            for number, case in enumerate(cases(jobs), 1)
+            _scaling_test(),
+            *(_test(number, case) for number, case in enumerate(cases(jobs), 1)),
         ],
     }

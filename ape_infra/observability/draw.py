@@ -56,11 +56,12 @@ class Drawn(NamedTuple):
 def plain(expr: str, seconds: int = 300, values: Mapping[str, str] | None = None) -> str:
     """`expr` with the dashboard's variables at `values`, or at everything.
 
-    `seconds`: the time that the reader looks at.
+    `seconds`: the time that the reader looks at; a step is a twentieth of it.
     """
     values = values or {}
     for name in (*VARIABLES, TRACE):
         expr = expr.replace(f'"${name}"', f'"{values.get(name, EVERYTHING)}"')
+    expr = expr.replace("$__interval", f"{max(1, seconds // 20)}s")
     return expr.replace("$__range", f"{max(1, seconds)}s")
 
 

@@ -25,9 +25,10 @@ from ape_infra.observability.dashboards.model import (
     VARIABLES,
     Dashboard,
     Panel,
+    series,
 )
 from ape_infra.observability.grafana import LOKI_UID, PROMETHEUS_UID
-from ape_infra.observability.promql import SCOPE, series
+from ape_infra.observability.promql import SCOPE
 
 PROMETHEUS = models.DataSourceRef(type_val="prometheus", uid=PROMETHEUS_UID)
 LOKI = models.DataSourceRef(type_val="loki", uid=LOKI_UID)
@@ -122,16 +123,20 @@ def _variables() -> Iterator[builders.QueryVariable]:
             yield made.datasource(PROMETHEUS).query(f"label_values({source.name}, {label})")
 
 
+# True once at each change of the declared number of agents: at the first step that sees it.
+_DECLARED = series(recorded.AGENTS_DECLARED)
+SCALING = f"{_DECLARED} != {_DECLARED} offset $__interval"
+
+
 def _scaling() -> builders.AnnotationQuery:
-    """A mark where the declared number of agents changes."""
-    now = series(recorded.AGENTS_DECLARED)
+    """A mark where the stack was scaled."""
     return (
         builders.AnnotationQuery()
         .name("Scaling")
         .datasource(PROMETHEUS)
         .enable(True)
         .icon_color("purple")
-        .expr(f"{now} != {now} offset 30s")
+        .expr(SCALING)
     )
 
 

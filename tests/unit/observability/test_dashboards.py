@@ -42,7 +42,9 @@ def test_grafana_gets_a_whole_dashboard(name: str) -> None:
     assert made["uid"] == name.removesuffix(".json")
     variables = {v["name"] for v in made["templating"]["list"]}
     assert {"project", "stack", "tier", "agent", "trace"} <= variables
-    assert [a["name"] for a in made["annotations"]["list"]] == ["Scaling"]
+    (scaling,) = made["annotations"]["list"]
+    assert scaling["name"] == "Scaling"
+    assert problems(scaling["expr"]) == []
     panels = [p for p in made["panels"] if p["type"] != "row"]
     for panel in panels:
         kind = "loki" if panel["type"] == "logs" else "prometheus"
