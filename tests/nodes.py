@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -135,10 +136,15 @@ class Node:
 
 
 class Nodes:
-    """The first node manages the Swarm."""
+    """The first node manages the Swarm.
 
-    def __init__(self, folder: Path, count: int) -> None:
-        self.nodes = [Node(i + 1, folder) for i in range(count)]
+    Their folder has a short path: a socket's may have 107 characters. Overlay file systems do not
+    nest: where /tmp is one, this wants another TMPDIR.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="ape", ignore_cleanup_errors=True)
+        self.nodes = [Node(i + 1, Path(self._folder.name)) for i in range(count)]
 
     def __enter__(self) -> Nodes:
         sh("ip", "netns", "add", SWITCH)
@@ -167,3 +173,4 @@ class Nodes:
         for node in reversed(self.nodes):
             node.remove()
         sh("ip", "netns", "del", SWITCH, check=False)
+        self._folder.cleanup()

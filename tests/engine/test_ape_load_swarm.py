@@ -2,12 +2,10 @@
 
 import os
 import shutil
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import docker
 import pytest
@@ -25,14 +23,7 @@ SERVICES = ("gateway", "proxy", "agent", "demo_target")
 
 @pytest.fixture
 def nodes() -> Iterator[Nodes]:
-    """Three, in a folder with a short path: a socket's may have 107 characters.
-
-    Overlay file systems do not nest: where /tmp is one, this wants another TMPDIR.
-    """
-    with (
-        tempfile.TemporaryDirectory(prefix="ape", ignore_cleanup_errors=True) as folder,
-        Nodes(Path(folder), 3) as made,
-    ):
+    with Nodes(3) as made:
         yield made
 
 

@@ -2,6 +2,9 @@
 
 Grafana and Alloy cannot be had on a machine without a registry; their configs are checked for form
 at the unit tier, and `tests.shipper` stands in for Alloy.
+
+With APE_NOTES=DIR, the table of panels, queries and series (panels.md) and the report with all
+pictures (report.html) are kept there.
 """
 
 from __future__ import annotations
