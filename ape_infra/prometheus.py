@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,8 @@ class Prometheus:
 
     def range(self, query: str, start: float, end: float) -> list[Series]:
         """The series of `query`; what is not a number (no data in a rate) is left out."""
-        step = max(1.0, (end - start) / MAX_POINTS)
+        # Rounded down, so that the last step is at the end and not just behind it.
+        step = max(1.0, math.floor(1000 * (end - start) / MAX_POINTS) / 1000)
         data = self._ask(
             "GET", "/api/v1/query_range", query=query, start=start, end=end, step=f"{step:.3f}"
         )

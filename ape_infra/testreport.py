@@ -5,12 +5,12 @@ from __future__ import annotations
 import html
 import itertools
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ape_common import names
-
 from ape_infra.observability.draw import STYLE, Drawn, scale, svg
+from ape_infra.prometheus import Series
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,30 @@ class Account:
     start: float
     end: float
     summary: Mapping[str, str]
-    failures: Sequence[tuple[str, float]]
+    failures: Sequence[tuple[str, int]]
     events: Sequence[tuple[float, str, str]]
 
 
-def failures_query(seconds: float) -> str:
-    """How many sessions failed, by reason."""
-    return (
-        f'sum by (reason) (increase({names.SESSIONS.name}{{result="{names.FAILURE}"}}'
-        f"[{max(1, round(seconds))}s]))"
-    )
+def grown(points: Sequence[tuple[float, float]], since: float) -> float:
+    """How much a counter grew after the Unix time `since`, its starts anew counted.
+
+    One that is there at `since` counts from its value then, one that comes later from 0.
+    """
+    before = points[0][1] if points[0][0] < since + 1 else 0.0
+    total = 0.0
+    for _, value in points:
+        total += value - before if value >= before else value
+        before = value
+    return total
+
+
+def outcomes(sessions: Sequence[Series], since: float) -> Counter[tuple[str, str]]:
+    """(result, reason) -> how many sessions ended so after `since`, of names.SESSIONS' series."""
+    found: Counter[tuple[str, str]] = Counter()
+    for one in sessions:
+        at = one.labels.get("result", ""), one.labels.get("reason", "")
+        found[at] += round(grown(one.points, since))
+    return found
 
 
 _STYLE = f"""
@@ -89,7 +103,6 @@ def _section(dashboard: str, panels: Sequence[Drawn], test: Account) -> str:
 
 def page(test: Account, panels: Sequence[Drawn]) -> str:
     """The whole page; all values are escaped, nothing is fetched by it."""
-    failed = [(reason, f"{count:.0f}") for reason, count in test.failures if count >= 0.5]
     done = [(_stamp(at), what, result) for at, what, result in test.events]
     sections = "".join(
         _section(dashboard, list(group), test)
@@ -104,7 +117,7 @@ def page(test: Account, panels: Sequence[Drawn]) -> str:
         f"<p>{_stamp(test.start)} to {_stamp(test.end)}, UTC as all times here</p>"
         + _table(list(test.summary.items()))
         + "<h2>What failed, and why</h2>"
-        + _table(failed, ("reason", "sessions"))
+        + _table(test.failures, ("reason", "sessions"))
         + sections
         + "<h2>What was done to the stack</h2>"
         + "<p>A dotted line in each picture is one of these.</p>"

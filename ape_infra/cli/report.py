@@ -24,7 +24,7 @@ from ape_infra.cli.common import (
 from ape_infra.engine import PulumiEngine
 from ape_infra.observability.draw import main_panels
 from ape_infra.prometheus import Prometheus, PrometheusError, Series
-from ape_infra.testreport import Account, failures_query, page
+from ape_infra.testreport import Account, outcomes, page
 
 
 def begun(history: list[dict[str, Any]], now: float) -> float:
@@ -77,22 +77,21 @@ def report(
             return client.range(query, start, end)
 
         try:
-            results = {
-                s.labels.get("result", ""): s.points[0][1]
-                for s in client.at(f"sum by (result) ({names.SESSIONS.name})", end)
-            }
+            ended = outcomes(ask(names.SESSIONS.name), start)
             failures = [
-                (s.labels.get("reason", ""), s.points[0][1])
-                for s in client.at(failures_query(end - start), end)
+                (reason, count)
+                for (result, reason), count in ended.most_common()
+                if result == names.FAILURE and count
             ]
-            success, failure = results.get("success", 0.0), results.get("failure", 0.0)
-            total = success + failure
+            failure = sum(count for _, count in failures)
+            total = ended.total()
+            success = total - failure
             rate = f"{100 * success / total:.1f} %" if total else "-"
             limits = f"{outputs['agentMemoryMb']} MB, {outputs['agentCpus']} cores"
             summary = {
                 "agents": f"{outputs['agents']} ({outputs['runtime']}, tier {outputs['tier']})",
                 "limits of an agent": limits,
-                "sessions": f"{total:.0f}: {success:.0f} succeeded, {failure:.0f} failed ({rate})",
+                "sessions": f"{total}: {success} succeeded, {failure} failed ({rate})",
             }
             test = Account(stack, start, end, summary, failures, events(history, start))
             made = page(test, main_panels(ask, round(end - start)))

@@ -39,7 +39,7 @@ from ape_infra.observability.draw import main_panels
 from ape_infra.plan import make_plan
 from ape_infra.prometheus import Series
 from ape_infra.settings import parse
-from ape_infra.testreport import Account, page
+from ape_infra.testreport import Account, outcomes, page
 
 pytestmark = pytest.mark.unit
 
@@ -290,7 +290,7 @@ def test_a_report_holds_its_data_and_nothing_from_elsewhere() -> None:
         return [Series({"result": "<b>success</b>", "state": "running"}, points)]
 
     done = [(1005.0, "ape-load: scale to 10", "succeeded")]
-    test = Account("dev", 1000, 1060, {"agents": "5"}, [("gave_up", 3.0)], done)
+    test = Account("dev", 1000, 1060, {"agents": "5"}, [("gave_up", 3)], done)
     made = page(test, main_panels(ask))
     main = [p for d in dashboards.ALL for p in d.panels if p.main]
     assert made.count("<svg") == len(main) - 1
@@ -303,6 +303,29 @@ def test_a_report_holds_its_data_and_nothing_from_elsewhere() -> None:
     assert "<b>success" not in made, "values are escaped"
     for outside in ("<script", "<link", "src=", "@import", "url("):
         assert outside not in made
+
+
+def test_a_report_counts_the_sessions_of_its_time() -> None:
+    def series(result: str, reason: str, *points: tuple[float, float]) -> Series:
+        return Series({"result": result, "reason": reason}, points)
+
+    found = outcomes(
+        [
+            # There before, and started anew: 5, 1, 2 more.
+            series("success", "goal_met", (100, 10), (110, 15), (120, 1), (130, 3)),
+            # Of another gateway, which came later.
+            series("success", "goal_met", (120, 2), (130, 4)),
+            # The first of its kind.
+            series("failure", "gave_up", (130, 1)),
+            series("failure", "aborted", (100, 7), (130, 7)),
+        ],
+        100,
+    )
+    assert found == {
+        ("success", "goal_met"): 12,
+        ("failure", "gave_up"): 1,
+        ("failure", "aborted"): 0,
+    }
 
 
 def test_a_report_without_a_monitor_says_what_it_lacks() -> None:

@@ -41,7 +41,7 @@ def test_grafana_gets_a_whole_dashboard(name: str) -> None:
     made = JSON[name]
     assert made["uid"] == name.removesuffix(".json")
     variables = {v["name"] for v in made["templating"]["list"]}
-    assert {"project", "stack", "tier", "agent", "trace"} <= variables
+    assert {"project", "stack", "tier", "shard", "agent", "trace"} <= variables
     (scaling,) = made["annotations"]["list"]
     assert scaling["name"] == "Scaling"
     assert problems(scaling["expr"]) == []
