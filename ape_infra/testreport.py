@@ -85,7 +85,9 @@ def _section(dashboard: str, panels: Sequence[Drawn], test: Account) -> str:
             empty.append(drawn.panel.title)
             continue
         title, unit = drawn.panel.title, scale(drawn.panel.unit, drawn.most)[1]
-        about = ("" if title.lower().endswith(unit) else unit, drawn.panel.description)
+        # "Tokens a second" says its unit itself.
+        said = f" {title.lower()}".endswith(f" {unit}")
+        about = ("" if said else unit, drawn.panel.description)
         note = html.escape(" · ".join(filter(None, about)))
         pictures.append(
             f"<section><h3>{html.escape(title)} <small>{note}</small></h3>{picture}</section>"

@@ -196,6 +196,7 @@ class Watched:
     def __init__(self, stack: Live) -> None:
         self.stack = stack
         self.client = stack.client
+        self.began = time.time()
 
     def ask(self, query: str) -> list[dict[str, Any]]:
         """The series of a PromQL query that have a number now."""
@@ -378,8 +379,7 @@ def test_every_rule_and_every_panel_has_data(watched: Watched, tmp_path: Path) -
 
 
 def test_every_main_panel_is_drawn_in_the_report(watched: Watched, tmp_path: Path) -> None:
-    end = time.time()
-    start = end - 600
+    start, end = watched.began, time.time()
     prometheus = Prometheus(f"http://127.0.0.1:{PORTS['prometheusPort']}")
     panels = draw.main_panels(lambda query: prometheus.range(query, start, end))
     assert [p.panel.title for p in panels if not draw.svg(p, start, end)] == []

@@ -299,6 +299,8 @@ def test_a_report_holds_its_data_and_nothing_from_elsewhere() -> None:
     assert "No data in this time: Time to first token." in made
     assert made.count('class="mark"') == len(main) - 1, "each picture shows when it was scaled"
     assert "1970-01-01 00:16:45" in made, "when it was scaled"
+    assert "Length of sessions <small>s</small>" in made
+    assert "Tokens a second <small></small>" in made, "the title says the unit"
     assert "gave_up" in made
     assert "<b>success" not in made, "values are escaped"
     for outside in ("<script", "<link", "src=", "@import", "url("):
