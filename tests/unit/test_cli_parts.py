@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from ape_infra.checklist import Item, Machine, load, resources, way_back
 from ape_infra.cli import status
@@ -133,7 +134,7 @@ def test_status_tells_what_fires(
         def __init__(self, url: str) -> None:
             self.json = lambda: answers[url[0]]
 
-    monkeypatch.setattr(status.requests, "get", lambda url, **_: Answer(url))
+    monkeypatch.setattr(requests, "get", lambda url, **_: Answer(url))
     where = {"p": "prometheus", "m": "monitor"}
     assert status.alerts({"endpoints": {where[a]: a for a in answers}}) == told
 

@@ -74,7 +74,7 @@ def of_the_monitor(agents: int) -> str:
 
     class Collector:
         def collect(self) -> object:
-            return collected(State(sample, [], Health("ok", 100), "ape-dev", 100.0), 0.0)
+            return collected(State(sample, [], Health("healthy", ""), "ape-dev", 100.0), 0.0)
 
     registry = CollectorRegistry()
     registry.register(Collector())  # type: ignore[arg-type]

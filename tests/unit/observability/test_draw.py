@@ -71,7 +71,9 @@ def test_what_was_not_measured_is_not_joined() -> None:
 
 
 def test_of_many_lines_the_highest_are_drawn_and_told_apart() -> None:
-    many = {f"agent-{i:04d}": [(0.0, float(i)), (1.0, float(i))] for i in range(100)}
+    many: dict[str, draw.Points] = {
+        f"agent-{i:04d}": [(0.0, float(i)), (1.0, float(i))] for i in range(100)
+    }
     made = draw.svg(drawn(many), 0, 1)
     assert len(lines_of(made)) == draw.MAX_LINES
     assert "agent-0099" in made
