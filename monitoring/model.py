@@ -175,7 +175,8 @@ class SystemSample:
 class FleetSample:
     """Agents: declared, running and healthy by Docker, heard of by the gateway (heartbeats).
 
-    `missing` is what is declared and not healthy. None: not known.
+    `missing` is what is declared and not healthy; on Swarm, where Docker knows only those of this
+    node, what is declared and not heard of. None: not known.
     """
 
     declared: int | None = None

@@ -46,7 +46,8 @@ def _values() -> dict[str, str]:
         "containerRestarts": _grown(f"{restarts}{{{_OTHERS}}}", RESTART_WINDOW_SECONDS),
         "restartLoop": _grown(restarts, LOOP_WINDOW_SECONDS),
         "oomKills": _grown(names.CONTAINER_OOM.name, OOM_WINDOW_SECONDS),
-        "serviceDown": f"1 - {up}{{{_OTHERS}}}",
+        # On Swarm a node goes on listing a task that ended there, while the next runs elsewhere.
+        "serviceDown": f"1 - max by (name, service, tier) ({up}{{{_OTHERS}}})",
         "agentsMissing": f'{names.FLEET_AGENTS.name}{{state="missing"}}',
         "dataAgeSeconds": names.MONITOR_AGE.name,
     }

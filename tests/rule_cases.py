@@ -68,7 +68,12 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     ),
     "ServiceUnavailable": (
         {f"ape_container_healthy{{{_SERVICE}}}": "0"},
-        {f"ape_container_healthy{{{_AGENT}}}": "0"},
+        {
+            f"ape_container_healthy{{{_AGENT}}}": "0",
+            # It ended on this node, and runs on another.
+            f"ape_container_healthy{{{_SERVICE}}}": "0",
+            f'ape_container_healthy{{{_SERVICE}, instance="b"}}': "1",
+        },
     ),
     "AgentsMissing": (
         {'ape_fleet_agents{state="missing"}': "1"},
@@ -84,8 +89,9 @@ _HYSTERESIS = "90x9 82x10 79x10"
 
 
 def _series(name: str, values: str) -> dict[str, str]:
-    name = name.removesuffix("}")
-    name += ("," if "{" in name else "{") + 'instance="a"}'
+    if "instance=" not in name:
+        name = name.removesuffix("}")
+        name += ("," if "{" in name else "{") + 'instance="a"}'
     return {"series": name, "values": values if "x" in values else values + _FLAT}
 
 

@@ -376,6 +376,9 @@ def agent(slot: int, **changes: Any) -> Container:
         ([agent(1, agents=25), agent(26, agents=5)], {}, (30, 30, 30, 0)),
         # On Swarm a node sees only its own.
         ([agent(7, swarm=True)], {}, (None, 1, 1, 0)),
+        ([agent(7, swarm=True)], {"declared": 9, "heartbeat": 8}, (9, 1, 1, 1)),
+        ([agent(7, swarm=True)], {"gateway_declared": 9}, (9, 1, 1, 0)),
+        ([agent(0, agents=0, swarm=True)], {"declared": 9, "heartbeat": 9}, (9, 0, 0, 0)),
     ],
 )
 def test_the_fleet(
@@ -384,7 +387,7 @@ def test_the_fleet(
     found = aggregate.fleet(
         containers,
         declared=given.get("declared"),
-        heartbeat=None,
+        heartbeat=given.get("heartbeat"),
         gateway_declared=given.get("gateway_declared"),
     )
     assert (found.declared, found.running, found.healthy, found.missing) == expected
