@@ -24,11 +24,11 @@ pytestmark = [
 SERVICES = ("gateway", "proxy", "agent", "demo_target")
 
 
-def built() -> dict[str, str]:
-    """The images of the services, on the machine's own daemon."""
+def built(*services: str) -> dict[str, str]:
+    """The images of `services`, on the machine's own daemon."""
     there = {t for i in docker.from_env().images.list() for t in i.tags}
     made = {}
-    for service in SERVICES:
+    for service in services:
         name = (
             f"ape-{service.replace('_', '-')}:{content_digest(ROOT, service, 'python:3.11-slim')}"
         )
@@ -67,7 +67,7 @@ def tasks(client: docker.DockerClient, stack: str) -> Counter[str]:
 def test_agents_spread_a_node_dies_and_the_gate_notices(
     nodes: Nodes, live: Callable[..., Live]
 ) -> None:
-    images = built()
+    images = built(*SERVICES)
     for node in nodes.nodes:
         node.load(list(images.values()))
     first, *_, last = nodes.nodes
