@@ -70,23 +70,20 @@ def by_service(samples: Iterable[ContainerSample]) -> list[ServiceRow]:
     return [rows[name] for name in sorted(rows)]
 
 
-def _badness(one: ContainerSample) -> tuple[bool, float]:
-    return (
-        one.container.failed,
-        max(
-            one.memory_percent or 0.0,
-            one.cpu_of_limit or 0.0,
-            one.throttled_percent or 0.0,
-            25.0 * one.restarts_hour,
-            100.0 * (one.ooms_recent > 0),
-        ),
+def _worst_first(one: ContainerSample) -> tuple[bool, float, str]:
+    near = max(
+        one.memory_percent or 0.0,
+        one.cpu_of_limit or 0.0,
+        one.throttled_percent or 0.0,
+        25.0 * one.restarts_hour,
+        100.0 * (one.ooms_recent > 0),
     )
+    return not one.container.failed, -near, one.container.name
 
 
 def worst(samples: Iterable[ContainerSample], count: int = 10) -> list[ContainerSample]:
     """Failed ones first, then the nearest to a limit."""
-    order = sorted(samples, key=lambda one: (*_badness(one), one.container.name), reverse=True)
-    return order[:count]
+    return sorted(samples, key=_worst_first)[:count]
 
 
 def _highest(agents: Iterable[Container]) -> int:

@@ -76,7 +76,7 @@ def _system(found: SystemSample, width: int) -> RenderableType:
         facts.append(Text("pressure " + ", ".join(pressed)))
     near = max(found.limits, key=lambda limit: limit.percent, default=None)
     if near:
-        facts.append(Text(f"kernel: {clean(near.name)} {near.used} of {near.allowed}"))
+        facts.append(Text(f"kernel {near.used} of {near.allowed} {clean(near.name)}"))
     columns = 3 if width >= WIDE else 2 if width >= MEDIUM else 1
     if columns == 1:
         facts = [facts[0], *facts[4:]]
@@ -165,8 +165,10 @@ def _alerts(state: State, width: int, count: int) -> RenderableType:
         made.append(
             f"{alert.severity} ", style="bold red" if alert.severity == "critical" else "yellow"
         )
-        made.append(clean(alert.text))
-        made.append(f"  for {duration(state.now - alert.since)}", style="dim")
+        made.append(clean(alert.who))
+        made.append(f" for {duration(state.now - alert.since)}: ", style="dim")
+        # What matters least is last: a narrow terminal cuts it off.
+        made.append(clean(f"{alert.facts}. {alert.summary}"))
         rows.append(made)
         if width >= MEDIUM:
             rows.append(Text(f"  {clean(alert.remedy)}", style="dim", no_wrap=True))
