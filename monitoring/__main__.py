@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from ape_common import logs
 
@@ -131,7 +132,10 @@ def _watch(options: Options) -> int:
     def end(*_: object) -> None:
         monitor.stop()
 
-    before = {s: signal.signal(s, end) for s in (signal.SIGINT, signal.SIGTERM)}
+    handlers: dict[int, Any] = {signal.SIGINT: end, signal.SIGTERM: end}
+    if live:
+        handlers[signal.SIGWINCH] = live.draw
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     monitor.start()
     if live:
         live.start()

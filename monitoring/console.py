@@ -232,13 +232,27 @@ class Page:
 
     def __init__(self) -> None:
         self._live = Live(Text("Waiting for the first sample…"), screen=True, auto_refresh=False)
+        self._state: State | None = None
+        self._drawing = False
 
     def start(self) -> None:
         self._live.start(refresh=True)
 
     def __call__(self, state: State) -> None:
-        width, height = self._live.console.size
-        self._live.update(page(state, width, height), refresh=True)
+        self._state = state
+        self.draw()
+
+    def draw(self, *_: object) -> None:
+        """The last State in the size that the terminal has now; a signal's handler, too."""
+        # A signal comes in the middle of anything, also of this.
+        if self._state is None or self._drawing:
+            return
+        self._drawing = True
+        try:
+            width, height = self._live.console.size
+            self._live.update(page(self._state, width, height), refresh=True)
+        finally:
+            self._drawing = False
 
     def stop(self) -> None:
         self._live.stop()

@@ -147,7 +147,7 @@ def test_a_terminal_gets_the_page_in_any_size_and_is_left_as_it_was(world: World
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, 130))
     process = subprocess.Popen(
-        command(world, "--interval", "1"),
+        command(world, "--interval", "60"),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -165,6 +165,7 @@ def test_a_terminal_gets_the_page_in_any_size_and_is_left_as_it_was(world: World
                 shown += os.read(ours, 65536)
 
     read_until(b"agent-0001")
+    # Drawn anew at once, and not only with the next sample.
     termios.tcsetwinsize(ours, (10, 30))
     process.send_signal(signal.SIGWINCH)
     shown = b""
