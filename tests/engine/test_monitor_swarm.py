@@ -98,6 +98,15 @@ class Prometheus:
         found = self.ask(query)
         return float(found[0]["value"][1]) if found else None
 
+    def shown(self, title: str, label: str) -> dict[str, float]:
+        """What a panel shows, by a label of its series."""
+        panel = next(p for d in dashboards.ALL for p in d.panels if p.title == title)
+        return {
+            one["metric"][label]: float(one["value"][1])
+            for query in panel.queries
+            for one in self.ask(draw.plain(query.expr))
+        }
+
     def alerts(self) -> set[str]:
         """Pending too: what is false is told at once, and not only when it has held."""
         return {a["metric"]["alertname"] for a in self.ask("ALERTS")} - OF_THE_MACHINE
@@ -142,13 +151,8 @@ def test_each_node_has_its_monitor_and_all_is_counted_once(
         ] == [monitors, AGENTS, AGENTS, 1]
 
     until(lambda: counted(2), seconds=60)
-    panels = {p.title: p for d in dashboards.ALL for p in d.panels}
-    shown = {
-        one["metric"]["state"]: float(one["value"][1])
-        for query in panels["Declared and seen"].queries
-        for one in prometheus.ask(draw.plain(query.expr))
-    }
-    assert shown == {"running": AGENTS, "healthy": AGENTS, "heartbeat": AGENTS, "missing": 0}
+    expected = {"running": AGENTS, "healthy": AGENTS, "heartbeat": AGENTS, "missing": 0}
+    assert prometheus.shown("Declared and seen", "state") == expected
     until(lambda: prometheus.alerts() == {"Watchdog"}, seconds=60)
 
     # A node is emptied: what ran there runs elsewhere, and nothing of it is an alert.
@@ -160,6 +164,7 @@ def test_each_node_has_its_monitor_and_all_is_counted_once(
     _available(first, other, "active")
     until(lambda: counted(2), seconds=120)
     assert {a["name"] for a in sample(other)["alerts"]} <= OF_THE_MACHINE
+    assert set(prometheus.shown("Healthy containers", "service").values()) == {1}
     until(lambda: prometheus.alerts() == {"Watchdog"}, seconds=60)
     stack.destroy()
     until(lambda: stack.leftovers() == [], seconds=60)
