@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,8 @@ def loads(
     make_image(client, "stress-ng")
     api, found = client.api, {}
     # Linux counts I/O on cgroup v1 only where a limit is set (docs/facts.md); it is never reached.
-    throttle = [{"Path": device, "Rate": 10**12}] if device else None
+    rule: Mapping[str, str | int] = {"Path": device or "", "Rate": 10**12}
+    throttle = [rule] if device else None
     try:
         for name, words in LOADS.items():
             made = api.create_container(

@@ -19,7 +19,7 @@ from ape_infra.workload import LABEL_SERVICE, LABEL_STACK
 from monitoring.thresholds import BY_KEY
 from tests.engine.test_ape_load import TIERS
 from tests.engine.test_ape_load_swarm import SERVICES, built
-from tests.live import Live, until
+from tests.live import Live, exec_in, until
 from tests.nodes import Node, Nodes
 
 pytestmark = [
@@ -51,20 +51,18 @@ def running(node: Node, service: str | None = None) -> dict[str, str]:
     return {c["Id"][:12]: c["Labels"][LABEL_SERVICE] for c in found}
 
 
-def output(node: Node, service: str, command: list[str]) -> str:
+def output(node: Node, service: str, *command: str) -> str:
     """Of a command in the service's container on the node; empty where it fails."""
-    api = node.client().api
     for key in running(node, service):
-        made = api.exec_create(key, command)
-        said: str = api.exec_start(made).decode()
-        return said if api.exec_inspect(made["Id"])["ExitCode"] == 0 else ""
+        code, said = exec_in(node.client(), key, *command)
+        return said if code == 0 else ""
     return ""
 
 
 def sample(node: Node) -> dict[str, Any]:
     """Of the node's own monitor; Swarm publishes nothing on a loopback address."""
     code = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/sample').read().decode())"
-    found: dict[str, Any] = json.loads(output(node, "monitor", ["python", "-c", code]) or "{}")
+    found: dict[str, Any] = json.loads(output(node, "monitor", "python", "-c", code) or "{}")
     return found
 
 
@@ -90,7 +88,7 @@ class Prometheus:
 
     def ask(self, query: str) -> list[dict[str, Any]]:
         url = f"http://127.0.0.1:9090/api/v1/query?query={quote(query)}"
-        found = output(self.node, "prometheus", ["wget", "-q", "-O", "-", url])
+        found = output(self.node, "prometheus", "wget", "-q", "-O", "-", url)
         result: list[dict[str, Any]] = json.loads(found)["data"]["result"] if found else []
         return result
 
