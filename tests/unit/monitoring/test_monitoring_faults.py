@@ -147,7 +147,7 @@ def test_a_terminal_gets_the_page_in_any_size_and_is_left_as_it_was(world: World
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, 130))
     process = subprocess.Popen(
-        command(world, "--interval", "60"),
+        command(world, "--interval", "20"),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -156,15 +156,15 @@ def test_a_terminal_gets_the_page_in_any_size_and_is_left_as_it_was(world: World
     os.close(theirs)
     shown = b""
 
-    def read_until(words: bytes) -> None:
+    def read_until(words: bytes, seconds: float = 15) -> None:
         nonlocal shown
-        end = time.monotonic() + 15
+        end = time.monotonic() + seconds
         while words not in shown:
             assert time.monotonic() < end, shown[-2000:]
             if select.select([ours], [], [], 0.2)[0]:
                 shown += os.read(ours, 65536)
 
-    read_until(b"agent-0001")
+    read_until(b"agent-0001", 60)
     # Drawn anew at once, and not only with the next sample.
     termios.tcsetwinsize(ours, (10, 30))
     process.send_signal(signal.SIGWINCH)
