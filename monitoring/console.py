@@ -233,7 +233,7 @@ class Page:
     def __init__(self) -> None:
         self._live = Live(Text("Waiting for the first sample…"), screen=True, auto_refresh=False)
         self._state: State | None = None
-        self._drawing = False
+        self._drawing = self._stale = False
 
     def start(self) -> None:
         self._live.start(refresh=True)
@@ -244,13 +244,16 @@ class Page:
 
     def draw(self, *_: object) -> None:
         """The last State in the size that the terminal has now; a signal's handler, too."""
-        # A signal comes in the middle of anything, also of this.
+        self._stale = True
+        # A signal comes in the middle of anything, also of this: then it is drawn once more.
         if self._state is None or self._drawing:
             return
         self._drawing = True
         try:
-            width, height = self._live.console.size
-            self._live.update(page(self._state, width, height), refresh=True)
+            while self._stale:
+                self._stale = False
+                width, height = self._live.console.size
+                self._live.update(page(self._state, width, height), refresh=True)
         finally:
             self._drawing = False
 
