@@ -8,6 +8,7 @@ from ape_common import names
 
 from monitoring.model import AGENT_SERVICES
 from monitoring.thresholds import (
+    CPU_PERIODS_A_SECOND,
     DISK_HORIZON_HOURS,
     LOOP_WINDOW_SECONDS,
     OOM_WINDOW_SECONDS,
@@ -41,7 +42,8 @@ def _values() -> dict[str, str]:
         f"and {disk} offset 10m)",
         "kernelLimitPercent": f"100 * {names.KERNEL_USED.name} / {names.KERNEL_ALLOWED.name}",
         "containerMemoryPercent": f"100 * {memory} / ({limit} > 0)",
-        "throttledPercent": f"100 * rate({throttled}[2m]) / (rate({periods}[2m]) > 0)",
+        "throttledPercent": f"100 * rate({throttled}[2m]) / "
+        f"clamp_min(rate({periods}[2m]), {CPU_PERIODS_A_SECOND})",
         "agentRestarts": _grown(f"{restarts}{{{_AGENTS}}}", RESTART_WINDOW_SECONDS),
         "containerRestarts": _grown(f"{restarts}{{{_OTHERS}}}", RESTART_WINDOW_SECONDS),
         "restartLoop": _grown(restarts, LOOP_WINDOW_SECONDS),
