@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from monitoring.kernel import BRIDGE_PORTS
+
 # What one agent's container takes of each, measured or counted: shim (12 threads), init, Python.
 PIDS_PER_CONTAINER = 20
 FILES_PER_CONTAINER = 60
@@ -14,7 +16,6 @@ DAEMON_FILES_PER_CONTAINER = 8
 CONNTRACK_PER_AGENT = 16
 # What the rest of the machine has, roughly.
 SLACK = 512
-BRIDGE_PORTS = 1023
 GWBRIDGE = "docker_gwbridge"
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from ape_common import logs
 
@@ -25,6 +26,8 @@ EXIT_FAILED = 1
 ONCE_CODES = {"healthy": 0, "degraded": 3, "critical": 4}
 # What --once waits for Docker's listing, and between its two readings.
 LISTING_SECONDS, ONCE_SECONDS = 20.0, 1.0
+# What the first of many samples waits for it, at most.
+FIRST_SECONDS = 5.0
 
 
 class Failed(Exception):
@@ -131,13 +134,19 @@ def _watch(options: Options) -> int:
     def end(*_: object) -> None:
         monitor.stop()
 
-    before = {s: signal.signal(s, end) for s in (signal.SIGINT, signal.SIGTERM)}
+    handlers: dict[int, Any] = {signal.SIGINT: end, signal.SIGTERM: end}
+    if live:
+        handlers[signal.SIGWINCH] = live.draw
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     monitor.start()
     if live:
         live.start()
     try:
-        # An empty first page would only say that Docker has not answered yet.
-        monitor.watcher.listed.wait(1.0)
+        # A first page of what is listed so far would say something false.
+        end_of_wait = time.monotonic() + FIRST_SECONDS
+        while not (monitor.watcher.listed.wait(0.1) or monitor.stopped):
+            if time.monotonic() > end_of_wait:
+                break
         monitor.run()
     finally:
         if live:

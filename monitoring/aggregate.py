@@ -70,23 +70,20 @@ def by_service(samples: Iterable[ContainerSample]) -> list[ServiceRow]:
     return [rows[name] for name in sorted(rows)]
 
 
-def _badness(one: ContainerSample) -> tuple[bool, float]:
-    return (
-        one.container.failed,
-        max(
-            one.memory_percent or 0.0,
-            one.cpu_of_limit or 0.0,
-            one.throttled_percent or 0.0,
-            25.0 * one.restarts_hour,
-            100.0 * (one.ooms_recent > 0),
-        ),
+def _worst_first(one: ContainerSample) -> tuple[bool, float, str]:
+    near = max(
+        one.memory_percent or 0.0,
+        one.cpu_of_limit or 0.0,
+        one.throttled_percent or 0.0,
+        25.0 * one.restarts_hour,
+        100.0 * (one.ooms_recent > 0),
     )
+    return not one.container.failed, -near, one.container.name
 
 
 def worst(samples: Iterable[ContainerSample], count: int = 10) -> list[ContainerSample]:
     """Failed ones first, then the nearest to a limit."""
-    order = sorted(samples, key=lambda one: (*_badness(one), one.container.name), reverse=True)
-    return order[:count]
+    return sorted(samples, key=_worst_first)[:count]
 
 
 def _highest(agents: Iterable[Container]) -> int:
@@ -106,20 +103,24 @@ def fleet(
     """Counts agents, not containers: one container may hold several.
 
     Where nobody says how many are declared, they are numbered without a gap: the highest number
-    that is listed, running or not. On Swarm a node sees only its own, so there it is not known.
+    that is listed, running or not. On Swarm a node sees only its own: there it is not known, and
+    what is missing is told by the gateway, which hears of all.
     """
-    agents = [c for c in containers if c.agents]
+    listed = list(containers)
+    agents = [c for c in listed if c.agents]
+    swarm = any(c.swarm for c in listed)
     projects = {c.project for c in agents}
     running = sum(c.agents for c in agents if c.running)
     healthy = sum(c.agents for c in agents if c.healthy)
     if declared is None:
         declared = gateway_declared or None
-    if declared is None and agents and not any(c.swarm for c in agents):
+    if declared is None and agents and not swarm:
         declared = sum(_highest(c for c in agents if c.project == name) for name in projects)
+    there = heartbeat if swarm else healthy
     return FleetSample(
         declared=declared,
         running=running,
         healthy=healthy,
         heartbeat=heartbeat,
-        missing=max(0, (declared or 0) - healthy),
+        missing=0 if declared is None or there is None else max(0, declared - there),
     )

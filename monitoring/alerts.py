@@ -46,15 +46,24 @@ class Alert:
         return self.name, self.service
 
     @property
+    def who(self) -> str:
+        return f"{self.name} ({self.service})" if self.service else self.name
+
+    @property
+    def facts(self) -> str:
+        """The value, its threshold, and of whom."""
+        value = f"{self.value:.0f}" if self.value >= 10 else f"{self.value:.3g}"
+        line = f"{value} {self.unit}, threshold {self.threshold:g}"
+        if self.examples:
+            many = f"{self.count} of them: " if self.count > 1 else ""
+            more = ", …" if self.count > len(self.examples) else ""
+            line += f"; {many}{', '.join(self.examples)}{more}"
+        return line
+
+    @property
     def text(self) -> str:
         """One line for people."""
-        who = f" ({self.service})" if self.service else ""
-        value = f"{self.value:.0f}" if self.value >= 10 else f"{self.value:.3g}"
-        line = f"{self.name}{who}: {self.summary} {value} {self.unit}, threshold {self.threshold:g}"
-        if self.examples:
-            more = f" and {self.count - len(self.examples)} more" if self.count > EXAMPLES else ""
-            line += f"; {', '.join(self.examples)}{more}"
-        return line
+        return f"{self.who}: {self.summary} {self.facts}"
 
     def json(self, now: float, wall: float) -> dict[str, Any]:
         """`now` and `wall` are the same moment on the monotonic clock and in Unix time."""

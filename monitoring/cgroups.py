@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from monitoring.model import Container, ContainerSample, Usage
+from monitoring.thresholds import CPU_PERIODS_A_SECOND
 
 SLOW_EVERY = 6
 # Nothing else of the monitor needs many descriptors.
@@ -328,13 +329,15 @@ def rates(
     if before is None or seconds <= 0 or now.cpu_seconds < before.cpu_seconds:
         return ContainerSample(container, now, memory_percent=memory)
     cpu = 100.0 * (now.cpu_seconds - before.cpu_seconds) / seconds
-    periods = now.periods - before.periods
+    # The kernel counts only those in which there was something to run. Of all the time, so that a
+    # health check that is throttled while nothing else runs is not "most of the time".
+    periods = max(now.periods - before.periods, CPU_PERIODS_A_SECOND * seconds)
     return ContainerSample(
         container,
         now,
         cpu,
         cpu / cores if cores else None,
-        100.0 * (now.throttled - before.throttled) / periods if periods > 0 else 0.0,
+        100.0 * (now.throttled - before.throttled) / periods,
         memory,
         max(0.0, (now.received - before.received) / seconds),
         max(0.0, (now.sent - before.sent) / seconds),

@@ -76,7 +76,7 @@ def _system(found: SystemSample, width: int) -> RenderableType:
         facts.append(Text("pressure " + ", ".join(pressed)))
     near = max(found.limits, key=lambda limit: limit.percent, default=None)
     if near:
-        facts.append(Text(f"kernel: {clean(near.name)} {near.used} of {near.allowed}"))
+        facts.append(Text(f"kernel {near.used} of {near.allowed} {clean(near.name)}"))
     columns = 3 if width >= WIDE else 2 if width >= MEDIUM else 1
     if columns == 1:
         facts = [facts[0], *facts[4:]]
@@ -165,8 +165,10 @@ def _alerts(state: State, width: int, count: int) -> RenderableType:
         made.append(
             f"{alert.severity} ", style="bold red" if alert.severity == "critical" else "yellow"
         )
-        made.append(clean(alert.text))
-        made.append(f"  for {duration(state.now - alert.since)}", style="dim")
+        made.append(clean(alert.who))
+        made.append(f" for {duration(state.now - alert.since)}: ", style="dim")
+        # What matters least is last: a narrow terminal cuts it off.
+        made.append(clean(f"{alert.facts}. {alert.summary}"))
         rows.append(made)
         if width >= MEDIUM:
             rows.append(Text(f"  {clean(alert.remedy)}", style="dim", no_wrap=True))
@@ -230,13 +232,30 @@ class Page:
 
     def __init__(self) -> None:
         self._live = Live(Text("Waiting for the first sample…"), screen=True, auto_refresh=False)
+        self._state: State | None = None
+        self._drawing = self._stale = False
 
     def start(self) -> None:
         self._live.start(refresh=True)
 
     def __call__(self, state: State) -> None:
-        width, height = self._live.console.size
-        self._live.update(page(state, width, height), refresh=True)
+        self._state = state
+        self.draw()
+
+    def draw(self, *_: object) -> None:
+        """The last State in the size that the terminal has now; a signal's handler, too."""
+        self._stale = True
+        # A signal comes in the middle of anything, also of this: then it is drawn once more.
+        if self._state is None or self._drawing:
+            return
+        self._drawing = True
+        try:
+            while self._stale:
+                self._stale = False
+                width, height = self._live.console.size
+                self._live.update(page(self._state, width, height), refresh=True)
+        finally:
+            self._drawing = False
 
     def stop(self) -> None:
         self._live.stop()

@@ -110,7 +110,7 @@ class ContainerSample:
     """One container in one sample. Rates are per second; None where there is none to tell yet.
 
     `cpu_percent` is of one core, `cpu_of_limit` and `memory_percent` of the limit,
-    `throttled_percent` of the periods since the sample before. `restarts` and `ooms` are totals;
+    `throttled_percent` of the time since the sample before. `restarts` and `ooms` are totals;
     `recent_*` counts of the windows in `history`.
     """
 
@@ -175,7 +175,8 @@ class SystemSample:
 class FleetSample:
     """Agents: declared, running and healthy by Docker, heard of by the gateway (heartbeats).
 
-    `missing` is what is declared and not healthy. None: not known.
+    `missing` is what is declared and not healthy; on Swarm, where Docker knows only those of this
+    node, what is declared and not heard of. None: not known.
     """
 
     declared: int | None = None

@@ -211,6 +211,10 @@ class Monitor:
     def stop(self) -> None:
         self._stop.set()
 
+    @property
+    def stopped(self) -> bool:
+        return self._stop.is_set()
+
     def close(self) -> None:
         self.watcher.stop()
         self.heartbeats.stop()

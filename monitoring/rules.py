@@ -8,6 +8,7 @@ from ape_common import names
 
 from monitoring.model import AGENT_SERVICES
 from monitoring.thresholds import (
+    CPU_PERIODS_A_SECOND,
     DISK_HORIZON_HOURS,
     LOOP_WINDOW_SECONDS,
     OOM_WINDOW_SECONDS,
@@ -41,12 +42,14 @@ def _values() -> dict[str, str]:
         f"and {disk} offset 10m)",
         "kernelLimitPercent": f"100 * {names.KERNEL_USED.name} / {names.KERNEL_ALLOWED.name}",
         "containerMemoryPercent": f"100 * {memory} / ({limit} > 0)",
-        "throttledPercent": f"100 * rate({throttled}[2m]) / (rate({periods}[2m]) > 0)",
+        "throttledPercent": f"100 * rate({throttled}[2m]) / "
+        f"clamp_min(rate({periods}[2m]), {CPU_PERIODS_A_SECOND})",
         "agentRestarts": _grown(f"{restarts}{{{_AGENTS}}}", RESTART_WINDOW_SECONDS),
         "containerRestarts": _grown(f"{restarts}{{{_OTHERS}}}", RESTART_WINDOW_SECONDS),
         "restartLoop": _grown(restarts, LOOP_WINDOW_SECONDS),
         "oomKills": _grown(names.CONTAINER_OOM.name, OOM_WINDOW_SECONDS),
-        "serviceDown": f"1 - {up}{{{_OTHERS}}}",
+        # On Swarm a node goes on listing a task that ended there, while the next runs elsewhere.
+        "serviceDown": f"1 - max by (name, service, tier) ({up}{{{_OTHERS}}})",
         "agentsMissing": f'{names.FLEET_AGENTS.name}{{state="missing"}}',
         "dataAgeSeconds": names.MONITOR_AGE.name,
     }

@@ -1,19 +1,18 @@
-"""The machine: psutil, pressure (PSI), and the kernel limits that a fleet hits."""
+"""The machine: psutil, pressure (PSI), and the limits of the kernel."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 
 import psutil
 
 from monitoring.cgroups import net_dev
-from monitoring.model import Container, KernelLimit, SystemSample
+from monitoring.kernel import KernelLimits
+from monitoring.model import Container, SystemSample
 from monitoring.thresholds import DISK_HORIZON_HOURS
 
-# A bridge has 1024 ports, one of them its own.
-BRIDGE_PORTS = 1023
 # What the disk is predicted from: a point a minute, of the last hour, at least ten of them.
 _DISK_POINT_SECONDS = 60
 _DISK_POINTS = 60
@@ -63,6 +62,7 @@ class System:
     ) -> None:
         self.proc, self.disks, self._clock = proc, disks, clock
         psutil.PROCFS_PATH = proc
+        self._limits = KernelLimits(proc)
         self._cpu: tuple[float, float, float] | None = None
         self._before: tuple[float, SystemSample] | None = None
         self._history: dict[str, deque[tuple[float, float]]] = {}
@@ -73,10 +73,6 @@ class System:
                 return file.read()
         except OSError:
             return b""
-
-    def _number(self, path: str) -> int:
-        text = self._text(path).split()
-        return int(text[0]) if text and text[0].isdigit() else 0
 
     def sample(self, containers: Iterable[Container]) -> SystemSample:
         now = self._clock()
@@ -104,7 +100,7 @@ class System:
         for resource in ("cpu", "memory", "io"):
             for share, value in pressure(self._text(f"pressure/{resource}").decode()).items():
                 made.pressure[resource, share] = value
-        made.limits = self._limits(containers)
+        made.limits = self._limits.sample(containers)
         self._rates(made, now)
         self._predict(made, now)
         return made
@@ -141,46 +137,3 @@ class System:
             later = predicted(points, DISK_HORIZON_HOURS)
             if later is not None:
                 made.disks_predicted[path] = later
-
-    def _limits(self, containers: Iterable[Container]) -> list[KernelLimit]:
-        """Those that can be read here; a kernel or a namespace without one leaves it out."""
-        files = self._text("sys/fs/file-nr").split()
-        loadavg = self._text("loadavg").split()
-        tasks = int(loadavg[3].split(b"/")[1]) if len(loadavg) > 3 else 0
-        found = [
-            KernelLimit("open files", int(files[0]), int(files[2])) if len(files) == 3 else None,
-            KernelLimit("process ids", tasks, self._number("sys/kernel/pid_max")),
-            KernelLimit("threads", tasks, self._number("sys/kernel/threads-max")),
-        ]
-        if self.proc == "/proc":
-            # Of the reader's network namespace; in a container they would be the container's own.
-            found += [
-                KernelLimit(
-                    "connections tracked",
-                    self._number("sys/net/netfilter/nf_conntrack_count"),
-                    self._number("sys/net/netfilter/nf_conntrack_max"),
-                ),
-                KernelLimit(
-                    "neighbours (ARP)",
-                    max(0, self._text("net/arp").count(b"\n") - 1),
-                    self._number("sys/net/ipv4/neigh/default/gc_thresh3"),
-                ),
-            ]
-        found += self._keys()
-        ports = Counter(network for c in containers if c.running for network in c.networks)
-        if ports:
-            network, used = ports.most_common(1)[0]
-            found.append(KernelLimit(f"ports of network {network}", used, BRIDGE_PORTS))
-        return [limit for limit in found if limit and limit.allowed]
-
-    def _keys(self) -> list[KernelLimit | None]:
-        """Key rings: the user nearest to its quota."""
-        worst: KernelLimit | None = None
-        for line in self._text("key-users").splitlines():
-            parts = line.split()
-            if len(parts) >= 4 and b"/" in parts[3]:
-                used, _, allowed = parts[3].partition(b"/")
-                limit = KernelLimit("keys of one user", int(used), int(allowed))
-                if worst is None or limit.percent > worst.percent:
-                    worst = limit
-        return [worst]

@@ -16,6 +16,8 @@ RESTART_WINDOW_SECONDS = 3600
 LOOP_WINDOW_SECONDS = 600
 OOM_WINDOW_SECONDS = 600
 DISK_HORIZON_HOURS = 4
+# Docker's period of CPU limits is 100 ms.
+CPU_PERIODS_A_SECOND = 10
 
 
 class ThresholdError(Exception):

@@ -135,11 +135,7 @@ class Live:
         return found
 
     def exec(self, container: str, *command: str) -> tuple[int, str]:
-        """(exit code, output) of a command inside of a container."""
-        api = self.client.api
-        made = api.exec_create(container, list(command))["Id"]
-        output: bytes = api.exec_start(made)
-        return int(api.exec_inspect(made)["ExitCode"]), output.decode()
+        return exec_in(self.client, container, *command)
 
     def names(self, service: str) -> list[str]:
         return sorted(c["Name"].lstrip("/") for c in self.containers(service))
@@ -190,6 +186,13 @@ class Live:
 
 def _plain(changes: Mapping[Any, int]) -> Changes:
     return {str(k).rpartition(".")[2].lower(): v for k, v in changes.items()}
+
+
+def exec_in(client: docker.DockerClient, container: str, *command: str) -> tuple[int, str]:
+    """(exit code, output) of a command inside of a container."""
+    made = client.api.exec_create(container, list(command))["Id"]
+    output: bytes = client.api.exec_start(made)
+    return int(client.api.exec_inspect(made)["ExitCode"]), output.decode()
 
 
 def until(check: Any, *, seconds: float) -> Any:

@@ -1,6 +1,6 @@
-"""A Swarm of several nodes on this machine: a dockerd each, in a network namespace of its own.
+"""Nodes on this machine, as a Swarm or each for itself: a dockerd each, in a network namespace of
 
-As root. Nothing of the machine's own daemon is touched; its images are copied.
+its own. As root. Nothing of the machine's own daemon is touched; its images are copied.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ class Node:
         self.address = f"{NETWORK}.{number + 1}"
         self.folder = folder / self.name
         self.socket = self.folder / "docker.sock"
+        # Where a container that binds the stack's socket finds it: that of its own node, as on
+        # machines that are real ones.
+        self.known_as = folder / "apetest1"
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -72,12 +75,17 @@ class Node:
         sh(*inside, "link", "set", inner, "up")
         sh(*inside, "link", "set", "lo", "up")
         sh(*inside, "route", "add", "default", "via", f"{NETWORK}.1")
+        self.serve()
+
+    def serve(self) -> None:
+        """Start the dockerd, and wait until it answers."""
         # Not under `ip netns exec`: it hides the cgroup mounts.
         run = (
-            f"mount --bind {self.folder}/run /run && exec dockerd --data-root {self.folder}/data "
-            f"--exec-root {self.folder}/exec -p {self.folder}/docker.pid -H {self.host}"
+            f"mount --bind {self.folder}/run /run && mount --bind {self.folder} {self.known_as} && "
+            f"exec dockerd --data-root {self.folder}/data --exec-root {self.folder}/exec "
+            f"-p {self.folder}/docker.pid -H {self.host}"
         )
-        with (self.folder / "log").open("wb") as log:
+        with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 ["nsenter", f"--net=/run/netns/{self.name}", "unshare", "-m", "sh", "-c", run],
                 stdout=log,
@@ -105,22 +113,34 @@ class Node:
         )
         assert save.wait() == 0
 
+    def crash(self) -> None:
+        """The dockerd alone is killed; its containers run on. `serve` starts the next one."""
+        assert self.process
+        self.process.kill()
+        self.process.wait()
+        # Its containerd dies with it, but not at once, and a new dockerd would wait for its number.
+        number = self.folder / "exec/containerd/containerd.pid"
+        end = time.monotonic() + START_SECONDS
+        while _runs(int(number.read_text())):
+            assert time.monotonic() < end, "containerd lives on"
+            time.sleep(0.2)
+        number.unlink()
+
+    def _pids(self) -> list[str]:
+        """Of the containers, whose parents are the shims, and then of all that serves them."""
+        serving = sh("ip", "netns", "pids", self.name, check=False).split()
+        inside = sh("pgrep", "-P", ",".join(serving), check=False).split() if serving else []
+        return inside + serving
+
     def kill(self) -> None:
-        """As a power cut: the containers first, then all that serves them."""
+        """As a power cut."""
         if self.process is None:
             return
-        pids = []
-        with contextlib.suppress(DockerException):
-            client = self.client()
-            for c in client.api.containers():
-                pids.append(client.api.inspect_container(c["Id"])["State"]["Pid"])
-        pids += [int(p) for p in sh("ip", "netns", "pids", self.name, check=False).split()]
         sh("ip", "-n", SWITCH, "link", "set", f"{self.name}o", "down", check=False)
         for _ in range(2):
-            for pid in pids:
+            for pid in self._pids():
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            pids = [int(p) for p in sh("ip", "netns", "pids", self.name, check=False).split()]
+                    os.kill(int(pid), signal.SIGKILL)
         self.process.wait()
         self.process = None
 
@@ -135,14 +155,23 @@ class Node:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def _runs(pid: int) -> bool:
+    """Whether there is such a process, and not only its exit code that nobody has asked for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Nodes:
-    """The first node manages the Swarm.
+    """A Swarm that the first node manages, or (`swarm` False) nodes each for itself.
 
     Their folder has a short path: a socket's may have 107 characters. Overlay file systems do not
     nest: where /tmp is one, this wants another TMPDIR.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, swarm: bool = True) -> None:
+        self._swarm = swarm
         self._folder = tempfile.TemporaryDirectory(prefix="ape", ignore_cleanup_errors=True)
         self.nodes = [Node(i + 1, Path(self._folder.name)) for i in range(count)]
 
@@ -155,6 +184,8 @@ class Nodes:
             sh(*inside, "link", "set", BRIDGE, "up")
             for node in self.nodes:
                 node.start()
+            if not self._swarm:
+                return self
             first = self.nodes[0]
             first.client().swarm.init(advertise_addr=first.address)
             token = first.client().swarm.attrs["JoinTokens"]["Worker"]

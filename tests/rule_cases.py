@@ -42,12 +42,13 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     ),
     "CpuThrottled": (
         {
-            f"container_cpu_cfs_throttled_periods_total{{{_AGENT}}}": "0+60",
-            f"container_cpu_cfs_periods_total{{{_AGENT}}}": "0+100",
+            f"container_cpu_cfs_throttled_periods_total{{{_AGENT}}}": "0+180",
+            f"container_cpu_cfs_periods_total{{{_AGENT}}}": "0+300",
         },
         {
-            f"container_cpu_cfs_throttled_periods_total{{{_AGENT}}}": "0+30",
-            f"container_cpu_cfs_periods_total{{{_AGENT}}}": "0+100",
+            # Most of the periods in which it had something to do, and those were few.
+            f"container_cpu_cfs_throttled_periods_total{{{_AGENT}}}": "0+60",
+            f"container_cpu_cfs_periods_total{{{_AGENT}}}": "0+80",
         },
     ),
     "AgentFailures": (
@@ -68,7 +69,12 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     ),
     "ServiceUnavailable": (
         {f"ape_container_healthy{{{_SERVICE}}}": "0"},
-        {f"ape_container_healthy{{{_AGENT}}}": "0"},
+        {
+            f"ape_container_healthy{{{_AGENT}}}": "0",
+            # It ended on this node, and runs on another.
+            f"ape_container_healthy{{{_SERVICE}}}": "0",
+            f'ape_container_healthy{{{_SERVICE}, instance="b"}}': "1",
+        },
     ),
     "AgentsMissing": (
         {'ape_fleet_agents{state="missing"}': "1"},
@@ -84,8 +90,9 @@ _HYSTERESIS = "90x9 82x10 79x10"
 
 
 def _series(name: str, values: str) -> dict[str, str]:
-    name = name.removesuffix("}")
-    name += ("," if "{" in name else "{") + 'instance="a"}'
+    if "instance=" not in name:
+        name = name.removesuffix("}")
+        name += ("," if "{" in name else "{") + 'instance="a"}'
     return {"series": name, "values": values if "x" in values else values + _FLAT}
 
 

@@ -18,6 +18,7 @@ from ape_infra.observability.dashboards.model import (
 
 WORST = 10
 _AGENT = 'service="agent"'
+_HERE, _ALL = 'state=~"running|healthy"', 'state=~"declared|heartbeat|missing"'
 _RESTARTS = total(f"increase({series(names.CONTAINER_RESTARTS, _AGENT)}[5m])", "name")
 
 DASHBOARD = Dashboard(
@@ -36,7 +37,13 @@ DASHBOARD = Dashboard(
                 ),
                 Panel(
                     "Declared and seen",
-                    (Query(total(series(names.FLEET_AGENTS), "state", op="max"), "{{state}}"),),
+                    (
+                        # A monitor on each node: these are the node's own, those the whole fleet's.
+                        Query(total(series(names.FLEET_AGENTS, _HERE), "state"), "{{state}}"),
+                        Query(
+                            total(series(names.FLEET_AGENTS, _ALL), "state", op="max"), "{{state}}"
+                        ),
+                    ),
                 ),
                 Panel(
                     "Sessions a second",

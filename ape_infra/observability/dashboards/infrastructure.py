@@ -13,13 +13,15 @@ from ape_infra.observability.dashboards.model import (
     series,
     total,
 )
+from monitoring.thresholds import CPU_PERIODS_A_SECOND
 
 _MEMORY_SHARE = (
     f"max by (service) ({series(names.CONTAINER_MEMORY)} / ({series(names.CONTAINER_MEMORY_LIMIT)}"
     " > 0))"
 )
 _THROTTLED = (
-    f"max by (service) ({rate(names.CONTAINER_THROTTLED)} / ({rate(names.CONTAINER_PERIODS)} > 0))"
+    f"max by (service) ({rate(names.CONTAINER_THROTTLED)} / "
+    f"clamp_min({rate(names.CONTAINER_PERIODS)}, {CPU_PERIODS_A_SECOND}))"
 )
 _KERNEL = f"max by (limit) ({series(names.KERNEL_USED)} / ({series(names.KERNEL_ALLOWED)} > 0))"
 

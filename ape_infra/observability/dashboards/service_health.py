@@ -17,6 +17,8 @@ from ape_infra.observability.dashboards.model import (
 )
 
 _NOT_AGENTS = 'service!="agent"'
+# On Swarm a node goes on listing a task that ended there, while the next runs elsewhere.
+_HEALTHY = total(series(names.CONTAINER_HEALTHY, _NOT_AGENTS), "service", "name", op="max")
 
 DASHBOARD = Dashboard(
     "ape-service-health",
@@ -128,14 +130,7 @@ DASHBOARD = Dashboard(
                 ),
                 Panel(
                     "Healthy containers",
-                    (
-                        Query(
-                            total(
-                                series(names.CONTAINER_HEALTHY, _NOT_AGENTS), "service", op="min"
-                            ),
-                            "{{service}}",
-                        ),
-                    ),
+                    (Query(total(_HEALTHY, "service", op="min"), "{{service}}"),),
                 ),
                 Panel(
                     "Messages of Alertmanager that failed",

@@ -85,7 +85,7 @@ def test_a_thousand_agents_are_one_alert() -> None:
     [alert] = found
     assert (alert.count, len(alert.examples)) == (1000, alerts.EXAMPLES)
     assert alert.examples[0] == "agent-1000", "the worst first"
-    assert "and 995 more" in alert.text
+    assert "1000 of them: agent-1000, agent-0999, " in alert.text
 
 
 def test_what_cannot_be_read_stays_as_it_is() -> None:

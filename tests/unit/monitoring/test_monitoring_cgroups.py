@@ -103,6 +103,10 @@ def test_rates_between_two_samples(tmp_path: Path, v2: bool) -> None:
     assert found.throttled_percent == pytest.approx(40)
     assert found.received_rate == pytest.approx(1000)
     assert found.read_rate == pytest.approx(10_000)
+    # Only a health check ran for a moment, and was throttled: of the time that is little.
+    tree.put(KEY, 42, cpu=11.1, periods=158, throttled=36)
+    [found] = taken.sample([container()], 110.0)
+    assert found.throttled_percent == pytest.approx(12)
 
 
 def test_what_changes_slowly_is_seen_within_its_turn(tmp_path: Path) -> None:

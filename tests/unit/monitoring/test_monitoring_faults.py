@@ -147,7 +147,7 @@ def test_a_terminal_gets_the_page_in_any_size_and_is_left_as_it_was(world: World
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, 130))
     process = subprocess.Popen(
-        command(world, "--interval", "1"),
+        command(world, "--interval", "20"),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -156,15 +156,16 @@ def test_a_terminal_gets_the_page_in_any_size_and_is_left_as_it_was(world: World
     os.close(theirs)
     shown = b""
 
-    def read_until(words: bytes) -> None:
+    def read_until(words: bytes, seconds: float = 15) -> None:
         nonlocal shown
-        end = time.monotonic() + 15
+        end = time.monotonic() + seconds
         while words not in shown:
             assert time.monotonic() < end, shown[-2000:]
             if select.select([ours], [], [], 0.2)[0]:
                 shown += os.read(ours, 65536)
 
-    read_until(b"agent-0001")
+    read_until(b"agent-0001", 60)
+    # Drawn anew at once, and not only with the next sample.
     termios.tcsetwinsize(ours, (10, 30))
     process.send_signal(signal.SIGWINCH)
     shown = b""
@@ -376,6 +377,9 @@ def agent(slot: int, **changes: Any) -> Container:
         ([agent(1, agents=25), agent(26, agents=5)], {}, (30, 30, 30, 0)),
         # On Swarm a node sees only its own.
         ([agent(7, swarm=True)], {}, (None, 1, 1, 0)),
+        ([agent(7, swarm=True)], {"declared": 9, "heartbeat": 8}, (9, 1, 1, 1)),
+        ([agent(7, swarm=True)], {"gateway_declared": 9}, (9, 1, 1, 0)),
+        ([agent(0, agents=0, swarm=True)], {"declared": 9, "heartbeat": 9}, (9, 0, 0, 0)),
     ],
 )
 def test_the_fleet(
@@ -384,7 +388,7 @@ def test_the_fleet(
     found = aggregate.fleet(
         containers,
         declared=given.get("declared"),
-        heartbeat=None,
+        heartbeat=given.get("heartbeat"),
         gateway_declared=given.get("gateway_declared"),
     )
     assert (found.declared, found.running, found.healthy, found.missing) == expected

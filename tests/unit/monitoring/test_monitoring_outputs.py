@@ -163,6 +163,16 @@ def test_the_page_fits_any_terminal(agents: int, width: int, height: int) -> Non
         assert not agents or f"{agents} of {agents}" in text
 
 
+def test_a_narrow_page_still_says_who_is_in_trouble_and_for_how_long() -> None:
+    console = Console(width=80, height=40, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(page(state(30, memory=95.0), 80, 40))
+    shown = console.export_text()
+    assert "ResourceExhaustion (agent) for 0s: 95 %, threshold 90; 30 of them" in shown
+    assert "kernel 10 of 1000 open files" in shown
+    names = [line.split()[0] for line in shown.split("worst")[1].splitlines()[2:5]]
+    assert names == ["odd", "agent-0001", "agent-0002"], "the failed one, then by name"
+
+
 def test_names_cannot_reach_the_terminal() -> None:
     found = state(odd="\x1b[31mred\n[bold]")
     console = Console(width=120, height=50, record=True, file=open(os.devnull, "w"))  # noqa: SIM115

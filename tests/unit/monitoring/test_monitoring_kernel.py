@@ -1,0 +1,154 @@
+"""Kernel limits, from a /proc made here and from the real one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from monitoring import kernel
+from monitoring.kernel import Inotify, KernelLimits
+from monitoring.model import Container, KernelLimit
+
+pytestmark = pytest.mark.unit
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="looks at descriptors of others")
+INOTIFY, FILE = "anon_inode:inotify", "/dev/null"
+
+
+def process(proc: Path, pid: int, *links: str, user: int | None = None) -> None:
+    folder = proc / str(pid) / "fd"
+    folder.mkdir(parents=True)
+    for number, link in enumerate(links):
+        (folder / str(number)).symlink_to(link)
+    if user is not None:
+        os.chown(folder.parent, user, user)
+
+
+def by_name(limits: list[KernelLimit]) -> Mapping[str, tuple[int, int]]:
+    return {limit.name: (limit.used, limit.allowed) for limit in limits}
+
+
+@ROOT
+def test_inotify_instances_are_those_of_the_user_who_has_most(tmp_path: Path) -> None:
+    process(tmp_path, 1, INOTIFY, FILE, user=0)
+    process(tmp_path, 2, FILE, INOTIFY, INOTIFY, user=7)
+    process(tmp_path, 3, INOTIFY, user=7)
+    (tmp_path / "self").mkdir()
+    assert Inotify(str(tmp_path)).used() == 3
+
+
+def test_after_the_first_sample_few_descriptors_are_looked_at_in_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    read = os.readlink
+
+    def counted(path: str) -> str:
+        looked.append(path)
+        return read(path)
+
+    monkeypatch.setattr(kernel, "DESCRIPTORS_A_SAMPLE", 4)
+    monkeypatch.setattr(os, "readlink", counted)
+    process(tmp_path, 1, *[INOTIFY] * 10)
+    instances = Inotify(str(tmp_path))
+    assert instances.used() == 10
+    # Another comes; it is seen when a round has come to its end.
+    process(tmp_path, 2, INOTIFY)
+    seen = []
+    for _ in range(3):
+        looked.clear()
+        seen.append(instances.used())
+        assert len(looked) <= 4
+    assert seen == [10, 10, 11]
+
+
+def test_a_process_that_ends_meanwhile_is_no_error(tmp_path: Path) -> None:
+    process(tmp_path, 1, INOTIFY)
+    (tmp_path / "2").mkdir()
+    assert Inotify(str(tmp_path)).used() == 1
+
+
+@ROOT
+def test_the_real_kernel_counts_as_we_do() -> None:
+    before = Inotify("/proc").used()
+    code = "import ctypes; c = ctypes.CDLL(None)\nfor _ in range(40): assert c.inotify_init() > 0\n"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code + "print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert child.stdout
+    child.stdout.readline()
+    limits = by_name(KernelLimits("/proc").sample([]))
+    child.communicate(b"\n")
+    used, allowed = limits["inotify instances of one user"]
+    assert used >= 40
+    assert used <= before + 45, "little else came meanwhile"
+    assert allowed == int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+
+
+def test_this_machines_limits() -> None:
+    limits = by_name(KernelLimits("/proc").sample([]))
+    assert {"open files", "process ids", "threads"} <= set(limits)
+    assert limits["process ids"][1] == int(Path("/proc/sys/kernel/pid_max").read_text())
+    assert all(0 <= used < allowed for used, allowed in limits.values())
+
+
+def write(proc: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        path = proc / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+ARP = "entries  allocs   hits\n0000001b 00000d59 00000001\n0000001b 00000d89 00000002\n"
+
+
+def test_neighbours_of_all_network_namespaces_count(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "net/stat/arp_cache": ARP,
+            # The reader's own.
+            "net/arp": "IP address HW type\n10.0.0.1 0x1\n",
+            "sys/net/ipv4/neigh/default/gc_thresh3": "1024\n",
+        },
+    )
+    limits = KernelLimits(str(tmp_path))
+    assert limits._neighbours() == ("neighbours (ARP)", 27, 1024)
+
+
+@pytest.mark.parametrize(("most", "told"), [(32768, True), (1 << 22, False)])
+def test_what_a_container_sees_of_its_own_namespace_is_not_told(
+    tmp_path: Path, most: int, told: bool
+) -> None:
+    write(
+        tmp_path,
+        {
+            "loadavg": "0.1 0.2 0.3 2/250 4711\n",
+            "sys/kernel/pid_max": f"{most}\n",
+            "sys/kernel/threads-max": "5000\n",
+            "sys/fs/file-nr": "100 0 2000\n",
+            "key-users": "    0:    16 15/15 10/1000 530/25000\n 1000:   3 3/3 90/200 80/20000\n",
+            "net/stat/arp_cache": ARP,
+            "sys/net/netfilter/nf_conntrack_max": "1000\n",
+        },
+    )
+    expected = {"open files": (100, 2000), "threads": (250, 5000), "keys of one user": (90, 200)}
+    if told:
+        expected["process ids"] = (250, most)
+    assert by_name(KernelLimits(str(tmp_path)).sample([])) == expected
+
+
+def test_ports_are_those_of_the_fullest_network(tmp_path: Path) -> None:
+    found = [
+        Container(str(i), str(i), "agent", networks=("a", "b") if i < 3 else ("b",))
+        for i in range(5)
+    ]
+    found.append(found[0].but(id="x", state="exited", networks=("a", "a2")))
+    limits = by_name(KernelLimits(str(tmp_path)).sample(found))
+    assert limits == {"ports of network b": (5, 1023)}
