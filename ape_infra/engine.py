@@ -43,12 +43,21 @@ class NoStackError(Exception):
     """There is no such stack; says what to do."""
 
 
+class Command(auto.PulumiCommand):
+    """`pulumi`, without asking it for its version first: set-up has made it, or told which."""
+
+    def __init__(self) -> None:
+        self.command = "pulumi"
+        self.version = None
+
+
 def open_stack(name: str, *, create: bool = True) -> auto.Stack:
     """Raises NoStackError where it is not there and not to be made."""
+    options = auto.LocalWorkspaceOptions(pulumi_command=Command())
     if create:
-        return auto.create_or_select_stack(stack_name=name, work_dir=str(ROOT))
+        return auto.create_or_select_stack(name, work_dir=str(ROOT), opts=options)
     try:
-        return auto.select_stack(stack_name=name, work_dir=str(ROOT))
+        return auto.select_stack(name, work_dir=str(ROOT), opts=options)
     except auto.StackNotFoundError:
         raise NoStackError(
             f"Stack {name} is not up. Start it with: ape-load up --stack {name}"

@@ -97,9 +97,14 @@ environment() {
     forget_salts
   fi
   mkdir -p "$APE/state" "$APE/pulumi"
+  # Pulumi logs every command in full (15 MB for a preview of 1000 agents, 2 s of CPU) and has no
+  # setting against it. Where its folder cannot be made it goes without.
+  [ -f "$APE/pulumi/logs" ] || { rm -rf "$APE/pulumi/logs" && : >"$APE/pulumi/logs"; }
   cat >"$APE/env.new" <<EOF
 export PATH="$APE/bin:$APE/venv/bin:\$PATH"
 export VIRTUAL_ENV="$APE/venv"
+# Each command starts Python several times: without compiled files it is 0.4 s slower.
+unset PYTHONDONTWRITEBYTECODE
 export PYTHONPATH="$ROOT:$ROOT/services/common\${PYTHONPATH:+:\$PYTHONPATH}"
 export PULUMI_HOME="\${PULUMI_HOME:-$APE/pulumi}"
 export PULUMI_BACKEND_URL="\${PULUMI_BACKEND_URL:-file://$APE/state}"
