@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import docker
 import psutil
 from docker.errors import APIError, NotFound
 from pulumi import automation as auto
+from semver import VersionInfo
 
 from ape_infra.preflight import PreflightError, connect
 from ape_infra.scaling.walk import BusyError, EngineError
@@ -44,11 +46,14 @@ class NoStackError(Exception):
 
 
 class Command(auto.PulumiCommand):
-    """`pulumi`, without asking it for its version first: set-up has made it, or told which."""
+    """`pulumi`, taken for one of the SDK's own version instead of asked for it at each start.
+
+    Set-up has built it, or has told which it found.
+    """
 
     def __init__(self) -> None:
         self.command = "pulumi"
-        self.version = None
+        self.version = VersionInfo.parse(version("pulumi"))
 
 
 def open_stack(name: str, *, create: bool = True) -> auto.Stack:

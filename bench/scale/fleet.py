@@ -12,9 +12,9 @@ are there before. Each round, one after the other:
 - `one_more`: `pulumi up --skip-preview` from N to N + 1.
 - `no_op`: `pulumi preview --expect-no-changes` of the N + 1.
 
-Each begins when the machine is quiet. The best of the rounds counts. Goals: start at most 1.2 times the peer's, one more 4 s, no-op 2 s;
-exit code 1 where one is missed. Needs root's Docker and `docker-compose` (apt-get install
-docker-compose); takes about two minutes a round.
+Each begins when the machine is quiet, and the best of the rounds counts. Goals: start at most 1.2
+times the peer's, one more 4 s, no-op 2 s; exit code 1 where one is missed. Needs root's Docker and
+`docker-compose` (apt-get install docker-compose); takes about two minutes a round.
 """
 
 from __future__ import annotations
