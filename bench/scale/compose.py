@@ -30,8 +30,8 @@ class _Recorder(mocks.Mocks):
         self.resources.append((args.typ, args.name, args.inputs))
         return args.name, args.inputs
 
-    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
-        return {}
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+        return {}, None
 
 
 def declared(root: Path, stack: str, settings: Mapping[str, str]) -> list[Resource]:
@@ -44,12 +44,15 @@ def declared(root: Path, stack: str, settings: Mapping[str, str]) -> list[Resour
     recorder = _Recorder()
     mocks.set_mocks(recorder, project="ape", stack=stack, preview=True)
     set_all_config({k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}, [])
-    set_root_resource(None)
+    set_root_resource(None)  # type: ignore[arg-type]
     before = Path.cwd()
     os.chdir(root)
+
+    def program() -> None:
+        runpy.run_path("__main__.py", run_name="__main__")
+
     try:
-        program = run_in_stack(lambda: runpy.run_path("__main__.py", run_name="__main__"))
-        loop.run_until_complete(program)
+        loop.run_until_complete(run_in_stack(program))
     finally:
         os.chdir(before)
     return [(kind, name, _whole(found)) for kind, name, found in recorder.resources]

@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bench.scale.project import Project, run
@@ -35,18 +36,13 @@ def measure(agents: int, rounds: int) -> dict[str, float]:
         run(["pulumi", "stack", "init", "naive"], naive, project.env)
         run(["pulumi", "config", "set", "naive:agents", str(agents)], naive, project.env)
 
-        def dry(runtime: str) -> float:
-            words = ("scale", "--stack", runtime, "--agents", str(agents), "--dry-run", "--json")
-            return project.ape_load(*words)
-
         tasks: dict[str, Callable[[], float]] = {}
         for runtime in GOALS:
-            tasks[runtime] = lambda runtime=runtime: dry(runtime)
-            tasks[f"preview of {runtime}"] = lambda runtime=runtime: project.pulumi(
-                "preview", "--stack", runtime
-            )
+            words = ["scale", "--stack", runtime, "--agents", str(agents), "--dry-run", "--json"]
+            tasks[runtime] = partial(project.ape_load, *words)
+            tasks[f"preview of {runtime}"] = partial(project.pulumi, "preview", "--stack", runtime)
         command = ["pulumi", "preview", "--non-interactive", "--stack", "naive"]
-        tasks["naive"] = lambda: run(command, naive, project.env)
+        tasks["naive"] = partial(run, command, naive, project.env)
         return {key: min(task() for _ in range(rounds)) for key, task in tasks.items()}
 
 
