@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import docker
 import psutil
 from docker.errors import APIError, NotFound
 from pulumi import automation as auto
+from semver import VersionInfo
 
 from ape_infra.preflight import PreflightError, connect
 from ape_infra.scaling.walk import BusyError, EngineError
@@ -43,12 +45,24 @@ class NoStackError(Exception):
     """There is no such stack; says what to do."""
 
 
+class Command(auto.PulumiCommand):
+    """`pulumi`, taken for one of the SDK's own version instead of asked for it at each start.
+
+    Set-up has built it, or has told which it found.
+    """
+
+    def __init__(self) -> None:
+        self.command = "pulumi"
+        self.version = VersionInfo.parse(version("pulumi"))
+
+
 def open_stack(name: str, *, create: bool = True) -> auto.Stack:
     """Raises NoStackError where it is not there and not to be made."""
+    options = auto.LocalWorkspaceOptions(pulumi_command=Command())
     if create:
-        return auto.create_or_select_stack(stack_name=name, work_dir=str(ROOT))
+        return auto.create_or_select_stack(name, work_dir=str(ROOT), opts=options)
     try:
-        return auto.select_stack(stack_name=name, work_dir=str(ROOT))
+        return auto.select_stack(name, work_dir=str(ROOT), opts=options)
     except auto.StackNotFoundError:
         raise NoStackError(
             f"Stack {name} is not up. Start it with: ape-load up --stack {name}"

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pulumi
-import pulumi_docker as docker
 
 from ape_infra import plan as planning
 from ape_infra.components import observability
@@ -33,6 +32,7 @@ from ape_infra.workload import Logs
 def declare(
     settings: Settings,
     *,
+    provider: pulumi.ProviderResource,
     project: str,
     stack: str,
     root: Path,
@@ -50,7 +50,6 @@ def declare(
     token = token_file(agent_token)
     scenario = Scenario.of(settings, root, api)
     logs = Logs(settings.log_max_size, settings.log_max_files, settings.log_compress)
-    provider = docker.Provider("docker", host=settings.docker_host or None)
     opts = pulumi.ResourceOptions(providers={"docker": provider})
     context = Context(
         project=project,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pulumi
 
@@ -10,7 +11,6 @@ from ape_infra import plan as planning
 from ape_infra.components import gateway, proxy
 from ape_infra.components.base import Component
 from ape_infra.components.networks import Networks
-from ape_infra.runtimes import Runtime
 from ape_infra.settings import Scenario
 from ape_infra.workload import (
     LABEL_AGENTS,
@@ -22,6 +22,9 @@ from ape_infra.workload import (
     Slots,
     Workload,
 )
+
+if TYPE_CHECKING:
+    from ape_infra.runtimes import Runtime
 
 SERVICE = "agent"
 HEARTBEAT = "/tmp/heartbeat"  # noqa: S108 - a tmpfs of the container's own

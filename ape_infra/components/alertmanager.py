@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pulumi
 
@@ -11,8 +12,10 @@ from ape_infra.components.base import Component
 from ape_infra.components.networks import EDGE, Networks
 from ape_infra.observability import alertmanager
 from ape_infra.observability.text import yaml_of
-from ape_infra.runtimes import Runtime
 from ape_infra.workload import Attachment, File, Logs, Port, Workload, http_health
+
+if TYPE_CHECKING:
+    from ape_infra.runtimes import Runtime
 
 NAME = "alertmanager"
 DATA = "alertmanager-data"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pulumi
 
@@ -11,8 +12,10 @@ from ape_infra.components import monitor
 from ape_infra.components.base import Component
 from ape_infra.components.networks import EDGE, Networks
 from ape_infra.observability import alloy
-from ape_infra.runtimes import Runtime
 from ape_infra.workload import Attachment, File, Health, Logs, Workload
+
+if TYPE_CHECKING:
+    from ape_infra.runtimes import Runtime
 
 NAME = "alloy"
 DATA = "alloy-data"

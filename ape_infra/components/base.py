@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pulumi
 
-from ape_infra.runtimes import Network, Runtime
 from ape_infra.workload import Workload
+
+# Components know the runtimes as types only: `ape-load` takes names from here, and would pay 0.1 s
+# for pulumi_docker.
+if TYPE_CHECKING:
+    from ape_infra.runtimes import Network, Runtime
 
 
 class Component(pulumi.ComponentResource):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pulumi
 
 from ape_infra import plan as planning
 from ape_infra.components.base import Component
 from ape_infra.components.networks import TARGET, Networks
-from ape_infra.runtimes import Runtime
 from ape_infra.workload import SERVICE_PORT, Attachment, Logs, Port, Workload, service_health
+
+if TYPE_CHECKING:
+    from ape_infra.runtimes import Runtime
 
 NAME = "target"
 

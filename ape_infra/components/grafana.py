@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pulumi
 
@@ -12,8 +13,10 @@ from ape_infra.components.base import Component
 from ape_infra.components.networks import EDGE, Networks
 from ape_infra.observability import grafana
 from ape_infra.observability.text import yaml_of
-from ape_infra.runtimes import Runtime
 from ape_infra.workload import CONFIG_DIR, Attachment, File, Logs, Port, Workload, http_health
+
+if TYPE_CHECKING:
+    from ape_infra.runtimes import Runtime
 
 NAME = "grafana"
 DATA = "grafana-data"

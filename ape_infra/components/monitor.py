@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
@@ -13,7 +13,6 @@ from ape_infra import plan as planning
 from ape_infra.components import gateway
 from ape_infra.components.base import Component
 from ape_infra.components.networks import EDGE, Networks
-from ape_infra.runtimes import Runtime
 from ape_infra.workload import (
     SERVICE_PORT,
     Attachment,
@@ -23,6 +22,9 @@ from ape_infra.workload import (
     Workload,
     service_health,
 )
+
+if TYPE_CHECKING:
+    from ape_infra.runtimes import Runtime
 
 NAME = "monitor"
 PROXY = "socket-proxy"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pulumi
 
 from ape_infra import plan as planning
 from ape_infra.components.base import Component
-from ape_infra.runtimes import Network, Runtime
+
+if TYPE_CHECKING:
+    from ape_infra.runtimes import Network, Runtime
 
 EDGE = "edge"
 TARGET = "target"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
@@ -25,7 +25,6 @@ from ape_infra.observability import dashboards, rules
 from ape_infra.observability import grafana as grafana_config
 from ape_infra.observability import loki as loki_config
 from ape_infra.observability import prometheus as prometheus_config
-from ape_infra.runtimes import Runtime
 from ape_infra.settings import (
     GRAFANA_PASSWORD,
     PROJECT,
@@ -38,6 +37,9 @@ from ape_infra.settings import (
 )
 from ape_infra.workload import SERVICE_PORT, Logs, Workload
 from monitoring.rules import prometheus_rules
+
+if TYPE_CHECKING:
+    from ape_infra.runtimes import Runtime
 
 # Names on the network and ports of /metrics.
 PORTS = {

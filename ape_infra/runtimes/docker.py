@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import pulumi
 import pulumi_docker as docker
 
+from ape_infra.provider import PLUGIN_VERSION
 from ape_infra.runtimes.base import Network, Runtime, digest, guarded, log_options, slot_env
 from ape_infra.workload import CONFIG_DIR, Workload
 
 TOKEN = "docker:index/container:Container"
-PLUGIN_VERSION = version("pulumi-docker")
 
 
 class Container(pulumi.CustomResource):

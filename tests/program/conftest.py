@@ -1,4 +1,5 @@
 import asyncio
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -12,3 +13,5 @@ def loop() -> Iterator[None]:
     yield
     asyncio.set_event_loop(None)
     made.close()
+    # The program does without it.
+    gc.enable()

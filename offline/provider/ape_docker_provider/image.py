@@ -1,4 +1,4 @@
-"""docker.Image: a local build with the classic builder."""
+"""docker.Image: a local build with the classic builder. The Docker SDK: see daemon.py."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import docker.errors
-import requests
-from docker.utils.build import create_archive, exclude_paths
 
 from ape_docker_provider.check import Failure
 from ape_docker_provider.daemon import CancelledError, Daemon, DaemonError, part
@@ -83,6 +79,8 @@ def ignore_patterns(context: str, dockerfile: str) -> list[str]:
 
 def context_files(context: str, dockerfile: str) -> list[str]:
     """Files that go into the build, relative to the context, sorted."""
+    from docker.utils.build import exclude_paths
+
     inside = os.path.relpath(dockerfile, context)
     wanted = None if inside.startswith("..") else inside
     return sorted(exclude_paths(context, ignore_patterns(context, dockerfile), dockerfile=wanted))
@@ -107,6 +105,10 @@ def context_digest(context: str, dockerfile: str) -> str:
 
 def build(daemon: Daemon, inputs: Data, report: Report) -> Data:
     """Build and tag the image; the outputs as the published plugin names them."""
+    import docker.errors
+    import requests
+    from docker.utils.build import create_archive
+
     options = inputs["build"]
     context, dockerfile = options["context"], options["dockerfile"]
     inside = os.path.relpath(dockerfile, context)
@@ -185,6 +187,9 @@ def read(daemon: Daemon, inputs: Data, state: Data) -> bool:
 
 def ensure_image(daemon: Daemon, name: str, wanted_platform: str) -> Any:
     """The image, pulled if it is not here."""
+    import docker.errors
+    import requests
+
     found = daemon.find(f"/images/{part(name)}/json")
     if found is not None:
         return found

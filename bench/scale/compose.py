@@ -1,0 +1,150 @@
+"""What the program declares, as a file for docker-compose: the same containers for the peer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pulumi.runtime import mocks, rpc, set_all_config
+from pulumi.runtime.settings import set_root_resource
+from pulumi.runtime.stack import run_in_stack
+
+CONTAINER = "docker:index/container:Container"
+NETWORK = "docker:index/network:Network"
+AGENT = "agent"
+Resource = tuple[str, str, dict[str, Any]]
+"""Type, name, properties."""
+
+
+class _Recorder(mocks.Mocks):
+    def __init__(self) -> None:
+        self.resources: list[Resource] = []
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        self.resources.append((args.typ, args.name, args.inputs))
+        return args.name, args.inputs
+
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
+        return {}, None
+
+
+def declared(root: Path, stack: str, settings: Mapping[str, str]) -> list[Resource]:
+    """What `__main__.py` in `root` declares in a preview with these settings."""
+    defaults = yaml.safe_load((root / "Pulumi.yaml").read_text())["config"]
+    values = {f"ape:{name}": entry["default"] for name, entry in defaults.items()}
+    values |= {f"ape:{name}": value for name, value in settings.items()}
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    recorder = _Recorder()
+    mocks.set_mocks(recorder, project="ape", stack=stack, preview=True)
+    set_all_config({k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}, [])
+    set_root_resource(None)  # type: ignore[arg-type]
+    before = Path.cwd()
+    os.chdir(root)
+
+    def program() -> None:
+        runpy.run_path("__main__.py", run_name="__main__")
+
+    try:
+        loop.run_until_complete(run_in_stack(program))
+    finally:
+        os.chdir(before)
+    return [(kind, name, _whole(found)) for kind, name, found in recorder.resources]
+
+
+def _whole(value: Any) -> Any:
+    """Numbers as they were: on their way through Pulumi they become floats."""
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def compose(resources: list[Resource], folder: Path) -> dict[str, Any]:
+    """A compose file of format 2.4 with one service for all agents; their files go to `folder`."""
+    containers = {name: found for kind, name, found in resources if kind == CONTAINER}
+    volumes = {}
+    for name, found in containers.items():
+        if found.get("uploads"):
+            uploads = rpc.unwrap_rpc_secret(found["uploads"])
+            volumes[found["volumes"][0]["volumeName"]] = _written(uploads, folder / name)
+    # A container that is never started fills a volume; compose mounts the files themselves.
+    running = {n: found for n, found in containers.items() if found.get("start", True)}
+    agents = sorted(n for n in running if n.startswith(f"{AGENT}-"))
+    peers = [n for n in running if n not in agents]
+    services = {name: _service(running[name], volumes) for name in peers}
+    for name in peers:
+        # Of a service there is one, under the name that it has with us.
+        services[name] |= {"container_name": running[name]["name"], "hostname": name}
+    services[AGENT] = _service(running[agents[0]], volumes) | {
+        "depends_on": {name: {"condition": "service_healthy"} for name in peers}
+    }
+    networks = {
+        found["name"]: {
+            "driver": found["driver"],
+            "internal": found["internal"],
+            "ipam": {"config": found["ipamConfigs"]},
+        }
+        for kind, _, found in resources
+        if kind == NETWORK
+    }
+    return {"version": "2.4", "services": services, "networks": networks}
+
+
+def _written(uploads: list[dict[str, Any]], folder: Path) -> str:
+    """The folder with the files, which have one folder in the container too."""
+    folder.mkdir(parents=True)
+    for item in uploads:
+        content = rpc.unwrap_rpc_secret(item["content"])
+        (folder / Path(item["file"]).name).write_text(content)
+    return str(folder)
+
+
+def _service(found: dict[str, Any], volumes: Mapping[str, str]) -> dict[str, Any]:
+    health, log = found["healthcheck"], found["logOpts"]
+    made: dict[str, Any] = {
+        "image": found["image"],
+        "command": found.get("command"),
+        # A dollar sign would be a variable of compose's own.
+        "environment": [text.replace("$", "$$") for text in found["envs"]],
+        "user": found["user"],
+        "read_only": found["readOnly"],
+        "tmpfs": [f"{path}:{how}" for path, how in found["tmpfs"].items()],
+        "cap_drop": found["capabilities"]["drops"],
+        "security_opt": found["securityOpts"],
+        "mem_limit": f"{found['memory']}m",
+        "memswap_limit": f"{found['memorySwap']}m",
+        "cpus": float(found["cpus"]),
+        "ulimits": {u["name"]: {"soft": u["soft"], "hard": u["hard"]} for u in found["ulimits"]},
+        "init": found["init"],
+        "restart": f"{found['restart']}:{found['maxRetryCount']}",
+        "stop_grace_period": f"{found['stopTimeout']}s",
+        "logging": {"driver": found["logDriver"], "options": log},
+        "healthcheck": {
+            "test": [text.replace("$", "$$") for text in health["tests"]],
+            "interval": health["interval"],
+            "timeout": health["timeout"],
+            "start_period": health["startPeriod"],
+            "retries": health["retries"],
+        },
+        "networks": {
+            n["name"]: {"aliases": n["aliases"]} if n.get("aliases") else {}
+            for n in found["networksAdvanced"]
+        },
+        "ports": [
+            f"{p['ip']}:{p['external']}:{p['internal']}/{p['protocol']}"
+            for p in found.get("ports", [])
+        ],
+        "volumes": [
+            f"{volumes[v['volumeName']]}:{v['containerPath']}:ro" for v in found.get("volumes", [])
+        ],
+        "labels": {label["label"]: label["value"] for label in found["labels"]},
+    }
+    return {key: value for key, value in made.items() if value not in (None, [])}

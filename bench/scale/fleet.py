@@ -1,0 +1,129 @@
+"""What a fleet of plain Docker takes to start, to grow and to be left as it is.
+
+    .ape/run python bench/scale/fleet.py [--agents 60] [--rounds 2] [--json]
+
+The program is the real one, with the demo shop, the offline model and no observability: three
+services and, once these are healthy, the agents. Against it docker-compose 1.29 with the very same
+containers (image, limits, hardening, logs, health checks, networks, files), made from what the
+program declares, with `up -d --scale agent=N`; its agents differ in their number only. The images
+are there before. Each round, one after the other:
+
+- `start`: `pulumi up --skip-preview` from nothing, seconds; `compose`: the peer's, seconds.
+- `one_more`: `pulumi up --skip-preview` from N to N + 1.
+- `no_op`: `pulumi preview --expect-no-changes` of the N + 1.
+
+Each begins when the machine is quiet, and the best of the rounds counts. Goals: start at most 1.2
+times the peer's, one more 4 s, no-op 2 s; exit code 1 where one is missed. Needs root's Docker and
+`docker-compose` (apt-get install docker-compose); takes about two minutes a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from bench.scale.compose import compose, declared
+from bench.scale.project import Project, quiet, run
+
+GOAL_RATIO, GOAL_ONE_MORE, GOAL_NO_OP = 1.2, 4.0, 2.0
+STACK = "bench"
+PEER = "apebench"
+SETTINGS = {
+    "observability": "off",
+    "networkPool": "10.244.0.0/16",
+    "gatewayPort": "28080",
+    "proxyPort": "28081",
+    "targetPort": "28082",
+    # The start is measured, not what agents do after it.
+    "rampSeconds": "300",
+    "thinkTimeSeconds": "60",
+}
+UP = ("up", "--yes", "--skip-preview", "--stack", STACK)
+
+
+def ours(project: Project, agents: int) -> dict[str, float]:
+    """One round; ends with nothing left."""
+    try:
+        project.set(STACK, {"agents": str(agents)})
+        quiet()
+        found = {"start": project.pulumi(*UP)}
+        project.set(STACK, {"agents": str(agents + 1)})
+        quiet()
+        found["one_more"] = project.pulumi(*UP)
+        quiet()
+        found["no_op"] = project.pulumi("preview", "--expect-no-changes", "--stack", STACK)
+    finally:
+        project.pulumi("destroy", "--yes", "--skip-preview", "--stack", STACK)
+    return found
+
+
+def peer(file: Path, agents: int) -> float:
+    command = ["docker-compose", "-p", PEER, "-f", str(file)]
+    quiet()
+    try:
+        scale = [*command, "up", "-d", "--scale", f"agent={agents}"]
+        return run(scale, file.parent, os.environ)
+    finally:
+        run([*command, "down", "-v", "-t", "15"], file.parent, os.environ)
+
+
+def measure(agents: int, rounds: int) -> dict[str, float]:
+    """Seconds, the best of the rounds."""
+    found: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        project = Project(Path(name))
+        project.stack(STACK, SETTINGS)
+        file = Path(name) / "peer" / "compose.yaml"
+        file.parent.mkdir()
+        resources = declared(project.root, STACK, {**SETTINGS, "agents": str(agents)})
+        file.write_text(yaml.safe_dump(compose(resources, file.parent / "files")))
+        ours(project, 1)  # Builds the images.
+        for _ in range(rounds):
+            seconds = {**ours(project, agents), "compose": peer(file, agents)}
+            for key, value in seconds.items():
+                found.setdefault(key, []).append(value)
+    return {key: min(values) for key, values in found.items()}
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--agents", type=int, default=60)
+    options.add_argument("--rounds", type=int, default=2)
+    options.add_argument("--json", action="store_true")
+    given = options.parse_args()
+    if shutil.which("docker-compose") is None:
+        sys.exit("docker-compose is not here. Install it with: apt-get install docker-compose")
+    seconds = measure(given.agents, given.rounds)
+    ratio = seconds["start"] / seconds["compose"]
+    goals = {
+        "ratio": ratio <= GOAL_RATIO,
+        "one_more": seconds["one_more"] <= GOAL_ONE_MORE,
+        "no_op": seconds["no_op"] <= GOAL_NO_OP,
+    }
+    data = {
+        "agents": given.agents,
+        "seconds": {key: round(value, 2) for key, value in seconds.items()},
+        "ratio": round(ratio, 2),
+        "goals": goals,
+    }
+    if given.json:
+        print(json.dumps(data))
+    else:
+        print(
+            f"0 -> {given.agents}: {seconds['start']:.1f} s, docker-compose "
+            f"{seconds['compose']:.1f} s: {ratio:.2f} times (goal {GOAL_RATIO})\n"
+            f"one more: {seconds['one_more']:.1f} s (goal {GOAL_ONE_MORE:g}); "
+            f"no change: {seconds['no_op']:.1f} s (goal {GOAL_NO_OP:g})"
+        )
+    return 0 if all(goals.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""A copy of this project with a stack and a state of its own, and the commands that are timed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+BUSY_PERCENT = 30.0
+
+
+class Project:
+    """In `folder`, which the caller removes. Commands raise CommandError with what was said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "ours"
+        for part in ("ape_infra", "monitoring", "services"):
+            shutil.copytree(ROOT / part, self.root / part)
+        for file in ("__main__.py", "Pulumi.yaml", ".dockerignore"):
+            shutil.copy(ROOT / file, self.root)
+        (folder / "state").mkdir()
+        self.env = {
+            **os.environ,
+            "PYTHONPATH": f"{self.root}:{self.root / 'services/common'}",
+            "PULUMI_BACKEND_URL": f"file://{folder}/state",
+            "PULUMI_CONFIG_PASSPHRASE": "of a benchmark",
+        }
+
+    def stack(self, name: str, settings: Mapping[str, str]) -> None:
+        run(["pulumi", "stack", "init", name], self.root, self.env)
+        self.set(name, settings)
+
+    def set(self, stack: str, settings: Mapping[str, str]) -> None:
+        for key, value in settings.items():
+            run(["pulumi", "config", "set", "-s", stack, f"ape:{key}", value], self.root, self.env)
+
+    def pulumi(self, *words: str) -> float:
+        """Seconds that the command took."""
+        return run(["pulumi", *words, "--non-interactive"], self.root, self.env)
+
+    def ape_load(self, *words: str) -> float:
+        return run([sys.executable, "-m", "ape_infra", *words], self.root, self.env)
+
+
+def quiet(seconds: float = 60.0) -> None:
+    """Wait until the processors idle for most of a second; at most `seconds`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and psutil.cpu_percent(interval=1.0) > BUSY_PERCENT:
+        pass
+
+
+class CommandError(Exception):
+    """Which command ended with which code, and its last lines."""
+
+
+def run(command: list[str], folder: Path, env: Mapping[str, str]) -> float:
+    """Seconds that `command` took. Raises CommandError where it fails."""
+    begun = time.monotonic()
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    seconds = time.monotonic() - begun
+    if done.returncode:
+        said = (done.stdout + done.stderr)[-2000:]
+        raise CommandError(f"{' '.join(command)}: exit code {done.returncode}\n{said}")
+    return seconds
