@@ -105,7 +105,7 @@ def run(live: Live, given: argparse.Namespace) -> dict[str, Any]:
             sys.exit(f"not up within {UP_SECONDS} s: {now}")
         time.sleep(2)
     up = time.time() - begun
-    lost, least, loads = ended(live, begun), given.agents, []
+    lost, least, silent, loads = ended(live, begun), given.agents, 0, []
     marks: list[tuple[float, dict[str, tuple[float, float]], dict[str, Any]]] = []
     for _ in range(2):
         marks.append((time.time(), usage(live), fleet()))
@@ -113,7 +113,10 @@ def run(live: Live, given: argparse.Namespace) -> dict[str, Any]:
         while time.time() < end:
             time.sleep(LOOK_SECONDS)
             now = fleet()
-            least = min(least, now["healthy"], now.get("alive", 0))
+            if "alive" in now:
+                least = min(least, now["healthy"], now["alive"])
+            else:
+                silent += 1
             loads.append(os.getloadavg()[0])
     marks.append((time.time(), usage(live), fleet()))
     (t0, u0, f0), (_, u1, _), (t2, u2, f2) = marks
@@ -130,6 +133,7 @@ def run(live: Live, given: argparse.Namespace) -> dict[str, Any]:
         "up_seconds": round(up, 1),
         "held_seconds": round(seconds, 1),
         "healthy_and_alive_at_least": least,
+        "looks_that_the_gateway_left_unanswered": silent,
         "ended_while_coming_up": lost,
         "ended_while_held": ended(live, t0),
         "steps_per_second": round(steps / seconds, 1),
@@ -162,6 +166,7 @@ def main() -> int:
     print(json.dumps(found, indent=1))
     well = (
         found["healthy_and_alive_at_least"] == given.agents
+        and not found["looks_that_the_gateway_left_unanswered"]
         and found["sessions"]["failure"] == 0
         and found["agents_growth"] <= MAX_GROWTH
         and not found["ended_while_coming_up"] + found["ended_while_held"]
