@@ -23,6 +23,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -98,6 +99,8 @@ def main() -> int:
     options.add_argument("--rounds", type=int, default=2)
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
+    # Told to end, it takes away what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if shutil.which("docker-compose") is None:
         sys.exit("docker-compose is not here. Install it with: apt-get install docker-compose")
     seconds = measure(given.agents, given.rounds)

@@ -49,7 +49,7 @@ class Project:
         return run([sys.executable, "-m", "ape_infra", *words], self.root, self.env)
 
 
-def quiet(seconds: float = 60.0) -> None:
+def quiet(seconds: float = 20.0) -> None:
     """Wait until the processors idle for most of a second; at most `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and psutil.cpu_percent(interval=1.0) > BUSY_PERCENT:
