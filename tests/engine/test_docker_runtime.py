@@ -61,7 +61,8 @@ def test_crossing_a_tier_replaces_every_agent_at_most_so_many_at_a_time(live: Ma
     stack = live("t-tier")
     tiers = [
         {"minAgents": 1, "maxAgents": 4, "memoryMb": 256, "cpus": 0.5},
-        {"minAgents": 5, "maxAgents": 2000, "memoryMb": 128, "cpus": 0.25},
+        {"minAgents": 5, "maxAgents": 200, "memoryMb": 128, "cpus": 0.25},
+        {"minAgents": 201, "maxAgents": 2000, "memoryMb": 64, "cpus": 0.1},
     ]
     stack.config(agents=4, updateParallelism=2, tiers=tiers)
     stack.up()
