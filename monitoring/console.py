@@ -246,16 +246,14 @@ class Page:
         """The last State in the size that the terminal has now; a signal's handler, too."""
         self._stale = True
         # A signal comes in the middle of anything, also of this: then it is drawn once more.
-        if self._state is None or self._drawing:
-            return
-        self._drawing = True
-        try:
-            while self._stale:
+        while self._stale and not self._drawing and self._state is not None:
+            self._drawing = True
+            try:
                 self._stale = False
                 width, height = self._live.console.size
                 self._live.update(page(self._state, width, height), refresh=True)
-        finally:
-            self._drawing = False
+            finally:
+                self._drawing = False
 
     def stop(self) -> None:
         self._live.stop()
