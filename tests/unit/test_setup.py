@@ -48,7 +48,7 @@ def run(tmp_path: Path) -> Run:
             env={"PATH": str(path), "HOME": str(tmp_path)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         return found.returncode, found.stderr
 
