@@ -263,13 +263,16 @@ def make_plan(
     agents: int,
     *,
     stack: str,
+    sized_for: int = 0,
     tiers: Sequence[Tier] = DEFAULT_TIERS,
     observability: Observability = "metrics",
     demo_target: bool = True,
     agents_per_container: int = 1,
     monitor: bool = False,
 ) -> Plan:
-    tier = tier_for(agents, tiers)
+    """The plan of `agents`, each like one of a fleet of `sized_for` where that is larger."""
+    size = max(agents, sized_for)
+    tier = tier_for(size, tiers)
     return Plan(
         agents=agents,
         tier=tier,
@@ -280,7 +283,7 @@ def make_plan(
         resources=resources(
             agents, tier, observability, demo_target, agents_per_container, monitor
         ),
-        health_interval_seconds=health_interval_seconds(containers(agents, agents_per_container)),
+        health_interval_seconds=health_interval_seconds(containers(size, agents_per_container)),
         start_delay_seed=start_delay_seed(stack),
         agents_per_container=agents_per_container,
     )

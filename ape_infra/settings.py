@@ -130,6 +130,13 @@ class Settings(_Model):
     """What a stack can set. Field names are the keys of the stack config in camelCase."""
 
     agents: int = Field(5, ge=1, le=MAX_AGENTS, description="Number of agents, 1 to 2000.")
+    sized_for: int = Field(
+        0,
+        ge=0,
+        le=MAX_AGENTS,
+        description="Fleet whose tier and networks the agents get while they are fewer, so that "
+        "growing to it changes none of them; 0: that of agents.",
+    )
     runtime: Literal["docker", "swarm"] = Field(
         "docker", description="docker: containers of one machine. swarm: one service a shard."
     )
@@ -339,6 +346,11 @@ class Settings(_Model):
     )
 
     @property
+    def agents_at_once(self) -> int:
+        """Agents that start or change at the same time, at most."""
+        return self.update_parallelism * self.agents_per_container
+
+    @property
     def tier_table(self) -> tuple[Tier, ...]:
         rows = tuple(Tier(t.min_agents, t.max_agents, t.memory_mb, t.cpus) for t in self.tiers)
         return rows or DEFAULT_TIERS
@@ -380,6 +392,7 @@ class Settings(_Model):
     def plan(self, stack: str) -> planning.Plan:
         return planning.make_plan(
             self.agents,
+            sized_for=self.sized_for,
             stack=stack,
             tiers=self.tier_table,
             observability=self.observability,
@@ -442,8 +455,9 @@ class Settings(_Model):
             )
         try:
             # The table may be unsound; that is said elsewhere.
-            tiers = (t for t in self.tier_table if t.min_agents <= self.agents <= t.max_agents)
-            largest = min(MAX_AGENTS, max((t.max_agents for t in tiers), default=self.agents))
+            size = max(self.agents, self.sized_for)
+            tiers = (t for t in self.tier_table if t.min_agents <= size <= t.max_agents)
+            largest = min(MAX_AGENTS, max((t.max_agents for t in tiers), default=size))
             networks = planning.networks(largest, self.agents_per_container)
             planning.subnet(self.network_pool, 2 + len(networks))
         except ValueError as error:

@@ -23,6 +23,7 @@ from ape_infra.cli.common import (
     Refused,
     StackName,
     app,
+    bring,
     changing,
     guarded,
     say,
@@ -211,7 +212,7 @@ def restore(
                         Deployment(version=state["version"], deployment=state["deployment"])
                     )
                     engine.settle()
-                engine.apply(None, f"restore of {manifest['created']}", refresh=True)
+                bring(engine, settings, f"restore of {manifest['created']}")
                 lock.end()
             outputs = engine.outputs()
         show(

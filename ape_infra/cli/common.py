@@ -19,9 +19,10 @@ from rich.console import Console
 from ape_infra import preflight
 from ape_infra.engine import LOCKS, NoStackError, PulumiEngine
 from ape_infra.lock import HeldError, Lock
+from ape_infra.scaling.levels import starts
 from ape_infra.scaling.readings import OverrideError
 from ape_infra.scaling.walk import BusyError, EngineError
-from ape_infra.settings import SettingsError
+from ape_infra.settings import Settings, SettingsError
 
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED, EXIT_UNWELL, EXIT_RETURNED = 0, 1, 2, 3, 4
 EXIT_INTERRUPTED = 130
@@ -125,6 +126,29 @@ def applied(engine: PulumiEngine) -> dict[str, Any]:
             f"Stack {engine.name} is not up. Start it with: ape-load up --stack {engine.name}"
         )
     return outputs
+
+
+def between(settings: Settings, before: int, agents: int) -> list[dict[str, str]]:
+    """Settings of the fleets on the way up to `agents`, each agent as one of so many already.
+
+    Plain Docker starts containers one by one; Swarm all new replicas at the same time, so the
+    replicas themselves must come in steps.
+    """
+    if settings.runtime == "docker":
+        return []
+    size = str(max(agents, settings.sized_for))
+    sizes = starts(before, agents, settings.agents_at_once)
+    return [{"agents": str(n), "sizedFor": size} for n in sizes[:-1]]
+
+
+def bring(engine: PulumiEngine, settings: Settings, message: str) -> None:
+    """Refresh the stack and bring it to its config, however many agents that starts."""
+    way = between(settings, int(engine.outputs().get("agents", 0)), settings.agents)
+    for number, values in enumerate(way):
+        say(f"{values['agents']} of {settings.agents} agents")
+        with engine.trial(values) as trial:
+            engine.apply(trial, f"{message}, first {values['agents']}", refresh=not number)
+    engine.apply(None, message, refresh=not way)
 
 
 def client_of(engine: PulumiEngine) -> docker.DockerClient:

@@ -375,8 +375,7 @@ def logs(
         if searched:
             for line in found:
                 passing.learn(line)
-            found = [line for line in found if passing.passes(line)]
-            found = found[-tail * len(names) :] if tail else []
+            found = last([line for line in found if passing.passes(line)], tail)
         for line in found:
             put(line)
         return EXIT_OK

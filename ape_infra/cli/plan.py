@@ -145,7 +145,7 @@ def foresee(
         items.append(checklist.target(base and f"{base}/health", "the demo shop"))
     items.append(checklist.monitoring(settings, endpoints))
     items.append(checklist.way_back(now, history))
-    way = levels(now, settings.agents, settings.tier_table, step)
+    way = levels(now, settings.agents, settings.tier_table, step, sized_for=settings.sized_for)
     pace = estimate.pace(estimate.points(history))
     windows = [window(plan_of(settings, level.agents, engine.name)) for level in way]
     seconds = estimate.seconds(way, pace, windows, waves(settings))

@@ -23,6 +23,7 @@ from ape_infra.cli.common import (
     Yes,
     app,
     applied,
+    between,
     changing,
     confirmed,
     guarded,
@@ -32,7 +33,7 @@ from ape_infra.cli.common import (
 from ape_infra.cli.plan import Agents, Foreseen, Step, foresee, plan_of, settle, waves, window
 from ape_infra.engine import ConfigTrial, PulumiEngine
 from ape_infra.scaling.gates import Limits
-from ape_infra.scaling.levels import DEFAULT_STEP, Level, starts
+from ape_infra.scaling.levels import DEFAULT_STEP, Level
 from ape_infra.scaling.probe import DockerProbe
 from ape_infra.scaling.walk import Outcome, Stage, Walk
 from ape_infra.settings import PROJECT, Settings
@@ -60,15 +61,13 @@ def stages(
     """What the walk does for each level."""
     made = []
     for number, level in enumerate(levels):
-        sizes: tuple[int, ...] = (level.agents,)
-        if settings.runtime == "swarm":
-            # Swarm starts all new replicas at the same time.
-            sizes = starts(level.before, level.agents, settings.update_parallelism)
+        last = values(settings, level.agents, force=force)
+        way = between(settings, level.before, level.agents)
         plan = plan_of(settings, level.agents, stack)
         made.append(
             Stage(
                 agents=level.agents,
-                steps=tuple(values(settings, size, force=force) for size in sizes),
+                steps=(*({**last, **step} for step in way), last),
                 text=text,
                 # The first shows what else would change; later ones only with a tier.
                 look=settings.runtime == "docker" and (level.crosses or number == 0),

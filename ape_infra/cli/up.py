@@ -12,6 +12,7 @@ from ape_infra.cli.common import (
     StackName,
     Yes,
     app,
+    bring,
     changing,
     guarded,
     say,
@@ -38,7 +39,7 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
             preview = engine.preview(refresh=True)
             if preview.changing:
                 lock.begin()
-                engine.apply(None, f"up, {settings.agents} agents", refresh=True)
+                bring(engine, settings, f"up, {settings.agents} agents")
             lock.end()
             say(
                 f"Applied in {time.monotonic() - started:.0f} s."

@@ -52,13 +52,21 @@ def sizes(now: int, goal: int, step: int | None = DEFAULT_STEP) -> Iterator[int]
 
 
 def levels(
-    now: int, goal: int, tiers: Sequence[Tier], step: int | None = DEFAULT_STEP
+    now: int,
+    goal: int,
+    tiers: Sequence[Tier],
+    step: int | None = DEFAULT_STEP,
+    *,
+    sized_for: int = 0,
 ) -> tuple[Level, ...]:
-    """The levels from `now` to `goal`, each with its tier and whether it changes the tier."""
+    """The levels from `now` to `goal`, each with its tier and whether it changes the tier.
+
+    The tier is that of `sized_for` agents while they are fewer.
+    """
     made = []
     for size in sizes(now, goal, step):
-        tier = tier_for(size, tiers)
-        crosses = now > 0 and tier_for(now, tiers) != tier
+        tier = tier_for(max(size, sized_for), tiers)
+        crosses = now > 0 and tier_for(max(now, sized_for), tiers) != tier
         made.append(Level(now, size, tier, crosses))
         now = size
     return tuple(made)
@@ -67,6 +75,6 @@ def levels(
 def starts(before: int, agents: int, width: int) -> tuple[int, ...]:
     """The sizes on the way from `before` to `agents` that start at most `width` at once.
 
-    For a runtime that starts all new replicas at the same time (Swarm).
+    For a runtime that starts all new replicas at the same time.
     """
     return (*range(before + width, agents, width), agents) if agents > before else (agents,)

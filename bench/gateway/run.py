@@ -29,6 +29,8 @@ from typing import Any
 
 import psutil
 
+from bench.cores import apart
+
 HERE = Path(__file__).resolve().parent
 SERVICES = HERE.parents[1] / "services"
 RATE, CALLERS = 500, 32
@@ -110,20 +112,6 @@ def load(url: str, body: Path | None, rate: float, seconds: float) -> dict[str, 
     if result["failed"]:
         sys.exit(f"{url}: {result['failed']} of {result['requests']} requests failed")
     return result
-
-
-def apart(*workers: int) -> None:
-    """Give the workers that are compared a core that target and callers do not take time from.
-
-    They work in turns, so one core is enough for them; processes begun later stay on the other.
-    """
-    first, *rest = sorted(os.sched_getaffinity(0))
-    if rest:
-        for other in [psutil.Process(), *psutil.Process().children(recursive=True)]:
-            other.cpu_affinity([first])
-        for worker in workers:
-            for process in [psutil.Process(worker), *psutil.Process(worker).children()]:
-                process.cpu_affinity(rest)
 
 
 def middle(runs: list[dict[str, float]], key: str) -> float:

@@ -29,6 +29,8 @@ from typing import Any
 
 import psutil
 
+from bench.cores import apart
+
 ROOT = Path(__file__).resolve().parents[2]
 GOAL_MS = 10.0
 FIRST_SECONDS = 0.2
@@ -132,15 +134,6 @@ def free_port() -> int:
         return int(made.getsockname()[1])
 
 
-def apart(worker: int, *others: int) -> None:
-    """Give the worker a core that those who measure it do not take time from."""
-    first, *rest = sorted(os.sched_getaffinity(0))
-    if rest:
-        os.sched_setaffinity(worker, rest)
-        for process in others:
-            os.sched_setaffinity(process, {first})
-
-
 async def listening(port: int) -> None:
     for _ in range(200):
         try:
@@ -176,7 +169,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
         )
         try:
             await asyncio.gather(listening(proxy_port), listening(provider_port))
-            apart(proxy.pid, os.getpid(), provider.pid)
+            apart(proxy.pid)
             return await phases(options, proxy_port, provider_port, psutil.Process(proxy.pid))
         finally:
             for process in (proxy, provider):

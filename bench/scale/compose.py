@@ -2,60 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import runpy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pulumi.runtime import mocks, rpc, set_all_config
-from pulumi.runtime.settings import set_root_resource
-from pulumi.runtime.stack import run_in_stack
+from pulumi.runtime import rpc
+
+from tests.declared import Registered, declared
 
 CONTAINER = "docker:index/container:Container"
 NETWORK = "docker:index/network:Network"
 AGENT = "agent"
-Resource = tuple[str, str, dict[str, Any]]
-"""Type, name, properties."""
 
 
-class _Recorder(mocks.Mocks):
-    def __init__(self) -> None:
-        self.resources: list[Resource] = []
-
-    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        self.resources.append((args.typ, args.name, args.inputs))
-        return args.name, args.inputs
-
-    def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
-        return {}, None
-
-
-def declared(root: Path, stack: str, settings: Mapping[str, str]) -> list[Resource]:
+def program(root: Path, stack: str, settings: Mapping[str, str]) -> list[Registered]:
     """What `__main__.py` in `root` declares in a preview with these settings."""
-    defaults = yaml.safe_load((root / "Pulumi.yaml").read_text())["config"]
-    values = {f"ape:{name}": entry["default"] for name, entry in defaults.items()}
-    values |= {f"ape:{name}": value for name, value in settings.items()}
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    recorder = _Recorder()
-    mocks.set_mocks(recorder, project="ape", stack=stack, preview=True)
-    set_all_config({k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}, [])
-    set_root_resource(None)  # type: ignore[arg-type]
-    before = Path.cwd()
-    os.chdir(root)
-
-    def program() -> None:
-        runpy.run_path("__main__.py", run_name="__main__")
-
-    try:
-        loop.run_until_complete(run_in_stack(program))
-    finally:
-        os.chdir(before)
-    return [(kind, name, _whole(found)) for kind, name, found in recorder.resources]
+    found = declared(root, stack, settings)
+    return [item._replace(inputs=_whole(item.inputs)) for item in found.resources]
 
 
 def _whole(value: Any) -> Any:
@@ -67,7 +30,7 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def compose(resources: list[Resource], folder: Path) -> dict[str, Any]:
+def compose(resources: list[Registered], folder: Path) -> dict[str, Any]:
     """A compose file of format 2.4 with one service for all agents; their files go to `folder`."""
     containers = {name: found for kind, name, found in resources if kind == CONTAINER}
     volumes = {}

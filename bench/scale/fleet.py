@@ -30,7 +30,7 @@ from pathlib import Path
 
 import yaml
 
-from bench.scale.compose import compose, declared
+from bench.scale.compose import compose, program
 from bench.scale.project import Project, quiet, run
 
 GOAL_RATIO, GOAL_ONE_MORE, GOAL_NO_OP = 1.2, 4.0, 2.0
@@ -83,7 +83,7 @@ def measure(agents: int, rounds: int) -> dict[str, float]:
         project.stack(STACK, SETTINGS)
         file = Path(name) / "peer" / "compose.yaml"
         file.parent.mkdir()
-        resources = declared(project.root, STACK, {**SETTINGS, "agents": str(agents)})
+        resources = program(project.root, STACK, {**SETTINGS, "agents": str(agents)})
         file.write_text(yaml.safe_dump(compose(resources, file.parent / "files")))
         ours(project, 1)  # Builds the images.
         for _ in range(rounds):

@@ -24,15 +24,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
+import docker
 
-import docker  # noqa: E402
-
-from ape_infra import cgroups  # noqa: E402
-from ape_infra.settings import PROJECT  # noqa: E402
-from ape_infra.summary import measured  # noqa: E402
-from ape_infra.workload import LABEL_SERVICE, LABEL_STACK  # noqa: E402
-from tests.live import Live  # noqa: E402
+from ape_infra import cgroups
+from ape_infra.settings import PROJECT
+from ape_infra.summary import measured
+from ape_infra.workload import LABEL_SERVICE, LABEL_STACK
+from tests.ape_load import Command
+from tests.live import Live
 
 NAME = "bench-hold"
 MAX_GROWTH = 0.05
@@ -91,9 +90,10 @@ def run(live: Live, given: argparse.Namespace) -> dict[str, Any]:
         networkPool="10.250.0.0/16",
     )
     begun = time.time()
-    result = live.stack.up()
+    # It waits, and says so by its exit code, until all are healthy.
+    Command(live).run("up", seconds=UP_SECONDS)
     applied = time.time() - begun
-    outputs = {key: value.value for key, value in result.outputs.items()}
+    outputs = {key: value.value for key, value in live.stack.outputs().items()}
 
     def fleet() -> dict[str, Any]:
         summary, reach, _ = measured(live.client, PROJECT, live.name, outputs)

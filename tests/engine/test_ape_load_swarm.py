@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 
-from tests.engine.test_ape_load import TIERS, Command
+from tests.ape_load import TIERS, Command
 from tests.live import Live, until
 from tests.nodes import Nodes, built
 

@@ -15,7 +15,7 @@ from ape_infra.observability import dashboards, draw
 from ape_infra.settings import Settings
 from ape_infra.workload import LABEL_SERVICE, LABEL_STACK
 from monitoring.thresholds import BY_KEY
-from tests.engine.test_ape_load import TIERS
+from tests.ape_load import TIERS
 from tests.engine.test_ape_load_swarm import SERVICES
 from tests.live import Live, exec_in, until
 from tests.nodes import Node, Nodes, built

@@ -6,6 +6,7 @@ import docker
 import pytest
 
 from ape_infra.summary import measure
+from tests.ape_load import Command
 from tests.live import Live, until
 
 pytestmark = pytest.mark.engine
@@ -101,6 +102,38 @@ def test_dense_agents_are_full_replicas_and_a_rest(live: Make, swarm: None) -> N
     until(lambda: measure(stack.client, "ape", stack.name, outputs).running == 7, seconds=30)
     stack.destroy()
     until(lambda: stack.leftovers() == [], seconds=60)
+
+
+def test_ape_load_brings_a_first_fleet_in_steps(live: Make, swarm: None) -> None:
+    stack = live("t-swarm-up")
+    stack.config(
+        agents=12,
+        updateParallelism=5,
+        runtime="swarm",
+        networkPool="10.243.0.0/16",
+        observability="off",
+    )
+    command = Command(stack)
+    up = command.json("up")
+    assert (up["declared"], up["healthy"]) == (12, 12)
+    assert [m for m in command.messages() if "up, 12" in m] == [
+        "ape-load: up, 12 agents, first 5",
+        "ape-load: up, 12 agents, first 10",
+        "ape-load: up, 12 agents",
+    ]
+    stack.assert_no_change()
+    # Nothing was started twice: what the steps gave the first agents is what the config says.
+    assert len(_tasks(stack)) == 12
+    command.run("down")
+    until(lambda: stack.leftovers() == [], seconds=60)
+
+
+def _tasks(stack: Live) -> list[str]:
+    """Every task of agents that there was."""
+    found = stack.client.api.tasks(  # type: ignore[no-untyped-call]
+        filters={"service": f"ape-{stack.name}-agents-00"}
+    )
+    return [task["ID"] for task in found]
 
 
 def _seen_by_the_monitor(stack: Live) -> int | None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from ape_policy import CONTAINER, RULES, SERVICE
 
-from tests.program.test_program import PROD, run
+from tests.declared import PROD, run
 
 pytestmark = pytest.mark.program
 
@@ -21,10 +21,8 @@ pytestmark = pytest.mark.program
     ],
     ids=lambda v: v if isinstance(v, str) else "-".join(sorted(v)) or "default",
 )
-def test_the_program_passes(
-    stack: str, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = run(stack, monkeypatch, **config).resources
+def test_the_program_passes(stack: str, config: dict[str, Any]) -> None:
+    found = run(stack, **config).resources
     judged = [r for r in found if r.type in (CONTAINER, SERVICE)]
     assert judged
     broken = [
@@ -36,7 +34,7 @@ def test_the_program_passes(
     assert broken == []
 
 
-def test_swarm_on_all_addresses_needs_the_policy_config(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run("dev", monkeypatch, runtime="swarm", exposeAddress="192.0.2.7").resources
+def test_swarm_on_all_addresses_needs_the_policy_config() -> None:
+    found = run("dev", runtime="swarm", exposeAddress="192.0.2.7").resources
     broken = {rule.name for r in found for rule in RULES if rule.violations(r.type, r.inputs)}
     assert broken == {"not-on-all-addresses"}

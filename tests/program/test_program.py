@@ -1,86 +1,30 @@
 """The whole Pulumi program under mocks: what is declared, for each stack and N."""
 
-import asyncio
 import json
 import re
-import runpy
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pulumi
 import pytest
-import yaml
 from ape_agent.settings import from_env
 from ape_docker_provider.check import check
 from ape_docker_provider.schema import RESOURCES
 from ape_docker_provider.values import plain_map, wrap
-from pulumi.runtime import mocks, rpc, set_all_config
-from pulumi.runtime.settings import set_root_resource
-from pulumi.runtime.stack import run_in_stack
+from pulumi.runtime import rpc
 
 from ape_infra import plan as planning
 from ape_infra.components.proxy import TOKEN_ENV
-from ape_infra.settings import CEREBRAS_API_KEY, GRAFANA_PASSWORD, SECRETS
+from ape_infra.settings import CEREBRAS_API_KEY
+from tests.declared import KEY, PROD, Recorder, run
 
 pytestmark = pytest.mark.program
-ROOT = Path(__file__).resolve().parents[2]
-KEY = "csk-not-a-real-key"
-
-
-class Registered(NamedTuple):
-    type: str
-    name: str
-    inputs: dict[str, Any]
-
-
-class Recorder(mocks.Mocks):
-    def __init__(self) -> None:
-        self.resources: list[Registered] = []
-
-    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-        self.resources.append(Registered(args.typ, args.name, args.inputs))
-        return f"{args.name}-id", args.inputs
-
-    def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], None]:
-        return {}, None
-
-    def of(self, kind: str) -> list[Registered]:
-        return [r for r in self.resources if r.type.endswith(f":{kind}")]
-
-    def agents(self) -> list[Registered]:
-        return [r for r in self.of("Container") if r.name.startswith("agent-")]
-
-
-def run(stack: str, monkeypatch: pytest.MonkeyPatch, **config: Any) -> Recorder:
-    """Run __main__.py as the engine does for a preview of `stack`, and record it."""
-    declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
-    values = {f"ape:{name}": entry["default"] for name, entry in declared.items()}
-    values |= yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
-    values |= {f"ape:{name}": value for name, value in config.items()}
-    recorder = Recorder()
-    mocks.set_mocks(recorder, project="ape", stack=stack, preview=True)
-    set_all_config(
-        {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()},
-        [f"ape:{name}" for name in SECRETS],
-    )
-    monkeypatch.chdir(ROOT)
-
-    def program() -> None:
-        runpy.run_path(str(ROOT / "__main__.py"), run_name="__main__")
-
-    # As the language host runs it, which makes the stack itself.
-    set_root_resource(None)  # type: ignore[arg-type]
-    asyncio.get_event_loop().run_until_complete(run_in_stack(program))
-    return recorder
-
-
-PROD = {CEREBRAS_API_KEY: KEY, GRAFANA_PASSWORD: "not-a-real-password"}
 
 
 @pytest.mark.parametrize("agents", [1, 5, 20])
-def test_dev_declares_exactly(agents: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run("dev", monkeypatch, agents=agents)
+def test_dev_declares_exactly(agents: int) -> None:
+    found = run("dev", agents=agents)
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
     assert kinds == {
         "docker": 1,
@@ -105,8 +49,8 @@ def test_dev_declares_exactly(agents: int, monkeypatch: pytest.MonkeyPatch) -> N
     ]
 
 
-def test_prod_declares_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run("prod", monkeypatch, **PROD)
+def test_prod_declares_exactly() -> None:
+    found = run("prod", **PROD)
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
     # As dev, and the four other parts of the observability stack.
     assert (kinds["Alertmanager"], kinds["Grafana"], kinds["Loki"], kinds["Alloy"]) == (1, 1, 1, 1)
@@ -122,10 +66,8 @@ def test_prod_declares_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     ("agents", "shards", "networks"),
     [(5, 1, 1), (200, 1, 1), (250, 1, 2), (251, 2, 2), (501, 3, 8)],
 )
-def test_swarm_declares_one_service_a_shard(
-    agents: int, shards: int, networks: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = run("dev", monkeypatch, agents=agents, runtime="swarm")
+def test_swarm_declares_one_service_a_shard(agents: int, shards: int, networks: int) -> None:
+    found = run("dev", agents=agents, runtime="swarm")
     kinds = Counter(r.type.rpartition(":")[2] for r in found.resources)
     assert kinds["Service"] == 6 + shards
     # Those of the largest fleet of the tier.
@@ -141,10 +83,10 @@ def test_dense_containers_add_up_the_limits_of_their_agents(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # As far as one event loop can use them: a core.
-    few = run("dev", monkeypatch, agents=600, agentsPerContainer=4).agents()
+    few = run("dev", agents=600, agentsPerContainer=4).agents()
     assert {(a.inputs["memory"], a.inputs["cpus"]) for a in few} == {(4 * 128, "0.4")}
     assert len(few) == 150
-    found = run("dev", monkeypatch, agents=45, agentsPerContainer=20).agents()
+    found = run("dev", agents=45, agentsPerContainer=20).agents()
     assert {a.name: (a.inputs["memory"], a.inputs["cpus"]) for a in found} == {
         "agent-0001": (20 * 512, "1.0"),
         "agent-0021": (20 * 512, "1.0"),
@@ -165,7 +107,7 @@ def test_dense_containers_add_up_the_limits_of_their_agents(
     }
     # Growing changes the one that was not full, and nothing of the others.
     before = {a.name: a.inputs for a in found}
-    grown = run("dev", monkeypatch, agents=50, agentsPerContainer=20).agents()
+    grown = run("dev", agents=50, agentsPerContainer=20).agents()
     after = {a.name: a.inputs for a in grown}
     assert [name for name in before if before[name] != after[name]] == ["agent-0041"]
 
@@ -174,7 +116,7 @@ def test_dense_swarm_declares_the_rest_as_a_service_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def services(agents: int) -> dict[str, dict[str, Any]]:
-        found = run("dev", monkeypatch, agents=agents, agentsPerContainer=20, runtime="swarm")
+        found = run("dev", agents=agents, agentsPerContainer=20, runtime="swarm")
         return {r.name: r.inputs for r in found.of("Service") if r.name.startswith("agents-")}
 
     def slots(inputs: dict[str, Any], task: int) -> list[int]:
@@ -199,16 +141,14 @@ def test_dense_swarm_declares_the_rest_as_a_service_of_its_own(
 
 
 @pytest.mark.parametrize(("agents", "memory", "cpus"), [(50, 512, "0.5"), (51, 384, "0.35")])
-def test_crossing_a_tier_changes_every_agent(
-    agents: int, memory: int, cpus: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = run("dev", monkeypatch, agents=agents).agents()
+def test_crossing_a_tier_changes_every_agent(agents: int, memory: int, cpus: str) -> None:
+    found = run("dev", agents=agents).agents()
     assert len(found) == agents
     assert {(a.inputs["memory"], a.inputs["cpus"]) for a in found} == {(memory, cpus)}
 
 
-def test_type_tokens_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run("prod", monkeypatch, **PROD)
+def test_type_tokens_never_change() -> None:
+    found = run("prod", **PROD)
     tokens = {r.type.partition("$")[2] or r.type for r in found.resources}
     assert {t for t in tokens if t.startswith("ape:")} == {
         "ape:images:Images",
@@ -226,16 +166,16 @@ def test_type_tokens_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_agents_are_on_internal_networks_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run("dev", monkeypatch, agents=300)
+def test_agents_are_on_internal_networks_only() -> None:
+    found = run("dev", agents=300)
     internal = {n.inputs["name"] for n in found.of("Network") if n.inputs.get("internal")}
     for agent in found.agents():
         assert {n["name"] for n in agent.inputs["networksAdvanced"]} <= internal
         assert not agent.inputs.get("ports")
 
 
-def test_every_container_is_hardened(monkeypatch: pytest.MonkeyPatch) -> None:
-    for made in run("prod", monkeypatch, **PROD).of("Container"):
+def test_every_container_is_hardened() -> None:
+    for made in run("prod", **PROD).of("Container"):
         inputs = made.inputs
         # Docker's socket belongs to root; its proxy has no capability and no network.
         if made.name == "socket-proxy":
@@ -249,22 +189,20 @@ def test_every_container_is_hardened(monkeypatch: pytest.MonkeyPatch) -> None:
             assert inputs["readOnly"], made.name
 
 
-def test_images_that_are_given_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_are_given_are_not_built() -> None:
     """As a rollout pins them: all that the stack has, the monitor's too."""
-    built = run("dev", monkeypatch).of("Image")
+    built = run("dev").of("Image")
     names = [r.name.removeprefix("image-").replace("-", "_") for r in built]
-    found = run("dev", monkeypatch, images={name: f"{name}:pinned" for name in names})
+    found = run("dev", images={name: f"{name}:pinned" for name in names})
     assert found.of("Image") == []
     running = {c.inputs["image"] for c in found.of("Container")}
     assert {f"{name}:pinned" for name in names} <= running
 
 
 @pytest.mark.parametrize("runtime", ["docker", "swarm"])
-def test_every_resource_passes_the_check_of_the_plugin(
-    runtime: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_resource_passes_the_check_of_the_plugin(runtime: str) -> None:
     """Names and types: the program gives a container's properties under the schema's names."""
-    found = run("prod", monkeypatch, runtime=runtime, **PROD).resources
+    found = run("prod", runtime=runtime, **PROD).resources
     docker = [r for r in found if r.type in RESOURCES]
     assert len(docker) > 10
     for made in docker:
@@ -274,10 +212,8 @@ def test_every_resource_passes_the_check_of_the_plugin(
         assert failures == [], made.name
 
 
-def test_ports_are_published_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    published = [
-        port for c in run("dev", monkeypatch).of("Container") for port in c.inputs.get("ports", [])
-    ]
+def test_ports_are_published_on_loopback() -> None:
+    published = [port for c in run("dev").of("Container") for port in c.inputs.get("ports", [])]
     assert len(published) == 5
     assert {port["ip"] for port in published} == {"127.0.0.1"}
 
@@ -294,7 +230,7 @@ def test_the_socket_proxy_has_the_socket_of_the_stacks_daemon(
     host: str, socket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", host)
-    [proxy] = [c for c in run("dev", monkeypatch).of("Container") if c.name == "socket-proxy"]
+    [proxy] = [c for c in run("dev").of("Container") if c.name == "socket-proxy"]
     mounts = [v for v in proxy.inputs["volumes"] if v.get("hostPath")]
     assert [(v["hostPath"], v["containerPath"]) for v in mounts] == [
         (socket, "/var/run/docker.sock")
@@ -303,7 +239,7 @@ def test_the_socket_proxy_has_the_socket_of_the_stacks_daemon(
 
 def test_only_the_socket_proxy_has_dockers_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DOCKER_HOST", raising=False)
-    for made in run("dev", monkeypatch).of("Container"):
+    for made in run("dev").of("Container"):
         mounts = [v for v in made.inputs.get("volumes", []) if v.get("hostPath")]
         assert all(mount["readOnly"] for mount in mounts), made.name
         found = {mount["hostPath"] for mount in mounts}
@@ -314,8 +250,8 @@ def test_only_the_socket_proxy_has_dockers_socket(monkeypatch: pytest.MonkeyPatc
         assert found == expected.get(made.name, set()), made.name
 
 
-def test_swarm_monitors_each_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {s.name: s.inputs for s in run("dev", monkeypatch, runtime="swarm").of("Service")}
+def test_swarm_monitors_each_node() -> None:
+    found = {s.name: s.inputs for s in run("dev", runtime="swarm").of("Service")}
     assert {name for name, s in found.items() if s["mode"].get("global")} == {
         "monitor",
         "socket-proxy",
@@ -323,13 +259,13 @@ def test_swarm_monitors_each_node(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("off", [{"monitor": "off"}, {"observability": "off"}])
-def test_the_monitor_can_be_left_out(off: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run("dev", monkeypatch, **off)
+def test_the_monitor_can_be_left_out(off: dict[str, str]) -> None:
+    found = run("dev", **off)
     assert not {"monitor", "socket-proxy"} & {r.name for r in found.resources}
 
 
-def test_the_key_is_in_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run("prod", monkeypatch, **PROD)
+def test_the_key_is_in_no_environment() -> None:
+    found = run("prod", **PROD)
     for made in found.resources:
         plain = {k: v for k, v in made.inputs.items() if k != "uploads"}
         assert KEY not in json.dumps(plain, default=str), made.name
@@ -349,12 +285,12 @@ def token(found: Recorder) -> str:
     return shared
 
 
-def test_proxy_and_agents_share_a_token_of_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run("dev", monkeypatch, agents=300)
+def test_proxy_and_agents_share_a_token_of_the_stack() -> None:
+    found = run("dev", agents=300)
     shared = token(found)
-    assert shared == token(run("dev", monkeypatch, agents=1)), "scaling does not change it"
-    assert shared != token(run("dev", monkeypatch, cerebrasApiKey=KEY))
-    assert token(run("dev", monkeypatch, agentToken="of-a-test-0123456789")).startswith("of-a-test")
+    assert shared == token(run("dev", agents=1)), "scaling does not change it"
+    assert shared != token(run("dev", cerebrasApiKey=KEY))
+    assert token(run("dev", agentToken="of-a-test-0123456789")).startswith("of-a-test")
     for made in found.resources:
         plain = {k: v for k, v in made.inputs.items() if k != "uploads"}
         assert shared not in json.dumps(plain, default=str), made.name
@@ -364,48 +300,44 @@ def test_proxy_and_agents_share_a_token_of_the_stack(monkeypatch: pytest.MonkeyP
         assert (volume["containerPath"], volume["readOnly"]) == ("/etc/ape", True), made.name
 
 
-def test_a_recording_is_handed_to_the_proxy(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_recording_is_handed_to_the_proxy(tmp_path: Path) -> None:
     file = tmp_path / "recording.jsonl"
     line = json.dumps({"key": "0" * 64, "completion": {"choices": [{"message": {}}]}})
     file.write_text(line)
-    found = run("dev", monkeypatch, model="recorded", modelRecording=str(file))
+    found = run("dev", model="recorded", modelRecording=str(file))
     assert files(found, "proxy")["/etc/ape/recording.jsonl"] == line
     proxy = next(r for r in found.of("Container") if r.name == "proxy")
     assert "APE_MODEL_RECORDING=/etc/ape/recording.jsonl" in proxy.inputs["envs"]
     file.write_text("{")
     with pytest.raises(pulumi.RunError, match=r"ape:modelRecording: .*line 1"):
-        run("dev", monkeypatch, model="recorded", modelRecording=str(file))
+        run("dev", model="recorded", modelRecording=str(file))
 
 
-def test_bad_settings_stop_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_settings_stop_the_program() -> None:
     with pytest.raises(pulumi.RunError, match="ape:agents: is 0"):
-        run("dev", monkeypatch, agents=0)
+        run("dev", agents=0)
     with pytest.raises(pulumi.RunError, match="ape:agentToken: must be 16"):
-        run("dev", monkeypatch, agentToken="short")
+        run("dev", agentToken="short")
     with pytest.raises(pulumi.RunError, match="ape:grafanaPassword"):
-        run("prod", monkeypatch, **{CEREBRAS_API_KEY: KEY})
+        run("prod", **{CEREBRAS_API_KEY: KEY})
 
 
-def test_full_fits_the_seeds_memory_with_the_monitor(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    found = run("prod", monkeypatch, **PROD)
+def test_full_fits_the_seeds_memory_with_the_monitor() -> None:
+    found = run("prod", **PROD)
     memory = {c.name: c.inputs["memory"] for c in found.of("Container")}
     watching = (*planning.PARTS, "monitor", "socket-proxy")
     assert sum(memory[part] for part in watching) <= planning.OBSERVABILITY_MEMORY_MB
 
 
-def test_parts_of_full_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_full_can_be_left_out() -> None:
     parts = ["prometheus", "alertmanager", "loki"]
-    found = run("dev", monkeypatch, observability="full", observabilityParts=parts)
+    found = run("dev", observability="full", observabilityParts=parts)
     names = {c.name for c in found.of("Container")}
     assert names & set(planning.PARTS) == set(parts)
 
 
-def test_full_runs_on_swarm(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run("prod", monkeypatch, runtime="swarm", **PROD)
+def test_full_runs_on_swarm() -> None:
+    found = run("prod", runtime="swarm", **PROD)
     names = {s.name for s in found.of("Service")}
     assert set(planning.PARTS) <= names
     # Names of Swarm's configs and secrets know no slash.
@@ -414,17 +346,17 @@ def test_full_runs_on_swarm(monkeypatch: pytest.MonkeyPatch) -> None:
             assert re.fullmatch(r"[a-zA-Z0-9_.-]+", made.inputs["name"]), made.name
 
 
-def test_an_override_of_no_alert_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_override_of_no_alert_is_refused() -> None:
     with pytest.raises(pulumi.RunError, match=r"ape:alertOverrides\.Nothing: is no alert"):
-        run("dev", monkeypatch, alertOverrides={"Nothing": {"disabled": True}})
+        run("dev", alertOverrides={"Nothing": {"disabled": True}})
 
 
 @pytest.mark.parametrize("runtime", ["docker", "swarm"])
 def test_a_fleet_that_grows_within_its_tier_leaves_gateway_and_proxy_as_they_are(
-    runtime: str, monkeypatch: pytest.MonkeyPatch
+    runtime: str,
 ) -> None:
     def services(agents: int) -> dict[str, Any]:
-        found = run("dev", monkeypatch, agents=agents, runtime=runtime)
+        found = run("dev", agents=agents, runtime=runtime)
         kind = "Container" if runtime == "docker" else "Service"
         return {r.name: r.inputs for r in found.of(kind) if r.name in ("gateway", "proxy")}
 
@@ -432,3 +364,20 @@ def test_a_fleet_that_grows_within_its_tier_leaves_gateway_and_proxy_as_they_are
     assert len(before) == 2
     assert services(300) == before, "past 250, where a second shard of agents begins"
     assert services(501) != before
+
+
+@pytest.mark.parametrize("runtime", ["docker", "swarm"])
+def test_a_fleet_sized_for_a_larger_one_grows_to_it_and_changes_nothing(runtime: str) -> None:
+    def declared(agents: int) -> dict[str, Any]:
+        found = run("dev", agents=agents, sizedFor=300, runtime=runtime)
+        made = {f"{r.type} {r.name}": r.inputs for r in found.resources}
+        for inputs in made.values():
+            # A Swarm's service knows how many there are, and how long that takes.
+            inputs.pop("mode", None)
+            inputs.pop("convergeConfig", None)
+        return made
+
+    few, all_ = declared(7), declared(300)
+    assert few.items() <= all_.items()
+    if runtime == "docker":
+        assert len(all_) - len(few) >= 293

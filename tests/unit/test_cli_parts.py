@@ -15,7 +15,7 @@ import requests
 
 from ape_infra.checklist import Item, Machine, load, resources, way_back
 from ape_infra.cli import status
-from ape_infra.cli.common import Refused
+from ape_infra.cli.common import Refused, between
 from ape_infra.cli.down import forget_salt
 from ape_infra.cli.logs import (
     ALIASES,
@@ -32,13 +32,14 @@ from ape_infra.cli.logs import (
 from ape_infra.cli.plan import Foreseen
 from ape_infra.cli.report import begun, events
 from ape_infra.cli.rollout import parsed, pins
-from ape_infra.cli.scale import refuse
+from ape_infra.cli.scale import refuse, stages
 from ape_infra.lock import HeldError, Lock
 from ape_infra.loki import Entry
 from ape_infra.observability import dashboards, recorded
 from ape_infra.observability.draw import main_panels
 from ape_infra.plan import make_plan
 from ape_infra.prometheus import Series
+from ape_infra.scaling.levels import levels
 from ape_infra.settings import parse
 from ape_infra.testreport import Account, outcomes, page
 
@@ -362,3 +363,23 @@ def test_force_skips_what_the_pre_flight_refuses_and_says_so(
         refuse(found, False)
     refuse(found, True)
     assert capsys.readouterr().err == "forced: memory: too little. Set fewer agents.\n"
+
+
+def test_a_swarm_gets_no_more_new_replicas_at_a_time_than_may_start() -> None:
+    swarm = parse({"runtime": "swarm", "updateParallelism": "5"})
+    assert between(swarm, 0, 12) == [
+        {"agents": "5", "sizedFor": "12"},
+        {"agents": "10", "sizedFor": "12"},
+    ]
+    assert between(swarm, 12, 3) == [], "down it goes at once"
+    dense = parse({"runtime": "swarm", "updateParallelism": "5", "agentsPerContainer": "2"})
+    assert [step["agents"] for step in between(dense, 0, 12)] == ["10"]
+    assert between(parse({}), 0, 60) == []
+    larger = parse({"runtime": "swarm", "sizedFor": "300"})
+    assert between(larger, 0, 20) == [{"agents": "10", "sizedFor": "300"}]
+
+
+def test_a_level_of_a_swarm_comes_in_steps_and_ends_as_the_config_says() -> None:
+    settings = parse({"runtime": "swarm"})
+    (stage,) = stages(settings, levels(40, 60, settings.tier_table), "t", "dev", force=False)
+    assert stage.steps == ({"agents": "50", "sizedFor": "60"}, {"agents": "60"})

@@ -34,6 +34,14 @@ def test_a_crossing_of_tiers_is_marked_and_nothing_else(now: int, goal: int, ste
         assert level.tier == tier_for(level.agents)
 
 
+@given(SIZE, SIZE, STEP)
+def test_a_fleet_sized_for_its_goal_crosses_no_tier(now: int, goal: int, step: int) -> None:
+    largest = max(now, goal)
+    for level in levels(now, goal, DEFAULT_TIERS, step, sized_for=largest):
+        assert not level.crosses
+        assert level.tier == tier_for(largest)
+
+
 def test_the_issues_example() -> None:
     assert list(sizes(5, 60)) == [15, 30, 60]
     assert list(sizes(60, 300)) == [110, 160, 210, 260, 300]
