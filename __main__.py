@@ -7,7 +7,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pulumi
+from pulumi.runtime import resource as registration
 from pulumi.runtime.config import CONFIG
+from pulumi.runtime.proto.source_pb2 import StackTrace
 
 from ape_infra.agent_token import agent_token
 from ape_infra.provider import docker_provider
@@ -21,9 +23,11 @@ from ape_infra.settings import (
 )
 
 # What costs time and is of no use to a program that ends after its work (docs/facts.md): the SDK's
-# four debug messages a resource, each of which waits for the engine, and the garbage collector,
-# which also looks at everything once more at the exit.
+# four debug messages a resource, each of which waits for the engine; the stack of the program at
+# each registration, which the engine writes with the state at every step; and the garbage
+# collector, which also looks at everything once more at the exit.
 pulumi.log.debug = lambda *_, **__: None
+registration._get_stack_trace = StackTrace
 gc.disable()
 atexit.register(gc.freeze)
 

@@ -43,6 +43,9 @@ def test_scaling_touches_the_agents_in_question_and_nothing_else(live: Make) -> 
     assert {n for n in changes if not n.startswith("agent-")} <= {"ape-t-scale"}
     stack.up()
     assert len(stack.names("agent")) == 20
+    # The engine writes all of the state at every step: what is of no use is not in it.
+    state = stack.stack.export_stack().deployment or {}
+    assert not [r["urn"] for r in state["resources"] if "stackTrace" in r]
 
     stack.config(agents=5)
     _, changes = stack.preview()
@@ -94,6 +97,18 @@ def test_crossing_a_tier_replaces_every_agent_at_most_so_many_at_a_time(live: Ma
     stack.destroy()
 
 
+def compiled_at_start(stack: Live, container: dict[str, Any]) -> list[str]:
+    """What a service of ours must compile at each start, since its root is read-only."""
+    python, *module = container["Config"]["Entrypoint"]
+    if python != "python":
+        return []
+    code = f"import {module[-1]}.__main__"
+    _, told = stack.exec(container["Id"], "python", "-v", "-c", code)
+    found = [line for line in told.splitlines() if "code object from" in line]
+    assert found
+    return [line for line in found if ".pyc" not in line]
+
+
 def test_every_running_container_is_hardened(live: Make) -> None:
     stack = live("t-hard")
     stack.config(agents=2)
@@ -124,6 +139,7 @@ def test_every_running_container_is_hardened(live: Make) -> None:
         assert proxy == any("docker.sock" in bind for bind in host["Binds"] or []), name
         for bindings in (host["PortBindings"] or {}).values():
             assert {b["HostIp"] for b in bindings} == {"127.0.0.1"}, name
+        assert compiled_at_start(stack, c) == [], name
     for c in stack.containers("agent"):
         assert c["HostConfig"]["Memory"] == plan.tier.memory_mb * 2**20
         assert c["HostConfig"]["NanoCpus"] == round(plan.tier.cpus * 10**9)
