@@ -148,7 +148,8 @@ def foresee(
     way = levels(now, settings.agents, settings.tier_table, step, sized_for=settings.sized_for)
     pace = estimate.pace(estimate.points(history))
     windows = [window(plan_of(settings, level.agents, engine.name)) for level in way]
-    seconds = estimate.seconds(way, pace, windows, waves(settings))
+    at_once = settings.agents_at_once if settings.runtime == "swarm" else None
+    seconds = estimate.seconds(way, pace, windows, waves(settings), at_once=at_once)
     return Foreseen(now, plan, there, tuple(items), way, seconds, pace.seen)
 
 

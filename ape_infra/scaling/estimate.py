@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ape_infra.scaling.levels import Level
+from ape_infra.scaling.levels import Level, starts
 
 # Without a history: an update of 60 containers took 15.8 s, a no-op 3 s (facts, 2 cores).
 DEFAULT_BASE_SECONDS = 3.0
@@ -75,12 +75,27 @@ class Waves:
         return -(-agents // self.size) * (self.pause + self.watch)
 
 
-def seconds(levels: Sequence[Level], pace: Pace, windows: Sequence[float], waves: Waves) -> float:
-    """An estimate for the whole way; `windows` are the seconds that each level is watched."""
+def seconds(
+    levels: Sequence[Level],
+    pace: Pace,
+    windows: Sequence[float],
+    waves: Waves,
+    *,
+    at_once: int | None = None,
+) -> float:
+    """An estimate for the whole way; `windows` are the seconds that each level is watched.
+
+    `at_once`: of a runtime that takes its new replicas in steps of so many, each the update of a
+    service, and replaces by itself what it has.
+    """
+
+    def updates(level: Level) -> float:
+        if at_once:
+            return len(starts(level.before, level.agents, at_once)) * pace.seconds(1)
+        alone = -(-level.replaces // waves.size) * pace.base
+        return pace.seconds(level.starts + level.replaces) + alone
+
     return sum(
-        pace.seconds(level.starts + level.replaces)
-        + waves.seconds(level.replaces)
-        + (-(-level.replaces // waves.size)) * pace.base
-        + window
+        updates(level) + waves.seconds(level.replaces) + window
         for level, window in zip(levels, windows, strict=True)
     )
