@@ -1,6 +1,6 @@
 """What a fleet of plain Docker takes to start, to grow and to be left as it is.
 
-    .ape/run python bench/scale/fleet.py [--agents 60] [--rounds 2] [--json]
+    .ape/run python bench/scale/fleet.py [--agents 60] [--rounds 3] [--json]
 
 The program is the real one, with the demo shop, the offline model and no observability: three
 services and, once these are healthy, the agents. Against it docker-compose 1.29 with the very same
@@ -96,7 +96,7 @@ def measure(agents: int, rounds: int) -> dict[str, float]:
 def main() -> int:
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--agents", type=int, default=60)
-    options.add_argument("--rounds", type=int, default=2)
+    options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
     # Told to end, it takes away what it started.
