@@ -346,8 +346,13 @@ class Settings(_Model):
     )
 
     @property
-    def agents_at_once(self) -> int:
-        """Agents that start or change at the same time, at most."""
+    def agents_a_step(self) -> int | None:
+        """Agents that may be added at a time to a runtime that starts all new ones at once.
+
+        None: it starts them one by one, however many are added.
+        """
+        if self.runtime == "docker":
+            return None
         return self.update_parallelism * self.agents_per_container
 
     @property

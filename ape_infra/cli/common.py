@@ -134,10 +134,10 @@ def between(settings: Settings, before: int, agents: int) -> list[dict[str, str]
     Plain Docker starts containers one by one; Swarm all new replicas at the same time, so the
     replicas themselves must come in steps.
     """
-    if settings.runtime == "docker":
+    if settings.agents_a_step is None:
         return []
     size = str(max(agents, settings.sized_for))
-    sizes = starts(before, agents, settings.agents_at_once)
+    sizes = starts(before, agents, settings.agents_a_step)
     return [{"agents": str(n), "sizedFor": size} for n in sizes[:-1]]
 
 

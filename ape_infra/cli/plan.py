@@ -148,8 +148,7 @@ def foresee(
     way = levels(now, settings.agents, settings.tier_table, step, sized_for=settings.sized_for)
     pace = estimate.pace(estimate.points(history))
     windows = [window(plan_of(settings, level.agents, engine.name)) for level in way]
-    at_once = settings.agents_at_once if settings.runtime == "swarm" else None
-    seconds = estimate.seconds(way, pace, windows, waves(settings), at_once=at_once)
+    seconds = estimate.seconds(way, pace, windows, waves(settings), a_step=settings.agents_a_step)
     return Foreseen(now, plan, there, tuple(items), way, seconds, pace.seen)
 
 

@@ -81,17 +81,17 @@ def seconds(
     windows: Sequence[float],
     waves: Waves,
     *,
-    at_once: int | None = None,
+    a_step: int | None = None,
 ) -> float:
     """An estimate for the whole way; `windows` are the seconds that each level is watched.
 
-    `at_once`: of a runtime that takes its new replicas in steps of so many, each the update of a
+    `a_step`: of a runtime that takes its new replicas in steps of so many, each the update of a
     service, and replaces by itself what it has.
     """
 
     def updates(level: Level) -> float:
-        if at_once:
-            return len(starts(level.before, level.agents, at_once)) * pace.seconds(1)
+        if a_step:
+            return len(starts(level.before, level.agents, a_step)) * pace.seconds(1)
         alone = -(-level.replaces // waves.size) * pace.base
         return pace.seconds(level.starts + level.replaces) + alone
 

@@ -120,6 +120,6 @@ def test_an_estimate_counts_waves_and_windows() -> None:
         2 + 0.1 * 60 + 4 * 18 + 4 * 2 + 75
     )
     # The same as services: two steps of ten, each an update of one, and Swarm's own waves.
-    assert seconds(steps, Pace(2, 0.1, 1), [75.0], waves, at_once=10) == pytest.approx(
+    assert seconds(steps, Pace(2, 0.1, 1), [75.0], waves, a_step=10) == pytest.approx(
         2 * 2.1 + 4 * 18 + 75
     )
