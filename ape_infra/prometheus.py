@@ -26,6 +26,16 @@ class Series:
     points: tuple[tuple[float, float], ...]
 
 
+def steps(start: float, end: float) -> tuple[int, int, int]:
+    """First, last and distance of a range's steps in milliseconds, as Prometheus counts them.
+
+    They are counted back from the end, so that what has come just now is seen.
+    """
+    last, whole = round(1000 * end), round(1000 * (end - start))
+    step = max(1000, math.ceil(whole / MAX_POINTS))
+    return last - whole // step * step, last, step
+
+
 class Prometheus:
     def __init__(self, base: str) -> None:
         self._base = base.rstrip("/")
@@ -44,10 +54,14 @@ class Prometheus:
 
     def range(self, query: str, start: float, end: float) -> list[Series]:
         """The series of `query`; what is not a number (no data in a rate) is left out."""
-        # Rounded down, so that the last step is at the end and not just behind it.
-        step = max(1.0, math.floor(1000 * (end - start) / MAX_POINTS) / 1000)
+        first, last, step = steps(start, end)
         data = self._ask(
-            "GET", "/api/v1/query_range", query=query, start=start, end=end, step=f"{step:.3f}"
+            "GET",
+            "/api/v1/query_range",
+            query=query,
+            start=f"{first / 1000:.3f}",
+            end=f"{last / 1000:.3f}",
+            step=f"{step / 1000:.3f}",
         )
         made = []
         for found in data["result"]:

@@ -25,7 +25,6 @@ APE_USER = "10001:10001"
 SERVICE_PORT = 8080
 CONFIG_DIR = "/etc/ape"
 SLOT_ENV = "APE_AGENT_SLOT"
-SLOT_OFFSET_ENV = "APE_SLOT_OFFSET"
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,10 @@ class Slots:
     @property
     def count(self) -> int:
         return self.last - self.first + 1
+
+    def env(self, number: int | str) -> str:
+        """What tells replica `number` of these, from 1, which it is: as in "250+3"."""
+        return f"{(self.first - 1) * self.stride}+{number}"
 
     def label(self, number: int) -> str:
         return f"{(number - 1) * self.stride + 1:04d}"

@@ -15,9 +15,8 @@ LABEL_AGENTS = "ape.agents"
 COMPOSE_PROJECT, COMPOSE_SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 SWARM_NAMESPACE, SWARM_SERVICE = "com.docker.stack.namespace", "com.docker.swarm.service.name"
 SWARM_TASK_ID = "com.docker.swarm.task.id"
-SLOT_ENV, OFFSET_ENV = "APE_AGENT_SLOT", "APE_SLOT_OFFSET"
-# The slot counts containers, which hold so many agents each (the last one perhaps fewer).
-STRIDE_ENV = "APE_AGENTS_PER_CONTAINER"
+# "B+N": container N, from 1, of those alike, with B agents in the ones before; or only N.
+SLOT_ENV = "APE_AGENT_SLOT"
 # `llama_agent` is what the seed's Compose file calls the agents.
 AGENT_SERVICES = ("agent", "llama_agent")
 RUNNING = ("running", "paused", "restarting")
@@ -269,13 +268,12 @@ def from_inspect(found: Mapping[str, Any]) -> Container:
     service, name = _names(found.get("Name") or found["Id"][:12], labels)
     slot, agents = None, 0
     if service in AGENT_SERVICES:
-        slot = _number(env.get(SLOT_ENV))
-        if slot is not None:
-            slot += _number(env.get(OFFSET_ENV)) or 0
-            slot = (slot - 1) * (_number(env.get(STRIDE_ENV)) or 1) + 1
+        agents = _number(labels.get(LABEL_AGENTS)) or 1
+        before, _, nth = env.get(SLOT_ENV, "").rpartition("+")
+        if (n := _number(nth)) is not None:
+            slot = (_number(before) or 0) + (n - 1) * agents + 1
         elif number := re.search(r"[-_](\d+)$", name):
             slot = int(number[1])
-        agents = _number(labels.get(LABEL_AGENTS)) or 1
         if slot is not None:
             name = f"agent-{slot:04d}"
     mode = str((found.get("HostConfig") or {}).get("NetworkMode") or "")

@@ -16,8 +16,6 @@ from ape_infra.workload import (
     LABEL_PROJECT,
     LABEL_SERVICE,
     LABEL_STACK,
-    SLOT_ENV,
-    SLOT_OFFSET_ENV,
     File,
     Workload,
 )
@@ -149,10 +147,6 @@ def encoded(file: File) -> pulumi.Output[str]:
     return pulumi.Output.from_input(guarded(file)).apply(
         lambda text: base64.b64encode(text.encode()).decode()
     )
-
-
-def slot_env(workload: Workload, slot: str, offset: int) -> dict[str, str]:
-    return {**workload.env, SLOT_ENV: slot, SLOT_OFFSET_ENV: str(offset)}
 
 
 def log_options(workload: Workload) -> dict[str, str]:

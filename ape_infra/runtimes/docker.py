@@ -9,8 +9,8 @@ import pulumi
 import pulumi_docker as docker
 
 from ape_infra.provider import PLUGIN_VERSION
-from ape_infra.runtimes.base import Network, Runtime, digest, guarded, log_options, slot_env
-from ape_infra.workload import CONFIG_DIR, Workload
+from ape_infra.runtimes.base import Network, Runtime, digest, guarded, log_options
+from ape_infra.workload import CONFIG_DIR, SLOT_ENV, Workload
 
 TOKEN = "docker:index/container:Container"
 
@@ -67,16 +67,17 @@ class DockerRuntime(Runtime):
         The chains go on from those of `behind`. They bound the engine whatever its own
         parallelism, and make it remove the highest numbers first.
         """
-        assert workload.slots is not None
+        slots = workload.slots
+        assert slots is not None
         width = self.context.update.parallelism
         made = list(behind)
-        for slot in range(workload.slots.first, workload.slots.last + 1):
+        for number in range(1, slots.count + 1):
             before = made[-width : -width + 1 or None] if len(made) >= width else []
             made.append(
                 self._container(
-                    f"{workload.service}-{workload.slots.label(slot)}",
+                    f"{workload.service}-{slots.label(slots.first + number - 1)}",
                     workload,
-                    slot_env(workload, str(slot), 0),
+                    {**workload.env, SLOT_ENV: slots.env(number)},
                     mounts,
                     pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=before)),
                 )

@@ -86,7 +86,7 @@ async def measure(sessions: int, agents: int) -> dict[str, Any]:
                 APE_THINK_TIME_SECONDS="0",
                 APE_RAMP_SECONDS="0",
                 APE_HEARTBEAT_FILE=f"{folder}/heartbeat",
-                APE_AGENTS_PER_CONTAINER=str(agents),
+                APE_AGENTS_HERE=str(agents),
             )
             running.insert(0, agent)
             marks = sorted({10, AT_SESSIONS, sessions})

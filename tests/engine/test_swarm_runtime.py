@@ -144,7 +144,7 @@ def _seen_by_the_monitor(stack: Live) -> int | None:
 
 def _slots(stack: Live) -> set[str]:
     return {
-        env.partition("=")[2]
+        env.rpartition("+")[2]
         for c in stack.containers("agent")
         if c["State"]["Running"]
         for env in c["Config"]["Env"]

@@ -1,13 +1,20 @@
-"""The settings of a container of agents, from its environment."""
+"""The settings of a container of agents.
+
+The environment holds its number only, a file the rest: what Swarm is given in one variable keeps
+its order (docs/facts.md), and of a thousand containers the file is kept once.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ape_common import conditions, env
+
+FILE = "/etc/ape/agent.json"
 
 
 @dataclass(frozen=True)
@@ -82,15 +89,16 @@ def _token() -> str:
 
 
 def _slots() -> range:
-    """The agents of container number APE_SLOT_OFFSET + APE_AGENT_SLOT, from 1.
+    """The agents of the container: APE_AGENT_SLOT is "B+N", number N (from 1) of containers alike
 
-    Each container before it holds APE_AGENTS_PER_CONTAINER; this one APE_AGENTS_HERE, where the
-    fleet's last holds fewer.
+    that hold APE_AGENTS_HERE each, with B agents in those before; "N" is "0+N".
     """
-    number = env.integer("APE_SLOT_OFFSET", 0) + env.integer("APE_AGENT_SLOT", 1, 1)
-    each = env.integer("APE_AGENTS_PER_CONTAINER", 1, 1)
-    first = (number - 1) * each + 1
-    return range(first, first + env.integer("APE_AGENTS_HERE", each, 1))
+    slot, each = env.text("APE_AGENT_SLOT", "1"), env.integer("APE_AGENTS_HERE", 1, 1)
+    found = re.fullmatch(r"(?:(\d{1,9})\+)?([1-9]\d{0,8})", slot)
+    if not found:
+        raise env.EnvError(f"APE_AGENT_SLOT: {slot!r} is not two numbers, as in 250+3. Correct it.")
+    first = int(found[1] or 0) + (int(found[2]) - 1) * each + 1
+    return range(first, first + each)
 
 
 def _url(name: str) -> str:
@@ -100,8 +108,9 @@ def _url(name: str) -> str:
     return url
 
 
-def from_env() -> Settings:
+def from_env(file: str = FILE) -> Settings:
     """Raises EnvError."""
+    env.load(file)
     return Settings(
         slots=_slots(),
         gateway_url=_url("APE_GATEWAY_URL"),

@@ -48,7 +48,7 @@ def agent(slot: int) -> dict[str, Any]:
     return {
         "name": f"ape-dev-agent-{slot:04d}",
         "labels": {**APE, "ape.service": "agent", "ape.tier": "1-50"},
-        "env": [f"APE_AGENT_SLOT={slot}", "APE_SLOT_OFFSET=0"],
+        "env": [f"APE_AGENT_SLOT=0+{slot}"],
     }
 
 
@@ -200,15 +200,15 @@ def test_a_container_of_many_agents() -> None:
     found = from_inspect(
         {
             "Id": "1",
-            "Name": "/ape-dev-agent-0051",
+            "Name": "/ape-dev-agent-0301",
             "Config": {
                 "Labels": {**APE, "ape.service": "agent", "ape.agents": "25"},
-                "Env": ["APE_AGENT_SLOT=3", "APE_AGENTS_PER_CONTAINER=25"],
+                "Env": ["APE_AGENT_SLOT=250+3"],
             },
             "State": {"Status": "running"},
         }
     )
-    assert (found.name, found.slot, found.agents) == ("agent-0051", 51, 25)
+    assert (found.name, found.slot, found.agents) == ("agent-0301", 301, 25)
 
 
 class Clock:

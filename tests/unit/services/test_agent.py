@@ -363,8 +363,7 @@ async def test_settings_come_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, scenario: dict[str, Any], tmp_path: Path
 ) -> None:
     given = {
-        "APE_AGENT_SLOT": "3",
-        "APE_SLOT_OFFSET": "250",
+        "APE_AGENT_SLOT": "250+3",
         "APE_GATEWAY_URL": "http://gateway:8080/",
         "APE_PROXY_URL": "http://proxy:8080",
         "APE_GOAL": "g",
@@ -379,9 +378,9 @@ async def test_settings_come_from_the_environment(
     assert (settings.gateway_url, settings.stop_grace) == ("http://gateway:8080", 10.0)
     token = tmp_path / "token"
     token.write_text("secret\n")
-    # Container 253 of twenty each, the fleet's last, with three.
+    # The third of three each, behind five thousand in others.
     dense = {
-        "APE_AGENTS_PER_CONTAINER": "20",
+        "APE_AGENT_SLOT": "5000+3",
         "APE_AGENTS_HERE": "3",
         "APE_PROXY_TOKEN_FILE": str(token),
         "APE_ENDPOINTS": "",
@@ -390,10 +389,11 @@ async def test_settings_come_from_the_environment(
         for name, value in dense.items():
             patch.setenv(name, value)
         settings = from_env()
-        assert (list(settings.slots), settings.proxy_token) == ([5041, 5042, 5043], "secret")
+        assert (list(settings.slots), settings.proxy_token) == ([5007, 5008, 5009], "secret")
         assert settings.endpoints == []
     for name, bad in [
         ("APE_AGENT_SLOT", "0"),
+        ("APE_AGENT_SLOT", "-1+3"),
         ("APE_ENDPOINTS", "{}"),
         ("APE_SUCCESS", "[1]"),
         ("APE_SUCCESS", json.dumps({**CHECKOUT, "json_path": "a", "matches": "("})),
@@ -406,6 +406,33 @@ async def test_settings_come_from_the_environment(
             patch.setenv(name, bad)
             with pytest.raises(env.EnvError, match=name):
                 from_env()
+
+
+async def test_settings_come_from_a_file_where_the_environment_is_silent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "agent.json"
+    told = {
+        "APE_GATEWAY_URL": "http://gateway:8080",
+        "APE_PROXY_URL": "http://proxy:8080",
+        "APE_GOAL": "of the file",
+        "APE_TARGET_API": "shop",
+        "APE_SUCCESS": json.dumps(CHECKOUT),
+        "APE_AGENTS_HERE": "20",
+    }
+    monkeypatch.setattr(os, "environ", {"APE_AGENT_SLOT": "40+1", "APE_TARGET_API": "own"})
+    file.write_text(json.dumps(told))
+    settings = from_env(str(file))
+    assert (settings.goal, settings.api) == ("of the file", "own")
+    assert settings.slots == range(41, 61)
+    for rubbish in ("{", "[]", '{"APE_GOAL": 1}', "\udcff"):
+        file.write_text(rubbish, errors="surrogateescape")
+        with pytest.raises(env.EnvError, match=str(file)):
+            from_env(str(file))
+    # Nothing of what broke a rule was taken, and the variable that is not there is named.
+    monkeypatch.setattr(os, "environ", {})
+    with pytest.raises(env.EnvError, match="APE_GATEWAY_URL: not set"):
+        from_env(str(tmp_path / "none"))
 
 
 async def test_many_agents_in_one_container_are_told_apart(world: Any) -> None:
