@@ -177,7 +177,8 @@ def declare(
         ),
         runtime,
         networks,
-        after(*images.built("agent"), *ready),
+        ready,
+        after(*images.built("agent")),
     )
     tell(settings, plan)
     return {

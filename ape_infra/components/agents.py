@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -112,12 +113,15 @@ def workload(args: AgentFleetArgs, shard: planning.Shard, group: planning.Group)
 
 
 class AgentFleet(Component):
+    """`after`: the services without which no agent starts."""
+
     def __init__(
         self,
         name: str,
         args: AgentFleetArgs,
         runtime: Runtime,
         networks: Networks,
+        after: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("ape:fleet:AgentFleet", name, opts)
@@ -127,6 +131,7 @@ class AgentFleet(Component):
                 made += runtime.run(
                     workload(args, shard, group),
                     networks.by_name,
+                    after=after,
                     behind=made,
                     opts=self.child_opts,
                 )

@@ -105,11 +105,13 @@ class Runtime(ABC):
         workload: Workload,
         networks: dict[str, Network],
         *,
+        after: Sequence[pulumi.Resource] = (),
         behind: Sequence[pulumi.Resource] = (),
         opts: pulumi.ResourceOptions,
     ) -> Sequence[pulumi.Resource]:
         """Declare `workload`; returns what a dependant waits for.
 
+        `after`: what its containers wait for, but its files need not.
         `behind`: replicas of the same fleet declared before. Where this runtime paces replicas
         itself, they count among those that may change at the same time.
         """

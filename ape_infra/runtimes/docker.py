@@ -35,10 +35,11 @@ class DockerRuntime(Runtime):
         workload: Workload,
         networks: dict[str, Network],
         *,
+        after: Sequence[pulumi.Resource] = (),
         behind: Sequence[pulumi.Resource] = (),
         opts: pulumi.ResourceOptions,
     ) -> Sequence[pulumi.Resource]:
-        waits: list[pulumi.Resource] = [networks[a.network].resource for a in workload.networks]
+        waits = [*after, *(networks[a.network].resource for a in workload.networks)]
         mounts: list[dict[str, Any]] = [
             {"volumeName": self.context.name(name), "containerPath": path}
             for name, path in workload.volumes.items()

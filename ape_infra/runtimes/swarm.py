@@ -35,6 +35,7 @@ class SwarmRuntime(Runtime):
         workload: Workload,
         networks: dict[str, Network],
         *,
+        after: Sequence[pulumi.Resource] = (),
         behind: Sequence[pulumi.Resource] = (),
         opts: pulumi.ResourceOptions,
     ) -> Sequence[pulumi.Resource]:
@@ -145,7 +146,7 @@ class SwarmRuntime(Runtime):
             if workload.per_node
             else docker.ServiceConvergeConfigArgs(delay="2s", timeout=_converge_timeout(count)),
             opts=pulumi.ResourceOptions.merge(
-                opts, pulumi.ResourceOptions(delete_before_replace=True)
+                opts, pulumi.ResourceOptions(delete_before_replace=True, depends_on=list(after))
             ),
         )
         return [service]
