@@ -118,17 +118,17 @@ make_loki() {
 }
 
 # Containers here reach no index, so the build takes the wheels from the context.
+wheels_for=("$ROOT"/services/*/{requirements.lock,Dockerfile})
 wheels() {
-  local locks=("$ROOT"/services/*/requirements.lock) lock
-  fresh wheels "${locks[@]}" && return
-  find "$ROOT/services/wheels" -name '*.whl' -delete
-  for lock in "${locks[@]}"; do
+  local lock
+  rm -f "$ROOT"/services/*/wheels/*.whl
+  for lock in "$ROOT"/services/*/requirements.lock; do
     # For the image's Python, which need not be the host's.
     "$APE/venv/bin/pip" download --quiet --only-binary=:all: --require-hashes --no-deps \
       --python-version 3.11 --implementation cp \
-      -d "$ROOT/services/wheels" -r "$lock"
+      -d "${lock%/*}/wheels" -r "$lock"
   done
-  done_with wheels "${locks[@]}"
+  done_with wheels "${wheels_for[@]}"
 }
 
 # have IMAGE HOW MAKE: the image, or its stand-in, made by the function MAKE.
@@ -142,7 +142,7 @@ have() {
 have "$PYTHON_IMAGE" " from Debian's packages" make_python
 have "$PROMETHEUS_IMAGE" " from Debian's package" make_prometheus
 if standin "$PYTHON_IMAGE"; then
-  fresh wheels "$ROOT"/services/*/requirements.lock || step "wheels for the images" wheels
+  fresh wheels "${wheels_for[@]}" || step "wheels for the images" wheels
 fi
 if [ "${1:-}" = full ]; then
   have "$ALERTMANAGER_IMAGE" " from Debian's package" make_alertmanager

@@ -40,7 +40,7 @@ enter_copy() {
   WORK=$(mktemp -d)
   trap 'rm -rf "$WORK"' EXIT
   mkdir "$WORK/project"
-  cp -a ./* .dockerignore "$WORK/project/"
+  cp -a ./* "$WORK/project/"
   cd "$WORK/project"
 }
 

@@ -52,7 +52,7 @@ class Live:
         ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
         for part in ("ape_infra", "monitoring", "services"):
             shutil.copytree(ROOT / part, self.root / part, ignore=ignored)
-        for file in ("__main__.py", "Pulumi.yaml", ".dockerignore"):
+        for file in ("__main__.py", "Pulumi.yaml"):
             shutil.copy(ROOT / file, self.root)
         # The salt belongs to the passphrase of this checkout, where it has been used.
         lines = (ROOT / f"Pulumi.{base}.yaml").read_text().splitlines()

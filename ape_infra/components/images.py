@@ -12,7 +12,7 @@ import pulumi_docker as docker
 
 from ape_infra.components.base import Component
 
-# The project's folder; .dockerignore lets in what the images are made of.
+# The project's folder; each Dockerfile's own .dockerignore lets in what its image is made of.
 CONTEXT = "."
 SERVICES = Path("services")
 COMMON = SERVICES / "common"

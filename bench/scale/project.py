@@ -23,7 +23,7 @@ class Project:
         self.root = folder / "ours"
         for part in ("ape_infra", "monitoring", "services"):
             shutil.copytree(ROOT / part, self.root / part)
-        for file in ("__main__.py", "Pulumi.yaml", ".dockerignore"):
+        for file in ("__main__.py", "Pulumi.yaml"):
             shutil.copy(ROOT / file, self.root)
         (folder / "state").mkdir()
         self.env = {
