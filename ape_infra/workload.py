@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -25,6 +27,8 @@ APE_USER = "10001:10001"
 SERVICE_PORT = 8080
 CONFIG_DIR = "/etc/ape"
 SLOT_ENV = "APE_AGENT_SLOT"
+# All variables of a replica in one, as a JSON object of texts; see replica_env.
+SETTINGS_ENV = "APE_SETTINGS"
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,6 @@ class Slots:
     def count(self) -> int:
         return self.last - self.first + 1
 
-    def env(self, number: int | str) -> str:
-        """What tells replica `number` of these, from 1, which it is: as in "250+3"."""
-        return f"{(self.first - 1) * self.stride}+{number}"
-
     def label(self, number: int) -> str:
         return f"{(number - 1) * self.stride + 1:04d}"
 
@@ -135,6 +135,21 @@ class Workload:
     restart_max_attempts: int = 5
     stop_grace_seconds: int = 15
     nofile: int = 4096
+
+
+def replica_env(workload: Workload, number: int | str) -> dict[str, str]:
+    """What replica `number`, from 1, of a workload with slots is told, in one variable.
+
+    Two would be in another order at each update of a Swarm's service, which would replace every
+    replica (docs/facts.md). `number` may be a template of Swarm's; nothing else is taken for one.
+    Its slot is "B+N": the N-th of these, with B agents in the containers before.
+    """
+    slots = workload.slots
+    assert slots is not None
+    slot = f"{(slots.first - 1) * slots.stride}+{number}"
+    told = json.dumps({SLOT_ENV: "", **workload.env}, ensure_ascii=False)
+    told = re.sub(r"\{(?=\{)", r"\\u007b", told)
+    return {SETTINGS_ENV: told.replace('""', f'"{slot}"', 1)}
 
 
 def service_health(interval: int = 5) -> Health:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,8 @@ SWARM_NAMESPACE, SWARM_SERVICE = "com.docker.stack.namespace", "com.docker.swarm
 SWARM_TASK_ID = "com.docker.swarm.task.id"
 # "B+N": container N, from 1, of those alike, with B agents in the ones before; or only N.
 SLOT_ENV = "APE_AGENT_SLOT"
+# A JSON object with it among others, where it has no variable of its own.
+SETTINGS_ENV = "APE_SETTINGS"
 # `llama_agent` is what the seed's Compose file calls the agents.
 AGENT_SERVICES = ("agent", "llama_agent")
 RUNNING = ("running", "paused", "restarting")
@@ -233,6 +236,16 @@ def _project(labels: Mapping[str, str]) -> str:
     return labels.get(COMPOSE_PROJECT) or labels.get(SWARM_NAMESPACE) or ""
 
 
+def _slot(env: Mapping[str, str]) -> str:
+    if SLOT_ENV in env:
+        return env[SLOT_ENV]
+    try:
+        told = json.loads(env.get(SETTINGS_ENV, "{}"))
+        return str(told.get(SLOT_ENV, ""))
+    except (ValueError, AttributeError):
+        return ""
+
+
 def _number(text: str | None) -> int | None:
     return int(text) if text and text.isdecimal() else None
 
@@ -269,7 +282,7 @@ def from_inspect(found: Mapping[str, Any]) -> Container:
     slot, agents = None, 0
     if service in AGENT_SERVICES:
         agents = _number(labels.get(LABEL_AGENTS)) or 1
-        before, _, nth = env.get(SLOT_ENV, "").rpartition("+")
+        before, _, nth = _slot(env).rpartition("+")
         if (n := _number(nth)) is not None:
             slot = (_number(before) or 0) + (n - 1) * agents + 1
         elif number := re.search(r"[-_](\d+)$", name):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from ape_infra.runtimes import Runtime
 
 SERVICE = "agent"
-SETTINGS = "agent.json"
 HEARTBEAT = "/tmp/heartbeat"  # noqa: S108 - a tmpfs of the container's own
 STOP_GRACE_SECONDS = 15
 
@@ -64,34 +62,6 @@ def health(plan: planning.Plan) -> Health | None:
     )
 
 
-def settings(args: AgentFleetArgs, group: planning.Group) -> File:
-    """What all containers of `group` are told; by file, see services/agent/ape_agent/settings.py.
-
-    Scaling must not change it but with the tier: a fleet that only grows leaves it as it is.
-    """
-    told = {
-        "APE_GATEWAY_URL": gateway.URL,
-        "APE_PROXY_URL": proxy.URL,
-        proxy.TOKEN_ENV: args.token.path,
-        "APE_MODEL_NAME": args.model_name,
-        "APE_GOAL": args.scenario.goal,
-        "APE_TARGET_API": args.scenario.api,
-        "APE_ENDPOINTS": args.scenario.dumped("endpoints"),
-        "APE_SUCCESS": args.scenario.dumped("success"),
-        "APE_PERSONA": args.persona,
-        "APE_AGENTS_HERE": str(group.agents_each),
-        "APE_TEST_DURATION_SECONDS": str(args.test_duration_seconds),
-        "APE_THINK_TIME_SECONDS": str(args.think_time_seconds),
-        "APE_START_DELAY_SEED": f"{args.plan.start_delay_seed:.6f}",
-        "APE_RAMP_SECONDS": str(args.ramp_seconds),
-        "APE_SESSION_MAX_STEPS": str(args.session_max_steps),
-        "APE_SESSION_MAX_SECONDS": str(args.session_max_seconds),
-        "APE_HEARTBEAT_FILE": HEARTBEAT,
-        "APE_STOP_GRACE_SECONDS": str(STOP_GRACE_SECONDS - 5),
-    }
-    return File(SETTINGS, json.dumps(told, indent=1))
-
-
 def workload(args: AgentFleetArgs, shard: planning.Shard, group: planning.Group) -> Workload:
     """The containers of `group`, with the limits of all the agents in one of them."""
     plan, each = args.plan, group.agents_each
@@ -102,7 +72,27 @@ def workload(args: AgentFleetArgs, shard: planning.Shard, group: planning.Group)
         memory_mb=plan.tier.memory_mb * each,
         cpus=planning.container_cpus(plan.tier, each),
         logs=args.logs,
-        files=(args.token, settings(args, group)),
+        env={
+            "APE_GATEWAY_URL": gateway.URL,
+            "APE_PROXY_URL": proxy.URL,
+            proxy.TOKEN_ENV: args.token.path,
+            "APE_MODEL_NAME": args.model_name,
+            "APE_GOAL": args.scenario.goal,
+            "APE_TARGET_API": args.scenario.api,
+            "APE_ENDPOINTS": args.scenario.dumped("endpoints"),
+            "APE_SUCCESS": args.scenario.dumped("success"),
+            "APE_PERSONA": args.persona,
+            "APE_AGENTS_HERE": str(each),
+            "APE_TEST_DURATION_SECONDS": str(args.test_duration_seconds),
+            "APE_THINK_TIME_SECONDS": str(args.think_time_seconds),
+            "APE_START_DELAY_SEED": f"{plan.start_delay_seed:.6f}",
+            "APE_RAMP_SECONDS": str(args.ramp_seconds),
+            "APE_SESSION_MAX_STEPS": str(args.session_max_steps),
+            "APE_SESSION_MAX_SECONDS": str(args.session_max_seconds),
+            "APE_HEARTBEAT_FILE": HEARTBEAT,
+            "APE_STOP_GRACE_SECONDS": str(STOP_GRACE_SECONDS - 5),
+        },
+        files=(args.token,),
         networks=(Attachment(shard.name),),
         health=health(plan),
         labels={LABEL_TIER: plan.tier.label, LABEL_AGENTS: str(each)},

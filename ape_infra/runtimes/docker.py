@@ -10,7 +10,7 @@ import pulumi_docker as docker
 
 from ape_infra.provider import PLUGIN_VERSION
 from ape_infra.runtimes.base import Network, Runtime, digest, guarded, log_options
-from ape_infra.workload import CONFIG_DIR, SLOT_ENV, Workload
+from ape_infra.workload import CONFIG_DIR, Workload, replica_env
 
 TOKEN = "docker:index/container:Container"
 
@@ -78,7 +78,7 @@ class DockerRuntime(Runtime):
                 self._container(
                     f"{workload.service}-{slots.label(slots.first + number - 1)}",
                     workload,
-                    {**workload.env, SLOT_ENV: slots.env(number)},
+                    replica_env(workload, number),
                     mounts,
                     pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=before)),
                 )

@@ -9,7 +9,7 @@ import pulumi
 import pulumi_docker as docker
 
 from ape_infra.runtimes.base import Network, Runtime, digest, encoded, log_options
-from ape_infra.workload import SLOT_ENV, Workload
+from ape_infra.workload import Workload, replica_env
 
 # What a task takes to be scheduled, started and seen healthy on a busy 2-core host, measured at
 # 5 -> 200 replicas (docs/facts.md): 0.5 s each on top of a fixed start.
@@ -43,9 +43,7 @@ class SwarmRuntime(Runtime):
         update = self.context.update
         slots = workload.slots
         count = slots.count if slots else 1
-        env = dict(workload.env)
-        if slots:
-            env[SLOT_ENV] = slots.env("{{.Task.Slot}}")
+        env = replica_env(workload, "{{.Task.Slot}}") if slots else dict(workload.env)
         health = workload.health
         full = self.context.name(workload.name)
         service = docker.Service(

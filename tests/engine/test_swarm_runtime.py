@@ -1,5 +1,6 @@
 """The real engine against real Docker, as a Swarm of one node."""
 
+import json
 from collections.abc import Callable, Iterator
 
 import docker
@@ -144,9 +145,9 @@ def _seen_by_the_monitor(stack: Live) -> int | None:
 
 def _slots(stack: Live) -> set[str]:
     return {
-        env.rpartition("+")[2]
+        json.loads(env.partition("=")[2])["APE_AGENT_SLOT"].rpartition("+")[2]
         for c in stack.containers("agent")
         if c["State"]["Running"]
         for env in c["Config"]["Env"]
-        if env.startswith("APE_AGENT_SLOT=")
+        if env.startswith("APE_SETTINGS=")
     }

@@ -1,6 +1,5 @@
 """The whole Pulumi program under mocks: what is declared, for each stack and N."""
 
-import base64
 import json
 import os
 import re
@@ -10,7 +9,7 @@ from typing import Any
 
 import pulumi
 import pytest
-from ape_agent.settings import FILE, from_env
+from ape_agent.settings import from_env
 from ape_docker_provider.check import check
 from ape_docker_provider.schema import RESOURCES
 from ape_docker_provider.values import plain_map, wrap
@@ -31,15 +30,11 @@ def files(found: Recorder, workload: str) -> dict[str, str]:
     return {u["file"]: u["content"] for u in filler.inputs["uploads"]["value"]}
 
 
-def read_settings(text: str, slot: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """What an agent makes of its file and its slot, as in its container."""
-    file = tmp_path / "agent.json"
-    told = json.loads(text)
-    del told[TOKEN_ENV]
-    file.write_text(json.dumps(told))
+def read_settings(told: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What an agent makes of its one variable, as in its container, but for the token."""
     with monkeypatch.context() as patch:
-        patch.setattr(os, "environ", {"APE_AGENT_SLOT": slot})
-        return from_env(str(file))
+        patch.setattr(os, "environ", {"APE_SETTINGS": told, TOKEN_ENV: ""})
+        return from_env()
 
 
 @pytest.mark.parametrize("agents", [1, 5, 20])
@@ -92,23 +87,21 @@ def test_swarm_declares_one_service_a_shard(agents: int, shards: int, networks: 
     assert kinds["Service"] == 6 + shards
     # Those of the largest fleet of the tier.
     assert kinds["Network"] == 2 + networks
-    # The gateway's config, the token of the proxy and of each shard; Prometheus's config and rules,
-    # the settings of each shard.
-    assert (kinds["Secret"], kinds["ServiceConfig"]) == (2 + shards, 2 + shards)
+    # The gateway's config, the token of the proxy and of each shard; Prometheus's config and rules.
+    assert (kinds["Secret"], kinds["ServiceConfig"]) == (2 + shards, 2)
     assert "Container" not in kinds
     fleet = [r for r in found.of("Service") if r.name.startswith("agents-")]
     assert sum(r.inputs["mode"]["replicated"]["replicas"] for r in fleet) == agents
 
 
 def test_dense_containers_add_up_the_limits_of_their_agents(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # As far as one event loop can use them: a core.
     few = run("dev", agents=600, agentsPerContainer=4).agents()
     assert {(a.inputs["memory"], a.inputs["cpus"]) for a in few} == {(4 * 128, "0.4")}
     assert len(few) == 150
-    declared = run("dev", agents=45, agentsPerContainer=20)
-    found = declared.agents()
+    found = run("dev", agents=45, agentsPerContainer=20).agents()
     assert {a.name: (a.inputs["memory"], a.inputs["cpus"]) for a in found} == {
         "agent-0001": (20 * 512, "1.0"),
         "agent-0021": (20 * 512, "1.0"),
@@ -116,12 +109,9 @@ def test_dense_containers_add_up_the_limits_of_their_agents(
     }
     slots = {}
     for agent in found:
-        ((name, slot),) = (e.split("=", 1) for e in agent.inputs["envs"])
-        assert name == "APE_AGENT_SLOT"
-        (volume,) = agent.inputs["volumes"]
-        group = "agents-00-rest" if "-rest-" in volume["volumeName"] else "agents-00"
-        text = files(declared, group)[FILE]
-        slots[agent.name] = list(read_settings(text, slot, monkeypatch, tmp_path).slots)
+        ((name, told),) = (e.split("=", 1) for e in agent.inputs["envs"])
+        assert name == "APE_SETTINGS"
+        slots[agent.name] = list(read_settings(told, monkeypatch).slots)
     assert slots == {
         "agent-0001": list(range(1, 21)),
         "agent-0021": list(range(21, 41)),
@@ -135,26 +125,18 @@ def test_dense_containers_add_up_the_limits_of_their_agents(
 
 
 def test_dense_swarm_declares_the_rest_as_a_service_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    texts = {}
-
     def services(agents: int) -> dict[str, dict[str, Any]]:
         found = run("dev", agents=agents, agentsPerContainer=20, runtime="swarm")
-        for config in found.of("ServiceConfig"):
-            texts[f"{config.name}-id"] = base64.b64decode(config.inputs["data"]).decode()
         return {r.name: r.inputs for r in found.of("Service") if r.name.startswith("agents-")}
 
     def slots(inputs: dict[str, Any], task: int) -> list[int]:
-        container = inputs["taskSpec"]["containerSpec"]
         # More than one, and every update replaces every agent (docs/facts.md).
-        ((name, slot),) = container["env"].items()
-        assert name == "APE_AGENT_SLOT"
-        (config,) = container["configs"]
-        assert config["fileName"] == FILE
-        slot = slot.replace("{{.Task.Slot}}", str(task))
-        text = texts[config["configId"]]
-        return list(read_settings(text, slot, monkeypatch, tmp_path).slots)
+        ((name, told),) = inputs["taskSpec"]["containerSpec"]["env"].items()
+        assert name == "APE_SETTINGS"
+        told = told.replace("{{.Task.Slot}}", str(task))
+        return list(read_settings(told, monkeypatch).slots)
 
     before, after = services(45), services(85)
     assert {n: s["mode"]["replicated"]["replicas"] for n, s in before.items()} == {
@@ -319,8 +301,9 @@ def test_proxy_and_agents_share_a_token_of_the_stack() -> None:
     read = "/etc/ape/proxy_token"
     (front,) = (c for c in found.of("Container") if c.name == "proxy")
     assert f"{TOKEN_ENV}={read}" in front.inputs["envs"]
-    for shard in ("agents-00", "agents-01"):
-        assert json.loads(files(found, shard)[FILE])[TOKEN_ENV] == read
+    for agent in found.agents():
+        (told,) = agent.inputs["envs"]
+        assert json.loads(told.partition("=")[2])[TOKEN_ENV] == read, agent.name
     for made in [*found.agents(), front]:
         (volume,) = made.inputs["volumes"]
         assert (volume["containerPath"], volume["readOnly"]) == ("/etc/ape", True), made.name

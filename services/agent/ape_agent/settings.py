@@ -1,8 +1,4 @@
-"""The settings of a container of agents.
-
-The environment holds its number only, a file the rest: what Swarm is given in one variable keeps
-its order (docs/facts.md), and of a thousand containers the file is kept once.
-"""
+"""The settings of a container of agents, from its environment."""
 
 from __future__ import annotations
 
@@ -13,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ape_common import conditions, env
-
-FILE = "/etc/ape/agent.json"
 
 
 @dataclass(frozen=True)
@@ -108,9 +102,9 @@ def _url(name: str) -> str:
     return url
 
 
-def from_env(file: str = FILE) -> Settings:
-    """Raises EnvError."""
-    env.load(file)
+def from_env() -> Settings:
+    """APE_SETTINGS may hold variables that are not set themselves. Raises EnvError."""
+    env.unpack("APE_SETTINGS")
     return Settings(
         slots=_slots(),
         gateway_url=_url("APE_GATEWAY_URL"),

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 
 class EnvError(Exception):
     """A variable is missing or breaks its rule."""
 
 
-def load(path: str) -> None:
-    """Set what is not set yet from the JSON object of texts in the file, if there is one."""
-    try:
-        found = json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
+def unpack(name: str) -> None:
+    """Set what is not set yet from the JSON object of texts in the variable, if it is set."""
+    packed = os.environ.get(name)
+    if not packed:
         return
-    except (OSError, ValueError) as problem:
-        why = getattr(problem, "strerror", None) or "not JSON"
-        raise EnvError(f"{path}: {why}. Mount the settings there.") from None
+    try:
+        found = json.loads(packed)
+    except ValueError:
+        found = None
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
-        raise EnvError(f"{path}: must be a JSON object of texts. Correct it.")
-    for name, value in found.items():
-        os.environ.setdefault(name, value)
+        raise EnvError(f"{name}: must be a JSON object of texts. Correct it.")
+    for each, value in found.items():
+        os.environ.setdefault(each, value)
 
 
 def text(name: str, default: str | None = None) -> str:

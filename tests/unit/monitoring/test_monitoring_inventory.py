@@ -196,14 +196,17 @@ def test_names_of_two_projects_are_told_apart(
     assert names(watcher) == ["ape-dev/agent-0001", "ape-prod/agent-0001"]
 
 
-def test_a_container_of_many_agents() -> None:
+@pytest.mark.parametrize(
+    "env", ["APE_AGENT_SLOT=250+3", 'APE_SETTINGS={"APE_AGENT_SLOT": "250+3", "APE_GOAL": "g"}']
+)
+def test_a_container_of_many_agents(env: str) -> None:
     found = from_inspect(
         {
             "Id": "1",
             "Name": "/ape-dev-agent-0301",
             "Config": {
                 "Labels": {**APE, "ape.service": "agent", "ape.agents": "25"},
-                "Env": ["APE_AGENT_SLOT=250+3"],
+                "Env": [env],
             },
             "State": {"Status": "running"},
         }

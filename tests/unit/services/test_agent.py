@@ -408,31 +408,25 @@ async def test_settings_come_from_the_environment(
                 from_env()
 
 
-async def test_settings_come_from_a_file_where_the_environment_is_silent(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    file = tmp_path / "agent.json"
+async def test_one_variable_may_hold_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     told = {
+        "APE_AGENT_SLOT": "40+1",
         "APE_GATEWAY_URL": "http://gateway:8080",
         "APE_PROXY_URL": "http://proxy:8080",
-        "APE_GOAL": "of the file",
+        "APE_GOAL": "of the one variable",
         "APE_TARGET_API": "shop",
         "APE_SUCCESS": json.dumps(CHECKOUT),
         "APE_AGENTS_HERE": "20",
     }
-    monkeypatch.setattr(os, "environ", {"APE_AGENT_SLOT": "40+1", "APE_TARGET_API": "own"})
-    file.write_text(json.dumps(told))
-    settings = from_env(str(file))
-    assert (settings.goal, settings.api) == ("of the file", "own")
+    given = {"APE_SETTINGS": json.dumps(told), "APE_TARGET_API": "own"}
+    monkeypatch.setattr(os, "environ", given)
+    settings = from_env()
+    assert (settings.goal, settings.api) == ("of the one variable", "own")
     assert settings.slots == range(41, 61)
-    for rubbish in ("{", "[]", '{"APE_GOAL": 1}', "\udcff"):
-        file.write_text(rubbish, errors="surrogateescape")
-        with pytest.raises(env.EnvError, match=str(file)):
-            from_env(str(file))
-    # Nothing of what broke a rule was taken, and the variable that is not there is named.
-    monkeypatch.setattr(os, "environ", {})
-    with pytest.raises(env.EnvError, match="APE_GATEWAY_URL: not set"):
-        from_env(str(tmp_path / "none"))
+    for rubbish in ("{", "[]", '{"APE_GOAL": 1}', "null"):
+        monkeypatch.setattr(os, "environ", {"APE_SETTINGS": rubbish})
+        with pytest.raises(env.EnvError, match="APE_SETTINGS: must be a JSON object"):
+            from_env()
 
 
 async def test_many_agents_in_one_container_are_told_apart(world: Any) -> None:
