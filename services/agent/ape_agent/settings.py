@@ -83,9 +83,10 @@ def _token() -> str:
 
 
 def _slots() -> range:
-    """The agents of the container: APE_AGENT_SLOT is "B+N", number N (from 1) of containers alike
+    """The numbers of the agents of this container.
 
-    that hold APE_AGENTS_HERE each, with B agents in those before; "N" is "0+N".
+    APE_AGENT_SLOT is "B+N": it is the N-th (from 1) of containers that hold APE_AGENTS_HERE each,
+    with B agents in the containers before them. "N" is "0+N".
     """
     slot, each = env.text("APE_AGENT_SLOT", "1"), env.integer("APE_AGENTS_HERE", 1, 1)
     found = re.fullmatch(r"(?:(\d{1,9})\+)?([1-9]\d{0,8})", slot)
