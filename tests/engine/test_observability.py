@@ -63,11 +63,12 @@ http.server.HTTPServer(("", 8080), Hook).serve_forever()
 """
 STREAM_CODE = """
 import json, os, urllib.request as u
-token = open(os.environ["APE_PROXY_TOKEN_FILE"]).read().strip()
-body = {"model": os.environ["APE_MODEL_NAME"], "stream": True,
+told = json.loads(os.environ["APE_SETTINGS"])
+token = open(told["APE_PROXY_TOKEN_FILE"]).read().strip()
+body = {"model": told["APE_MODEL_NAME"], "stream": True,
         "messages": [{"role": "user", "content": "Hello"}]}
 headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json"}
-url = os.environ["APE_PROXY_URL"] + "/v1/chat/completions"
+url = told["APE_PROXY_URL"] + "/v1/chat/completions"
 u.urlopen(u.Request(url, json.dumps(body).encode(), headers)).read()
 """
 
