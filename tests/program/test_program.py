@@ -23,13 +23,6 @@ from tests.declared import KEY, PROD, Recorder, run
 pytestmark = pytest.mark.program
 
 
-def files(found: Recorder, workload: str) -> dict[str, str]:
-    """The files of a workload that has a secret among them, by path."""
-    (filler,) = (r for r in found.of("Container") if r.name == f"{workload}-files-filler")
-    # A list with a secret in it is a secret on the wire.
-    return {u["file"]: u["content"] for u in filler.inputs["uploads"]["value"]}
-
-
 def read_settings(told: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """What an agent makes of its one variable, as in its container, but for the token."""
     with monkeypatch.context() as patch:
@@ -280,6 +273,13 @@ def test_the_key_is_in_no_environment() -> None:
     for made in found.resources:
         plain = {k: v for k, v in made.inputs.items() if k != "uploads"}
         assert KEY not in json.dumps(plain, default=str), made.name
+
+
+def files(found: Recorder, workload: str) -> dict[str, str]:
+    """The files of a workload that has a secret among them, by path."""
+    (filler,) = (r for r in found.of("Container") if r.name == f"{workload}-files-filler")
+    # A list with a secret in it is a secret on the wire.
+    return {u["file"]: u["content"] for u in filler.inputs["uploads"]["value"]}
 
 
 def token(found: Recorder) -> str:
