@@ -46,4 +46,4 @@ pipeline: ## what every change goes through: lint, tests, previews
 
 clean: ## stop our Docker daemon, remove .ape/
 	@offline/docker.sh down
-	@rm -rf .ape services/*/wheels/*.whl
+	@rm -rf .ape services/wheels

@@ -1,6 +1,12 @@
-"""APE's infrastructure: settings -> plan -> workloads -> runtime -> resources.
+"""APE's infrastructure, a room per subject; each room imports only those above it.
 
-Data flows one way. `settings`, `tiers`, `plan` and `workload` are plain data and pure functions;
-`runtimes` and `components` only declare Pulumi resources; `preflight`, `summary` and `cli` are
-the edges that look at a machine or talk to Docker.
+config        settings: groups, rules, parsing, files that they name
+planning      what follows from the settings, as plain data
+observability configs, rules and dashboards, as plain data
+program       the Pulumi program: workloads, components, runtimes
+checks        the machine, the daemon and the target, before anything is changed
+automation    Pulumi's engine, the stack's lock
+reporting     what runs, measured
+rollout       levels, checks of a level, the controller
+cli           `ape-load`, one command a file
 """

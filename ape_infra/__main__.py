@@ -1,3 +1,3 @@
-from ape_infra.cli import app
+from ape_infra.cli import main
 
-app(prog_name="ape-load")
+main()

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ape_common import logs
-
+from ape_service import logs
 from monitoring.alerts import Engine
 from monitoring.cgroups import Cgroups, Sampler, raise_file_limit
 from monitoring.exporter import Exporter, State

@@ -11,8 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from ape_common import names
-from ape_common.names import Metric
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -22,6 +20,8 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from ape_contracts import metrics
+from ape_contracts.metrics import Metric
 from monitoring import wire
 from monitoring.alerts import Alert, Health
 from monitoring.model import ContainerSample, Sample, Usage
@@ -60,29 +60,29 @@ class State:
 
 
 _BY_USAGE: tuple[tuple[Metric, Callable[[Usage], float]], ...] = (
-    (names.CONTAINER_MEMORY, lambda u: u.memory),
-    (names.CONTAINER_MEMORY_LIMIT, lambda u: u.memory_limit or 0),
-    (names.CONTAINER_CPU, lambda u: u.cpu_seconds),
-    (names.CONTAINER_PERIODS, lambda u: u.periods),
-    (names.CONTAINER_THROTTLED, lambda u: u.throttled),
-    (names.CONTAINER_RECEIVED, lambda u: u.received),
-    (names.CONTAINER_SENT, lambda u: u.sent),
-    (names.CONTAINER_READ, lambda u: u.read),
-    (names.CONTAINER_WRITTEN, lambda u: u.written),
-    (names.CONTAINER_PIDS, lambda u: u.pids),
+    (metrics.CONTAINER_MEMORY, lambda u: u.memory),
+    (metrics.CONTAINER_MEMORY_LIMIT, lambda u: u.memory_limit or 0),
+    (metrics.CONTAINER_CPU, lambda u: u.cpu_seconds),
+    (metrics.CONTAINER_PERIODS, lambda u: u.periods),
+    (metrics.CONTAINER_THROTTLED, lambda u: u.throttled),
+    (metrics.CONTAINER_RECEIVED, lambda u: u.received),
+    (metrics.CONTAINER_SENT, lambda u: u.sent),
+    (metrics.CONTAINER_READ, lambda u: u.read),
+    (metrics.CONTAINER_WRITTEN, lambda u: u.written),
+    (metrics.CONTAINER_PIDS, lambda u: u.pids),
 )
 _BY_SAMPLE: tuple[tuple[Metric, Callable[[ContainerSample], float]], ...] = (
-    (names.CONTAINER_UP, lambda c: int(c.container.running)),
-    (names.CONTAINER_HEALTHY, lambda c: int(not c.container.failed)),
-    (names.CONTAINER_RESTARTS, lambda c: c.restarts),
-    (names.CONTAINER_OOM, lambda c: max(c.ooms, c.usage.oom_kills if c.usage else 0)),
-    (names.CONTAINER_STARTED, lambda c: c.container.started),
+    (metrics.CONTAINER_UP, lambda c: int(c.container.running)),
+    (metrics.CONTAINER_HEALTHY, lambda c: int(not c.container.failed)),
+    (metrics.CONTAINER_RESTARTS, lambda c: c.restarts),
+    (metrics.CONTAINER_OOM, lambda c: max(c.ooms, c.usage.oom_kills if c.usage else 0)),
+    (metrics.CONTAINER_STARTED, lambda c: c.container.started),
 )
 
 
 _BY_AGENT: tuple[tuple[Metric, Callable[[ContainerSample], float | None]], ...] = (
-    (names.AGENT_MEMORY, lambda c: c.usage.memory if c.usage else None),
-    (names.AGENT_CPU, lambda c: c.cpu_percent),
+    (metrics.AGENT_MEMORY, lambda c: c.usage.memory if c.usage else None),
+    (metrics.AGENT_CPU, lambda c: c.cpu_percent),
 )
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
@@ -125,7 +125,7 @@ def container_text(sample: Sample) -> str:
         name = metric.name
         parts.append(_head(metric))
         parts += [f"{name}{at} {of_sample(one)}\n" for at, one in labels]
-        if metric in (names.CONTAINER_UP, names.CONTAINER_HEALTHY):
+        if metric in (metrics.CONTAINER_UP, metrics.CONTAINER_HEALTHY):
             parts += [name + line for line in gone]
     agents = [c for c in sample.containers if c.container.slot is not None]
     for metric, of_agent in _BY_AGENT:
@@ -143,18 +143,18 @@ def collected(state: State, age: float) -> Iterator[Family]:
     yield from _fleet(sample)
     yield from _system(sample)
     monitor = sample.monitor
-    yield _single(names.MONITOR_SAMPLE_SECONDS, monitor.sample_seconds)
-    yield _single(names.MONITOR_AGE, age)
-    yield _single(names.MONITOR_SAMPLES, monitor.samples)
-    yield _single(names.MONITOR_DOCKER_UP, monitor.docker_up)
-    yield _single(names.MONITOR_STREAMS_LOST, monitor.streams_lost)
-    yield _single(names.MONITOR_DESCRIPTORS, monitor.open_files)
-    opened = _family(names.MONITOR_ALERTS)
+    yield _single(metrics.MONITOR_SAMPLE_SECONDS, monitor.sample_seconds)
+    yield _single(metrics.MONITOR_AGE, age)
+    yield _single(metrics.MONITOR_SAMPLES, monitor.samples)
+    yield _single(metrics.MONITOR_DOCKER_UP, monitor.docker_up)
+    yield _single(metrics.MONITOR_STREAMS_LOST, monitor.streams_lost)
+    yield _single(metrics.MONITOR_DESCRIPTORS, monitor.open_files)
+    opened = _family(metrics.MONITOR_ALERTS)
     by_alert = Counter((alert.name, str(alert.severity)) for alert in state.alerts)
     for key, count in by_alert.items():
         opened.add_metric(key, count)
     yield opened
-    sent = _family(names.MONITOR_SENT)
+    sent = _family(metrics.MONITOR_SENT)
     for at, count in state.sent.items():
         sent.add_metric(at, count)
     yield sent
@@ -162,8 +162,8 @@ def collected(state: State, age: float) -> Iterator[Family]:
 
 def _fleet(sample: Sample) -> Iterator[Family]:
     fleet = sample.fleet
-    yield _single(names.CONCURRENT_AGENTS, fleet.running)
-    states = _family(names.FLEET_AGENTS)
+    yield _single(metrics.CONCURRENT_AGENTS, fleet.running)
+    states = _family(metrics.FLEET_AGENTS)
     for state in ("declared", "running", "healthy", "heartbeat", "missing"):
         value = getattr(fleet, state)
         if value is not None:
@@ -174,22 +174,22 @@ def _fleet(sample: Sample) -> Iterator[Family]:
 def _system(sample: Sample) -> Iterator[Family]:
     if (system := sample.system) is None:
         return
-    yield _single(names.SYSTEM_MEMORY, system.memory_percent)
-    yield _single(names.SYSTEM_SWAP, system.swap_percent)
+    yield _single(metrics.SYSTEM_MEMORY, system.memory_percent)
+    yield _single(metrics.SYSTEM_SWAP, system.swap_percent)
     if system.cpu_percent is not None and system.iowait_percent is not None:
-        yield _single(names.SYSTEM_CPU, system.cpu_percent)
-        yield _single(names.SYSTEM_IOWAIT, system.iowait_percent)
-    yield _single(names.SYSTEM_LOAD, system.load1)
+        yield _single(metrics.SYSTEM_CPU, system.cpu_percent)
+        yield _single(metrics.SYSTEM_IOWAIT, system.iowait_percent)
+    yield _single(metrics.SYSTEM_LOAD, system.load1)
     tables: tuple[tuple[Metric, dict[tuple[str, ...], float]], ...] = (
-        (names.SYSTEM_DISK, {(mount,): v for mount, v in system.disks.items()}),
-        (names.SYSTEM_PRESSURE, {tuple(at): v for at, v in system.pressure.items()}),
+        (metrics.SYSTEM_DISK, {(mount,): v for mount, v in system.disks.items()}),
+        (metrics.SYSTEM_PRESSURE, {tuple(at): v for at, v in system.pressure.items()}),
         (
-            names.SYSTEM_NETWORK,
+            metrics.SYSTEM_NETWORK,
             {("received",): system.received, ("sent",): system.sent},
         ),
-        (names.SYSTEM_DISK_IO, {("read",): system.read, ("written",): system.written}),
-        (names.KERNEL_USED, {(limit.name,): limit.used for limit in system.limits}),
-        (names.KERNEL_ALLOWED, {(limit.name,): limit.allowed for limit in system.limits}),
+        (metrics.SYSTEM_DISK_IO, {("read",): system.read, ("written",): system.written}),
+        (metrics.KERNEL_USED, {(limit.name,): limit.used for limit in system.limits}),
+        (metrics.KERNEL_ALLOWED, {(limit.name,): limit.allowed for limit in system.limits}),
     )
     for metric, values in tables:
         family = _family(metric)

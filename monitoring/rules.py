@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ape_common import names
-
+from ape_contracts import metrics
 from monitoring.model import AGENT_SERVICES
 from monitoring.thresholds import (
     CPU_PERIODS_A_SECOND,
@@ -29,29 +28,29 @@ def _grown(counter: str, seconds: int) -> str:
 
 def _values() -> dict[str, str]:
     """PromQL of each threshold's value, one series a subject."""
-    memory, limit = names.CONTAINER_MEMORY.name, names.CONTAINER_MEMORY_LIMIT.name
-    disk = names.SYSTEM_DISK.name
-    throttled, periods = names.CONTAINER_THROTTLED.name, names.CONTAINER_PERIODS.name
-    restarts, up = names.CONTAINER_RESTARTS.name, names.CONTAINER_HEALTHY.name
+    memory, limit = metrics.CONTAINER_MEMORY.name, metrics.CONTAINER_MEMORY_LIMIT.name
+    disk = metrics.SYSTEM_DISK.name
+    throttled, periods = metrics.CONTAINER_THROTTLED.name, metrics.CONTAINER_PERIODS.name
+    restarts, up = metrics.CONTAINER_RESTARTS.name, metrics.CONTAINER_HEALTHY.name
     return {
-        "systemMemoryPercent": names.SYSTEM_MEMORY.name,
-        "systemCpuPercent": names.SYSTEM_CPU.name,
-        "diskPercent": names.SYSTEM_DISK.name,
+        "systemMemoryPercent": metrics.SYSTEM_MEMORY.name,
+        "systemCpuPercent": metrics.SYSTEM_CPU.name,
+        "diskPercent": metrics.SYSTEM_DISK.name,
         # Ten minutes tell something; the first two points could tell anything.
         "diskPredictedPercent": f"(predict_linear({disk}[1h], {DISK_HORIZON_HOURS * 3600}) "
         f"and {disk} offset 10m)",
-        "kernelLimitPercent": f"100 * {names.KERNEL_USED.name} / {names.KERNEL_ALLOWED.name}",
+        "kernelLimitPercent": f"100 * {metrics.KERNEL_USED.name} / {metrics.KERNEL_ALLOWED.name}",
         "containerMemoryPercent": f"100 * {memory} / ({limit} > 0)",
         "throttledPercent": f"100 * rate({throttled}[2m]) / "
         f"clamp_min(rate({periods}[2m]), {CPU_PERIODS_A_SECOND})",
         "agentRestarts": _grown(f"{restarts}{{{_AGENTS}}}", RESTART_WINDOW_SECONDS),
         "containerRestarts": _grown(f"{restarts}{{{_OTHERS}}}", RESTART_WINDOW_SECONDS),
         "restartLoop": _grown(restarts, LOOP_WINDOW_SECONDS),
-        "oomKills": _grown(names.CONTAINER_OOM.name, OOM_WINDOW_SECONDS),
+        "oomKills": _grown(metrics.CONTAINER_OOM.name, OOM_WINDOW_SECONDS),
         # On Swarm a node goes on listing a task that ended there, while the next runs elsewhere.
         "serviceDown": f"1 - max by (name, service, tier) ({up}{{{_OTHERS}}})",
-        "agentsMissing": f'{names.FLEET_AGENTS.name}{{state="missing"}}',
-        "dataAgeSeconds": names.MONITOR_AGE.name,
+        "agentsMissing": f'{metrics.FLEET_AGENTS.name}{{state="missing"}}',
+        "dataAgeSeconds": metrics.MONITOR_AGE.name,
     }
 
 

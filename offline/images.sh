@@ -118,15 +118,19 @@ make_loki() {
 }
 
 # Containers here reach no index, so the build takes the wheels from the context.
-wheels_for=("$ROOT"/services/*/{requirements.lock,Dockerfile})
+wheels_for=("$ROOT"/services/requirements/*.lock)
 wheels() {
-  local lock
-  rm -f "$ROOT"/services/*/wheels/*.whl
-  for lock in "$ROOT"/services/*/requirements.lock; do
+  local lock service
+  rm -rf "$ROOT/services/wheels"
+  for lock in "$ROOT"/services/requirements/*.lock; do
+    service=$(basename "$lock" .lock)
+    mkdir -p "$ROOT/services/wheels/$service"
+    # A service may need nothing.
+    grep -q == "$lock" || continue
     # For the image's Python, which need not be the host's.
     "$APE/venv/bin/pip" download --quiet --only-binary=:all: --require-hashes --no-deps \
       --python-version 3.11 --implementation cp \
-      -d "${lock%/*}/wheels" -r "$lock"
+      -d "$ROOT/services/wheels/$service" -r "$lock"
   done
   done_with wheels "${wheels_for[@]}"
 }

@@ -4,17 +4,20 @@
 . "$(dirname "$0")/common.sh"
 
 venv() {
-  local lock=$ROOT/requirements.lock pip=$ROOT/offline/pip.lock
+  local lock=$ROOT/requirements.lock pip=$ROOT/offline/pip.lock project=$ROOT/pyproject.toml
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     die "Python 3.11 or later is needed (Debian 12: apt-get install python3 python3-venv)."
   # The scripts in a virtual environment carry its path: one that was moved is made again.
-  fresh venv "$pip" "$lock" && [ -x "$APE/venv/bin/python" ] &&
+  fresh venv "$pip" "$lock" "$project" && [ -x "$APE/venv/bin/python" ] &&
     [ "$(head -n 1 "$APE/venv/bin/pytest")" = "#!$APE/venv/bin/python3" ] && return
   rm -rf "$APE/venv"
   step "virtual environment" python3 -m venv "$APE/venv"
   step "Python packages" "$APE/venv/bin/pip" install --quiet --require-hashes \
     -r "$pip" -r "$lock"
-  done_with venv "$pip" "$lock"
+  # The project's own packages, in place: a changed source counts at once.
+  step "the project's packages" "$APE/venv/bin/pip" install --quiet --no-deps \
+    --no-build-isolation --editable "$ROOT"
+  done_with venv "$pip" "$lock" "$project"
 }
 
 build_cli() {
@@ -104,7 +107,6 @@ environment() {
   cat >"$APE/env.new" <<EOF
 export PATH="$APE/bin:$APE/venv/bin:\$PATH"
 export VIRTUAL_ENV="$APE/venv"
-export PYTHONPATH="$ROOT:$ROOT/services/common\${PYTHONPATH:+:\$PYTHONPATH}"
 export PULUMI_HOME="\${PULUMI_HOME:-$APE/pulumi}"
 export PULUMI_BACKEND_URL="\${PULUMI_BACKEND_URL:-file://$APE/state}"
 [ -n "\${PULUMI_CONFIG_PASSPHRASE+x}" ] ||
@@ -118,8 +120,8 @@ EOF
   chmod 755 "$APE/run.new"
   mv "$APE/run.new" "$APE/run"
   # The command, from any folder, without `source .ape/env`.
-  printf '#!/usr/bin/env bash\n. %q\nPYTHONPATH=%q:$PYTHONPATH exec python -m ape_infra "$@"\n' \
-    "$APE/env" "$ROOT" >"$APE/ape-load.new"
+  printf '#!/usr/bin/env bash\n. %q\nexec %q "$@"\n' \
+    "$APE/env" "$APE/venv/bin/ape-load" >"$APE/ape-load.new"
   chmod 755 "$APE/ape-load.new"
   mv "$APE/ape-load.new" "$APE/bin/ape-load"
 }

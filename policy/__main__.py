@@ -5,7 +5,6 @@ The file and not the folder is named, and is executable: the engine then starts 
 where the language host cannot run a policy pack (docs/pipeline.md).
 """
 
-from ape_policy import RULES, Rule
 from pulumi_policy import (
     EnforcementLevel,
     PolicyPack,
@@ -13,6 +12,8 @@ from pulumi_policy import (
     ResourceValidationArgs,
     ResourceValidationPolicy,
 )
+
+from ape_policy import RULES, Rule
 
 
 def policy(rule: Rule) -> ResourceValidationPolicy:

@@ -57,7 +57,7 @@ kept: s3://BUCKET, gs://BUCKET, azblob://CONTAINER, file:///FOLDER or https://ap
 # The secrets that the pipeline holds, encrypted into the copy's config; not on a command line.
 take_secrets() {
   local name variable listed
-  listed=$("$RUN" python -m ape_infra.pipeline secrets)
+  listed=$("$RUN" python -m ape_infra.automation.pipeline secrets)
   while read -r name variable; do
     [ -z "${!variable:-}" ] ||
       printf %s "${!variable}" | "$RUN" pulumi config set --stack "$1" --secret "ape:$name" >&2
@@ -84,7 +84,7 @@ preview_one() {
       export PULUMI_BACKEND_URL=file://$WORK/state PULUMI_CONFIG_PASSPHRASE=of-a-preview
       unset PULUMI_CONFIG_PASSPHRASE_FILE
       mkdir -p "$WORK/state"
-      "$RUN" python -m ape_infra.pipeline stand-ins "Pulumi.$stack.yaml"
+      "$RUN" python -m ape_infra.automation.pipeline stand-ins "Pulumi.$stack.yaml"
       "$RUN" pulumi stack init "$stack" >&2
       ;;
     *) return "$FAILED" ;;

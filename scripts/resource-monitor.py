@@ -7,7 +7,7 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PYTHON = _ROOT / ".ape" / "venv" / "bin" / "python"
-sys.path[:0] = [str(_ROOT), str(_ROOT / "services" / "common")]
+sys.path.insert(0, str(_ROOT))
 
 try:
     from monitoring.__main__ import main

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import Live
+from tests.support.live import Live
 
 
 def pytest_configure() -> None:

@@ -1,5 +1,6 @@
 """`ape-load`: one command a file, over the engine of this same program."""
 
+from ape_infra.automation.engine import open_stack, read_settings
 from ape_infra.cli import (
     backup,
     down,
@@ -14,13 +15,13 @@ from ape_infra.cli import (
     validate,
 )
 from ape_infra.cli.common import app
-from ape_infra.engine import open_stack, read_settings
 
 __all__ = [
     "app",
     "backup",
     "down",
     "logs",
+    "main",
     "monitor",
     "open_stack",
     "plan",
@@ -32,3 +33,8 @@ __all__ = [
     "up",
     "validate",
 ]
+
+
+def main() -> None:
+    """The command `ape-load`."""
+    app(prog_name="ape-load")

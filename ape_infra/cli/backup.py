@@ -16,7 +16,9 @@ import typer
 from docker.errors import ImageNotFound
 from pulumi.automation import Deployment
 
-from ape_infra import preflight
+from ape_contracts import labels
+from ape_infra.automation.engine import ROOT, PulumiEngine
+from ape_infra.checks import preflight
 from ape_infra.cli.common import (
     EXIT_OK,
     AsJson,
@@ -29,11 +31,10 @@ from ape_infra.cli.common import (
     say,
     show,
 )
-from ape_infra.components import prometheus
-from ape_infra.engine import ROOT, PulumiEngine
-from ape_infra.settings import PROJECT, Settings
-from ape_infra.summary import containers
-from ape_infra.workload import LABEL_PROJECT, LABEL_SERVICE, LABEL_STACK
+from ape_infra.config.project import current
+from ape_infra.config.settings import Settings
+from ape_infra.program.components import prometheus
+from ape_infra.reporting.summary import containers
 
 VERSION = 1
 DATA_DIR = "/prometheus"
@@ -55,8 +56,8 @@ def prometheus_data(client: docker.DockerClient, stack: str, to: Path) -> bool:
     """
     here = [
         c["Id"]
-        for c in containers(client, PROJECT, stack)
-        if c["Labels"][LABEL_SERVICE] == prometheus.NAME and c["State"] == "running"
+        for c in containers(client, current().name, stack)
+        if c["Labels"][labels.SERVICE] == prometheus.NAME and c["State"] == "running"
     ]
     if not here:
         return False
@@ -73,9 +74,9 @@ def prometheus_data(client: docker.DockerClient, stack: str, to: Path) -> bool:
 
 def fill_volume(client: docker.DockerClient, settings: Settings, stack: str, data: Path) -> None:
     """Make the volume that the stack will use, with the data in it. Raises Refused."""
-    name = f"{PROJECT}-{stack}-{prometheus.DATA}"
-    labels = {LABEL_PROJECT: PROJECT, LABEL_STACK: stack, LABEL_SERVICE: prometheus.DATA}
-    client.api.create_volume(name, labels=labels)
+    name = f"{current().name}-{stack}-{prometheus.DATA}"
+    marks = {labels.PROJECT: current().name, labels.STACK: stack, labels.SERVICE: prometheus.DATA}
+    client.api.create_volume(name, labels=marks)
     try:
         # A container that never starts can be copied into; its volume keeps what was copied.
         made = client.api.create_container(
@@ -116,7 +117,7 @@ def backup(
             data = Path(folder) / DATA
             manifest: dict[str, Any] = {
                 "version": VERSION,
-                "project": PROJECT,
+                "project": current().name,
                 "stack": stack,
                 "created": when,
                 "agents": outputs.get("agents"),
@@ -155,7 +156,7 @@ def _unpacked(file: Path, folder: Path) -> dict[str, Any]:
         manifest = jsonlib.loads((folder / MANIFEST).read_text())
     except (OSError, tarfile.TarError, ValueError) as error:
         raise Refused(f"{file}: is no backup of ape-load ({error}).") from None
-    if manifest.get("version") != VERSION or manifest.get("project") != PROJECT:
+    if manifest.get("version") != VERSION or manifest.get("project") != current().name:
         raise Refused(f"{file}: was written by another version ({manifest.get('version')}).")
     found: dict[str, Any] = manifest
     return found
@@ -195,7 +196,7 @@ def restore(
                     place.parent.mkdir(parents=True, exist_ok=True)
                     place.write_bytes(part.read_bytes())
                 settings = engine.settings()
-                client = preflight.check(settings, PROJECT, target, tell=say)
+                client = preflight.check(settings, current().name, target, on_warning=say)
             except BaseException:
                 if kept is not None:
                     config.write_bytes(kept)
@@ -204,7 +205,7 @@ def restore(
                 lock.begin()
                 if (part := folder / DATA).exists():
                     fill_volume(client, settings, target, part)
-                if containers(client, PROJECT, target):
+                if containers(client, current().name, target):
                     # Only the state was lost: take over what runs. On an empty machine the state
                     # would claim images and containers that are not there.
                     state = jsonlib.loads((folder / STATE).read_text())

@@ -16,13 +16,13 @@ import typer
 from docker.errors import DockerException
 from rich.console import Console
 
-from ape_infra import preflight
-from ape_infra.engine import LOCKS, NoStackError, PulumiEngine
-from ape_infra.lock import HeldError, Lock
-from ape_infra.scaling.levels import starts
-from ape_infra.scaling.readings import OverrideError
-from ape_infra.scaling.walk import BusyError, EngineError
-from ape_infra.settings import Settings, SettingsError
+from ape_infra.automation.engine import LOCKS, NoStackError, PulumiEngine
+from ape_infra.automation.lock import HeldError, Lock
+from ape_infra.checks import preflight
+from ape_infra.config.settings import Settings, SettingsError
+from ape_infra.rollout.controller import BusyError, EngineError
+from ape_infra.rollout.levels import starts
+from ape_infra.rollout.readings import OverrideError
 
 EXIT_OK, EXIT_FAILED, EXIT_REFUSED, EXIT_UNWELL, EXIT_RETURNED = 0, 1, 2, 3, 4
 EXIT_INTERRUPTED = 130

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import docker
 
-from ape_infra import preflight
+from ape_contracts import labels
+from ape_infra.automation.engine import ROOT, PulumiEngine, freed
+from ape_infra.checks import preflight
 from ape_infra.cli.common import EXIT_OK, StackName, Unwell, Yes, app, changing, guarded, say
-from ape_infra.engine import ROOT, PulumiEngine, freed
-from ape_infra.settings import PROJECT
-from ape_infra.workload import of_stack
+from ape_infra.config.project import current
 
 
 @app.command()
@@ -55,7 +55,9 @@ def forget(client: docker.DockerClient, stack: str) -> list[str]:
 
     Returns what is still in use.
     """
-    volumes = client.api.volumes(filters=of_stack(PROJECT, stack))["Volumes"] or []
+    volumes = (
+        client.api.volumes(filters=labels.stack_filter(current().name, stack))["Volumes"] or []
+    )
     names = [volume["Name"] for volume in volumes]
     kept = [f"volume {name}" for name in names if not freed(client.api.remove_volume, name)]
     used = {c["ImageID"] for c in client.api.containers(all=True)}

@@ -19,6 +19,9 @@ from docker.errors import DockerException
 from rich.console import Console
 from rich.text import Text
 
+from ape_contracts import labels
+from ape_infra.automation.engine import PulumiEngine
+from ape_infra.checks.preflight import connect
 from ape_infra.cli.common import (
     EXIT_OK,
     AsJson,
@@ -30,15 +33,13 @@ from ape_infra.cli.common import (
     guarded,
     say,
 )
-from ape_infra.components.agents import SERVICE as AGENT
-from ape_infra.engine import PulumiEngine
-from ape_infra.loki import Entry, Loki, LokiError
+from ape_infra.config.project import current
+from ape_infra.config.settings import Settings
 from ape_infra.observability import alloy
-from ape_infra.plan import CONTAINERS_PER_NETWORK, Plan
-from ape_infra.preflight import connect
-from ape_infra.settings import PROJECT, Settings
-from ape_infra.summary import containers
-from ape_infra.workload import LABEL_SERVICE, of_stack
+from ape_infra.planning.plan import CONTAINERS_PER_NETWORK, Plan
+from ape_infra.program.components.agents import SERVICE as AGENT
+from ape_infra.reporting.loki import Entry, Loki, LokiError
+from ape_infra.reporting.summary import containers
 
 # The seed's names of the services, and what people type.
 ALIASES = {
@@ -134,7 +135,7 @@ def place(agent: int, plan: Plan) -> re.Pattern[str]:
 
 def short(name: str, stack: str) -> str:
     """The name without project and stack, and without a Swarm task's id."""
-    plain = name.lstrip("/").removeprefix(f"{PROJECT}-{stack}-")
+    plain = name.lstrip("/").removeprefix(f"{current().name}-{stack}-")
     return re.sub(r"\.[0-9a-z]{25}$", "", plain)
 
 
@@ -143,7 +144,7 @@ def chosen(
 ) -> dict[str, str]:
     """Id -> short name of the containers that are asked for. Raises Refused, Unwell."""
     there = [c for c in found if c["State"] != "created"]
-    services = {c["Labels"][LABEL_SERVICE] for c in there}
+    services = {c["Labels"][labels.SERVICE] for c in there}
     if not there:
         raise Unwell(f"Stack {stack} has no container. Start it with: ape-load up --stack {stack}")
     if agent is not None:
@@ -156,13 +157,13 @@ def chosen(
         if wanted not in services:
             names = ", ".join(sorted(services))
             raise Refused(f"--service {service}: there is none here. There are: {names}.")
-        there = [c for c in there if c["Labels"][LABEL_SERVICE] == wanted]
+        there = [c for c in there if c["Labels"][labels.SERVICE] == wanted]
     return {c["Id"]: short(c["Names"][0], stack) for c in there}
 
 
 def tasks(client: docker.DockerClient, stack: str) -> list[dict[str, Any]]:
     """The tasks of a Swarm's services on all nodes, in the shape of a list of containers."""
-    filters = of_stack(PROJECT, stack)
+    filters = labels.stack_filter(current().name, stack)
     found = []
     for service in client.api.services(filters=filters):  # type: ignore[no-untyped-call]
         spec = service["Spec"]
@@ -243,8 +244,10 @@ def question(
     grep: str | None = None,
 ) -> str:
     """LogQL of the lines that are asked for; `ids` are of sessions and traces."""
-    labels = {"project": PROJECT, "stack": stack} | ({"service": service} if service else {})
-    parts = ["{" + ", ".join(f"{k}={jsonlib.dumps(v)}" for k, v in labels.items()) + "}"]
+    selector = {"project": current().name, "stack": stack} | (
+        {"service": service} if service else {}
+    )
+    parts = ["{" + ", ".join(f"{k}={jsonlib.dumps(v)}" for k, v in selector.items()) + "}"]
     if grep:
         parts.append(f"|~ {jsonlib.dumps(grep)}")
     if container:
@@ -358,7 +361,7 @@ def logs(
                 put(line)
             return EXIT_OK
         client, swarm = connect(settings), settings.runtime == "swarm"
-        there = tasks(client, stack) if swarm else containers(client, PROJECT, stack)
+        there = tasks(client, stack) if swarm else containers(client, current().name, stack)
         names = chosen(there, stack, settings.plan(stack), service, agent)
         # A filter looks for its lines in all there is; the tail is of what passes.
         searched = grep is not None or session is not None

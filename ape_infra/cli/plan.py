@@ -10,17 +10,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ape_infra import checklist, kernel, preflight
-from ape_infra.checklist import Item, Machine
+from ape_infra.automation.engine import PulumiEngine
+from ape_infra.checks import checklist, kernel_limits, preflight
+from ape_infra.checks.checklist import Item, Machine
 from ape_infra.cli.common import EXIT_OK, AsJson, StackName, app, guarded, say, show
-from ape_infra.components import agents as fleet
-from ape_infra.engine import PulumiEngine
-from ape_infra.plan import Plan
-from ape_infra.scaling import estimate, gates
-from ape_infra.scaling.estimate import Waves
-from ape_infra.scaling.levels import DEFAULT_STEP, MAX_STEP, Level, levels
-from ape_infra.settings import PROJECT, Settings
-from ape_infra.summary import measure
+from ape_infra.config.project import current
+from ape_infra.config.settings import Settings
+from ape_infra.planning.plan import Plan
+from ape_infra.program.components import agents as fleet
+from ape_infra.reporting.summary import measure
+from ape_infra.rollout import estimate, gates
+from ape_infra.rollout.estimate import Waves
+from ape_infra.rollout.levels import DEFAULT_STEP, MAX_STEP, Level, levels
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "unknown": "dim"}
 Agents = Annotated[int, typer.Option("--agents", "-n", min=1, help="Size of the fleet.")]
@@ -132,11 +133,11 @@ def foresee(
     plan = settings.plan(engine.name)
     there = checklist.machine(settings, client)
     history = engine.history()
-    endpoints = measure(client, PROJECT, engine.name, outputs).endpoints if now else {}
+    endpoints = measure(client, current().name, engine.name, outputs).endpoints if now else {}
     items = [*checklist.resources(settings, plan, there)]
     if checklist.is_local(settings, client):
         asked = checklist.load(plan, there, swarm=settings.runtime == "swarm")
-        items += checklist.limits(settings, kernel.read(), asked)
+        items += checklist.limits(settings, kernel_limits.read(), asked)
     items.append(checklist.pools(settings, engine.name, client))
     if not settings.demo:
         items.append(checklist.target(settings.target, "the target"))

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from ape_common import names
 
+from ape_contracts import metrics
+from ape_infra.automation.engine import PulumiEngine
 from ape_infra.cli.common import (
     EXIT_OK,
     AsJson,
@@ -21,10 +22,9 @@ from ape_infra.cli.common import (
     say,
     show,
 )
-from ape_infra.engine import PulumiEngine
-from ape_infra.observability.draw import main_panels
-from ape_infra.prometheus import Prometheus, PrometheusError, Series
-from ape_infra.testreport import Account, outcomes, page
+from ape_infra.reporting.draw import main_panels
+from ape_infra.reporting.prometheus import Prometheus, PrometheusError, Series
+from ape_infra.reporting.run_report import Account, outcomes, page
 
 
 def begun(history: list[dict[str, Any]], now: float) -> float:
@@ -77,11 +77,11 @@ def report(
             return client.range(query, start, end)
 
         try:
-            ended = outcomes(ask(names.SESSIONS.name), start)
+            ended = outcomes(ask(metrics.SESSIONS.name), start)
             failures = [
                 (reason, count)
                 for (result, reason), count in ended.most_common()
-                if result == names.FAILURE and count
+                if result == metrics.FAILURE and count
             ]
             failure = sum(count for _, count in failures)
             total = ended.total()

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ape_infra import preflight
+from ape_infra.automation.engine import Preview, PulumiEngine
+from ape_infra.checks import preflight
 from ape_infra.cli.common import (
     EXIT_OK,
     AsJson,
@@ -25,9 +26,9 @@ from ape_infra.cli.common import (
 )
 from ape_infra.cli.plan import settle, window
 from ape_infra.cli.scale import Timeout, finish, report, walk
-from ape_infra.engine import Preview, PulumiEngine
-from ape_infra.scaling.walk import Stage
-from ape_infra.settings import PROJECT, SECRETS
+from ape_infra.config.project import config_key, current
+from ape_infra.config.settings import SECRETS
+from ape_infra.rollout.controller import Stage
 
 
 def parsed(pairs: list[str]) -> dict[str, str]:
@@ -39,9 +40,9 @@ def parsed(pairs: list[str]) -> dict[str, str]:
             raise Refused(f"--set {pair}: write KEY=VALUE, such as thinkTimeSeconds=2.")
         if key.partition("[")[0] == "agents":
             raise Refused("--set agents: that is what `ape-load scale` is for.")
-        if key.removeprefix(f"{PROJECT}:") in SECRETS:
+        if key.removeprefix(config_key("")) in SECRETS:
             raise Refused(f"--set {key}: a secret is set with: pulumi config set --secret {key}")
-        found[key.removeprefix(f"{PROJECT}:")] = value
+        found[key.removeprefix(config_key(""))] = value
     return found
 
 
@@ -85,11 +86,11 @@ def rollout(
             values: dict[str, str | None] = {
                 "agents": str(agents),
                 **new,
-                **{key.removeprefix(f"{PROJECT}:"): None for key in unset or []},
+                **{key.removeprefix(config_key("")): None for key in unset or []},
             }
             with engine.trial(values) as trial:
                 settings = trial.settings()
-                preflight.check(settings, PROJECT, stack, tell=say)
+                preflight.check(settings, current().name, stack, on_warning=say)
                 preview = engine.preview(trial)
             if not preview.changing:
                 data = {"changes": preview.changes, "well": True}
@@ -117,8 +118,8 @@ def rollout(
             lock.end()
             if not outcome.well and engine.settings().images:
                 say(
-                    f"The config names the images that held ({PROJECT}:images). To try again: "
-                    "ape-load rollout --unset images"
+                    f"The config names the images that held ({config_key('images')}). To try "
+                    "again: ape-load rollout --unset images"
                 )
         data = report(outcome, way, agents, time.monotonic() - began)
         return finish(engine, outcome, data, json=json)

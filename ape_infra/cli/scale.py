@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ape_infra import checklist, preflight
+from ape_infra.automation.engine import ConfigTrial, PulumiEngine
+from ape_infra.checks import checklist, preflight
 from ape_infra.cli.common import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -31,12 +32,12 @@ from ape_infra.cli.common import (
     show,
 )
 from ape_infra.cli.plan import Agents, Foreseen, Step, foresee, plan_of, settle, waves, window
-from ape_infra.engine import ConfigTrial, PulumiEngine
-from ape_infra.scaling.gates import Limits
-from ape_infra.scaling.levels import DEFAULT_STEP, Level
-from ape_infra.scaling.probe import DockerProbe
-from ape_infra.scaling.walk import Outcome, Stage, Walk
-from ape_infra.settings import PROJECT, Settings
+from ape_infra.config.project import current
+from ape_infra.config.settings import Settings
+from ape_infra.rollout.controller import Outcome, Stage, Walk
+from ape_infra.rollout.gates import Limits
+from ape_infra.rollout.levels import DEFAULT_STEP, Level
+from ape_infra.rollout.probe import DockerProbe
 
 
 class Strategy(StrEnum):
@@ -83,7 +84,7 @@ def walk(engine: PulumiEngine, settings: Settings, way: Sequence[Stage], timeout
     client = preflight.connect(settings)
     probe = DockerProbe(
         client,
-        PROJECT,
+        current().name,
         engine.name,
         engine.outputs,
         local=checklist.is_local(settings, client),

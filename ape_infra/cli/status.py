@@ -17,15 +17,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ape_infra import cgroups
+from ape_contracts import labels
+from ape_infra.automation.engine import PulumiEngine
 from ape_infra.cli.common import EXIT_OK, EXIT_UNWELL, AsJson, StackName, app, applied, guarded, say
 from ape_infra.cli.common import client_of as client_of_stack
-from ape_infra.engine import PulumiEngine
-from ape_infra.rates import Rates, Sample, rates
-from ape_infra.scaling.probe import GATED, samples
-from ape_infra.settings import PROJECT
-from ape_infra.summary import Summary, measured
-from ape_infra.workload import LABEL_SERVICE
+from ape_infra.config.project import current
+from ape_infra.reporting import cgroups
+from ape_infra.reporting.rates import Rates, Sample, rates
+from ape_infra.reporting.summary import Summary, measured
+from ape_infra.rollout.probe import GATED, samples
 
 # Between the two looks from which the rates follow.
 LOOK_SECONDS = 5.0
@@ -89,7 +89,7 @@ class Status:
 
 
 def look(client: docker.DockerClient, stack: str, outputs: Mapping[str, Any]) -> Look:
-    summary, reach, found = measured(client, PROJECT, stack, outputs)
+    summary, reach, found = measured(client, current().name, stack, outputs)
     metrics = [s for name in GATED for s in samples(reach.get(name, "/metrics"))]
     cpu = {c["Id"]: at[0] for c in found if (at := cgroups.cpu(c["Id"]))}
     return Look(time.monotonic(), summary, metrics, found, cpu)
@@ -100,7 +100,7 @@ def uses(before: Look, after: Look) -> dict[str, Use]:
     groups: dict[str, list[str]] = defaultdict(list)
     for container in after.found:
         if container["State"] == "running":
-            groups[container["Labels"][LABEL_SERVICE]].append(container["Id"])
+            groups[container["Labels"][labels.SERVICE]].append(container["Id"])
     made = {}
     for service, ids in sorted(groups.items()):
         memory = [m for i in ids if (m := cgroups.memory(i))]

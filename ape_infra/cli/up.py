@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from ape_infra import preflight
+from ape_infra.automation.engine import PulumiEngine
+from ape_infra.checks import preflight
 from ape_infra.cli.common import (
     EXIT_OK,
     EXIT_UNWELL,
@@ -17,9 +18,8 @@ from ape_infra.cli.common import (
     guarded,
     say,
 )
-from ape_infra.engine import PulumiEngine
-from ape_infra.settings import PROJECT
-from ape_infra.summary import measure, wait_settled
+from ape_infra.config.project import current
+from ape_infra.reporting.summary import measure, wait_settled
 
 # A first session takes its start-up delay (10 s at most), the services' and its own health.
 SETTLE_SECONDS = 90.0
@@ -33,7 +33,7 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
     def work() -> int:
         engine = PulumiEngine(stack, say)
         settings = engine.settings()
-        client = preflight.check(settings, PROJECT, stack, tell=say)
+        client = preflight.check(settings, current().name, stack, on_warning=say)
         with changing(engine, back=False) as lock:
             started = time.monotonic()
             preview = engine.preview(refresh=True)
@@ -48,7 +48,7 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
             )
         outputs = engine.outputs()
         summary = wait_settled(
-            lambda: measure(client, PROJECT, stack, outputs),
+            lambda: measure(client, current().name, stack, outputs),
             seconds=SETTLE_SECONDS,
             tell=lambda s: say(f"waiting: {s.healthy} of {s.declared} agents healthy"),
         )

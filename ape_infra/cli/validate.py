@@ -8,14 +8,14 @@ from dataclasses import asdict
 import requests
 from rich.console import Console
 
-from ape_infra import checklist, preflight
-from ape_infra.checklist import Item
+from ape_infra.automation.engine import ROOT, PulumiEngine
+from ape_infra.checks import checklist, preflight
+from ape_infra.checks.checklist import Item
 from ape_infra.cli.common import EXIT_FAILED, EXIT_OK, AsJson, StackName, app, guarded, say, show
 from ape_infra.cli.plan import print_items
-from ape_infra.engine import ROOT, PulumiEngine
-from ape_infra.settings import (
+from ape_infra.config.project import config_key, current
+from ape_infra.config.settings import (
     CEREBRAS_API_KEY,
-    PROJECT,
     Scenario,
     Settings,
     SettingsError,
@@ -39,14 +39,14 @@ def key(settings: Settings, value: str) -> Item:
             "key",
             "fail",
             f"{url} does not answer ({type(error).__name__}).",
-            f"Check {PROJECT}:modelBaseUrl and the network.",
+            f"Check {config_key('modelBaseUrl')} and the network.",
         )
     if answer.status_code in (401, 403):
         return Item(
             "key",
             "fail",
             f"{url} refuses it ({answer.status_code}).",
-            f"Set another: pulumi config set --secret {PROJECT}:{CEREBRAS_API_KEY}",
+            f"Set another: pulumi config set --secret {config_key(CEREBRAS_API_KEY)}",
         )
     if not answer.ok:
         return Item("key", "fail", f"{url} answers {answer.status_code}.", "Try again later.")
@@ -77,10 +77,10 @@ def items(engine: PulumiEngine) -> Iterator[Item]:
         yield checklist.target(f"{base}/health", "the demo shop")
     else:
         yield Item("target", "ok", "the demo shop, part of the stack.")
-    found = engine.stack.get_all_config().get(f"{PROJECT}:{CEREBRAS_API_KEY}")
+    found = engine.stack.get_all_config().get(f"{config_key(CEREBRAS_API_KEY)}")
     yield key(settings, found.value if found else "")
     try:
-        preflight.check(settings, PROJECT, engine.name, tell=say)
+        preflight.check(settings, current().name, engine.name, on_warning=say)
     except preflight.PreflightError as error:
         for line in str(error).splitlines():
             yield Item("machine", "fail", line)

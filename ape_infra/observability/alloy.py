@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 
-from ape_infra.workload import LABEL_PROJECT, LABEL_SERVICE, LABEL_STACK, LABEL_TIER
+from ape_contracts import labels
 
 PORT = 12345
 DATA_DIR = "/var/lib/alloy/data"
 # Loki's label -> Docker's label. They index, so they are few.
 LABELS = {
-    "project": LABEL_PROJECT,
-    "stack": LABEL_STACK,
-    "service": LABEL_SERVICE,
-    "tier": LABEL_TIER,
+    "project": labels.PROJECT,
+    "stack": labels.STACK,
+    "service": labels.SERVICE,
+    "tier": labels.TIER,
 }
 # Structured metadata -> key of a service's JSON log line. One trace id leads through all services.
 METADATA = {"trace_id": "trace_id", "session_id": "session", "level": "level"}
@@ -43,7 +43,7 @@ discovery.docker "stack" {{
 
   filter {{
     name   = "label"
-    values = [{json.dumps(f"{LABEL_PROJECT}={project}")}, {json.dumps(f"{LABEL_STACK}={stack}")}]
+    values = [{json.dumps(f"{labels.PROJECT}={project}")}, {json.dumps(f"{labels.STACK}={stack}")}]
   }}
 }}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from ape_common import names
-from ape_common.names import Metric
+from ape_contracts import metrics
+from ape_contracts.metrics import Metric
 
 # Containers beside the agents': services, the observability stack, the monitor and its proxy.
 SERVICES = 12
@@ -20,7 +20,7 @@ VALUES = {
     "code": 8,
     "cause": 8,
     "result": 5,
-    "reason": len(names.FAILURE_REASONS) + 1,
+    "reason": len(metrics.FAILURE_REASONS) + 1,
     "state": 6,
     "model": 2,
     "service": SERVICES + 1,
@@ -49,6 +49,6 @@ def of_metric(metric: Metric, agents: int) -> int:
     return count * (HISTOGRAM if metric.kind == "histogram" else 1)
 
 
-def most(agents: int, metrics: Iterable[Metric] = names.ALL) -> int:
+def most(agents: int, metrics: Iterable[Metric] = metrics.ALL) -> int:
     """The most series of all metrics of ours for a fleet of `agents`."""
     return sum(of_metric(metric, agents) for metric in metrics)

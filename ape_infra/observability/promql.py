@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ape_common.names import Metric
+from ape_contracts.metrics import Metric
 
 # Every series carries them (prometheus.config), so no aggregation loses them.
 SCOPE = ("project", "stack")

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ape_common import names
-from ape_common.names import Metric
-
-from ape_infra.observability import foreign, recorded
+from ape_contracts import metrics
+from ape_contracts.metrics import Metric
+from ape_infra.observability import external_metrics, recording_rules
+from ape_infra.observability.external_metrics import NOTIFICATIONS_FAILED
 from ape_infra.observability.promql import SCOPE, rate, series, total
 
 Severity = Literal["critical", "warning", "none"]
@@ -75,7 +75,7 @@ def _slow(name: str, metric: Metric, floor: float, what: str, scope: str, look: 
 
 def _down(job: str) -> Alert:
     at = f'job="{job}"'
-    up = foreign.UP
+    up = external_metrics.UP
     return Alert(
         "TargetDown",
         # A stopped container is gone from DNS, and with it the target: nothing says 0 then.
@@ -89,8 +89,8 @@ def _down(job: str) -> Alert:
     )
 
 
-_declared = series(recorded.AGENTS_DECLARED)
-_silent = f"{_declared} - ({series(recorded.AGENTS_ALIVE)} or {_declared} * 0)"
+_declared = series(recording_rules.AGENTS_DECLARED)
+_silent = f"{_declared} - ({series(recording_rules.AGENTS_ALIVE)} or {_declared} * 0)"
 
 
 def alerts(jobs: Sequence[str]) -> tuple[Alert, ...]:
@@ -108,21 +108,21 @@ def alerts(jobs: Sequence[str]) -> tuple[Alert, ...]:
         *map(_down, jobs),
         Alert(
             "SessionSuccessLow",
-            f"{series(recorded.SESSION_SUCCESS)} < {SESSION_SUCCESS_MIN:g} and on ("
+            f"{series(recording_rules.SESSION_SUCCESS)} < {SESSION_SUCCESS_MIN:g} and on ("
             f"{', '.join(SCOPE)}) "
-            f"{total(f'increase({series(names.SESSIONS)}[2m])')} >= {SESSIONS_MIN}",
+            f"{total(f'increase({series(metrics.SESSIONS)}[2m])')} >= {SESSIONS_MIN}",
             60,
             "warning",
             AGENTS,
             "Sessions fail",
             f"{{{{ $value | humanizePercentage }}}} of the sessions of the last two minutes "
             f"succeeded, less than {SESSION_SUCCESS_MIN:.0%}. The label reason of "
-            f"{names.SESSIONS.name} says why they fail.",
+            f"{metrics.SESSIONS.name} says why they fail.",
         ),
         Alert(
             "GatewayErrorRateHigh",
             " or ".join(
-                f"""{series(recorded.ERROR_RATIO, f'class="{kind}"')} > {most:g}"""
+                f"""{series(recording_rules.ERROR_RATIO, f'class="{kind}"')} > {most:g}"""
                 for kind, most in ERROR_RATIO_MAX.items()
             ),
             60,
@@ -135,7 +135,7 @@ def alerts(jobs: Sequence[str]) -> tuple[Alert, ...]:
         ),
         _slow(
             "GatewayLatencyHigh",
-            recorded.GATEWAY_SECONDS,
+            recording_rules.GATEWAY_SECONDS,
             GATEWAY_SECONDS_MIN,
             "The target's time to answer",
             AGENTS,
@@ -143,7 +143,7 @@ def alerts(jobs: Sequence[str]) -> tuple[Alert, ...]:
         ),
         _slow(
             "TimeToFirstTokenHigh",
-            recorded.FIRST_TOKEN_SECONDS,
+            recording_rules.FIRST_TOKEN_SECONDS,
             FIRST_TOKEN_SECONDS_MIN,
             "The model's time to the first token",
             MODEL,
@@ -151,7 +151,7 @@ def alerts(jobs: Sequence[str]) -> tuple[Alert, ...]:
         ),
         _slow(
             "CompletionTimeHigh",
-            recorded.COMPLETION_SECONDS,
+            recording_rules.COMPLETION_SECONDS,
             COMPLETION_SECONDS_MIN,
             "The model's time to the end of an answer",
             MODEL,
@@ -159,7 +159,7 @@ def alerts(jobs: Sequence[str]) -> tuple[Alert, ...]:
         ),
         _slow(
             "TimeBetweenActionsHigh",
-            recorded.BETWEEN_ACTIONS_SECONDS,
+            recording_rules.BETWEEN_ACTIONS_SECONDS,
             BETWEEN_ACTIONS_SECONDS_MIN,
             "The time between two actions of an agent",
             AGENTS,
@@ -167,7 +167,7 @@ def alerts(jobs: Sequence[str]) -> tuple[Alert, ...]:
         ),
         Alert(
             "ModelRateLimited",
-            f"{series(recorded.RATE_LIMITED)} > {RATE_LIMITED_MAX:g}",
+            f"{series(recording_rules.RATE_LIMITED)} > {RATE_LIMITED_MAX:g}",
             60,
             "warning",
             MODEL,
@@ -177,8 +177,8 @@ def alerts(jobs: Sequence[str]) -> tuple[Alert, ...]:
         ),
         Alert(
             "TokenThroughputLow",
-            f"{series(recorded.TOKENS_PER_AGENT)} < {TOKENS_FACTOR:g} * "
-            f"quantile_over_time(0.5, {series(recorded.TOKENS_PER_AGENT)}[{BASELINE}])",
+            f"{series(recording_rules.TOKENS_PER_AGENT)} < {TOKENS_FACTOR:g} * "
+            f"quantile_over_time(0.5, {series(recording_rules.TOKENS_PER_AGENT)}[{BASELINE}])",
             120,
             "warning",
             MODEL,
@@ -198,7 +198,7 @@ def alerts(jobs: Sequence[str]) -> tuple[Alert, ...]:
         ),
         Alert(
             "RuleEvaluationFailing",
-            f"{total(rate(foreign.RULE_FAILURES, window='5m'), 'rule_group')} > 0",
+            f"{total(rate(external_metrics.RULE_FAILURES, window='5m'), 'rule_group')} > 0",
             60,
             "warning",
             WATCH,
@@ -210,9 +210,9 @@ def alerts(jobs: Sequence[str]) -> tuple[Alert, ...]:
         made += [
             Alert(
                 "MemoryExhaustionPredicted",
-                f"predict_linear({series(names.SYSTEM_MEMORY)}[{EXHAUSTION_WINDOW}], "
+                f"predict_linear({series(metrics.SYSTEM_MEMORY)}[{EXHAUSTION_WINDOW}], "
                 f"{EXHAUSTION_HOURS} * 3600) > 100 and "
-                f"{series(names.SYSTEM_MEMORY)} > {EXHAUSTION_FROM_PERCENT}",
+                f"{series(metrics.SYSTEM_MEMORY)} > {EXHAUSTION_FROM_PERCENT}",
                 300,
                 "warning",
                 HOST,
@@ -225,7 +225,7 @@ def alerts(jobs: Sequence[str]) -> tuple[Alert, ...]:
         made.append(
             Alert(
                 "AlertsNotDelivered",
-                f"{total(rate(foreign.NOTIFICATIONS_FAILED, window='5m'), 'integration')} > 0",
+                f"{total(rate(NOTIFICATIONS_FAILED, window='5m'), 'integration')} > 0",
                 60,
                 "warning",
                 WATCH,

@@ -16,6 +16,7 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -50,18 +51,19 @@ def free_port() -> int:
 
 async def start(service: str, **env: str) -> asyncio.subprocess.Process:
     """`python -m ape_SERVICE` with the image's settings of Python."""
-    path = f"{SERVICES / 'common'}:{SERVICES / service}"
+    # -S: as in the image, without the hook that finds the packages of an editable install.
+    path = f"{ROOT}:{SERVICES}:{sysconfig.get_path('purelib')}"
     return await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", f"ape_{service}"),
+        *("-S", "-m", f"ape_{service}"),
         env={**PYTHON_ENV, "PATH": os.environ["PATH"], "PYTHONPATH": path, **env},
         stdout=subprocess.DEVNULL,
     )
 
 
 async def measure(sessions: int, agents: int) -> dict[str, Any]:
-    scenario = json.loads((SERVICES / "demo_target" / "scenario.json").read_text())
-    config = json.loads((SERVICES / "demo_target" / "gateway.json").read_text())
+    scenario = json.loads((SERVICES / "ape_demo_target" / "scenario.json").read_text())
+    config = json.loads((SERVICES / "ape_demo_target" / "gateway.json").read_text())
     ports = {service: str(free_port()) for service in ("demo_target", "gateway", "proxy")}
     urls = {service: f"http://127.0.0.1:{port}" for service, port in ports.items()}
     config["routes"]["shop"]["base_url"] = urls["demo_target"]

@@ -170,7 +170,6 @@ def main() -> int:
         )
         asked.write_text(json.dumps(ASKED))
         env = {
-            "PYTHONPATH": f"{SERVICES / 'common'}:{SERVICES / 'gateway'}",
             "APE_GATEWAY_CONFIG": str(config),
             "APE_BIND": "127.0.0.1",
             "APE_PORT": str(gateway),

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.monitor.process import cpu_seconds, get, resident_mb
-from tests.cgroup_tree import Tree
-from tests.fake_docker import FakeDocker
+from tests.support.cgroup_tree import Tree
+from tests.support.fake_docker import FakeDocker
 
 INTERVAL = 5
 GOALS = {"cpu_percent": 1.0, "sample_ms": 60.0, "resident_mb": 60.0, "metrics_ms": 150.0}

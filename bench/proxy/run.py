@@ -148,12 +148,10 @@ async def listening(port: int) -> None:
 
 async def measure(options: argparse.Namespace) -> dict[str, object]:
     proxy_port, provider_port = free_port(), free_port()
-    paths = os.pathsep.join(str(ROOT / "services" / part) for part in ("common", "proxy"))
     with tempfile.NamedTemporaryFile("w") as key:
         key.write("bench")
         key.flush()
         environment = os.environ | {
-            "PYTHONPATH": paths,
             "PYTHONOPTIMIZE": "2",
             "APE_BIND": "127.0.0.1",
             "APE_PORT": str(proxy_port),

@@ -27,12 +27,11 @@ from typing import Any
 
 import docker
 
-from ape_infra import cgroups
-from ape_infra.settings import PROJECT
-from ape_infra.summary import measured
-from ape_infra.workload import LABEL_SERVICE, LABEL_STACK
-from tests.ape_load import Command
-from tests.live import Live
+from ape_contracts import labels
+from ape_infra.reporting import cgroups
+from ape_infra.reporting.summary import measured
+from tests.support.ape_load import Command
+from tests.support.live import PROJECT, Live
 
 NAME = "bench-hold"
 MAX_GROWTH = 0.05
@@ -58,10 +57,10 @@ def swarm(client: docker.DockerClient, wanted: bool) -> Iterator[None]:
 def usage(live: Live) -> dict[str, tuple[float, float]]:
     """Service -> (working set in MB, CPU seconds so far), over all its containers."""
     found: dict[str, tuple[float, float]] = {}
-    for container in live.client.api.containers(filters={"label": f"{LABEL_STACK}={live.name}"}):
+    for container in live.client.api.containers(filters={"label": f"{labels.STACK}={live.name}"}):
         memory, cpu = cgroups.memory(container["Id"]), cgroups.cpu(container["Id"])
         if memory and cpu:
-            service = container["Labels"][LABEL_SERVICE]
+            service = container["Labels"][labels.SERVICE]
             mb, seconds = found.get(service, (0.0, 0.0))
             found[service] = (mb + memory[0] / MB, seconds + cpu[0])
     return found
@@ -72,7 +71,7 @@ def ended(live: Live, since: float) -> int:
     stream = live.client.api.events(  # type: ignore[call-overload]
         since=since,
         until=time.time(),
-        filters={"event": ["die"], "label": f"{LABEL_STACK}={live.name}"},
+        filters={"event": ["die"], "label": f"{labels.STACK}={live.name}"},
         decode=True,
     )
     return sum(1 for _ in stream)
@@ -128,8 +127,8 @@ def run(live: Live, given: argparse.Namespace) -> dict[str, Any]:
         "agents": given.agents,
         "runtime": given.runtime,
         "containers": sum(
-            c["Labels"][LABEL_SERVICE] == "agent"
-            for c in live.client.api.containers(filters={"label": f"{LABEL_STACK}={live.name}"})
+            c["Labels"][labels.SERVICE] == "agent"
+            for c in live.client.api.containers(filters={"label": f"{labels.STACK}={live.name}"})
         ),
         "applied_seconds": round(applied, 1),
         "up_seconds": round(up, 1),

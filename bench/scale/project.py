@@ -21,14 +21,13 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "ours"
-        for part in ("ape_infra", "monitoring", "services"):
+        for part in ("ape_infra", "ape_contracts", "monitoring", "services"):
             shutil.copytree(ROOT / part, self.root / part)
         for file in ("__main__.py", "Pulumi.yaml"):
             shutil.copy(ROOT / file, self.root)
         (folder / "state").mkdir()
         self.env = {
             **os.environ,
-            "PYTHONPATH": f"{self.root}:{self.root / 'services/common'}",
             "PULUMI_BACKEND_URL": f"file://{folder}/state",
             "PULUMI_CONFIG_PASSPHRASE": "of a benchmark",
         }

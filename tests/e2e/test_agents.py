@@ -7,9 +7,9 @@ from datetime import datetime
 
 import pytest
 
-from ape_infra.summary import measure
-from tests import foreign
-from tests.live import Live, until
+from ape_infra.reporting.summary import measure
+from tests.support import foreign
+from tests.support.live import Live, until
 
 pytestmark = pytest.mark.e2e
 Make = Callable[..., Live]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from tests.live import PORTS, Live, until
+from tests.support.live import PORTS, Live, until
 
 pytestmark = pytest.mark.e2e
 Make = Callable[..., Live]

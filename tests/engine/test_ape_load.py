@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from ape_infra.observability import dashboards
-from tests.ape_load import TIERS, Command
-from tests.live import Live, until
+from tests.support.ape_load import TIERS, Command
+from tests.support.live import Live, until
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., Live]
@@ -254,7 +254,7 @@ def test_crossing_a_tier_and_a_rollout_go_in_waves(ape_load: Callable[..., Comma
 
     # An agent that cannot start: its first wave is taken back, and the config names what runs.
     images = {c["Config"]["Image"] for c in command.stack.containers("agent")}
-    main = command.stack.root / "services/agent/ape_agent/__main__.py"
+    main = command.stack.root / "services/ape_agent/__main__.py"
     main.write_text("if __name__ == '__main__':\n    raise SystemExit(1)\n")
     found = command.json("rollout", "--yes", code=4)
     assert any(r.startswith("restarts") for r in found["reasons"]), found

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 
-from tests.ape_load import TIERS, Command
-from tests.live import Live, until
-from tests.nodes import Nodes, built
+from tests.support.ape_load import TIERS, Command
+from tests.support.live import Live, until
+from tests.support.nodes import Nodes, built
 
 pytestmark = [
     pytest.mark.engine,

@@ -15,7 +15,7 @@ import pytest
 import requests
 from pulumi import automation as auto
 
-from tests.live import PORTS, ROOT, Live, sh, stand_in, until
+from tests.support.live import PORTS, ROOT, Live, sh, stand_in, until
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., Live]

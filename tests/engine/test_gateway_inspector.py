@@ -29,14 +29,12 @@ def free_port() -> int:
 def gateway(tmp_path: Path) -> Iterator[str]:
     """The demo shop behind the gateway, as processes; the gateway's URL."""
     target, port = free_port(), free_port()
-    config = json.loads((SERVICES / "demo_target" / "gateway.json").read_text())
+    config = json.loads((SERVICES / "ape_demo_target" / "gateway.json").read_text())
     config["routes"]["shop"]["base_url"] = f"http://127.0.0.1:{target}"
     file = tmp_path / "gateway.json"
     file.write_text(json.dumps(config))
-    parts = ("common", "gateway", "demo_target")
     env = {
         **os.environ,
-        "PYTHONPATH": ":".join(str(SERVICES / part) for part in parts),
         "APE_BIND": "127.0.0.1",
         "APE_GATEWAY_CONFIG": str(file),
     }

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.live import Live, until
-from tests.rule_cases import files
+from tests.support.live import Live, until
+from tests.support.rule_cases import files
 
 pytestmark = pytest.mark.engine
 MIB = 1 << 20

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import requests
 
-from ape_infra.settings import Settings
-from tests.live import until
-from tests.nodes import Node, Nodes
+from ape_infra.config.settings import Settings
+from tests.support.live import until
+from tests.support.nodes import Node, Nodes
 
 pytestmark = [
     pytest.mark.engine,

@@ -11,14 +11,15 @@ from urllib.parse import quote
 
 import pytest
 
-from ape_infra.observability import dashboards, draw
-from ape_infra.settings import Settings
-from ape_infra.workload import LABEL_SERVICE, LABEL_STACK
+from ape_contracts import labels
+from ape_infra.config.settings import Settings
+from ape_infra.observability import dashboards
+from ape_infra.reporting import draw
 from monitoring.thresholds import BY_KEY
-from tests.ape_load import TIERS
 from tests.engine.test_ape_load_swarm import SERVICES
-from tests.live import Live, exec_in, until
-from tests.nodes import Node, Nodes, built
+from tests.support.ape_load import TIERS
+from tests.support.live import Live, exec_in, until
+from tests.support.nodes import Node, Nodes, built
 
 pytestmark = [
     pytest.mark.engine,
@@ -41,9 +42,9 @@ def nodes() -> Iterator[list[Node]]:
 
 def running(node: Node, service: str | None = None) -> dict[str, str]:
     """ID (short) -> service, of the stack's containers on a node."""
-    labels = [f"{LABEL_STACK}={STACK}", *([f"{LABEL_SERVICE}={service}"] if service else [])]
-    found = node.client().api.containers(filters={"label": labels})
-    return {c["Id"][:12]: c["Labels"][LABEL_SERVICE] for c in found}
+    wanted = [f"{labels.STACK}={STACK}", *([f"{labels.SERVICE}={service}"] if service else [])]
+    found = node.client().api.containers(filters={"label": wanted})
+    return {c["Id"][:12]: c["Labels"][labels.SERVICE] for c in found}
 
 
 def output(node: Node, service: str, *command: str) -> str:

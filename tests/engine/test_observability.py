@@ -1,7 +1,7 @@
 """The observability stack where it runs: its own checkers, data in every panel, true faults.
 
 Grafana and Alloy cannot be had on a machine without a registry; their configs are checked for form
-at the unit tier, and `tests.shipper` stands in for Alloy.
+at the unit tier, and `tests.support.shipper` stands in for Alloy.
 
 With APE_NOTES=DIR, the table of panels, queries and series (panels.md) and the report with all
 pictures (report.html) are kept there.
@@ -22,32 +22,33 @@ import psutil
 import pytest
 import requests
 import yaml
-from ape_common import names
 
+from ape_contracts import labels, metrics
 from ape_infra.cli import logs
-from ape_infra.components import observability as parts
-from ape_infra.loki import Loki
-from ape_infra.observability import cardinality, dashboards, draw, foreign, promql, recorded
-from ape_infra.observability.text import yaml_of
-from ape_infra.prometheus import Prometheus
-from ape_infra.settings import PROJECT, SECRETS, Settings, parse_config
-from ape_infra.testreport import Account, page
-from ape_infra.workload import (
-    LABEL_PROJECT,
-    LABEL_SERVICE,
-    LABEL_STACK,
-    Logs,
-    Workload,
+from ape_infra.config.settings import SECRETS, Settings, parse_config
+from ape_infra.observability import (
+    cardinality,
+    dashboards,
+    external_metrics,
+    promql,
+    recording_rules,
 )
-from tests import alert_cases, shipper
-from tests.live import PORTS, ROOT, Live, until
-from tests.promql import TARGET, metric_of, selected
+from ape_infra.observability.text import yaml_of
+from ape_infra.program.components import observability as parts
+from ape_infra.program.workload import Logs, Workload
+from ape_infra.reporting import draw
+from ape_infra.reporting.loki import Loki
+from ape_infra.reporting.prometheus import Prometheus
+from ape_infra.reporting.run_report import Account, page
+from tests.support import alert_cases, shipper
+from tests.support.live import PORTS, PROJECT, ROOT, Live, until
+from tests.support.promql import TARGET, metric_of, selected
 
 pytestmark = pytest.mark.engine
 HERE = ["prometheus", "alertmanager", "loki"]
 STACK = "t-obs"
 AGENTS = 10
-FAILED = f'result="{names.FAILURE}"'
+FAILED = f'result="{metrics.FAILURE}"'
 HOOK = "hook"
 # Prints what is posted to it, a line each.
 HOOK_CODE = """
@@ -267,12 +268,12 @@ class Watched:
 
     def run(self, name: str, command: list[str], service: str, **options: Any) -> Any:
         """A container that Docker, and so the monitor, takes for one of the stack."""
-        labels = {LABEL_PROJECT: PROJECT, LABEL_STACK: STACK, LABEL_SERVICE: service}
+        marks = {labels.PROJECT: PROJECT, labels.STACK: STACK, labels.SERVICE: service}
         return self.client.containers.run(
             "python:3.11-slim",
             command,
             name=f"{STACK}-{name}",
-            labels=labels,
+            labels=marks,
             detach=True,
             **options,
         )
@@ -339,7 +340,7 @@ def note(tmp_path: Path, name: str) -> Path:
 
 def test_every_rule_and_every_panel_has_data(watched: Watched, tmp_path: Path) -> None:
     # Some sessions succeed, and some fail: of the model, then of the shop.
-    until(lambda: watched.ask(recorded.SESSION_SUCCESS.name), seconds=90)
+    until(lambda: watched.ask(recording_rules.SESSION_SUCCESS.name), seconds=90)
 
     def warned() -> list[dict[str, Any]]:
         watched.ship()
@@ -351,19 +352,19 @@ def test_every_rule_and_every_panel_has_data(watched: Watched, tmp_path: Path) -
     # The gateway warns of what it refuses.
     bad = requests.post(f"http://127.0.0.1:{PORTS['gatewayPort']}/mcp/request", json={}, timeout=5)
     assert bad.status_code == 422
-    until(lambda: watched.ask(f"{promql.rate(names.SESSIONS, FAILED)} > 0"), seconds=90)
+    until(lambda: watched.ask(f"{promql.rate(metrics.SESSIONS, FAILED)} > 0"), seconds=90)
 
     def streamed() -> list[dict[str, Any]]:
         # Agents do not stream, so somebody else does.
         watched.stream()
-        return watched.ask(recorded.FIRST_TOKEN_SECONDS.name)
+        return watched.ask(recording_rules.FIRST_TOKEN_SECONDS.name)
 
     until(streamed, seconds=60)
     watched.ship()
     # A rate needs two scrapes.
-    until(lambda: watched.ask(promql.rate(foreign.LOG_LINES)), seconds=30)
+    until(lambda: watched.ask(promql.rate(external_metrics.LOG_LINES)), seconds=30)
     rows = []
-    for rule in recorded.RULES:
+    for rule in recording_rules.RULES:
         labels = ", ".join(f'{k}="{v}"' for k, v in rule.labels)
         name = f"{rule.metric.name}{{{labels}}}"
         rows.append(("recorded", rule.metric.name, name, len(watched.ask(name))))
@@ -390,7 +391,7 @@ def test_every_main_panel_is_drawn_in_the_report(watched: Watched, tmp_path: Pat
 
 
 def test_what_rules_and_panels_name_is_what_is_scraped(watched: Watched) -> None:
-    exprs = [rule["expr"] for group in recorded.groups() for rule in group["rules"]]
+    exprs = [rule["expr"] for group in recording_rules.groups() for rule in group["rules"]]
     exprs += [query for _, panel, query in shown() if not panel.endswith("(logs)")]
     for expr in exprs:
         for name in selected(expr):
@@ -399,7 +400,7 @@ def test_what_rules_and_panels_name_is_what_is_scraped(watched: Watched) -> None
             for series in watched.ask(name):
                 found = set(series["metric"]) - {"__name__", "le", *TARGET, *metric.labels}
                 # An alert has the labels of what it speaks of.
-                assert not found or metric is foreign.ALERTS, f"{name}: {found}"
+                assert not found or metric is external_metrics.ALERTS, f"{name}: {found}"
 
 
 def test_series_are_as_few_as_was_counted(watched: Watched) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ape_infra.cli import read_settings
-from tests.live import ROOT, Live, until
-from tests.nodes import Nodes, built
+from tests.support.live import ROOT, Live, until
+from tests.support.nodes import Nodes, built
 
 pytestmark = [
     pytest.mark.engine,

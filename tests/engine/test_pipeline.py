@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import ROOT, Live
+from tests.support.live import ROOT, Live
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., Live]

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from ape_policy import RULES
 
 pytestmark = pytest.mark.engine

@@ -20,7 +20,7 @@ import pulumi_docker as pd
 import pytest
 from pulumi import automation as auto
 
-from ape_infra.settings import Settings
+from ape_infra.config.settings import Settings
 
 pytestmark = pytest.mark.engine
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 
-from ape_infra.summary import measure
-from tests.ape_load import Command
-from tests.live import Live, until
+from ape_infra.reporting.summary import measure
+from tests.support.ape_load import Command
+from tests.support.live import Live, until
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., Live]

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from ape_policy import CONTAINER, RULES, SERVICE
 
-from tests.declared import PROD, run
+from ape_policy import CONTAINER, RULES, SERVICE
+from tests.support.declared import PROD, run
 
 pytestmark = pytest.mark.program
 

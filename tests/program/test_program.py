@@ -9,16 +9,16 @@ from typing import Any
 
 import pulumi
 import pytest
+from pulumi.runtime import rpc
+
 from ape_agent.settings import from_env
 from ape_docker_provider.check import check
 from ape_docker_provider.schema import RESOURCES
 from ape_docker_provider.values import plain_map, wrap
-from pulumi.runtime import rpc
-
-from ape_infra import plan as planning
-from ape_infra.components.proxy import TOKEN_ENV
-from ape_infra.settings import CEREBRAS_API_KEY
-from tests.declared import KEY, PROD, Recorder, run
+from ape_infra.config.settings import CEREBRAS_API_KEY
+from ape_infra.planning import plan as planning
+from ape_infra.program.components.proxy import TOKEN_ENV
+from tests.support.declared import KEY, PROD, Recorder, run
 
 pytestmark = pytest.mark.program
 

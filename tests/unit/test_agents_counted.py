@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from ape_infra import summary
-from ape_infra.workload import LABEL_AGENTS, LABEL_SERVICE
+from ape_contracts import labels
+from ape_infra.reporting import summary
 
 pytestmark = pytest.mark.unit
 OUTPUTS = {"agents": 45, "endpoints": {"gateway": "http://gateway"}}
 
 
 def container(agents: str, status: str) -> dict[str, Any]:
-    labels = {LABEL_SERVICE: "agent", LABEL_AGENTS: agents}
+    marks = {labels.SERVICE: "agent", labels.AGENTS: agents}
     state = "running" if status.startswith("Up") else "exited"
-    return {"Id": status, "Labels": labels, "Status": status, "State": state}
+    return {"Id": status, "Labels": marks, "Status": status, "State": state}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ape_infra.cgroups import memory
+from ape_infra.reporting.cgroups import memory
 
 pytestmark = pytest.mark.unit
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import requests
 
-from ape_infra.checklist import Item, Machine, load, resources, way_back
+from ape_infra.automation.lock import HeldError, Lock
+from ape_infra.checks.checklist import Item, Machine, load, resources, way_back
 from ape_infra.cli import status
 from ape_infra.cli.common import Refused, between
 from ape_infra.cli.down import forget_salt
@@ -33,15 +34,14 @@ from ape_infra.cli.plan import Foreseen
 from ape_infra.cli.report import begun, events
 from ape_infra.cli.rollout import parsed, pins
 from ape_infra.cli.scale import refuse, stages
-from ape_infra.lock import HeldError, Lock
-from ape_infra.loki import Entry
-from ape_infra.observability import dashboards, recorded
-from ape_infra.observability.draw import main_panels
-from ape_infra.plan import make_plan
-from ape_infra.prometheus import Series
-from ape_infra.scaling.levels import levels
-from ape_infra.settings import parse
-from ape_infra.testreport import Account, outcomes, page
+from ape_infra.config.settings import parse
+from ape_infra.observability import dashboards, recording_rules
+from ape_infra.planning.plan import make_plan
+from ape_infra.reporting.draw import main_panels
+from ape_infra.reporting.loki import Entry
+from ape_infra.reporting.prometheus import Series
+from ape_infra.reporting.run_report import Account, outcomes, page
+from ape_infra.rollout.levels import levels
 
 pytestmark = pytest.mark.unit
 
@@ -287,7 +287,7 @@ def test_a_report_holds_its_data_and_nothing_from_elsewhere() -> None:
     points = tuple((1000.0 + i, float(i)) for i in range(10))
 
     def ask(query: str) -> list[Series]:
-        if recorded.FIRST_TOKEN_SECONDS.name in query:
+        if recording_rules.FIRST_TOKEN_SECONDS.name in query:
             return []
         return [Series({"result": "<b>success</b>", "state": "running"}, points)]
 

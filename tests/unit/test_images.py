@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import re
+import os
 from pathlib import Path
 
 import pytest
-from ape_docker_provider.image import context_files
 
-from ape_infra.components.images import CONTEXT, SERVICES
+from ape_docker_provider.image import context_files
+from ape_infra.planning.services import BUILT_SERVICES, package_folder
+from ape_infra.program.components.images import DOCKERFILES, dockerignore, sources
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[2]
-DOCKERFILES = sorted(f.relative_to(ROOT) for f in (ROOT / SERVICES).glob("*/Dockerfile"))
 
 
-@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.parent.name)
-def test_the_context_is_what_the_dockerfile_copies(
-    dockerfile: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("service", BUILT_SERVICES)
+def test_build_context_of_a_service_holds_its_own_sources_only(
+    service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    copied = re.findall(r"^COPY (?!--)(\S+) ", dockerfile.read_text(), re.MULTILINE)
+    dockerfile = DOCKERFILES / f"{service}.Dockerfile"
     sent = {
         name
-        for name in context_files(CONTEXT, dockerfile.as_posix())
+        for name in context_files(".", dockerfile.as_posix())
         if Path(name).is_file() and name != dockerfile.as_posix()
     }
-    for source in copied:
+    allowed = (*sources(service), Path("services/wheels") / service)
+    for source in sources(service):
         assert any(Path(name).is_relative_to(source) for name in sent), source
-    assert [name for name in sent if not any(Path(name).is_relative_to(s) for s in copied)] == []
+    assert [name for name in sent if not any(Path(name).is_relative_to(s) for s in allowed)] == []
     assert not [name for name in sent if name.endswith(".pyc")]
+
+
+@pytest.mark.parametrize("service", BUILT_SERVICES)
+def test_files_of_a_service_image_are_as_generated(service: str) -> None:
+    dockerfile = ROOT / DOCKERFILES / f"{service}.Dockerfile"
+    assert os.readlink(dockerfile) == "Dockerfile"
+    assert Path(f"{dockerfile}.dockerignore").read_text() == dockerignore(service)
+    assert (ROOT / package_folder(service) / "__main__.py").is_file()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ape_infra.openapi import OpenApiError, endpoints
+from ape_infra.config.openapi import OpenApiError, endpoints
 
 pytestmark = pytest.mark.unit
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ape_infra import plan
-from ape_infra.tiers import DEFAULT_TIERS, MAX_AGENTS, Tier, problems, tier_for
+from ape_infra.planning import plan
+from ape_infra.planning.tiers import DEFAULT_TIERS, MAX_AGENTS, Tier, problems, tier_for
 
 pytestmark = pytest.mark.unit
 fleets = st.integers(min_value=1, max_value=MAX_AGENTS)

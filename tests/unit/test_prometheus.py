@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ape_infra.prometheus import MAX_POINTS, steps
+from ape_infra.reporting.prometheus import MAX_POINTS, steps
 
 pytestmark = pytest.mark.unit
 NOW = 1_800_000_000.0

@@ -1,23 +1,24 @@
 """Rates and quantiles from two expositions."""
 
 import pytest
-from ape_common import names, prom
 from prometheus_client import CollectorRegistry, generate_latest
 
-from ape_infra.rates import added, quantile, rates
-from ape_infra.scaling.probe import counters, samples
+from ape_contracts import metrics
+from ape_infra.reporting.rates import added, quantile, rates
+from ape_infra.rollout.probe import counters, samples
+from ape_service import prom
 
 pytestmark = pytest.mark.unit
 
 
 def test_rates_of_what_a_gateway_and_a_proxy_expose() -> None:
     registry = CollectorRegistry()
-    requests = prom.counter(names.GATEWAY_REQUESTS, registry)
-    errors = prom.counter(names.GATEWAY_ERRORS, registry)
-    seconds = prom.histogram(names.GATEWAY_SECONDS, registry)
-    sessions = prom.counter(names.SESSIONS, registry)
-    tokens = prom.counter(names.PROXY_TOKENS_OUT, registry)
-    model = prom.counter(names.PROXY_REQUESTS, registry)
+    requests = prom.counter(metrics.GATEWAY_REQUESTS, registry)
+    errors = prom.counter(metrics.GATEWAY_ERRORS, registry)
+    seconds = prom.histogram(metrics.GATEWAY_SECONDS, registry)
+    sessions = prom.counter(metrics.SESSIONS, registry)
+    tokens = prom.counter(metrics.PROXY_TOKENS_OUT, registry)
+    model = prom.counter(metrics.PROXY_REQUESTS, registry)
     before = samples(generate_latest(registry))
     requests.labels("shop", "GET", "200").inc(30)
     requests.labels("shop", "GET", "500").inc(5)

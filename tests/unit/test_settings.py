@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
-from ape_common import conditions
 
-from ape_infra.settings import (
+from ape_contracts import conditions
+from ape_infra.config.settings import (
     SECRETS,
     Scenario,
     Settings,

@@ -27,11 +27,12 @@ def run(tmp_path: Path) -> Run:
     shutil.copytree(
         ROOT / "offline", project / "offline", ignore=shutil.ignore_patterns("provider")
     )
-    lock = shutil.copy(ROOT / "requirements.lock", project)
+    locked = [shutil.copy(ROOT / name, project) for name in ("requirements.lock", "pyproject.toml")]
     ape = project / ".ape"
     for folder in (path, ape / "venv/bin", ape / "stamps"):
         folder.mkdir(parents=True)
-    digest = hashlib.sha256(Path(lock).read_bytes()).hexdigest()
+    done = [Path(file).read_bytes() for file in (project / "offline/pip.lock", *locked)]
+    digest = hashlib.sha256(b"".join(done)).hexdigest()
     (ape / "stamps/venv").write_text(digest + "\n")
     (ape / "venv/bin/pytest").write_text(f"#!{ape}/venv/bin/python3\n")
     (ape / "venv/bin/python").symlink_to("/bin/true")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ape_infra.workload import Logs, Slots, Workload, replica_env
+from ape_infra.program.workload import Logs, Slots, Workload, replica_env
 
 pytestmark = pytest.mark.unit
 SLOT = "{{.Task.Slot}}"

@@ -1,8 +1,7 @@
 """Agent performance: what agents do, and what they take."""
 
-from ape_common import names
-
-from ape_infra.observability import recorded
+from ape_contracts import metrics
+from ape_infra.observability import recording_rules
 from ape_infra.observability.dashboards.model import (
     Dashboard,
     Panel,
@@ -19,7 +18,7 @@ from ape_infra.observability.dashboards.model import (
 WORST = 10
 _AGENT = 'service="agent"'
 _HERE, _ALL = 'state=~"running|healthy"', 'state=~"declared|heartbeat|missing"'
-_RESTARTS = total(f"increase({series(names.CONTAINER_RESTARTS, _AGENT)}[5m])", "name")
+_RESTARTS = total(f"increase({series(metrics.CONTAINER_RESTARTS, _AGENT)}[5m])", "name")
 
 DASHBOARD = Dashboard(
     "ape-agent-performance",
@@ -31,7 +30,7 @@ DASHBOARD = Dashboard(
             (
                 Panel(
                     "Agents by state",
-                    (Query(total(series(names.AGENTS), "state"), "{{state}}"),),
+                    (Query(total(series(metrics.AGENTS), "state"), "{{state}}"),),
                     stacked=True,
                     main=True,
                 ),
@@ -39,30 +38,31 @@ DASHBOARD = Dashboard(
                     "Declared and seen",
                     (
                         # A monitor on each node: these are the node's own, those the whole fleet's.
-                        Query(total(series(names.FLEET_AGENTS, _HERE), "state"), "{{state}}"),
+                        Query(total(series(metrics.FLEET_AGENTS, _HERE), "state"), "{{state}}"),
                         Query(
-                            total(series(names.FLEET_AGENTS, _ALL), "state", op="max"), "{{state}}"
+                            total(series(metrics.FLEET_AGENTS, _ALL), "state", op="max"),
+                            "{{state}}",
                         ),
                     ),
                 ),
                 Panel(
                     "Sessions a second",
-                    (Query(total(series(recorded.SESSION_RATE), "result"), "{{result}}"),),
+                    (Query(total(series(recording_rules.SESSION_RATE), "result"), "{{result}}"),),
                     stacked=True,
                 ),
                 Panel(
                     "Actions a second",
-                    (Query(total(rate(names.STEPS), "result"), "{{result}}"),),
+                    (Query(total(rate(metrics.STEPS), "result"), "{{result}}"),),
                     stacked=True,
                     main=True,
                 ),
                 Panel(
                     "Time between actions",
-                    quantiles(recorded.BETWEEN_ACTIONS_SECONDS),
+                    quantiles(recording_rules.BETWEEN_ACTIONS_SECONDS),
                     "s",
                     main=True,
                 ),
-                Panel("Length of sessions", quantiles(recorded.SESSION_SECONDS), "s"),
+                Panel("Length of sessions", quantiles(recording_rules.SESSION_SECONDS), "s"),
             ),
         ),
         Row(
@@ -72,7 +72,7 @@ DASHBOARD = Dashboard(
                     f"Memory: the {WORST} largest",
                     (
                         Query(
-                            f"topk({WORST}, {total(series(names.AGENT_MEMORY), 'agent')})",
+                            f"topk({WORST}, {total(series(metrics.AGENT_MEMORY), 'agent')})",
                             "agent-{{agent}}",
                         ),
                     ),
@@ -83,7 +83,7 @@ DASHBOARD = Dashboard(
                     f"CPU: the {WORST} busiest",
                     (
                         Query(
-                            f"topk({WORST}, {total(series(names.AGENT_CPU), 'agent')})",
+                            f"topk({WORST}, {total(series(metrics.AGENT_CPU), 'agent')})",
                             "agent-{{agent}}",
                         ),
                     ),

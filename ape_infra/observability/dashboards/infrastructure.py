@@ -1,8 +1,7 @@
 """Infrastructure: containers, kernel limits, and what the watching itself takes."""
 
-from ape_common import names
-
-from ape_infra.observability import foreign
+from ape_contracts import metrics
+from ape_infra.observability import external_metrics
 from ape_infra.observability.dashboards.model import (
     Dashboard,
     Panel,
@@ -16,14 +15,14 @@ from ape_infra.observability.dashboards.model import (
 from monitoring.thresholds import CPU_PERIODS_A_SECOND
 
 _MEMORY_SHARE = (
-    f"max by (service) ({series(names.CONTAINER_MEMORY)} / ({series(names.CONTAINER_MEMORY_LIMIT)}"
-    " > 0))"
+    f"max by (service) ({series(metrics.CONTAINER_MEMORY)} "
+    f"/ ({series(metrics.CONTAINER_MEMORY_LIMIT)} > 0))"
 )
 _THROTTLED = (
-    f"max by (service) ({rate(names.CONTAINER_THROTTLED)} / "
-    f"clamp_min({rate(names.CONTAINER_PERIODS)}, {CPU_PERIODS_A_SECOND}))"
+    f"max by (service) ({rate(metrics.CONTAINER_THROTTLED)} / "
+    f"clamp_min({rate(metrics.CONTAINER_PERIODS)}, {CPU_PERIODS_A_SECOND}))"
 )
-_KERNEL = f"max by (limit) ({series(names.KERNEL_USED)} / ({series(names.KERNEL_ALLOWED)} > 0))"
+_KERNEL = f"max by (limit) ({series(metrics.KERNEL_USED)} / ({series(metrics.KERNEL_ALLOWED)} > 0))"
 
 DASHBOARD = Dashboard(
     "ape-infrastructure",
@@ -35,7 +34,7 @@ DASHBOARD = Dashboard(
             (
                 Panel(
                     "Running",
-                    (Query(total(series(names.CONTAINER_UP), "service"), "{{service}}"),),
+                    (Query(total(series(metrics.CONTAINER_UP), "service"), "{{service}}"),),
                     stacked=True,
                 ),
                 Panel(
@@ -52,21 +51,21 @@ DASHBOARD = Dashboard(
                 ),
                 Panel(
                     "Network received",
-                    (Query(total(rate(names.CONTAINER_RECEIVED), "service"), "{{service}}"),),
+                    (Query(total(rate(metrics.CONTAINER_RECEIVED), "service"), "{{service}}"),),
                     "Bps",
                     stacked=True,
                 ),
                 Panel(
                     "Network sent",
-                    (Query(total(rate(names.CONTAINER_SENT), "service"), "{{service}}"),),
+                    (Query(total(rate(metrics.CONTAINER_SENT), "service"), "{{service}}"),),
                     "Bps",
                     stacked=True,
                 ),
                 Panel(
                     "Disk",
                     (
-                        Query(total(rate(names.CONTAINER_READ)), "read"),
-                        Query(total(rate(names.CONTAINER_WRITTEN)), "written"),
+                        Query(total(rate(metrics.CONTAINER_READ)), "read"),
+                        Query(total(rate(metrics.CONTAINER_WRITTEN)), "written"),
                     ),
                     "Bps",
                 ),
@@ -76,7 +75,8 @@ DASHBOARD = Dashboard(
                         Query(
                             or_none(
                                 total(
-                                    f"increase({series(names.CONTAINER_RESTARTS)}[5m])", "service"
+                                    f"increase({series(metrics.CONTAINER_RESTARTS)}[5m])",
+                                    "service",
                                 ),
                                 "service",
                             ),
@@ -90,7 +90,7 @@ DASHBOARD = Dashboard(
                     (
                         Query(
                             or_none(
-                                total(f"increase({series(names.CONTAINER_OOM)}[5m])", "service"),
+                                total(f"increase({series(metrics.CONTAINER_OOM)}[5m])", "service"),
                                 "service",
                             ),
                             "{{service}}",
@@ -100,7 +100,7 @@ DASHBOARD = Dashboard(
                 ),
                 Panel(
                     "Processes and threads",
-                    (Query(total(series(names.CONTAINER_PIDS), "service"), "{{service}}"),),
+                    (Query(total(series(metrics.CONTAINER_PIDS), "service"), "{{service}}"),),
                     stacked=True,
                 ),
             ),
@@ -113,7 +113,7 @@ DASHBOARD = Dashboard(
                     "Disks",
                     (
                         Query(
-                            total(series(names.SYSTEM_DISK), "mountpoint", op="max"),
+                            total(series(metrics.SYSTEM_DISK), "mountpoint", op="max"),
                             "{{mountpoint}}",
                         ),
                     ),
@@ -121,7 +121,7 @@ DASHBOARD = Dashboard(
                 ),
                 Panel(
                     "Disk traffic",
-                    (Query(total(rate(names.SYSTEM_DISK_IO), "direction"), "{{direction}}"),),
+                    (Query(total(rate(metrics.SYSTEM_DISK_IO), "direction"), "{{direction}}"),),
                     "Bps",
                 ),
                 Panel(
@@ -129,7 +129,9 @@ DASHBOARD = Dashboard(
                     (
                         Query(
                             or_none(
-                                total(series(names.SYSTEM_PRESSURE), "resource", "share", op="max"),
+                                total(
+                                    series(metrics.SYSTEM_PRESSURE), "resource", "share", op="max"
+                                ),
                                 "resource",
                             ),
                             "{{resource}} {{share}}",
@@ -145,25 +147,25 @@ DASHBOARD = Dashboard(
             (
                 Panel(
                     "Series of Prometheus",
-                    (Query(total(series(foreign.HEAD_SERIES)), "held"),),
+                    (Query(total(series(external_metrics.HEAD_SERIES)), "held"),),
                 ),
                 Panel(
                     "Samples of a scrape",
-                    (Query(total(series(foreign.SCRAPED), "job"), "{{job}}"),),
+                    (Query(total(series(external_metrics.SCRAPED), "job"), "{{job}}"),),
                     stacked=True,
                 ),
                 Panel(
                     "Log lines a second",
-                    (Query(total(rate(foreign.LOG_LINES)), "taken by Loki"),),
+                    (Query(total(rate(external_metrics.LOG_LINES)), "taken by Loki"),),
                 ),
                 Panel(
                     "Age of the monitor's data",
-                    (Query(total(series(names.MONITOR_AGE), op="max"), "oldest"),),
+                    (Query(total(series(metrics.MONITOR_AGE), op="max"), "oldest"),),
                     "s",
                 ),
                 Panel(
                     "Time of the monitor's sample",
-                    (Query(total(series(names.MONITOR_SAMPLE_SECONDS), op="max"), "longest"),),
+                    (Query(total(series(metrics.MONITOR_SAMPLE_SECONDS), op="max"), "longest"),),
                     "s",
                 ),
             ),

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ape_common.names import Metric
-
+from ape_contracts.metrics import Metric
 from ape_infra.observability import promql
 
 Unit = Literal[

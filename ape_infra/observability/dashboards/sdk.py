@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from ape_common import names
 from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import logs as logs_builders
@@ -17,7 +16,8 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 
-from ape_infra.observability import recorded
+from ape_contracts import metrics
+from ape_infra.observability import recording_rules
 from ape_infra.observability.dashboards.model import (
     EVERYTHING,
     TIER,
@@ -102,7 +102,7 @@ def _panel(panel: Panel) -> _Built:
 
 def _variables() -> Iterator[builders.QueryVariable]:
     """One for each label that a metric has; the tier of a log where no metric has one."""
-    known = (recorded.AGENTS_ALIVE, names.AGENT_MEMORY, names.CONTAINER_MEMORY)
+    known = (recording_rules.AGENTS_ALIVE, metrics.AGENT_MEMORY, metrics.CONTAINER_MEMORY)
     for name, label in VARIABLES.items():
         source = next((m for m in known if label in m.labels), None)
         if source is None and name != TIER:
@@ -124,7 +124,7 @@ def _variables() -> Iterator[builders.QueryVariable]:
 
 
 # True once at each change of the declared number of agents: at the first step that sees it.
-_DECLARED = series(recorded.AGENTS_DECLARED)
+_DECLARED = series(recording_rules.AGENTS_DECLARED)
 SCALING = f"{_DECLARED} != {_DECLARED} offset $__interval"
 
 

@@ -1,8 +1,7 @@
 """Service health: gateway, inference proxy, and what watches them."""
 
-from ape_common import names
-
-from ape_infra.observability import foreign, recorded
+from ape_contracts import metrics
+from ape_infra.observability import external_metrics, recording_rules
 from ape_infra.observability.dashboards.model import (
     Dashboard,
     Panel,
@@ -18,7 +17,7 @@ from ape_infra.observability.dashboards.model import (
 
 _NOT_AGENTS = 'service!="agent"'
 # On Swarm a node goes on listing a task that ended there, while the next runs elsewhere.
-_HEALTHY = total(series(names.CONTAINER_HEALTHY, _NOT_AGENTS), "service", "name", op="max")
+_HEALTHY = total(series(metrics.CONTAINER_HEALTHY, _NOT_AGENTS), "service", "name", op="max")
 
 DASHBOARD = Dashboard(
     "ape-service-health",
@@ -30,23 +29,28 @@ DASHBOARD = Dashboard(
             (
                 Panel(
                     "Answers a second",
-                    (Query(total(series(recorded.ANSWER_RATE), "class"), "{{class}}"),),
+                    (Query(total(series(recording_rules.ANSWER_RATE), "class"), "{{class}}"),),
                     "reqps",
                     stacked=True,
                     main=True,
                 ),
                 Panel(
                     "Share of errors",
-                    (Query(total(series(recorded.ERROR_RATIO), "class", op="max"), "{{class}}"),),
+                    (
+                        Query(
+                            total(series(recording_rules.ERROR_RATIO), "class", op="max"),
+                            "{{class}}",
+                        ),
+                    ),
                     "percentunit",
                     main=True,
                 ),
-                Panel("Time of the target", quantiles(recorded.GATEWAY_SECONDS), "s"),
+                Panel("Time of the target", quantiles(recording_rules.GATEWAY_SECONDS), "s"),
                 Panel(
                     "Answered by the gateway itself",
                     (
                         Query(
-                            or_none(total(rate(names.GATEWAY_ERRORS), "error"), "error"),
+                            or_none(total(rate(metrics.GATEWAY_ERRORS), "error"), "error"),
                             "{{error}}",
                         ),
                     ),
@@ -58,7 +62,7 @@ DASHBOARD = Dashboard(
                     "Retries a second",
                     (
                         Query(
-                            or_none(total(rate(names.GATEWAY_RETRIES), "cause"), "cause"),
+                            or_none(total(rate(metrics.GATEWAY_RETRIES), "cause"), "cause"),
                             "{{cause}}",
                         ),
                     ),
@@ -67,8 +71,8 @@ DASHBOARD = Dashboard(
                 Panel(
                     "Under way and waiting",
                     (
-                        Query(total(series(names.GATEWAY_IN_FLIGHT)), "under way"),
-                        Query(total(series(names.GATEWAY_QUEUED)), "waiting"),
+                        Query(total(series(metrics.GATEWAY_IN_FLIGHT)), "under way"),
+                        Query(total(series(metrics.GATEWAY_QUEUED)), "waiting"),
                     ),
                 ),
             ),
@@ -78,28 +82,28 @@ DASHBOARD = Dashboard(
             (
                 Panel(
                     "Completions a second",
-                    (Query(total(series(recorded.MODEL_RATE), "status"), "{{status}}"),),
+                    (Query(total(series(recording_rules.MODEL_RATE), "status"), "{{status}}"),),
                     "reqps",
                     stacked=True,
                     main=True,
                 ),
-                Panel("Time of completions", quantiles(recorded.COMPLETION_SECONDS), "s"),
+                Panel("Time of completions", quantiles(recording_rules.COMPLETION_SECONDS), "s"),
                 Panel(
                     "Time to first token",
-                    quantiles(recorded.FIRST_TOKEN_SECONDS),
+                    quantiles(recording_rules.FIRST_TOKEN_SECONDS),
                     "s",
                     description="Of streams; agents do not stream.",
                 ),
                 Panel(
                     "Share limited by rate (429)",
-                    (Query(total(series(recorded.RATE_LIMITED), op="max"), "429"),),
+                    (Query(total(series(recording_rules.RATE_LIMITED), op="max"), "429"),),
                     "percentunit",
                 ),
                 Panel(
                     "Tokens a second",
                     (
-                        Query(total(series(recorded.TOKENS_IN)), "in"),
-                        Query(total(series(recorded.TOKENS_OUT)), "out"),
+                        Query(total(series(recording_rules.TOKENS_IN)), "in"),
+                        Query(total(series(recording_rules.TOKENS_OUT)), "out"),
                     ),
                     "tok/s",
                 ),
@@ -107,7 +111,8 @@ DASHBOARD = Dashboard(
                     "Retries a second",
                     (
                         Query(
-                            or_none(total(rate(names.PROXY_RETRIES), "cause"), "cause"), "{{cause}}"
+                            or_none(total(rate(metrics.PROXY_RETRIES), "cause"), "cause"),
+                            "{{cause}}",
                         ),
                     ),
                     "reqps",
@@ -115,8 +120,8 @@ DASHBOARD = Dashboard(
                 Panel(
                     "Under way and waiting",
                     (
-                        Query(total(series(names.PROXY_IN_FLIGHT)), "under way"),
-                        Query(total(series(names.PROXY_QUEUED)), "waiting"),
+                        Query(total(series(metrics.PROXY_IN_FLIGHT)), "under way"),
+                        Query(total(series(metrics.PROXY_QUEUED)), "waiting"),
                     ),
                 ),
             ),
@@ -126,7 +131,7 @@ DASHBOARD = Dashboard(
             (
                 Panel(
                     "Targets that answer Prometheus",
-                    (Query(total(series(foreign.UP), "job", op="min"), "{{job}}"),),
+                    (Query(total(series(external_metrics.UP), "job", op="min"), "{{job}}"),),
                 ),
                 Panel(
                     "Healthy containers",
@@ -136,7 +141,7 @@ DASHBOARD = Dashboard(
                     "Messages of Alertmanager that failed",
                     (
                         Query(
-                            total(rate(foreign.NOTIFICATIONS_FAILED), "integration"),
+                            total(rate(external_metrics.NOTIFICATIONS_FAILED), "integration"),
                             "{{integration}}",
                         ),
                     ),

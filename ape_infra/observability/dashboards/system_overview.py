@@ -1,8 +1,7 @@
 """System overview: the machine, and who uses it."""
 
-from ape_common import names
-
-from ape_infra.observability import foreign, recorded
+from ape_contracts import metrics
+from ape_infra.observability import external_metrics, recording_rules
 from ape_infra.observability.dashboards.model import (
     Dashboard,
     Panel,
@@ -14,6 +13,7 @@ from ape_infra.observability.dashboards.model import (
     total,
 )
 
+_OPEN = external_metrics.ALERTS
 _FIRING = 'alertstate="firing"', 'severity!="none"'
 
 DASHBOARD = Dashboard(
@@ -26,35 +26,39 @@ DASHBOARD = Dashboard(
             (
                 Panel(
                     "CPU",
-                    (Query(total(series(names.SYSTEM_CPU), op="max"), "of all cores"),),
+                    (Query(total(series(metrics.SYSTEM_CPU), op="max"), "of all cores"),),
                     "percent",
                     "stat",
                 ),
                 Panel(
                     "Memory",
-                    (Query(total(series(names.SYSTEM_MEMORY), op="max"), "used"),),
+                    (Query(total(series(metrics.SYSTEM_MEMORY), op="max"), "used"),),
                     "percent",
                     "stat",
                 ),
                 Panel(
                     "Disk",
-                    (Query(total(series(names.SYSTEM_DISK), op="max"), "fullest"),),
+                    (Query(total(series(metrics.SYSTEM_DISK), op="max"), "fullest"),),
                     "percent",
                     "stat",
                 ),
                 Panel(
                     "Agents",
-                    (Query(total(series(recorded.AGENTS_ALIVE)), "alive"),),
+                    (Query(total(series(recording_rules.AGENTS_ALIVE)), "alive"),),
                     kind="stat",
                 ),
                 Panel(
                     "Targets down",
-                    (Query(or_zero(f"count({series(foreign.UP)} == 0)"), "of Prometheus"),),
+                    (
+                        Query(
+                            or_zero(f"count({series(external_metrics.UP)} == 0)"), "of Prometheus"
+                        ),
+                    ),
                     kind="stat",
                 ),
                 Panel(
                     "Open alerts",
-                    (Query(or_zero(f"count({series(foreign.ALERTS, *_FIRING)})"), "firing"),),
+                    (Query(or_zero(f"count({series(_OPEN, *_FIRING)})"), "firing"),),
                     kind="stat",
                 ),
             ),
@@ -65,9 +69,9 @@ DASHBOARD = Dashboard(
                 Panel(
                     "CPU",
                     (
-                        Query(total(series(names.SYSTEM_CPU), "instance", op="max"), "used"),
+                        Query(total(series(metrics.SYSTEM_CPU), "instance", op="max"), "used"),
                         Query(
-                            total(series(names.SYSTEM_IOWAIT), "instance", op="max"),
+                            total(series(metrics.SYSTEM_IOWAIT), "instance", op="max"),
                             "waits for disks",
                         ),
                     ),
@@ -77,30 +81,34 @@ DASHBOARD = Dashboard(
                 Panel(
                     "Memory",
                     (
-                        Query(total(series(names.SYSTEM_MEMORY), "instance", op="max"), "memory"),
-                        Query(total(series(names.SYSTEM_SWAP), "instance", op="max"), "swap"),
+                        Query(total(series(metrics.SYSTEM_MEMORY), "instance", op="max"), "memory"),
+                        Query(total(series(metrics.SYSTEM_SWAP), "instance", op="max"), "swap"),
                     ),
                     "percent",
                     main=True,
                 ),
-                Panel("Load", (Query(total(series(names.SYSTEM_LOAD), "instance"), "1 minute"),)),
+                Panel("Load", (Query(total(series(metrics.SYSTEM_LOAD), "instance"), "1 minute"),)),
                 Panel(
                     "CPU by service",
-                    (Query(total(series(recorded.SERVICE_CPU), "service"), "{{service}}"),),
+                    (Query(total(series(recording_rules.SERVICE_CPU), "service"), "{{service}}"),),
                     description="Cores.",
                     stacked=True,
                     main=True,
                 ),
                 Panel(
                     "Memory by service",
-                    (Query(total(series(recorded.SERVICE_MEMORY), "service"), "{{service}}"),),
+                    (
+                        Query(
+                            total(series(recording_rules.SERVICE_MEMORY), "service"), "{{service}}"
+                        ),
+                    ),
                     "bytes",
                     stacked=True,
                     main=True,
                 ),
                 Panel(
                     "Network",
-                    (Query(total(rate(names.SYSTEM_NETWORK), "direction"), "{{direction}}"),),
+                    (Query(total(rate(metrics.SYSTEM_NETWORK), "direction"), "{{direction}}"),),
                     "Bps",
                 ),
             ),
@@ -112,7 +120,7 @@ DASHBOARD = Dashboard(
                     "Firing",
                     (
                         Query(
-                            or_zero(f"count by (alertname) ({series(foreign.ALERTS, *_FIRING)})"),
+                            or_zero(f"count by (alertname) ({series(_OPEN, *_FIRING)})"),
                             "{{alertname}}",
                         ),
                     ),

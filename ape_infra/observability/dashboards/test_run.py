@@ -1,8 +1,7 @@
 """A test run: what came of it."""
 
-from ape_common import names
-
-from ape_infra.observability import recorded
+from ape_contracts import metrics
+from ape_infra.observability import recording_rules
 from ape_infra.observability.dashboards.model import (
     Dashboard,
     Panel,
@@ -17,8 +16,8 @@ from ape_infra.observability.dashboards.model import (
     traced,
 )
 
-_FINISHED = total(f"increase({series(names.SESSIONS)}[$__range])")
-_FAILED = f'result="{names.FAILURE}"'
+_FINISHED = total(f"increase({series(metrics.SESSIONS)}[$__range])")
+_FAILED = f'result="{metrics.FAILURE}"'
 
 DASHBOARD = Dashboard(
     "ape-test-run",
@@ -30,13 +29,17 @@ DASHBOARD = Dashboard(
             (
                 Panel(
                     "Agents",
-                    (Query(total(series(recorded.AGENTS_ALIVE)), "alive"),),
+                    (Query(total(series(recording_rules.AGENTS_ALIVE)), "alive"),),
                     kind="stat",
                 ),
                 Panel("Sessions", (Query(_FINISHED, "finished"),), kind="stat"),
                 Panel(
                     "Success",
-                    (Query(total(series(recorded.SESSION_SUCCESS), op="min"), "of 2 minutes"),),
+                    (
+                        Query(
+                            total(series(recording_rules.SESSION_SUCCESS), op="min"), "of 2 minutes"
+                        ),
+                    ),
                     "percentunit",
                     "stat",
                 ),
@@ -45,8 +48,8 @@ DASHBOARD = Dashboard(
                     (
                         Query(
                             total(
-                                f"increase({series(names.PROXY_TOKENS_IN)}[$__range]) + "
-                                f"increase({series(names.PROXY_TOKENS_OUT)}[$__range])"
+                                f"increase({series(metrics.PROXY_TOKENS_IN)}[$__range]) + "
+                                f"increase({series(metrics.PROXY_TOKENS_OUT)}[$__range])"
                             ),
                             "in and out",
                         ),
@@ -57,7 +60,7 @@ DASHBOARD = Dashboard(
                     "Cost",
                     (
                         Query(
-                            or_zero(total(f"increase({series(names.PROXY_COST)}[$__range])")),
+                            or_zero(total(f"increase({series(metrics.PROXY_COST)}[$__range])")),
                             "dollars",
                         ),
                     ),
@@ -69,7 +72,7 @@ DASHBOARD = Dashboard(
                     "Errors 5xx",
                     (
                         Query(
-                            total(series(recorded.ERROR_RATIO, 'class="5xx"'), op="max"),
+                            total(series(recording_rules.ERROR_RATIO, 'class="5xx"'), op="max"),
                             "of answers",
                         ),
                     ),
@@ -83,7 +86,7 @@ DASHBOARD = Dashboard(
             (
                 Panel(
                     "Sessions a second",
-                    (Query(total(series(recorded.SESSION_RATE), "result"), "{{result}}"),),
+                    (Query(total(series(recording_rules.SESSION_RATE), "result"), "{{result}}"),),
                     stacked=True,
                     main=True,
                 ),
@@ -91,28 +94,31 @@ DASHBOARD = Dashboard(
                     "Success of sessions",
                     (
                         Query(
-                            total(series(recorded.SESSION_SUCCESS), "stack", op="min"), "{{stack}}"
+                            total(series(recording_rules.SESSION_SUCCESS), "stack", op="min"),
+                            "{{stack}}",
                         ),
                     ),
                     "percentunit",
                     main=True,
                 ),
-                Panel("Length of sessions", quantiles(recorded.SESSION_SECONDS), "s", main=True),
+                Panel(
+                    "Length of sessions", quantiles(recording_rules.SESSION_SECONDS), "s", main=True
+                ),
                 Panel(
                     "Time of the target's answers",
-                    quantiles(recorded.GATEWAY_SECONDS),
+                    quantiles(recording_rules.GATEWAY_SECONDS),
                     "s",
                     main=True,
                 ),
                 Panel(
                     "Time of completions",
-                    quantiles(recorded.COMPLETION_SECONDS),
+                    quantiles(recording_rules.COMPLETION_SECONDS),
                     "s",
                     main=True,
                 ),
                 Panel(
                     "Time to first token",
-                    quantiles(recorded.FIRST_TOKEN_SECONDS),
+                    quantiles(recording_rules.FIRST_TOKEN_SECONDS),
                     "s",
                     description="Of streams; agents do not stream.",
                     main=True,
@@ -120,8 +126,8 @@ DASHBOARD = Dashboard(
                 Panel(
                     "Tokens a second",
                     (
-                        Query(total(series(recorded.TOKENS_IN)), "in"),
-                        Query(total(series(recorded.TOKENS_OUT)), "out"),
+                        Query(total(series(recording_rules.TOKENS_IN)), "in"),
+                        Query(total(series(recording_rules.TOKENS_OUT)), "out"),
                     ),
                     "tok/s",
                     main=True,
@@ -129,8 +135,8 @@ DASHBOARD = Dashboard(
                 Panel(
                     "Agents",
                     (
-                        Query(total(series(recorded.AGENTS_DECLARED)), "declared"),
-                        Query(total(series(recorded.AGENTS_ALIVE)), "alive"),
+                        Query(total(series(recording_rules.AGENTS_DECLARED)), "declared"),
+                        Query(total(series(recording_rules.AGENTS_ALIVE)), "alive"),
                     ),
                     main=True,
                 ),
@@ -138,7 +144,7 @@ DASHBOARD = Dashboard(
                     "Why sessions fail",
                     (
                         Query(
-                            total(rate(names.SESSIONS, _FAILED), "reason"),
+                            total(rate(metrics.SESSIONS, _FAILED), "reason"),
                             "{{reason}}",
                         ),
                     ),
@@ -146,7 +152,7 @@ DASHBOARD = Dashboard(
                 ),
                 Panel(
                     "Cost a minute",
-                    (Query(f"60 * ({or_zero(total(rate(names.PROXY_COST)))})", "dollars"),),
+                    (Query(f"60 * ({or_zero(total(rate(metrics.PROXY_COST)))})", "dollars"),),
                     "currencyUSD",
                 ),
             ),

@@ -5,10 +5,10 @@ import re
 from typing import Any
 
 import pytest
-from ape_common import names
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ape_contracts import metrics
 from monitoring import alerts
 from monitoring.alerts import Engine, Reading, health, readings
 from monitoring.model import (
@@ -228,7 +228,7 @@ def test_a_changed_threshold_changes_the_rule() -> None:
 
 
 def test_rules_speak_of_metrics_that_there_are() -> None:
-    known = {metric.name for metric in names.ALL} | {"ALERTS"}
+    known = {metric.name for metric in metrics.ALL} | {"ALERTS"}
     for rule in rules().values():
         text = re.sub(r'"[^"]*"', "", rule["expr"])
         used = set(re.findall(r"\b(?:ape|container)_[a-z0-9_]+|ALERTS", text))

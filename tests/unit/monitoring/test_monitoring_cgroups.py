@@ -21,7 +21,7 @@ from monitoring.cgroups import (
     working_set,
 )
 from monitoring.model import Container, Usage
-from tests.cgroup_tree import Tree
+from tests.support.cgroup_tree import Tree
 
 pytestmark = pytest.mark.unit
 KEY = "a" * 64

@@ -26,8 +26,8 @@ from monitoring.model import Container
 from monitoring.monitor import Monitor
 from monitoring.options import parse_arguments
 from monitoring.system import own_traffic, predicted, pressure
-from tests.cgroup_tree import Tree
-from tests.fake_docker import FakeDocker
+from tests.support.cgroup_tree import Tree
+from tests.support.fake_docker import FakeDocker
 from tests.unit.monitoring.test_monitoring_inventory import APE, until
 
 pytestmark = pytest.mark.unit

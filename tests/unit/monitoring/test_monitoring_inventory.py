@@ -10,7 +10,7 @@ import pytest
 
 from monitoring.inventory import Inventory, Watcher
 from monitoring.model import Container, from_inspect, in_project
-from tests.fake_docker import FakeDocker
+from tests.support.fake_docker import FakeDocker
 
 pytestmark = pytest.mark.unit
 APE = {"ape.project": "ape", "ape.stack": "dev"}

@@ -11,10 +11,10 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from ape_common import names
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
+from ape_contracts import metrics
 from monitoring import wire
 from monitoring.alerts import Engine, health, readings
 from monitoring.console import page
@@ -223,7 +223,7 @@ def test_no_series_outlives_its_container() -> None:
 
 
 def test_just_the_listed_metrics_are_exported_with_their_kinds_and_labels() -> None:
-    known = {metric.name: metric for metric in names.ALL}
+    known = {metric.name: metric for metric in metrics.ALL}
     found = families(state())
     ours = {name: f for name, f in found.items() if not name.startswith("process_")}
     for family in ours.values():
@@ -232,7 +232,7 @@ def test_just_the_listed_metrics_are_exported_with_their_kinds_and_labels() -> N
             assert set(sample.labels) == set(metric.labels)
             assert family.type == {"untyped": "unknown"}.get(metric.kind, metric.kind)
             assert family.documentation == metric.help
-    monitors = {m.name for m in names.ALL if m.name.startswith(("container_", "ape_monitor_"))}
+    monitors = {m.name for m in metrics.ALL if m.name.startswith(("container_", "ape_monitor_"))}
     assert monitors <= {sample.name for f in ours.values() for sample in f.samples}
 
 

@@ -5,14 +5,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from ape_common import names
-from ape_gateway.fleet import Fleet
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
+from ape_contracts import metrics
+from ape_gateway.fleet import Fleet
 from ape_infra.observability import cardinality
-from ape_infra.tiers import MAX_AGENTS
+from ape_infra.planning.tiers import MAX_AGENTS
 from monitoring.alerts import Health
 from monitoring.exporter import State, collected, container_text
 from monitoring.model import (
@@ -24,7 +24,7 @@ from monitoring.model import (
     SystemSample,
     Usage,
 )
-from tests.promql import metric_of
+from tests.support.promql import metric_of
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,7 +53,7 @@ def of_the_monitor(agents: int) -> str:
     found = [
         Container(
             str(i),
-            names.agent(i),
+            metrics.agent(i),
             "agent",
             slot=i,
             agents=1,
@@ -86,9 +86,9 @@ def of_the_gateway(agents: int) -> str:
     registry = CollectorRegistry()
     fleet = Fleet(registry, agents)
     for slot in range(1, agents + 1):
-        sessions = [{"result": names.SUCCESS, "seconds": 1}] + [
-            {"result": names.FAILURE, "reason": reason, "seconds": 1}
-            for reason in names.FAILURE_REASONS
+        sessions = [{"result": metrics.SUCCESS, "seconds": 1}] + [
+            {"result": metrics.FAILURE, "reason": reason, "seconds": 1}
+            for reason in metrics.FAILURE_REASONS
         ]
         fleet.report(
             {
@@ -96,7 +96,7 @@ def of_the_gateway(agents: int) -> str:
                 "number": 1,
                 "agents": [[slot, "running"]],
                 "memory_bytes": 1e7,
-                "steps": [[result, 0.1, 1.0] for result in names.STEP_RESULTS],
+                "steps": [[result, 0.1, 1.0] for result in metrics.STEP_RESULTS],
                 "sessions": sessions,
             }
         )
@@ -111,11 +111,11 @@ def test_a_thousand_agents_show_no_more_series_than_were_counted() -> None:
             metric = metric_of(re.split(r"[{ ]", line)[0])
             assert metric is not None, line
             shown[metric.name] += 1
-    for metric in names.ALL:
+    for metric in metrics.ALL:
         assert shown[metric.name] <= cardinality.of_metric(metric, AGENTS), metric.name
     # The count is not so generous that it would say nothing.
-    each = {m.name for m in names.ALL if {"name", "agent"} & set(m.labels)}
+    each = {m.name for m in metrics.ALL if {"name", "agent"} & set(m.labels)}
     assert each <= set(shown)
     assert sum(shown[name] for name in each) == sum(
-        cardinality.of_metric(m, AGENTS) for m in names.ALL if m.name in each
+        cardinality.of_metric(m, AGENTS) for m in metrics.ALL if m.name in each
     )

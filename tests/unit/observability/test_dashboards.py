@@ -8,7 +8,7 @@ import pytest
 
 from ape_infra.observability import dashboards, grafana
 from ape_infra.observability.dashboards.model import Dashboard, Panel
-from tests.promql import problems
+from tests.support.promql import problems
 
 pytestmark = pytest.mark.unit
 PANELS = [(d, p) for d in dashboards.ALL for p in d.panels]

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ape_infra.observability import dashboards, draw
+from ape_infra.observability import dashboards
 from ape_infra.observability.dashboards.model import Panel, Unit
-from ape_infra.prometheus import Series
+from ape_infra.reporting import draw
+from ape_infra.reporting.prometheus import Series
 
 pytestmark = pytest.mark.unit
 

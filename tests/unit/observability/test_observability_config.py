@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ape_common import names
 
-from ape_infra import plan
+from ape_contracts import metrics
+from ape_infra.config.settings import Settings, SettingsError, parse
 from ape_infra.observability import alertmanager, alloy, grafana, loki, prometheus, rules
 from ape_infra.observability.text import yaml_of
-from ape_infra.settings import Settings, SettingsError, parse
+from ape_infra.planning import plan
 
 pytestmark = pytest.mark.unit
 JOBS = {"gateway": 8080, "proxy": 8080, "prometheus": 9090}
@@ -198,6 +198,6 @@ def test_bad_settings_of_observability_are_refused(raw: dict[str, str], line: st
 
 
 def test_no_name_is_given_twice() -> None:
-    found = [m.name for m in names.ALL]
+    found = [m.name for m in metrics.ALL]
     assert len(found) == len(set(found))
     assert Settings().parts == ("prometheus",)

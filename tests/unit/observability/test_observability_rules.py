@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from ape_infra.components.observability import PORTS, alerts
-from ape_infra.observability import recorded, rules
-from ape_infra.settings import Settings
-from tests import alert_cases
-from tests.promql import problems
+from ape_infra.config.settings import Settings
+from ape_infra.observability import recording_rules, rules
+from ape_infra.program.components.observability import PORTS, alerts
+from tests.support import alert_cases
+from tests.support.promql import problems
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,7 +24,7 @@ SCOPES = {
     rules.MODEL,
     rules.WATCH,
 }
-RECORDED = [rule for group in recorded.groups() for rule in group["rules"]]
+RECORDED = [rule for group in recording_rules.groups() for rule in group["rules"]]
 
 
 def test_the_seeds_five_are_there() -> None:

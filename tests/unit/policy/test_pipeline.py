@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ape_policy import RULES
 
-from ape_infra.pipeline import STAND_IN, variables, with_stand_ins
-from ape_infra.settings import CEREBRAS_API_KEY, GRAFANA_PASSWORD
+from ape_infra.automation.pipeline import STAND_IN, variables, with_stand_ins
+from ape_infra.config.settings import CEREBRAS_API_KEY, GRAFANA_PASSWORD
+from ape_policy import RULES
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[3]

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from ape_policy import CONTAINER, RULES, SERVICE
 from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, UnknownValueError, unknown_checking_proxy
+
+from ape_policy import CONTAINER, RULES, SERVICE
 
 pytestmark = pytest.mark.unit
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pulumi.provider.experimental.property_value import PropertyValue
+
 from ape_docker_provider.check import check
 from ape_docker_provider.diff import diff
 from ape_docker_provider.durations import cpus_text, go_duration, parse_duration, short_duration
@@ -20,9 +24,6 @@ from ape_docker_provider.schema import (
     Resource,
 )
 from ape_docker_provider.values import UNKNOWN, plain_map, wrap
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pulumi.provider.experimental.property_value import PropertyValue
 
 pytestmark = pytest.mark.unit
 

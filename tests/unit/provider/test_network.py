@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from ape_docker_provider import network
 
 pytestmark = pytest.mark.unit

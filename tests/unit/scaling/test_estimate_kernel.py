@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ape_infra import kernel
-from ape_infra.kernel import Load, findings
-from ape_infra.scaling.estimate import Pace, Waves, pace, points, seconds
-from ape_infra.scaling.levels import levels
-from ape_infra.tiers import DEFAULT_TIERS
+from ape_infra.checks import kernel_limits
+from ape_infra.checks.kernel_limits import Load, findings
+from ape_infra.planning.tiers import DEFAULT_TIERS
+from ape_infra.rollout.estimate import Pace, Waves, pace, points, seconds
+from ape_infra.rollout.levels import levels
 
 pytestmark = pytest.mark.unit
 # Debian 12's values on a machine of 24 GB.
@@ -74,7 +74,7 @@ def test_values_are_read_from_proc(tmp_path: Path) -> None:
     (tmp_path / "17").mkdir()
     (tmp_path / "17/comm").write_text("dockerd\n")
     (tmp_path / "17/limits").write_text("Max open files            1024      4096     files\n")
-    assert kernel.read(tmp_path, tmp_path) == {
+    assert kernel_limits.read(tmp_path, tmp_path) == {
         "kernel.pid_max": 4194304,
         "cgroup": 1,
         "dockerd open files": 1024,

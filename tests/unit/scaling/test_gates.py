@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ape_infra.plan import make_plan
-from ape_infra.scaling.gates import (
+from ape_infra.planning.plan import make_plan
+from ape_infra.rollout.gates import (
     MIN_WINDOW_SECONDS,
     Limits,
     danger,
@@ -15,7 +15,7 @@ from ape_infra.scaling.gates import (
     verdict,
     window_seconds,
 )
-from ape_infra.scaling.readings import Counters, OverrideError, Readings, overridden
+from ape_infra.rollout.readings import Counters, OverrideError, Readings, overridden
 from monitoring.thresholds import Thresholds, parse
 
 pytestmark = pytest.mark.unit

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ape_infra.scaling.levels import FIRST_STEP, MAX_STEP, levels, sizes, starts
-from ape_infra.tiers import DEFAULT_TIERS, MAX_AGENTS, tier_for
+from ape_infra.planning.tiers import DEFAULT_TIERS, MAX_AGENTS, tier_for
+from ape_infra.rollout.levels import FIRST_STEP, MAX_STEP, levels, sizes, starts
 
 pytestmark = pytest.mark.unit
 SIZE = st.integers(1, MAX_AGENTS)

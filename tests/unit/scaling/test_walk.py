@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from ape_infra.scaling.estimate import Waves
-from ape_infra.scaling.gates import Limits
-from ape_infra.scaling.readings import Counters, Readings
-from ape_infra.scaling.walk import BusyError, EngineError, Outcome, Stage, Walk
+from ape_infra.rollout.controller import BusyError, EngineError, Outcome, Stage, Walk
+from ape_infra.rollout.estimate import Waves
+from ape_infra.rollout.gates import Limits
+from ape_infra.rollout.readings import Counters, Readings
 from monitoring.thresholds import Thresholds
 
 pytestmark = pytest.mark.unit

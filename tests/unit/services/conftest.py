@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +15,11 @@ import pytest_asyncio
 import uvicorn
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestClient, TestServer
-from ape_gateway.__main__ import config_of
 from yarl import URL
 
+from ape_gateway.__main__ import config_of
+
 SERVICES = Path(__file__).resolve().parents[3] / "services"
-for part in ("common", "gateway", "proxy", "agent", "demo_target", "socket_proxy"):
-    if str(SERVICES / part) not in sys.path:
-        sys.path.insert(0, str(SERVICES / part))
 
 Client = TestClient[Any, Any]
 Serve = Callable[[Any], Awaitable[Client]]
@@ -80,5 +77,5 @@ async def serve() -> AsyncIterator[Serve]:
 @pytest.fixture
 def scenario() -> dict[str, Any]:
     """The demo's scenario.json."""
-    made: dict[str, Any] = json.loads((SERVICES / "demo_target" / "scenario.json").read_text())
+    made: dict[str, Any] = json.loads((SERVICES / "ape_demo_target" / "scenario.json").read_text())
     return made

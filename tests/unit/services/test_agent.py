@@ -12,16 +12,18 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+
 from ape_agent.host import Host
 from ape_agent.peers import Peer
 from ape_agent.session import Jar, Session, Step
 from ape_agent.settings import Settings, from_env
-from ape_common import conditions, env
-from ape_common.gateway_config import load
+from ape_contracts import conditions
+from ape_contracts.gateway_config import load
 from ape_demo_target.app import make_app as demo_app
 from ape_gateway.app import make_app as gateway_app
 from ape_proxy.app import make_app as proxy_app
 from ape_proxy.models import Offline
+from ape_service import env
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
 SERVICES = Path(__file__).resolve().parents[3] / "services"
@@ -61,7 +63,7 @@ class World:
 def world(serve: Any, scenario: dict[str, Any], tmp_path: Path) -> Any:
     async def build(proxy: web.Application | None = None) -> World:
         target = await serve(demo_app(faults=True))
-        raw = json.loads((SERVICES / "demo_target" / "gateway.json").read_text())
+        raw = json.loads((SERVICES / "ape_demo_target" / "gateway.json").read_text())
         raw["routes"]["shop"]["base_url"] = str(target.make_url("")).rstrip("/")
         gateway = await serve(gateway_app(load(json.dumps(raw)), declared=1))
         model = await serve(proxy or proxy_app(Offline()))
@@ -528,8 +530,5 @@ async def test_a_peer_that_goes_and_comes_back(world: Any, serve: Any, monkeypat
 async def test_the_agent_imports_nothing_heavy() -> None:
     heavy = "{'pydantic', 'prometheus_client', 'aiohttp', 'httpx', 'openai'}"
     code = f"import sys, ape_agent.__main__; sys.exit(bool({heavy} & set(sys.modules)))"
-    path = f"{SERVICES / 'common'}:{SERVICES / 'agent'}"
-    ran = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, check=False
-    )
+    ran = subprocess.run([sys.executable, "-c", code], check=False)
     assert ran.returncode == 0

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+
 from ape_agent.client import MAX_ANSWER_BYTES, Client, HttpError, NotConnected
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]

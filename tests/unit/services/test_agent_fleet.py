@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ape_common import names
-from ape_gateway.fleet import ALIVE_SECONDS, MAX_PACE_SECONDS, Fleet, ReportError
 from prometheus_client import CollectorRegistry
+
+from ape_contracts import metrics
+from ape_gateway.fleet import ALIVE_SECONDS, MAX_PACE_SECONDS, Fleet, ReportError
 
 pytestmark = pytest.mark.unit
 DONE = {"result": "success", "seconds": 1.5}
@@ -20,7 +21,7 @@ class Counted:
         self.registry = CollectorRegistry()
         self.fleet = Fleet(self.registry, declared, clock=lambda: self.now)
 
-    def value(self, metric: names.Metric, **labels: str) -> float | None:
+    def value(self, metric: metrics.Metric, **labels: str) -> float | None:
         return self.registry.get_sample_value(metric.name, labels)
 
 
@@ -47,13 +48,13 @@ def test_a_batch_counts_once_however_often_it_is_sent() -> None:
         "steps": {"ok": 2, "bad_call": 1},
         "sessions": {"success": 1, "failure": 1, "by_reason": {"target_error": 1}},
     }
-    assert here.value(names.SESSIONS, result="failure", reason="target_error") == 1
-    assert here.value(names.STEPS, result="ok") == 2
+    assert here.value(metrics.SESSIONS, result="failure", reason="target_error") == 1
+    assert here.value(metrics.STEPS, result="ok") == 2
     count = here.registry.get_sample_value
-    assert count(f"{names.STEP_SECONDS.name}_count", {"result": "ok"}) == 2
-    assert count(f"{names.TIME_BETWEEN_ACTIONS.name}_sum") == 1.0
+    assert count(f"{metrics.STEP_SECONDS.name}_count", {"result": "ok"}) == 2
+    assert count(f"{metrics.TIME_BETWEEN_ACTIONS.name}_sum") == 1.0
     assert here.fleet.report(report(number=2, lost=7))["counted"]
-    assert here.value(names.AGENT_RESULTS_LOST) == 7
+    assert here.value(metrics.AGENT_RESULTS_LOST) == 7
     # Another container, or the same one started anew, counts for itself.
     assert here.fleet.report(report(source="b"))["counted"]
     assert here.fleet.summary()["sessions"]["success"] == 3
@@ -62,8 +63,8 @@ def test_a_batch_counts_once_however_often_it_is_sent() -> None:
 def test_memory_is_shared_among_the_agents_of_a_process() -> None:
     here = Counted()
     here.fleet.report(report())
-    assert here.value(names.AGENT_RESIDENT_MEMORY, agent="0001") == 20_000_000
-    assert here.value(names.AGENT_RESIDENT_MEMORY, agent="0002") == 20_000_000
+    assert here.value(metrics.AGENT_RESIDENT_MEMORY, agent="0001") == 20_000_000
+    assert here.value(metrics.AGENT_RESIDENT_MEMORY, agent="0002") == 20_000_000
 
 
 def test_agents_without_a_young_heartbeat_are_not_alive() -> None:
@@ -74,8 +75,8 @@ def test_agents_without_a_young_heartbeat_are_not_alive() -> None:
     assert here.fleet.summary()["alive"] == 2
     here.now += 2
     assert here.fleet.summary()["by_state"] == {"running": 1}
-    assert here.value(names.AGENTS, state="waiting") == 0
-    assert here.value(names.AGENT_RESIDENT_MEMORY, agent="0001") is None
+    assert here.value(metrics.AGENTS, state="waiting") == 0
+    assert here.value(metrics.AGENT_RESIDENT_MEMORY, agent="0001") is None
 
 
 def test_the_pace_bounds_the_reports_of_the_whole_fleet() -> None:

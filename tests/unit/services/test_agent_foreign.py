@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ape_agent.host import Host
 from ape_agent.settings import Settings
-from ape_common import conditions
-from ape_common.gateway_config import load
+from ape_contracts import conditions
+from ape_contracts.gateway_config import load
 from ape_gateway.app import make_app as gateway_app
 from ape_proxy.app import make_app as proxy_app
 from ape_proxy.models import Offline
-
-from tests import foreign
+from tests.support import foreign
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
 

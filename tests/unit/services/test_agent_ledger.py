@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ape_agent import ledger
 from ape_agent.session import Outcome, Step
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from ape_common import gateway_config, logs, names, pacing, paths, trace
-from ape_common.healthcheck import healthy
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ape_contracts import gateway_config, metrics, paths
+from ape_service import logs, pacing, trace
+from ape_service.healthcheck import healthy
 
 pytestmark = pytest.mark.unit
 SERVICES = Path(__file__).resolve().parents[3] / "services"
@@ -127,7 +129,7 @@ def test_a_full_config_is_accepted_and_milliseconds_are_warned_of() -> None:
 
 
 def test_the_demo_config_loads_and_allows_the_scenario(scenario: dict[str, object]) -> None:
-    config = gateway_config.load((SERVICES / "demo_target" / "gateway.json").read_text())
+    config = gateway_config.load((SERVICES / "ape_demo_target" / "gateway.json").read_text())
     route = config.routes[str(scenario["api"])]
     assert route.base_url == "http://target:8080"
     for endpoint in scenario["endpoints"]:  # type: ignore[attr-defined]
@@ -199,16 +201,15 @@ async def test_healthcheck_tells_200_from_the_rest(serve, status: int, well: boo
 
 def test_healthcheck_exits_1_where_nobody_listens() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "ape_common.healthcheck", "http://127.0.0.1:1/health"],
-        env={"PYTHONPATH": str(SERVICES / "common")},
+        [sys.executable, "-m", "ape_service.healthcheck", "http://127.0.0.1:1/health"],
         check=False,
     )
     assert ran.returncode == 1
 
 
 def test_metric_names_are_unique_and_well_formed() -> None:
-    assert len({m.name for m in names.ALL}) == len(names.ALL) >= 15
-    for metric in names.ALL:
+    assert len({m.name for m in metrics.ALL}) == len(metrics.ALL) >= 15
+    for metric in metrics.ALL:
         # container_: cAdvisor's own names, where the meaning is the same.
         assert metric.name.startswith(("ape_", "container_"))
         assert metric.name.endswith("_total") == (metric.kind in ("counter", "untyped"))

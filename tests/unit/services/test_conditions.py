@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ape_common.conditions import ConditionError, parse, problems, values
+
+from ape_contracts.conditions import ConditionError, parse, problems, values
 
 pytestmark = pytest.mark.unit
 BODY = {"orders": [{"id": 7, "state": "paid"}, {"id": 8, "state": None}], "ok": True, "n": 0}

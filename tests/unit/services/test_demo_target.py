@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from ape_demo_target import shop
 from ape_demo_target.app import COOKIE, make_app
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from ape_common import logs
-from ape_common.gateway_config import Logging, load
+
+from ape_contracts.gateway_config import Logging, load
 from ape_gateway.access import AccessLog
 from ape_gateway.app import make_app
 from ape_gateway.limits import Limits
 from ape_gateway.upstream import MAX_ANSWER_BYTES
+from ape_service import logs
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
 

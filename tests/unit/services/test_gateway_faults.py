@@ -20,15 +20,16 @@ import aiohttp
 import psutil
 import pytest
 import pytest_asyncio
-from ape_common.gateway_config import load
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ape_contracts.gateway_config import load
 from ape_gateway import app as gateway_app
 from ape_gateway import limits
 from ape_gateway.app import MAX_REQUEST_BYTES, make_app
 from ape_gateway.limits import Busy, Doors, Limits
 from ape_gateway.upstream import MAX_ANSWER_BYTES
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 pytestmark = pytest.mark.unit
 SERVICES = Path(__file__).resolve().parents[3] / "services"
@@ -390,7 +391,6 @@ def started(tmp_path: Path) -> Iterator[Callable[[str], tuple[psutil.Process, st
             [sys.executable, "-OO", "-m", "ape_gateway"],
             env={
                 **os.environ,
-                "PYTHONPATH": f"{SERVICES / 'common'}:{SERVICES / 'gateway'}",
                 "APE_GATEWAY_CONFIG": str(config),
                 "APE_BIND": "127.0.0.1",
                 "APE_PORT": str(port),

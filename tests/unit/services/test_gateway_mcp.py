@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from ape_common import trace
-from ape_common.gateway_config import load
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+
+from ape_contracts.gateway_config import load
 from ape_gateway import wire
 from ape_gateway.app import make_app
 from ape_gateway.limits import Limits
 from ape_gateway.tools import tools
-from mcp import Client
-from mcp.shared.exceptions import MCPError
+from ape_service import trace
 
 pytestmark = pytest.mark.unit
 TWO_OPEN = {

@@ -15,12 +15,13 @@ import cerebras.cloud.sdk as cerebras
 import openai
 import pytest
 from aiohttp import web
+from prometheus_client.parser import text_string_to_metric_families
+
 from ape_proxy import app as proxy_app
 from ape_proxy.app import Options, make_app
 from ape_proxy.metrics import Prices
 from ape_proxy.models import Offline
 from ape_proxy.upstream import Upstream, retry_after
-from prometheus_client.parser import text_string_to_metric_families
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
 TOOLS: list[Any] = [

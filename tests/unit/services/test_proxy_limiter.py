@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ape_proxy.app import Options, make_app
 from ape_proxy.completion import DEFAULT_COMPLETION_TOKENS, charge
 from ape_proxy.errors import ProxyError
 from ape_proxy.limiter import Allowance, Limiter, Limits, RoundRobin
 from ape_proxy.models import Offline
 from ape_proxy.upstream import Upstream
-from hypothesis import given
-from hypothesis import strategies as st
 
 pytestmark = pytest.mark.unit
 PATH = "/v1/chat/completions"

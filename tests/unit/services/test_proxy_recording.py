@@ -7,7 +7,8 @@ from typing import Any
 
 import openai
 import pytest
-from ape_common.recording import MAX_BYTES, RecordingError, load
+
+from ape_contracts.recording import MAX_BYTES, RecordingError, load
 from ape_demo_target.app import make_app as demo_app
 from ape_proxy.app import Options, make_app
 from ape_proxy.completion import Assembly, as_events

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from ape_socket_proxy.__main__ import Proxy, check
 from ape_socket_proxy.rules import forwarded, refusal
 

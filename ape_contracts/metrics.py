@@ -1,0 +1,316 @@
+"""The metric catalogue: names, labels, meaning. Dashboards and alerts read from here."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class Metric(NamedTuple):
+    name: str
+    kind: Literal["counter", "gauge", "histogram", "untyped"]
+    help: str
+    labels: tuple[str, ...] = ()
+    # Upper bounds of a histogram; empty: those of durations of requests.
+    buckets: tuple[float, ...] = ()
+
+
+GATEWAY_REQUESTS = Metric(
+    "ape_gateway_requests_total",
+    "counter",
+    "Requests that the target answered, by the target's own status.",
+    ("route", "method", "status"),
+)
+GATEWAY_ERRORS = Metric(
+    "ape_gateway_errors_total",
+    "counter",
+    "Requests that the gateway answered itself: refused, target unreachable, target too slow.",
+    ("route", "method", "status", "error"),
+)
+GATEWAY_RETRIES = Metric(
+    "ape_gateway_retries_total",
+    "counter",
+    "Attempts that were followed by another, by what made the gateway try again.",
+    ("route", "method", "cause"),
+)
+GATEWAY_FIRST = Metric(
+    "ape_gateway_first_attempts_total",
+    "counter",
+    "First attempts by what came of them: the target's status, connection, or timeout.",
+    ("route", "method", "outcome"),
+)
+GATEWAY_SECONDS = Metric(
+    "ape_gateway_request_duration_seconds",
+    "histogram",
+    "Time of the target's final answer, from its request to the end of its body.",
+    ("route", "method"),
+)
+GATEWAY_QUEUE_SECONDS = Metric(
+    "ape_gateway_queue_seconds", "histogram", "Time a request waited for its turn in the gateway."
+)
+GATEWAY_IN_FLIGHT = Metric(
+    "ape_gateway_in_flight_requests", "gauge", "Requests under way to targets."
+)
+GATEWAY_QUEUED = Metric(
+    "ape_gateway_queued_requests", "gauge", "Requests that wait for their turn in the gateway."
+)
+GATEWAY_ROUTE_UP = Metric(
+    "ape_gateway_route_up",
+    "gauge",
+    "Whether the route's health path answered 2xx, for routes with a health check.",
+    ("route",),
+)
+SESSIONS = Metric("ape_sessions_total", "counter", "Finished agent sessions.", ("result", "reason"))
+SESSION_SECONDS = Metric(
+    "ape_session_duration_seconds", "histogram", "Length of agent sessions.", ("result",)
+)
+AGENTS = Metric(
+    "ape_agents", "gauge", "Agents with a heartbeat younger than 30 s, by state.", ("state",)
+)
+AGENTS_DECLARED = Metric("ape_agents_declared", "gauge", "Agents that the stack declares.")
+STEPS = Metric(
+    "ape_steps_total", "counter", "Actions of agents, by what came of them.", ("result",)
+)
+STEP_SECONDS = Metric(
+    "ape_step_duration_seconds",
+    "histogram",
+    "Time from an agent's action to its answer, as the agent sees it, the gateway included.",
+    ("result",),
+)
+TIME_BETWEEN_ACTIONS = Metric(
+    "ape_time_between_actions_seconds",
+    "histogram",
+    "Time from an answer to the agent's next action: the model and the pause.",
+)
+AGENT_RESIDENT_MEMORY = Metric(
+    "ape_agent_resident_memory_bytes",
+    "gauge",
+    "Resident memory of an agent's process, its share where one process holds many.",
+    ("agent",),
+)
+AGENT_RESULTS_LOST = Metric(
+    "ape_agent_results_lost_total",
+    "counter",
+    "Steps and sessions that agents had to forget while the gateway was away.",
+)
+PROXY_REQUESTS = Metric(
+    "ape_proxy_requests_total",
+    "counter",
+    "Completions by what came of them and the status that the client got.",
+    ("model", "result", "status"),
+)
+PROXY_FIRST_TOKEN_SECONDS = Metric(
+    "ape_proxy_time_to_first_token_seconds",
+    "histogram",
+    "Streams: time from the request, its wait included, to the first text or tool call.",
+    ("model",),
+)
+PROXY_INTER_TOKEN_SECONDS = Metric(
+    "ape_proxy_inter_token_seconds",
+    "histogram",
+    "Streams: time between two events with text or a tool call.",
+    ("model",),
+    (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0),
+)
+PROXY_SECONDS = Metric(
+    "ape_proxy_request_duration_seconds",
+    "histogram",
+    "Time from the request, its wait included, to the end of the answer.",
+    ("model",),
+)
+PROXY_QUEUE_SECONDS = Metric(
+    "ape_proxy_queue_seconds",
+    "histogram",
+    "Time that a completion waited for the limits of the model.",
+    ("model",),
+)
+PROXY_TOKENS_PER_SECOND = Metric(
+    "ape_proxy_output_tokens_per_second",
+    "histogram",
+    "Completion tokens of one answer by its duration, the wait in the queue left out.",
+    ("model",),
+    (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000),
+)
+PROXY_TOKENS_IN = Metric(
+    "ape_proxy_input_tokens_total", "counter", "Prompt tokens, as the model counts.", ("model",)
+)
+PROXY_TOKENS_OUT = Metric(
+    "ape_proxy_output_tokens_total",
+    "counter",
+    "Completion tokens, as the model counts.",
+    ("model",),
+)
+PROXY_COST = Metric(
+    "ape_proxy_cost_dollars_total",
+    "counter",
+    "Price of the tokens; nothing while no price is set.",
+    ("model",),
+)
+PROXY_RETRIES = Metric(
+    "ape_proxy_retries_total",
+    "counter",
+    "Attempts that were followed by another, by their status or error.",
+    ("model", "cause"),
+)
+PROXY_REFUSALS = Metric(
+    "ape_proxy_refusals_total",
+    "counter",
+    "Requests that the proxy answered itself, with an error, by its code.",
+    ("code",),
+)
+PROXY_IN_FLIGHT = Metric(
+    "ape_proxy_in_flight_requests", "gauge", "Completions under way to the model."
+)
+PROXY_QUEUED = Metric(
+    "ape_proxy_queued_requests", "gauge", "Completions that wait for the limits of the model."
+)
+DEMO_REQUESTS = Metric(
+    "ape_demo_requests_total", "counter", "Requests to the shop.", ("endpoint", "status")
+)
+DEMO_ORDERS = Metric("ape_demo_orders_total", "counter", "Orders that the shop took.")
+
+# The monitor. cAdvisor's own names (container_…) where the meaning is the same. `name` is the
+# stable name of a container (agent-0001, gateway), never its id.
+# `tier` and `shard` are those of agents.
+_CONTAINER = ("name", "service", "tier", "shard")
+AGENT_MEMORY = Metric(
+    "ape_agent_memory_usage_bytes", "gauge", "Working set of an agent's container.", ("agent",)
+)
+AGENT_CPU = Metric(
+    "ape_agent_cpu_usage_percent", "gauge", "CPU of an agent's container, of one core.", ("agent",)
+)
+# Named by the seed; a gauge must not end in _total, so it carries no type.
+CONCURRENT_AGENTS = Metric("ape_concurrent_agents_total", "untyped", "Agents that run.")
+FLEET_AGENTS = Metric(
+    "ape_fleet_agents",
+    "gauge",
+    "Agents declared, running and healthy by Docker, heard of by the gateway, and missing.",
+    ("state",),
+)
+SYSTEM_MEMORY = Metric("ape_system_memory_percent", "gauge", "Memory in use of the machine.")
+SYSTEM_SWAP = Metric("ape_system_swap_percent", "gauge", "Swap in use of the machine.")
+SYSTEM_CPU = Metric("ape_system_cpu_percent", "gauge", "CPU in use, of all cores of the machine.")
+SYSTEM_IOWAIT = Metric(
+    "ape_system_iowait_percent", "gauge", "CPU that waits for disks, of all cores of the machine."
+)
+SYSTEM_DISK = Metric(
+    "ape_system_disk_percent", "gauge", "Disk in use, by file system.", ("mountpoint",)
+)
+SYSTEM_LOAD = Metric("ape_system_load1", "gauge", "Load average of one minute.")
+SYSTEM_PRESSURE = Metric(
+    "ape_system_pressure_percent",
+    "gauge",
+    "Time in which some (or all) tasks waited for a resource, of the last 10 s (PSI).",
+    ("resource", "share"),
+)
+SYSTEM_NETWORK = Metric(
+    "ape_system_network_bytes_total",
+    "counter",
+    "Bytes of the machine's own interfaces.",
+    ("direction",),
+)
+SYSTEM_DISK_IO = Metric(
+    "ape_system_disk_io_bytes_total", "counter", "Bytes of the machine's disks.", ("direction",)
+)
+KERNEL_USED = Metric(
+    "ape_kernel_limit_used", "gauge", "What is used of a kernel limit.", ("limit",)
+)
+KERNEL_ALLOWED = Metric(
+    "ape_kernel_limit_allowed", "gauge", "What a kernel limit allows.", ("limit",)
+)
+CONTAINER_UP = Metric(
+    "ape_container_up", "gauge", "1 while the container runs, else 0.", _CONTAINER
+)
+CONTAINER_HEALTHY = Metric(
+    "ape_container_healthy",
+    "gauge",
+    "0 once its health check has failed, or it ended with an error or is gone; else 1.",
+    _CONTAINER,
+)
+CONTAINER_RESTARTS = Metric(
+    "ape_container_restarts_total", "counter", "Starts after the first.", _CONTAINER
+)
+CONTAINER_MEMORY = Metric(
+    "container_memory_working_set_bytes",
+    "gauge",
+    "Memory that cannot be freed at once: usage without inactive file pages.",
+    _CONTAINER,
+)
+CONTAINER_MEMORY_LIMIT = Metric(
+    "container_spec_memory_limit_bytes", "gauge", "Memory limit; 0: none.", _CONTAINER
+)
+CONTAINER_CPU = Metric("container_cpu_usage_seconds_total", "counter", "CPU used.", _CONTAINER)
+CONTAINER_PERIODS = Metric(
+    "container_cpu_cfs_periods_total", "counter", "Periods of the CPU limit.", _CONTAINER
+)
+CONTAINER_THROTTLED = Metric(
+    "container_cpu_cfs_throttled_periods_total",
+    "counter",
+    "Periods in which the CPU limit was reached.",
+    _CONTAINER,
+)
+CONTAINER_RECEIVED = Metric(
+    "container_network_receive_bytes_total", "counter", "Bytes received.", _CONTAINER
+)
+CONTAINER_SENT = Metric(
+    "container_network_transmit_bytes_total", "counter", "Bytes sent.", _CONTAINER
+)
+CONTAINER_READ = Metric(
+    "container_fs_reads_bytes_total", "counter", "Bytes read from disks.", _CONTAINER
+)
+CONTAINER_WRITTEN = Metric(
+    "container_fs_writes_bytes_total", "counter", "Bytes written to disks.", _CONTAINER
+)
+CONTAINER_OOM = Metric(
+    "container_oom_events_total", "counter", "Kills for want of memory.", _CONTAINER
+)
+CONTAINER_PIDS = Metric("container_threads", "gauge", "Processes and threads.", _CONTAINER)
+CONTAINER_STARTED = Metric(
+    "container_start_time_seconds", "gauge", "When it started last, Unix time.", _CONTAINER
+)
+MONITOR_SAMPLE_SECONDS = Metric(
+    "ape_monitor_sample_duration_seconds", "gauge", "Time that the last sample took."
+)
+MONITOR_AGE = Metric(
+    "ape_monitor_data_age_seconds",
+    "gauge",
+    "Seconds by which the monitor's data is older than its interval.",
+)
+MONITOR_SAMPLES = Metric("ape_monitor_samples_total", "counter", "Samples taken.")
+MONITOR_DOCKER_UP = Metric(
+    "ape_monitor_docker_up", "gauge", "1 while Docker's event stream is open, else 0."
+)
+MONITOR_STREAMS_LOST = Metric(
+    "ape_monitor_event_streams_lost_total", "counter", "Event streams of Docker that ended."
+)
+MONITOR_DESCRIPTORS = Metric("ape_monitor_open_files", "gauge", "Kernel files kept open.")
+MONITOR_ALERTS = Metric(
+    "ape_monitor_alerts", "gauge", "Open alerts of the monitor.", ("alert", "severity")
+)
+MONITOR_SENT = Metric(
+    "ape_monitor_notifications_total", "counter", "Posts to receivers.", ("receiver", "result")
+)
+
+ALL: tuple[Metric, ...] = tuple(v for v in list(globals().values()) if isinstance(v, Metric))
+
+SUCCESS, FAILURE = "success", "failure"
+GOAL_MET = "goal_met"
+# Why a session failed; the only values of label `reason` beside goal_met.
+FAILURE_REASONS = (
+    "target_error",
+    "gateway_error",
+    "model_error",
+    "step_limit",
+    "time_limit",
+    "gave_up",
+    "aborted",
+)
+AGENT_STATES = ("waiting", "running", "finished", "stopping")
+# What came of a completion. incomplete: a stream that broke; cancelled: its client went away.
+PROXY_RESULTS = ("success", "incomplete", "cancelled", "error")
+# What came of a step. refused: by the gateway, with a 4xx of its own. bad_call: no request in it.
+STEP_RESULTS = ("ok", "target_error", "refused", "gateway_error", "bad_call")
+
+
+def agent(slot: int) -> str:
+    """The agent's name, stable over restarts: agent-0001."""
+    return f"agent-{slot:04d}"

@@ -1,0 +1,1 @@
+"""The stack's settings: their groups, rules, parsing, and the files that they name."""

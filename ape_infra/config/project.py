@@ -1,0 +1,44 @@
+"""The user's Pulumi project: its folder and its name."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+# Where this package and the services' sources are.
+SOURCE_ROOT = Path(__file__).resolve().parents[2]
+PROJECT_FILE = "Pulumi.yaml"
+
+
+@dataclass(frozen=True)
+class Project:
+    """`name` is also the namespace of the stack config; `root` is the folder of `Pulumi.yaml`."""
+
+    name: str
+    root: Path
+
+
+def find(start: Path) -> Project:
+    """The project of `start` or of the nearest folder above it; without one, this repository's."""
+    for folder in (start, *start.parents):
+        if (folder / PROJECT_FILE).is_file():
+            return Project(_name(folder), folder)
+    return Project(_name(SOURCE_ROOT), SOURCE_ROOT)
+
+
+def _name(folder: Path) -> str:
+    return str(yaml.safe_load((folder / PROJECT_FILE).read_text())["name"])
+
+
+@functools.cache
+def current() -> Project:
+    """The project of the working directory, looked up once per process."""
+    return find(Path.cwd())
+
+
+def config_key(setting: str) -> str:
+    """The setting as the stack config names it, such as ape:agents."""
+    return f"{current().name}:{setting}"

@@ -1,0 +1,30 @@
+"""Metrics of others that rules and dashboards name: those of Prometheus and its companions."""
+
+from __future__ import annotations
+
+from ape_contracts.metrics import Metric
+
+UP = Metric("up", "gauge", "1 where the last scrape of a target went well, else 0.")
+ALERTS = Metric("ALERTS", "gauge", "Alerts of Prometheus.", ("alertname", "alertstate", "severity"))
+SCRAPED = Metric("scrape_samples_scraped", "gauge", "Samples of a target's last scrape.")
+HEAD_SERIES = Metric("prometheus_tsdb_head_series", "gauge", "Series that Prometheus holds.")
+RULE_FAILURES = Metric(
+    "prometheus_rule_evaluation_failures_total",
+    "counter",
+    "Evaluations of rules that failed.",
+    ("rule_group",),
+)
+NOTIFICATIONS_FAILED = Metric(
+    "alertmanager_notifications_failed_total",
+    "counter",
+    "Messages of Alertmanager that a receiver did not take.",
+    ("integration",),
+)
+LOG_LINES = Metric(
+    "loki_distributor_lines_received_total",
+    "counter",
+    "Log lines that Loki took.",
+    ("tenant", "aggregated_metric"),
+)
+
+ALL: tuple[Metric, ...] = tuple(v for v in list(globals().values()) if isinstance(v, Metric))

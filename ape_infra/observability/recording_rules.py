@@ -1,0 +1,147 @@
+"""Recording rules: what dashboards and alerts ask often. Each is a metric of its own."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ape_contracts import metrics
+from ape_contracts.metrics import Metric
+from ape_infra.observability.promql import SCOPE, WINDOW, quantile, rate, ratio, series, total
+
+QUANTILES = (0.5, 0.95, 0.99)
+DECLARED = 'state="declared"'
+RUNNING, WHOLE = 'state="running"', 'status=~"[1-5].."'
+
+
+class Recorded(NamedTuple):
+    """`metric` is what the rule makes; `labels` are what it adds to each series."""
+
+    metric: Metric
+    expr: str
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+def _made(name: str, help_text: str, *labels: str) -> Metric:
+    return Metric(f"ape:{name}", "gauge", help_text, (*SCOPE, *labels))
+
+
+def _quantiles(name: str, source: Metric, help_text: str) -> tuple[Metric, list[Recorded]]:
+    metric = _made(f"{name}:quantile_rate{WINDOW}", help_text, "quantile")
+    return metric, [
+        Recorded(metric, quantile(q, source), (("quantile", f"{q:g}"),)) for q in QUANTILES
+    ]
+
+
+SESSION_RATE = _made(f"sessions:rate{WINDOW}", "Finished sessions a second, by result.", "result")
+SESSION_SUCCESS = _made(f"session_success:ratio_rate{WINDOW}", "Share of sessions that succeeded.")
+ANSWER_RATE = _made(
+    f"gateway_answers:rate{WINDOW}",
+    "Answers of the gateway a second, the target's and its own, by class of status.",
+    "class",
+)
+ERROR_RATIO = _made(
+    f"gateway_answers:ratio_rate{WINDOW}", "Share of each class of status (4xx, 5xx).", "class"
+)
+MODEL_RATE = _made(f"proxy_requests:rate{WINDOW}", "Completions a second, by status.", "status")
+RATE_LIMITED = _made(
+    f"proxy_rate_limited:ratio_rate{WINDOW}", "Share of completions that ended with 429."
+)
+TOKENS_OUT = _made(f"proxy_output_tokens:rate{WINDOW}", "Completion tokens a second.")
+TOKENS_IN = _made(f"proxy_input_tokens:rate{WINDOW}", "Prompt tokens a second.")
+AGENTS_ALIVE = _made("agents_alive:sum", "Agents with a fresh heartbeat.")
+AGENTS_DECLARED = _made(
+    "agents_declared:max", "Agents that the stack declares, as the gateway or the monitor knows."
+)
+TOKENS_PER_AGENT = _made(
+    f"proxy_output_tokens_per_agent:rate{WINDOW}", "Completion tokens a second and running agent."
+)
+SERVICE_MEMORY = _made("service_memory_bytes:sum", "Working set by service.", "service")
+SERVICE_CPU = _made(f"service_cpu_cores:rate{WINDOW}", "CPU cores used, by service.", "service")
+GATEWAY_SECONDS, _gateway = _quantiles(
+    "gateway_request_duration_seconds", metrics.GATEWAY_SECONDS, "Time of the target's answers."
+)
+SESSION_SECONDS, _session = _quantiles(
+    "session_duration_seconds", metrics.SESSION_SECONDS, "Length of sessions."
+)
+FIRST_TOKEN_SECONDS, _first_token = _quantiles(
+    "proxy_time_to_first_token_seconds", metrics.PROXY_FIRST_TOKEN_SECONDS, "Time to first token."
+)
+COMPLETION_SECONDS, _completion = _quantiles(
+    "proxy_request_duration_seconds", metrics.PROXY_SECONDS, "Time of completions."
+)
+BETWEEN_ACTIONS_SECONDS, _between = _quantiles(
+    "time_between_actions_seconds", metrics.TIME_BETWEEN_ACTIONS, "Time between two actions."
+)
+
+
+def _by_class(metric: Metric) -> str:
+    """Rate of `metric` with its status as a class."""
+    return f'label_replace({rate(metric, WHOLE)}, "class", "${{1}}xx", "status", "(.)..")'
+
+
+_sessions = total(rate(metrics.SESSIONS), "result")
+_answers = total(
+    f"{_by_class(metrics.GATEWAY_REQUESTS)} or {_by_class(metrics.GATEWAY_ERRORS)}", "class"
+)
+_all_answers = total(series(ANSWER_RATE))
+_tokens_out = total(rate(metrics.PROXY_TOKENS_OUT))
+
+RULES: tuple[Recorded, ...] = (
+    Recorded(SESSION_RATE, _sessions),
+    Recorded(
+        SESSION_SUCCESS,
+        ratio(
+            total(rate(metrics.SESSIONS, f'result="{metrics.SUCCESS}"')),
+            total(rate(metrics.SESSIONS)),
+        ),
+    ),
+    Recorded(ANSWER_RATE, _answers),
+    *(
+        Recorded(
+            ERROR_RATIO,
+            ratio(total(series(ANSWER_RATE, f'class="{kind}"')), _all_answers),
+            (("class", kind),),
+        )
+        for kind in ("4xx", "5xx")
+    ),
+    Recorded(MODEL_RATE, total(rate(metrics.PROXY_REQUESTS), "status")),
+    Recorded(
+        RATE_LIMITED,
+        ratio(
+            total(rate(metrics.PROXY_REQUESTS, 'status="429"')),
+            total(rate(metrics.PROXY_REQUESTS)),
+        ),
+    ),
+    Recorded(TOKENS_OUT, _tokens_out),
+    Recorded(TOKENS_IN, total(rate(metrics.PROXY_TOKENS_IN))),
+    Recorded(AGENTS_ALIVE, total(series(metrics.AGENTS))),
+    Recorded(
+        AGENTS_DECLARED,
+        total(
+            f"{series(metrics.AGENTS_DECLARED)} or {series(metrics.FLEET_AGENTS, DECLARED)}",
+            op="max",
+        ),
+    ),
+    Recorded(TOKENS_PER_AGENT, f"{_tokens_out} / ({total(series(metrics.AGENTS, RUNNING))} > 0)"),
+    Recorded(SERVICE_MEMORY, total(series(metrics.CONTAINER_MEMORY), "service")),
+    Recorded(SERVICE_CPU, total(rate(metrics.CONTAINER_CPU), "service")),
+    *_gateway,
+    *_session,
+    *_first_token,
+    *_completion,
+    *_between,
+)
+
+
+def groups() -> list[dict[str, Any]]:
+    """The rules as Prometheus reads them."""
+    return [
+        {
+            "name": "ape-recorded",
+            "rules": [
+                {"record": rule.metric.name, "expr": rule.expr}
+                | ({"labels": dict(rule.labels)} if rule.labels else {})
+                for rule in RULES
+            ],
+        }
+    ]

@@ -1,0 +1,1 @@
+"""What follows from the settings, as plain data: tiers, shards, limits, networks, services."""

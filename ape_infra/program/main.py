@@ -1,0 +1,83 @@
+"""The entry of the Pulumi program: read the stack's settings, declare the stack."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib import import_module
+
+import pulumi
+from pulumi.runtime.config import CONFIG
+
+from ape_infra.config.agent_token import agent_token
+from ape_infra.config.project import current
+from ape_infra.config.settings import (
+    AGENT_TOKEN,
+    CEREBRAS_API_KEY,
+    SECRETS,
+    Settings,
+    SettingsError,
+    parse_config,
+)
+from ape_infra.program import sdk_patches
+from ape_infra.program.provider import docker_provider
+
+
+def stack_config() -> dict[str, str]:
+    """The project's own config of this stack: setting or secret -> text."""
+    prefix = f"{pulumi.get_project()}:"
+    return {k.removeprefix(prefix): v for k, v in CONFIG.get().items() if k.startswith(prefix)}
+
+
+def checked_settings(given: dict[str, str]) -> Settings:
+    """The settings; before an update the machine is checked too. Raises RunError."""
+    try:
+        settings = parse_config(given)
+    except SettingsError as error:
+        raise pulumi.RunError(str(error)) from None
+    if pulumi.runtime.is_dry_run():
+        return settings
+    # Not at the top: a preview needs no Docker.
+    from ape_infra.checks import preflight
+
+    try:
+        preflight.check(
+            settings, pulumi.get_project(), pulumi.get_stack(), on_warning=pulumi.log.warn
+        )
+    except preflight.PreflightError as error:
+        raise pulumi.RunError(str(error)) from None
+    return settings
+
+
+async def main() -> dict[str, pulumi.Input[object]]:
+    project, stack = pulumi.get_project(), pulumi.get_stack()
+    config, given = pulumi.Config(project), stack_config()
+    settings = checked_settings(given)
+    provider = docker_provider(settings.docker_host)
+    # In a thread, so that the loop goes on and the engine hears of the provider.
+    await asyncio.to_thread(import_module, "ape_infra.program.stack")
+    from ape_infra.program.stack import declare
+
+    try:
+        outputs = declare(
+            settings,
+            provider=provider,
+            project=project,
+            stack=stack,
+            root=current().root,
+            secrets={name: config.require_secret(name) for name in SECRETS if given.get(name)},
+            agent_token=agent_token(
+                given.get(AGENT_TOKEN, ""), given.get(CEREBRAS_API_KEY, ""), project, stack
+            ),
+        )
+    except SettingsError as error:
+        raise pulumi.RunError(str(error)) from None
+    # One turn of the loop, in which the registrations begin. Without it the SDK finds none under
+    # way, and waits for any one of all the outputs again and again (docs/facts.md).
+    await asyncio.sleep(0)
+    return outputs
+
+
+def run() -> None:
+    """Run the program; called once by a project's `__main__.py`."""
+    sdk_patches.apply()
+    pulumi.run(main)

@@ -1,0 +1,161 @@
+"""One engine-neutral description of a container workload, hardened by default."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pulumi
+
+# The user of the services' images (USER in services/images/Dockerfile).
+APE_USER = "10001:10001"
+SERVICE_PORT = 8080
+CONFIG_DIR = "/etc/ape"
+SLOT_ENV = "APE_AGENT_SLOT"
+# All variables of a replica in one, as a JSON object of texts; see replica_env.
+SETTINGS_ENV = "APE_SETTINGS"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file at CONFIG_DIR/`name`, readable to the container's user only through its mount.
+
+    `secret` keeps the content encrypted in the state and, on Swarm, in a Swarm secret.
+    """
+
+    name: str
+    content: pulumi.Input[str]
+    secret: bool = False
+
+    @property
+    def path(self) -> str:
+        return f"{CONFIG_DIR}/{self.name}"
+
+    @property
+    def label(self) -> str:
+        """The name in the names of others, which know no slash."""
+        return self.name.replace("/", "-")
+
+
+@dataclass(frozen=True)
+class Health:
+    """A health check; durations in whole seconds below 60 (longer ones read back otherwise)."""
+
+    test: tuple[str, ...]
+    interval: int
+    timeout: int
+    start_period: int
+    retries: int
+
+
+@dataclass(frozen=True)
+class Port:
+    internal: int
+    external: int
+
+
+@dataclass(frozen=True)
+class Attachment:
+    network: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Logs:
+    """json-file rotation: `max_size` as Docker writes it ("10m")."""
+
+    max_size: str
+    max_files: int
+    compress: bool
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Replicas `first` to `last` (inclusive, from 1), each of which knows its number.
+
+    Number n is named after n, or with a `stride` after the first of the so many things in it.
+    """
+
+    first: int
+    last: int
+    stride: int = 1
+
+    @property
+    def count(self) -> int:
+        return self.last - self.first + 1
+
+    def label(self, number: int) -> str:
+        return f"{(number - 1) * self.stride + 1:04d}"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A service of one container, or, with `slots`, one container a slot.
+
+    `memory_mb` is in MiB with no swap on top, `cpus` in cores, `stop_grace_seconds` the time
+    between SIGTERM and SIGKILL. Root is read-only; `tmpfs` maps a path to its size in MiB.
+    `host_paths` maps paths of the host to where they are seen, read-only. `per_node`: one
+    container on each node. Without networks it has none at all.
+    """
+
+    name: str
+    service: str
+    image: str
+    memory_mb: int
+    cpus: float
+    logs: Logs
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[File, ...] = ()
+    networks: tuple[Attachment, ...] = ()
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    host_paths: Mapping[str, str] = field(default_factory=dict)
+    tmpfs: Mapping[str, int] = field(default_factory=lambda: {"/tmp": 16})  # noqa: S108
+    ports: tuple[Port, ...] = ()
+    health: Health | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    slots: Slots | None = None
+    per_node: bool = False
+    user: str = APE_USER
+    restart_max_attempts: int = 5
+    stop_grace_seconds: int = 15
+    nofile: int = 4096
+
+
+def replica_env(workload: Workload, number: int | str) -> dict[str, str]:
+    """What replica `number`, from 1, of a workload with slots is told, in one variable.
+
+    Two would be in another order at each update of a Swarm's service, which would replace every
+    replica (docs/facts.md). `number` may be a template of Swarm's; nothing else is taken for one.
+    Its slot is "B+N": the N-th of these, with B agents in the containers before.
+    """
+    slots = workload.slots
+    assert slots is not None
+    slot = f"{(slots.first - 1) * slots.stride}+{number}"
+    told = json.dumps({SLOT_ENV: "", **workload.env}, ensure_ascii=False)
+    told = re.sub(r"\{(?=\{)", r"\\u007b", told)
+    return {SETTINGS_ENV: told.replace('""', f'"{slot}"', 1)}
+
+
+def service_health(interval: int = 5) -> Health:
+    """The check of a service of ours: it answers its own /health."""
+    return Health(
+        test=("CMD", "python", "-m", "ape_service.healthcheck"),
+        interval=interval,
+        timeout=5,
+        start_period=10,
+        retries=5,
+    )
+
+
+def http_health(port: int, path: str) -> Health:
+    """The check of an image of others that has a wget, as those of busybox and Alpine do."""
+    return Health(
+        test=("CMD", "wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{port}{path}"),
+        interval=5,
+        timeout=5,
+        start_period=30,
+        retries=5,
+    )

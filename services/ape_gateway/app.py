@@ -1,0 +1,262 @@
+"""The gateway's HTTP interface, an ASGI app."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
+from prometheus_client import generate_latest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ape_contracts.gateway_config import GatewayConfig
+from ape_gateway import wire
+from ape_gateway.engine import Engine
+from ape_gateway.fleet import Fleet, ReportError
+from ape_gateway.health import RouteHealth
+from ape_gateway.limits import SMALL_BYTES, Busy, Limits, Room
+from ape_gateway.mcp_server import ROOM, make_manager, make_server
+from ape_gateway.upstream import PoolSizes
+from ape_service import logs, prom, trace
+
+MAX_REQUEST_BYTES = 4 << 20
+# For a caller to send its body, and again to take the answer.
+_PATIENCE_SECONDS = 30.0
+_TRACE = {b"traceparent": "traceparent", b"x-trace-id": "X-Trace-ID"}
+_READ = frozenset((b"origin", *_TRACE))
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_log = logging.getLogger(__name__)
+
+
+def error(
+    status: int, code: str, message: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """{"error": code, "message": message} with that status."""
+    return JSONResponse({"error": code, "message": message}, status, headers)
+
+
+async def _send_json(send: Send, status: int, body: bytes, retry_after: float | None) -> None:
+    """Send in pieces that wait for the caller to take them."""
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    if retry_after is not None:
+        headers.append((b"retry-after", str(max(1, round(retry_after))).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    if len(body) > SMALL_BYTES:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            for at in range(0, len(body), SMALL_BYTES):
+                piece = body[at : at + SMALL_BYTES]
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        body = b""
+    await send({"type": "http.response.body", "body": body})
+
+
+class Front:
+    """Around every request: its trace id, its body and the room for it, and the last resort.
+
+    Handlers get a body that is complete and no larger than MAX_REQUEST_BYTES.
+    """
+
+    def __init__(self, app: ASGIApp, engine: Engine) -> None:
+        self._app = app
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = {k: v.decode("latin-1") for k, v in scope["headers"] if k in _READ}
+        trace_id = trace.from_headers({name: given.get(k, "") for k, name in _TRACE.items()})
+        logs.trace_id.set(trace_id or trace.new_trace_id())
+        started = False
+
+        async def sent(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        with self._engine.doors.room() as room:
+            scope[ROOM] = room
+            try:
+                if not _from_here(given.get(b"origin")):
+                    raise _Refusal(403, "origin_refused", "Pages of other sites may not call this.")
+                await self._serve(scope, receive, sent, room)
+                return
+            except _Refusal as problem:
+                refusal = error(*problem.args)
+            except Busy:
+                refusal = error(503, "gateway_busy", "Try again.", {"Retry-After": "1"})
+            except Exception:
+                _log.exception("unhandled error")
+                refusal = error(500, "internal_error", "The service failed; its log says where.")
+            if not started:
+                await refusal(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, room: Room) -> None:
+        if scope["method"] == "POST":
+            body = await _body(receive, room)
+            # Past the router: this is what thousands of requests a second are for.
+            if scope["path"] == "/mcp/request":
+                await _send_json(send, *await answer(self._engine, body, room))
+                return
+            receive = _replayed(body, receive)
+        await self._app(scope, receive, send)
+
+
+class _Refusal(Exception):
+    """Status, code and message of an answer to what no handler gets to see."""
+
+
+def _from_here(origin: str | None) -> bool:
+    """Whether no page sent it, or one of this machine did.
+
+    Else any page that a developer looks at could use the gateway, and the credentials in its
+    config, over the published port.
+    """
+    return origin is None or urlsplit(origin).hostname in _LOOPBACK
+
+
+async def _body(receive: Receive, room: Room) -> bytes:
+    """The whole body. Raises _Refusal (400, 408, 413), Busy."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _Refusal(400, "incomplete", "The body did not come in full.")
+                body += message.get("body", b"")
+                if len(body) > MAX_REQUEST_BYTES:
+                    most = MAX_REQUEST_BYTES >> 20
+                    raise _Refusal(413, "too_large", f"A body may have {most} MiB at most.")
+                if not message.get("more_body", False):
+                    return bytes(body)
+                await room.need(len(body))
+    except TimeoutError:
+        raise _Refusal(408, "too_slow", "The body did not come in time.") from None
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
+
+
+async def answer(engine: Engine, body: bytes, room: Room) -> tuple[int, bytes, float | None]:
+    """Status, body and Retry-After of POST /mcp/request; the wire is described in `wire`."""
+    try:
+        if wire.is_batch(body):
+            try:
+                items = wire.parse_batch(body)
+            except wire.WireError as problem:
+                reply = engine.refuse(422, "bad_request", str(problem))
+            else:
+                with engine.doors.enter(len(items)):
+                    replies = await engine.batch([partial(wire.parse, i) for i in items], room)
+                return 200, wire.encode([reply.answer for reply in replies]), None
+        else:
+            with engine.doors.enter(1):
+                reply = await engine.call(partial(wire.parse, body), room)
+    except Busy:
+        reply = engine.busy()
+    return reply.status, wire.encode(reply.answer), reply.retry_after
+
+
+def listed(config: GatewayConfig) -> dict[str, Any]:
+    """{"tools": [{api, name, description, endpoints: [{path, methods, description}]}]}."""
+    return {
+        "tools": [
+            {
+                "api": name,
+                "name": route.name or name,
+                "description": route.description,
+                "endpoints": [
+                    {"path": e.path, "methods": e.methods, "description": e.description}
+                    for e in route.endpoints
+                ],
+            }
+            for name, route in config.routes.items()
+        ]
+    }
+
+
+def make_app(
+    config: GatewayConfig,
+    *,
+    declared: int = 0,
+    pool: PoolSizes | None = None,
+    limits: Limits | None = None,
+) -> ASGIApp:
+    """The gateway for `config`; `declared`: the number of agents that the stack has."""
+    registry = prom.registry()
+    engine = Engine(config, pool or PoolSizes(), limits or Limits(), registry)
+    checks = RouteHealth(engine.upstreams, registry)
+    manager = make_manager(make_server(engine))
+    fleet = Fleet(registry, declared)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await engine.open()
+        checking = asyncio.create_task(checks.run())
+        async with manager.run():
+            yield
+        checking.cancel()
+        await engine.close()
+
+    async def tools(_: Request) -> Response:
+        return JSONResponse(listed(config))
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok", "service": "gateway", "routes": checks.summary()})
+
+    async def metrics(_: Request) -> Response:
+        return Response(
+            generate_latest(registry),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    async def report(request: Request) -> Response:
+        try:
+            return JSONResponse(fleet.report(json.loads(await request.body())))
+        except (ValueError, RecursionError):
+            return error(422, "bad_request", "The body is not JSON.")
+        except ReportError as problem:
+            return error(422, "bad_request", str(problem))
+
+    async def summary(_: Request) -> Response:
+        return JSONResponse(fleet.summary())
+
+    def refused(_: Request, problem: Exception) -> Response:
+        assert isinstance(problem, HTTPException)
+        code = problem.detail.lower().replace(" ", "_")
+        return error(problem.status_code, code, problem.detail, dict(problem.headers or {}))
+
+    inner = Starlette(
+        routes=[
+            Route("/mcp", StreamableHTTPASGIApp(manager), methods=["POST"]),
+            Route("/tools", tools),
+            Route("/agents/report", report, methods=["POST"]),
+            Route("/fleet", summary),
+            Route("/health", health),
+            Route("/metrics", metrics),
+        ],
+        exception_handlers={HTTPException: refused},
+        lifespan=lifespan,
+    )
+    return Front(inner, engine)

@@ -1,0 +1,245 @@
+"""What the agents say of themselves, counted for all of them.
+
+POST /agents/report, from each container of agents every few seconds:
+
+    {source, number, agents: [[slot, state]], memory_bytes, steps: [[result, seconds, since]],
+     sessions: [{slot, result, reason, steps, seconds}], lost}
+
+`source` names the process, `number` its batch of steps and sessions: a number is counted once,
+however often it is sent. Answered with the pace that the gateway wishes for:
+
+    {counted, report_after_seconds}
+
+`seconds` and `since` may be null, see Step of the agent. A report with nothing done is a heartbeat.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+
+from ape_contracts import metrics
+from ape_service import prom
+
+ALIVE_SECONDS = 30.0
+# A batch may be sent again for so long after its first time.
+REMEMBER_SECONDS = 900.0
+MAX_SLOTS = 10_000
+MAX_BATCH = 5000
+MAX_AGENTS_A_REPORT = 1000
+# All containers together report so often, each at most once in the shortest pace.
+REPORTS_PER_SECOND = 50.0
+MIN_PACE_SECONDS, MAX_PACE_SECONDS = 1.0, 10.0
+
+
+class ReportError(Exception):
+    """A report breaks the wire format; says where and how."""
+
+
+@dataclass(frozen=True)
+class Step:
+    result: str
+    seconds: float | None
+    since: float | None
+
+
+@dataclass(frozen=True)
+class Session:
+    result: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    source: str
+    number: int
+    agents: tuple[tuple[int, str], ...]
+    memory_bytes: float
+    steps: tuple[Step, ...]
+    sessions: tuple[Session, ...]
+    lost: int
+
+
+def parse(raw: Any) -> Report:
+    """Raises ReportError."""
+    if not isinstance(raw, dict):
+        raise ReportError("The body must be a JSON object.")
+    source = raw.get("source")
+    if not isinstance(source, str) or not 0 < len(source) <= 64:
+        raise ReportError("source: must be a text of 1 to 64 characters.")
+    return Report(
+        source,
+        _whole(raw.get("number"), "number", 1),
+        tuple(_agent(item) for item in _list(raw, "agents", MAX_AGENTS_A_REPORT)),
+        _seconds(raw.get("memory_bytes", 0), "memory_bytes"),
+        tuple(_step(item) for item in _list(raw, "steps", MAX_BATCH)),
+        tuple(_session(item) for item in _list(raw, "sessions", MAX_BATCH)),
+        _whole(raw.get("lost", 0), "lost", 0),
+    )
+
+
+def _list(raw: dict[str, Any], key: str, most: int) -> list[Any]:
+    found = raw.get(key, [])
+    if not isinstance(found, list) or len(found) > most:
+        raise ReportError(f"{key}: must be a list of at most {most}.")
+    return found
+
+
+def _whole(value: Any, where: str, least: int) -> int:
+    if type(value) is not int or value < least:
+        raise ReportError(f"{where}: must be a whole number from {least}.")
+    return value
+
+
+def _seconds(value: Any, where: str) -> float:
+    if type(value) not in (int, float) or not 0 <= value < 1e15:
+        raise ReportError(f"{where}: must be a number, 0 or more.")
+    return float(value)
+
+
+def _agent(raw: Any) -> tuple[int, str]:
+    if not isinstance(raw, list) or len(raw) != 2 or raw[1] not in metrics.AGENT_STATES:
+        raise ReportError(f"agents: each must be [slot, one of {', '.join(metrics.AGENT_STATES)}].")
+    return _whole(raw[0], "agents: slot", 1), raw[1]
+
+
+def _step(raw: Any) -> Step:
+    if not isinstance(raw, list) or len(raw) != 3 or raw[0] not in metrics.STEP_RESULTS:
+        raise ReportError(
+            f"steps: each must be [one of {', '.join(metrics.STEP_RESULTS)}, seconds, since]."
+        )
+    seconds, since = (None if v is None else _seconds(v, "steps: seconds") for v in raw[1:])
+    return Step(raw[0], seconds, since)
+
+
+def _session(raw: Any) -> Session:
+    if not isinstance(raw, dict):
+        raise ReportError("sessions: each must be an object.")
+    result, reason = raw.get("result"), raw.get("reason")
+    if result == metrics.SUCCESS:
+        reason = metrics.GOAL_MET
+    elif result != metrics.FAILURE:
+        raise ReportError(f"result: must be {metrics.SUCCESS} or {metrics.FAILURE}.")
+    elif reason not in metrics.FAILURE_REASONS:
+        raise ReportError(f"reason: must be one of {', '.join(metrics.FAILURE_REASONS)}.")
+    return Session(str(result), str(reason), _seconds(raw.get("seconds"), "seconds"))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    at: float
+    state: str
+    memory_bytes: float
+
+
+class Fleet:
+    """Counts agents, steps and sessions. A Prometheus collector for what is so right now."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        declared: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._declared = declared
+        self._clock = clock
+        self._seen: OrderedDict[int, _Seen] = OrderedDict()
+        # Source -> (when, the number counted last), the longest silent first.
+        self._sources: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._results: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._step_results: Counter[str] = Counter()
+        self._sessions = prom.counter(metrics.SESSIONS, registry)
+        self._session_seconds = prom.histogram(metrics.SESSION_SECONDS, registry)
+        self._steps = prom.counter(metrics.STEPS, registry)
+        self._step_seconds = prom.histogram(metrics.STEP_SECONDS, registry)
+        self._between = prom.histogram(metrics.TIME_BETWEEN_ACTIONS, registry)
+        self._lost = prom.counter(metrics.AGENT_RESULTS_LOST, registry)
+        registry.register(self)
+
+    def report(self, raw: Any) -> dict[str, Any]:
+        """Count a report, all of it or nothing; its answer. Raises ReportError."""
+        report, now = parse(raw), self._clock()
+        share = report.memory_bytes / max(1, len(report.agents))
+        for slot, state in report.agents:
+            self._seen[slot] = _Seen(now, state, share)
+            self._seen.move_to_end(slot)
+        while len(self._seen) > MAX_SLOTS:
+            self._seen.popitem(last=False)
+        _, counted = self._sources.get(report.source, (now, 0))
+        if new := report.number > counted:
+            self._count(report)
+        self._sources[report.source] = (now, max(counted, report.number))
+        self._sources.move_to_end(report.source)
+        while now - next(iter(self._sources.values()))[0] > REMEMBER_SECONDS:
+            self._sources.popitem(last=False)
+        return {"counted": new, "report_after_seconds": self._pace()}
+
+    def _pace(self) -> float:
+        wished = len(self._sources) / REPORTS_PER_SECOND
+        return min(MAX_PACE_SECONDS, max(MIN_PACE_SECONDS, wished))
+
+    def _count(self, report: Report) -> None:
+        for step in report.steps:
+            self._step_results[step.result] += 1
+            self._steps.labels(step.result).inc()
+            if step.seconds is not None:
+                self._step_seconds.labels(step.result).observe(step.seconds)
+            if step.since is not None:
+                self._between.observe(step.since)
+        for session in report.sessions:
+            self._results[session.result] += 1
+            if session.result == metrics.FAILURE:
+                self._reasons[session.reason] += 1
+            self._sessions.labels(session.result, session.reason).inc()
+            self._session_seconds.labels(session.result).observe(session.seconds)
+        self._lost.inc(report.lost)
+
+    def _alive(self) -> dict[int, _Seen]:
+        since = self._clock() - ALIVE_SECONDS
+        return {slot: seen for slot, seen in self._seen.items() if seen.at > since}
+
+    def summary(self) -> dict[str, Any]:
+        """The answer of GET /fleet:
+
+        {declared, alive, by_state, steps: {result: n}, sessions: {success, failure, by_reason}},
+        by_reason of failures only.
+        """
+        by_state = Counter(seen.state for seen in self._alive().values())
+        return {
+            "declared": self._declared,
+            "alive": by_state.total(),
+            "by_state": dict(by_state),
+            "steps": dict(self._step_results),
+            "sessions": {
+                metrics.SUCCESS: self._results[metrics.SUCCESS],
+                metrics.FAILURE: self._results[metrics.FAILURE],
+                "by_reason": dict(self._reasons),
+            },
+        }
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        alive = self._alive()
+        agents = GaugeMetricFamily(metrics.AGENTS.name, metrics.AGENTS.help, labels=["state"])
+        by_state = Counter(seen.state for seen in alive.values())
+        for state in metrics.AGENT_STATES:
+            agents.add_metric([state], by_state[state])
+        yield agents
+        memory = GaugeMetricFamily(
+            metrics.AGENT_RESIDENT_MEMORY.name,
+            metrics.AGENT_RESIDENT_MEMORY.help,
+            labels=metrics.AGENT_RESIDENT_MEMORY.labels,
+        )
+        for slot, seen in sorted(alive.items()):
+            memory.add_metric([f"{slot:04d}"], seen.memory_bytes)
+        yield memory
+        yield GaugeMetricFamily(
+            metrics.AGENTS_DECLARED.name, metrics.AGENTS_DECLARED.help, value=self._declared
+        )

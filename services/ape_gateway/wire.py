@@ -1,0 +1,275 @@
+"""The wire of POST /mcp/request.
+
+Asked in either form, or a list of them (at most MAX_BATCH), answered by a list in the same order:
+
+    {target_api_name, http_method, endpoint_path, session_headers?, request_payload?, trace_id?}
+    {api_name, method, path, headers?, data?, trace_id?}
+
+Answered, whether the target or the gateway speaks (then the HTTP status is not 200, except in a
+list, which is always 200):
+
+    {status_code, headers, body, body_encoding, truncated, execution_time, attempts, trace_id,
+     error, error_message}
+
+`headers`: names in lower case, values texts; `set-cookie` is always a list of texts.
+`body`: JSON value, text, or base64 text, as `body_encoding` says (json, text, base64, none).
+`truncated`: the body was larger than the gateway's limit; what is there is its beginning.
+`execution_time`: seconds that the target took to answer the last of `attempts` requests.
+`error`: a short code where the gateway speaks.
+
+JSON bodies pass as the bytes they are: they are checked, not rebuilt.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from multidict import CIMultiDictProxy
+
+from ape_contracts import paths
+from ape_contracts.gateway_config import METHODS
+from ape_service import trace
+
+MAX_BATCH = 32
+# Hop-by-hop headers, and those that the gateway's own client must set.
+_DROPPED = frozenset(
+    [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "host",
+        "content-length",
+        "content-encoding",
+        "expect",
+        "accept-encoding",
+        "traceparent",
+        "tracestate",
+        "x-trace-id",
+    ]
+)
+_DROPPED_FROM_ANSWER = _DROPPED - {"x-trace-id"}
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NOT_IN_A_VALUE = re.compile(r"[\r\n\0]")
+
+
+class WireError(Exception):
+    """The request breaks the wire format; says where and how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a target. `payload`: JSON text, or None."""
+
+    api: str
+    method: str
+    path: str
+    headers: dict[str, str]
+    payload: bytes | None = None
+    trace_id: str | None = None
+
+    @property
+    def bodyless(self) -> bool:
+        """Whether the payload is the query."""
+        return self.method in ("GET", "HEAD")
+
+    @property
+    def bare_path(self) -> str:
+        """The path without its query, which may hold what no log should."""
+        return self.path.partition("?")[0]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What POST /mcp/request answers; see the module's words."""
+
+    status_code: int
+    trace_id: str
+    headers: dict[str, str | list[str]] = {}
+    body: msgspec.Raw | str | None = None
+    body_encoding: str = "none"
+    truncated: bool = False
+    execution_time: float = 0.0
+    attempts: int = 0
+    error: str | None = None
+    error_message: str | None = None
+
+
+class _Asked(msgspec.Struct):
+    """Both forms at once."""
+
+    target_api_name: str | None = None
+    http_method: str = ""
+    endpoint_path: str = ""
+    session_headers: dict[str, str] | None = None
+    request_payload: msgspec.Raw = msgspec.Raw()
+    api_name: str | None = None
+    method: str = ""
+    path: str = ""
+    headers: dict[str, str] | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    trace_id: Any = None
+
+
+_LONG_KEYS = ("http_method", "endpoint_path", "session_headers")
+_SHORT_KEYS = ("method", "path", "headers")
+_asked = msgspec.json.Decoder(_Asked)
+_list = msgspec.json.Decoder(list[msgspec.Raw])
+_dict = msgspec.json.Decoder(dict[str, Any])
+_raw = msgspec.json.Decoder(msgspec.Raw)
+_encoder = msgspec.json.Encoder()
+_WHERE = re.compile(r" - at `\$\.?(.*)`$")
+
+
+def encode(answer: Answer | list[Answer]) -> bytes:
+    return _encoder.encode(answer)
+
+
+def is_batch(body: bytes) -> bool:
+    return body.lstrip()[:1] == b"["
+
+
+def parse_batch(body: bytes) -> list[bytes]:
+    """The items of a JSON list, 1 to MAX_BATCH. Raises WireError."""
+    try:
+        items = _list.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        raise WireError("The body is not JSON.") from None
+    if not 0 < len(items) <= MAX_BATCH:
+        raise WireError(f"A list must hold 1 to {MAX_BATCH} requests.")
+    return [bytes(item) for item in items]
+
+
+def parse(body: bytes) -> Call:
+    """A Call of either form. Raises WireError."""
+    try:
+        # What is inside of a msgspec.Raw has been checked for JSON, but not for UTF-8.
+        body.decode()
+        asked = _asked.decode(body)
+    except msgspec.ValidationError as problem:
+        raise WireError(_told(problem)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise WireError("The body is not JSON.") from None
+    if asked.target_api_name is not None:
+        return make_call(
+            asked.target_api_name,
+            asked.http_method,
+            asked.endpoint_path,
+            asked.session_headers,
+            asked.request_payload,
+            asked.trace_id,
+            _LONG_KEYS,
+        )
+    if asked.api_name is None:
+        raise WireError(
+            "target_api_name: missing. Name a route of the gateway; GET /tools has them."
+        )
+    return make_call(
+        asked.api_name, asked.method, asked.path, asked.headers, asked.data, asked.trace_id
+    )
+
+
+def _told(problem: msgspec.ValidationError) -> str:
+    """msgspec says: Expected `str`, got `int` - at `$.http_method`. It quotes no value."""
+    text = str(problem)
+    if match := _WHERE.search(text):
+        return f"{match[1]}: {text[: match.start()]}."
+    return f"{text}."
+
+
+def make_call(
+    api: str,
+    method: str,
+    path: str,
+    headers: dict[str, str] | None,
+    payload: msgspec.Raw | bytes,
+    trace_id: object = None,
+    keys: tuple[str, ...] = _SHORT_KEYS,
+) -> Call:
+    """A Call of checked values; `keys` name them in errors. Raises WireError."""
+    method = method.upper()
+    if method not in METHODS:
+        raise WireError(f"{keys[0]}: must be one of {', '.join(METHODS)}.")
+    if why := paths.problem(path):
+        raise WireError(f"{keys[1]}: {why}.")
+    passed = {}
+    for name, value in (headers or {}).items():
+        if not _HEADER_NAME.fullmatch(name) or _NOT_IN_A_VALUE.search(value):
+            raise WireError(f"{keys[2]}: holds a name or a value that is no header.")
+        if name.lower() not in _DROPPED:
+            passed[name] = value
+    # A JSON null has always meant: no payload.
+    raw = bytes(payload).strip()
+    call = Call(
+        api,
+        method,
+        path,
+        passed,
+        raw if raw and raw != b"null" else None,
+        trace.valid_trace_id(trace_id),
+    )
+    query_of(call)
+    return call
+
+
+def query_of(call: Call) -> dict[str, str]:
+    """The payload of a request that has no body, as its query; else empty. Raises WireError."""
+    if call.payload is None or not call.bodyless:
+        return {}
+    try:
+        given = _dict.decode(call.payload)
+    except msgspec.ValidationError:
+        given = {"": None}
+    if any(not isinstance(v, str | int | float) for v in given.values()):
+        raise WireError(
+            "The payload of a GET or HEAD is its query: an object of texts and numbers."
+        )
+    return {
+        key: str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in given.items()
+    }
+
+
+def headers_of(answer: CIMultiDictProxy[str]) -> dict[str, str | list[str]]:
+    """The target's headers; see the module's words on set-cookie."""
+    made: dict[str, str | list[str]] = {}
+    for key, value in answer.items():
+        name = key.lower()
+        if name in _DROPPED_FROM_ANSWER:
+            continue
+        before = made.get(name)
+        if name == "set-cookie":
+            made[name] = [*(before or []), value]
+        else:
+            made[name] = f"{before}, {value}" if before is not None else value
+    return made
+
+
+def body_of(
+    content: bytes, content_type: str, charset: str, truncated: bool
+) -> tuple[msgspec.Raw | str | None, str]:
+    """(body, body_encoding) of the target's bytes."""
+    if not content:
+        return None, "none"
+    if content_type.endswith(("/json", "+json")) and not truncated:
+        try:
+            content.decode()
+            return _raw.decode(content), "json"
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+    if content_type.startswith("text/") or content_type.endswith(
+        ("json", "xml", "javascript", "x-www-form-urlencoded")
+    ):
+        try:
+            return content.decode(charset, "replace"), "text"
+        except LookupError:
+            pass
+    return base64.b64encode(content).decode(), "base64"

@@ -1,1 +1,0 @@
-"""What the services share. Only `prom` and `web` need aiohttp or prometheus_client."""

@@ -1,0 +1,83 @@
+"""What the whole program declares, under mocks."""
+
+import asyncio
+import json
+import os
+import runpy
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from pulumi.runtime import mocks, set_all_config
+from pulumi.runtime.settings import set_root_resource
+from pulumi.runtime.stack import run_in_stack
+
+from ape_infra.config.settings import CEREBRAS_API_KEY, GRAFANA_PASSWORD, SECRETS
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = "csk-not-a-real-key"
+PROD = {CEREBRAS_API_KEY: KEY, GRAFANA_PASSWORD: "not-a-real-password"}
+
+
+class Registered(NamedTuple):
+    type: str
+    name: str
+    inputs: dict[str, Any]
+
+
+class Recorder(mocks.Mocks):
+    def __init__(self) -> None:
+        self.resources: list[Registered] = []
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        self.resources.append(Registered(args.typ, args.name, args.inputs))
+        return f"{args.name}-id", args.inputs
+
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], None]:
+        return {}, None
+
+    def of(self, kind: str) -> list[Registered]:
+        return [r for r in self.resources if r.type.endswith(f":{kind}")]
+
+    def agents(self) -> list[Registered]:
+        return [r for r in self.of("Container") if r.name.startswith("agent-")]
+
+
+def declared(
+    root: Path, stack: str, config: Mapping[str, Any], secrets: Collection[str] = ()
+) -> Recorder:
+    """Run `__main__.py` of `root` as the engine does for a preview of `stack`, and record it.
+
+    `config` is over the defaults of Pulumi.yaml; `secrets` are the settings that are secret.
+    """
+    defaults = yaml.safe_load((root / "Pulumi.yaml").read_text())["config"]
+    values = {name: entry["default"] for name, entry in defaults.items()} | dict(config)
+    recorder = Recorder()
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    mocks.set_mocks(recorder, project="ape", stack=stack, preview=True)
+    set_all_config(
+        {f"ape:{k}": v if isinstance(v, str) else json.dumps(v) for k, v in values.items()},
+        [f"ape:{name}" for name in secrets],
+    )
+    # As the language host runs it, which makes the stack itself.
+    set_root_resource(None)  # type: ignore[arg-type]
+
+    def program() -> None:
+        runpy.run_path("__main__.py", run_name="__main__")
+
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        loop.run_until_complete(run_in_stack(program))
+    finally:
+        os.chdir(before)
+    return recorder
+
+
+def run(stack: str, **config: Any) -> Recorder:
+    """What `stack` declares with `config` over its own."""
+    written = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
+    own = {name.removeprefix("ape:"): value for name, value in written.items()}
+    return declared(ROOT, stack, own | config, SECRETS)

@@ -1,0 +1,211 @@
+"""A real stack of this project: a copy of the tree, a state of its own, the real engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import docker
+import requests
+import yaml
+from pulumi import automation as auto
+
+from ape_contracts import labels
+from ape_infra.cli import read_settings
+from ape_infra.config.settings import SECRETS
+from ape_infra.reporting.summary import containers
+
+ROOT = Path(__file__).resolve().parents[2]
+# The name of this repository's own project.
+PROJECT = "ape"
+PORTS = {
+    "gatewayPort": 18080,
+    "proxyPort": 18081,
+    "targetPort": 18082,
+    "prometheusPort": 19090,
+    "alertmanagerPort": 19093,
+    "grafanaPort": 13000,
+    "lokiPort": 13100,
+    "monitorPort": 19101,
+}
+Changes = dict[str, int]
+PLUGIN = f"plugins/resource-docker-v{version('pulumi-docker')}/pulumi-resource-docker"
+
+
+def stand_in() -> bool:
+    """Whether the engine runs on the plugin of the offline kit, which is a script."""
+    return (Path(os.environ["PULUMI_HOME"]) / PLUGIN).read_bytes().startswith(b"#!")
+
+
+class Live:
+    """One stack. `up` proves after itself that a preview shows no change."""
+
+    def __init__(self, folder: Path, name: str, base: str = "dev") -> None:
+        self.name = name
+        self.root = folder / "project"
+        ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
+        for part in ("ape_infra", "ape_contracts", "monitoring", "services"):
+            shutil.copytree(ROOT / part, self.root / part, ignore=ignored)
+        for file in ("__main__.py", "Pulumi.yaml"):
+            shutil.copy(ROOT / file, self.root)
+        # The salt belongs to the passphrase of this checkout, where it has been used.
+        lines = (ROOT / f"Pulumi.{base}.yaml").read_text().splitlines()
+        kept = [line for line in lines if not line.startswith("encryptionsalt")]
+        (self.root / f"Pulumi.{name}.yaml").write_text("\n".join(kept) + "\n")
+        (folder / "state").mkdir()
+        self.env = {
+            "PULUMI_BACKEND_URL": f"file://{folder}/state",
+            "PULUMI_CONFIG_PASSPHRASE": "of a test",
+        }
+        self.state = folder / "state"
+        self.stack = self.opened()
+        self.client = docker.from_env()
+        self.config(networkPool="10.240.0.0/16", **PORTS)
+
+    def opened(self, **env: str) -> auto.Stack:
+        options = auto.LocalWorkspaceOptions(env_vars={**self.env, **env})
+        return auto.create_or_select_stack(
+            stack_name=self.name, work_dir=str(self.root), opts=options
+        )
+
+    def config(self, **values: Any) -> None:
+        for key, value in values.items():
+            if isinstance(value, list | dict):
+                # `pulumi config set` would make a string of it.
+                file = self.root / f"Pulumi.{self.name}.yaml"
+                written = yaml.safe_load(file.read_text())
+                written["config"][f"{PROJECT}:{key}"] = value
+                file.write_text(yaml.safe_dump(written))
+                continue
+            text = value if isinstance(value, str) else json.dumps(value)
+            if isinstance(value, bool):
+                text = str(value).lower()
+            self.stack.set_config(
+                f"{PROJECT}:{key}", auto.ConfigValue(value=text, secret=key in SECRETS)
+            )
+
+    def plan(self) -> Any:
+        return read_settings(self.stack).plan(self.name)
+
+    def preview(self) -> tuple[Changes, dict[str, str]]:
+        """How many of each operation, and the operation of each resource that changes."""
+        operations: dict[str, str] = {}
+
+        def event(e: auto.EngineEvent) -> None:
+            if e.resource_pre_event and str(e.resource_pre_event.metadata.op) != "OpType.SAME":
+                meta = e.resource_pre_event.metadata
+                name = meta.urn.rpartition("::")[2]
+                # A replacement tells its steps too; the first is the one that names it.
+                operations.setdefault(name, str(meta.op).rpartition(".")[2].lower())
+
+        result = self.stack.preview(on_event=event)
+        return _plain(result.change_summary), operations
+
+    def up(self, **options: Any) -> Changes:
+        result = self.stack.up(**options)
+        self.assert_no_change()
+        return _plain(result.summary.resource_changes or {})
+
+    def assert_no_change(self) -> None:
+        changes, operations = self.preview()
+        assert set(changes) == {"same"}, operations
+
+    def unprotect(self) -> None:
+        """Production keeps its data from a destroy; a test does not."""
+        words = ["state", "unprotect", "--all", "--yes", "--stack", self.name]
+        self.stack.workspace.pulumi_command.run(words, str(self.root), self.env)
+
+    def destroy(self) -> None:
+        self.stack.destroy()
+
+    def containers(self, service: str | None = None) -> list[dict[str, Any]]:
+        """Running or not, with their `docker inspect`."""
+        found = []
+        for c in containers(self.client, PROJECT, self.name):
+            if service in (None, c["Labels"][labels.SERVICE]):
+                # One may go while we look.
+                with suppress(docker.errors.NotFound):
+                    found.append(self.client.api.inspect_container(c["Id"]))
+        return found
+
+    def exec(self, container: str, *command: str) -> tuple[int, str]:
+        return exec_in(self.client, container, *command)
+
+    def names(self, service: str) -> list[str]:
+        return sorted(c["Name"].lstrip("/") for c in self.containers(service))
+
+    def get(self, port: str, path: str) -> Any:
+        answer = requests.get(f"http://127.0.0.1:{PORTS[port]}{path}", timeout=10)
+        answer.raise_for_status()
+        return answer
+
+    def inside(self, service: str, url: str) -> Any:
+        """The JSON, or else the text, of `url` as a service of Python's reaches it; or None.
+
+        For what is not published.
+        """
+        code = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())"
+        for container in self.containers(service):
+            if container["State"]["Running"]:
+                failed, output = self.exec(container["Id"], "python", "-c", code, url)
+                if not failed:
+                    try:
+                        return json.loads(output)
+                    except ValueError:
+                        return output.strip()
+        return None
+
+    def leftovers(self) -> list[str]:
+        api, filters = self.client.api, {"label": f"{labels.STACK}={self.name}"}
+        found = [c["Names"][0] for c in api.containers(all=True, filters=filters)]
+        found += [n["Name"] for n in api.networks(filters=filters)]
+        found += [v["Name"] for v in api.volumes(filters=filters)["Volumes"] or []]
+        return found
+
+    def sweep(self) -> None:
+        """Whatever a failed test left."""
+        api, filters = self.client.api, {"label": f"{labels.STACK}={self.name}"}
+        try:
+            for service in api.services(filters=filters):  # type: ignore[no-untyped-call]
+                api.remove_service(service["ID"])  # type: ignore[no-untyped-call]
+        except docker.errors.APIError:
+            pass
+        for container in api.containers(all=True, filters=filters):
+            api.remove_container(container["Id"], force=True, v=True)
+        for network in api.networks(filters=filters):
+            api.remove_network(network["Id"])
+        for volume in api.volumes(filters=filters)["Volumes"] or []:
+            api.remove_volume(volume["Name"], force=True)
+
+
+def _plain(changes: Mapping[Any, int]) -> Changes:
+    return {str(k).rpartition(".")[2].lower(): v for k, v in changes.items()}
+
+
+def exec_in(client: docker.DockerClient, container: str, *command: str) -> tuple[int, str]:
+    """(exit code, output) of a command inside of a container."""
+    made = client.api.exec_create(container, list(command))["Id"]
+    output: bytes = client.api.exec_start(made)
+    return int(client.api.exec_inspect(made)["ExitCode"]), output.decode()
+
+
+def until(check: Any, *, seconds: float) -> Any:
+    """The first true answer of `check`; fails the test when the time is over."""
+    end = time.monotonic() + seconds
+    while True:
+        if found := check():
+            return found
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(1)
+
+
+def sh(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

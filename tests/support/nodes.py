@@ -1,0 +1,210 @@
+"""Nodes on this machine, as a Swarm or each for itself: a dockerd each, in a network namespace of
+
+its own. As root. Nothing of the machine's own daemon is touched; its images are copied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import docker
+from docker.errors import DockerException
+
+from ape_infra.planning.services import package_folder
+from ape_infra.program.components.images import DOCKERFILES, content_digest
+from tests.support.live import ROOT
+
+# A namespace for the bridge too: the rules of the machine's own Docker drop what a bridge forwards.
+SWITCH, BRIDGE = "apetestsw", "apetest0"
+NETWORK = "10.99.77"
+START_SECONDS = 60
+
+
+def sh(*command: str, check: bool = True) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)}: {done.stderr}")
+    return done.stdout
+
+
+def built(*services: str) -> dict[str, str]:
+    """The images of the services, on the machine's own daemon."""
+    there = {tag for image in docker.from_env().images.list() for tag in image.tags}
+    base, made = "python:3.11-slim", {}
+    for service in services:
+        name = f"ape-{service.replace('_', '-')}:{content_digest(ROOT, service, base)}"
+        if name not in there:
+            sh("docker", "build", "-q", "-t", name,
+               "-f", f"{ROOT}/{DOCKERFILES}/{service}.Dockerfile",
+               "--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"SERVICE={service}",
+               "--build-arg", f"SOURCE={package_folder(service)}", str(ROOT))  # fmt: skip
+        made[service] = name
+    return made
+
+
+class Node:
+    def __init__(self, number: int, folder: Path) -> None:
+        self.name = f"apetest{number}"
+        self.address = f"{NETWORK}.{number + 1}"
+        self.folder = folder / self.name
+        self.socket = self.folder / "docker.sock"
+        # Where a container that binds the stack's socket finds it: that of its own node, as on
+        # machines that are real ones.
+        self.known_as = folder / "apetest1"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def host(self) -> str:
+        return f"unix://{self.socket}"
+
+    def start(self) -> None:
+        for part in ("data", "exec", "run"):
+            (self.folder / part).mkdir(parents=True)
+        sh("ip", "netns", "add", self.name)
+        outer, inner = f"{self.name}o", f"{self.name}i"
+        sh("ip", "link", "add", outer, "type", "veth", "peer", "name", inner)
+        sh("ip", "link", "set", inner, "netns", self.name)
+        sh("ip", "link", "set", outer, "netns", SWITCH)
+        sh("ip", "-n", SWITCH, "link", "set", outer, "master", BRIDGE, "up")
+        inside = ("ip", "-n", self.name)
+        sh(*inside, "addr", "add", f"{self.address}/24", "dev", inner)
+        sh(*inside, "link", "set", inner, "up")
+        sh(*inside, "link", "set", "lo", "up")
+        sh(*inside, "route", "add", "default", "via", f"{NETWORK}.1")
+        self.serve()
+
+    def serve(self) -> None:
+        """Start the dockerd, and wait until it answers."""
+        # Not under `ip netns exec`: it hides the cgroup mounts.
+        run = (
+            f"mount --bind {self.folder}/run /run && mount --bind {self.folder} {self.known_as} && "
+            f"exec dockerd --data-root {self.folder}/data --exec-root {self.folder}/exec "
+            f"-p {self.folder}/docker.pid -H {self.host}"
+        )
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["nsenter", f"--net=/run/netns/{self.name}", "unshare", "-m", "sh", "-c", run],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        end = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(DockerException):
+                self.client().ping()
+                return
+            assert time.monotonic() < end, (self.folder / "log").read_text()[-2000:]
+            time.sleep(0.5)
+
+    def client(self) -> docker.DockerClient:
+        return docker.DockerClient(base_url=self.host, timeout=30)
+
+    def load(self, images: list[str]) -> None:
+        save = subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE)
+        subprocess.run(
+            ["docker", "-H", self.host, "load", "-q"],
+            stdin=save.stdout,
+            check=True,
+            capture_output=True,
+        )
+        assert save.wait() == 0
+
+    def crash(self) -> None:
+        """The dockerd alone is killed; its containers run on. `serve` starts the next one."""
+        assert self.process
+        self.process.kill()
+        self.process.wait()
+        # Its containerd dies with it, but not at once, and a new dockerd would wait for its number.
+        number = self.folder / "exec/containerd/containerd.pid"
+        end = time.monotonic() + START_SECONDS
+        while _runs(int(number.read_text())):
+            assert time.monotonic() < end, "containerd lives on"
+            time.sleep(0.2)
+        number.unlink()
+
+    def _pids(self) -> list[str]:
+        """Of the containers, whose parents are the shims, and then of all that serves them."""
+        serving = sh("ip", "netns", "pids", self.name, check=False).split()
+        inside = sh("pgrep", "-P", ",".join(serving), check=False).split() if serving else []
+        return inside + serving
+
+    def kill(self) -> None:
+        """As a power cut."""
+        if self.process is None:
+            return
+        sh("ip", "-n", SWITCH, "link", "set", f"{self.name}o", "down", check=False)
+        for _ in range(2):
+            for pid in self._pids():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+
+    def remove(self) -> None:
+        self.kill()
+        sh("ip", "netns", "del", self.name, check=False)
+        sh("ip", "-n", SWITCH, "link", "del", f"{self.name}o", check=False)
+        mounts = Path("/proc/mounts").read_text().splitlines()
+        for point in sorted((m.split()[1] for m in mounts), reverse=True):
+            if point.startswith(str(self.folder)):
+                sh("umount", "-l", point, check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is such a process, and not only its exit code that nobody has asked for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Nodes:
+    """A Swarm that the first node manages, or (`swarm` False) nodes each for itself.
+
+    Their folder has a short path: a socket's may have 107 characters. Overlay file systems do not
+    nest: where /tmp is one, this wants another TMPDIR.
+    """
+
+    def __init__(self, count: int, *, swarm: bool = True) -> None:
+        self._swarm = swarm
+        self._folder = tempfile.TemporaryDirectory(prefix="ape", ignore_cleanup_errors=True)
+        self.nodes = [Node(i + 1, Path(self._folder.name)) for i in range(count)]
+
+    def __enter__(self) -> Nodes:
+        sh("ip", "netns", "add", SWITCH)
+        inside = ("ip", "-n", SWITCH)
+        try:
+            sh(*inside, "link", "add", BRIDGE, "type", "bridge")
+            sh(*inside, "addr", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
+            sh(*inside, "link", "set", BRIDGE, "up")
+            for node in self.nodes:
+                node.start()
+            if not self._swarm:
+                return self
+            first = self.nodes[0]
+            first.client().swarm.init(advertise_addr=first.address)
+            token = first.client().swarm.attrs["JoinTokens"]["Worker"]
+            for node in self.nodes[1:]:
+                node.client().swarm.join(
+                    remote_addrs=[f"{first.address}:2377"],
+                    join_token=token,
+                    advertise_addr=node.address,
+                )
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in reversed(self.nodes):
+            node.remove()
+        sh("ip", "netns", "del", SWITCH, check=False)
+        self._folder.cleanup()
