@@ -25,8 +25,9 @@ from semver import VersionInfo
 
 from ape_contracts import labels
 from ape_infra.checks.preflight import PreflightError, connect
+from ape_infra.config.parsing import parse_config
 from ape_infra.config.project import config_key, current
-from ape_infra.config.settings import Settings, parse_config
+from ape_infra.config.settings import Settings
 from ape_infra.rollout.controller import BusyError, EngineError
 
 ROOT = current().root

@@ -11,8 +11,10 @@ from typing import Any
 
 import yaml
 
+from ape_infra.config.errors import SettingsError
+from ape_infra.config.parsing import parse_config
 from ape_infra.config.project import config_key
-from ape_infra.config.settings import SECRETS, SettingsError, parse_config
+from ape_infra.config.secrets import SECRETS
 
 STAND_IN = "stand-in-of-a-preview"
 # How a stack's file tells the passphrase or key that its secrets are encrypted with.

@@ -55,7 +55,7 @@ class Machine:
 def is_local(settings: Settings, client: docker.DockerClient) -> bool:
     """Whether the daemon is on this machine: only then can its files and cgroups be read."""
     return str(client.api.base_url).startswith(("http+docker://", "unix://")) and not (
-        settings.docker_host.startswith(("tcp://", "ssh://"))
+        settings.platform.docker_host.startswith(("tcp://", "ssh://"))
     )
 
 
@@ -68,7 +68,7 @@ def machine(settings: Settings, client: docker.DockerClient) -> Machine:
             free = shutil.disk_usage(info.get("DockerRootDir", "/")).free // 2**20
         except OSError:
             free = None
-    if settings.runtime == "swarm" and info.get("Swarm", {}).get("ControlAvailable"):
+    if settings.platform.runtime == "swarm" and info.get("Swarm", {}).get("ControlAvailable"):
         ready = [
             node["Description"]["Resources"]
             for node in client.api.nodes()
@@ -103,7 +103,7 @@ def _size(text: str) -> float:
 
 def resources(settings: Settings, plan: Plan, there: Machine) -> Iterable[Item]:
     """Memory, CPU and disk: what the plan may take against what there is."""
-    strict = settings.production and not settings.allow_overcommit
+    strict = settings.platform.production and not settings.platform.allow_overcommit
     short: State = "fail" if strict else "warn"
     where = "the machine has" if there.nodes == 1 else f"the {there.nodes} nodes have"
     for name, need, have, unit in (
@@ -120,10 +120,16 @@ def resources(settings: Settings, plan: Plan, there: Machine) -> Iterable[Item]:
             else f"{need - have:g} {unit} are missing: fewer agents, a larger machine, or "
             f"{config_key('allowOvercommit')}.",
         )
-    logs = _size(settings.log_max_size) * settings.log_max_files * containers(plan)
-    if settings.log_compress:
+    logs = (
+        _size(settings.platform.log_max_size) * settings.platform.log_max_files * containers(plan)
+    )
+    if settings.platform.log_compress:
         # Rotated logs are compressed about tenfold; the one being written is not.
-        logs = _size(settings.log_max_size) * containers(plan) * (1 + settings.log_max_files / 10)
+        logs = (
+            _size(settings.platform.log_max_size)
+            * containers(plan)
+            * (1 + settings.platform.log_max_files / 10)
+        )
     if there.disk_free_mb is None:
         yield Item("disk", "unknown", "the daemon's disk cannot be seen from here.")
     elif there.disk_free_mb < MIN_FREE_DISK_MB:
@@ -148,7 +154,7 @@ def limits(settings: Settings, values: Mapping[str, int], asked: Load) -> Iterab
     """Kernel limits that the fleet would hit."""
     found = kernel_limits.findings(values, asked)
     for finding in found:
-        state: State = "fail" if settings.production else "warn"
+        state: State = "fail" if settings.platform.production else "warn"
         saw = f"{finding.value}, {finding.need} are needed: {finding.why}."
         yield Item(finding.name, state, saw, finding.mend)
     if not found:
@@ -159,7 +165,7 @@ def pools(settings: Settings, stack: str, client: docker.DockerClient) -> Item:
     """Whether another network has addresses of this stack's pool."""
     import ipaddress
 
-    pool = ipaddress.ip_network(settings.network_pool)
+    pool = ipaddress.ip_network(settings.platform.network_pool)
     taken = []
     for network in client.api.networks():
         if (network.get("Labels") or {}).get(labels.STACK) == stack:
@@ -172,11 +178,13 @@ def pools(settings: Settings, stack: str, client: docker.DockerClient) -> Item:
         return Item(
             "addresses",
             "warn",
-            f"{settings.network_pool} is used by {', '.join(sorted(taken)[:3])}.",
+            f"{settings.platform.network_pool} is used by {', '.join(sorted(taken)[:3])}.",
             f"Give this stack another {config_key('networkPool')}.",
         )
     room = 2 ** max(0, SUBNET_PREFIX - pool.prefixlen)
-    return Item("addresses", "ok", f"{settings.network_pool} has room for {room} networks.")
+    return Item(
+        "addresses", "ok", f"{settings.platform.network_pool} has room for {room} networks."
+    )
 
 
 def target(url: str | None, name: str) -> Item:
@@ -204,7 +212,7 @@ def target(url: str | None, name: str) -> Item:
 
 def monitoring(settings: Settings, endpoints: Mapping[str, tuple[str, bool]]) -> Item:
     """Whether somebody watches."""
-    if settings.observability == "off":
+    if settings.observability.mode == "off":
         return Item(
             "monitoring",
             "warn",

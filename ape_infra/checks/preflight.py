@@ -29,14 +29,16 @@ class PreflightError(Exception):
 def connect(settings: Settings) -> docker.DockerClient:
     """A client of the stack's daemon. Raises PreflightError when none answers."""
     try:
-        if settings.docker_host:
-            client = docker.DockerClient(base_url=settings.docker_host, timeout=ANSWER_SECONDS)
+        if settings.platform.docker_host:
+            client = docker.DockerClient(
+                base_url=settings.platform.docker_host, timeout=ANSWER_SECONDS
+            )
         else:
             client = docker.from_env(timeout=ANSWER_SECONDS)
         client.ping()
         client.api.timeout = WORK_SECONDS
     except (DockerException, requests.RequestException, OSError) as error:
-        where = settings.docker_host or "DOCKER_HOST or the local socket"
+        where = settings.platform.docker_host or "DOCKER_HOST or the local socket"
         raise PreflightError(
             f"{config_key('dockerHost')}: no Docker daemon answers at {where} ({error}). Start it "
             "(`make up` does, as root), or name another address."
@@ -60,7 +62,7 @@ def check(
         *_images(settings, client),
     ]
     too_large = list(_size(settings, info, stack))
-    if settings.production and not settings.allow_overcommit:
+    if settings.platform.production and not settings.platform.allow_overcommit:
         broken += [f"{line} Or set {config_key('allowOvercommit')} to true." for line in too_large]
     else:
         for line in too_large:
@@ -72,7 +74,7 @@ def check(
 
 def _swarm(settings: Settings, info: dict[str, Any]) -> Iterator[str]:
     state = info.get("Swarm", {})
-    if settings.runtime == "swarm" and not state.get("ControlAvailable"):
+    if settings.platform.runtime == "swarm" and not state.get("ControlAvailable"):
         yield (
             f"{config_key('runtime')}: is swarm, and the daemon is no Swarm manager "
             f"(it is {state.get('LocalNodeState', 'inactive')}). Run "
@@ -96,30 +98,30 @@ def _disk(info: dict[str, Any]) -> Iterator[str]:
 def _ports(
     settings: Settings, client: docker.DockerClient, project: str, stack: str
 ) -> Iterator[str]:
-    if settings.runtime == "swarm":
+    if settings.platform.runtime == "swarm":
         return
     ours = set()
     filters = labels.stack_filter(project, stack)
     for container in client.api.containers(filters=filters):
         ours |= {port.get("PublicPort") for port in container["Ports"]}
-    wanted = {"gatewayPort": settings.gateway_port, "proxyPort": settings.proxy_port}
-    if settings.demo:
-        wanted["targetPort"] = settings.target_port
+    wanted = {"gatewayPort": settings.ports.gateway, "proxyPort": settings.ports.proxy}
+    if settings.target.is_demo:
+        wanted["targetPort"] = settings.ports.target
     wanted |= settings.part_ports
-    if settings.monitored:
-        wanted["monitorPort"] = settings.monitor_port
+    if settings.observability.monitored:
+        wanted["monitorPort"] = settings.ports.monitor
     for name, port in wanted.items():
-        if port in ours or settings.docker_host.startswith(("tcp://", "ssh://", "http")):
+        if port in ours or settings.platform.docker_host.startswith(("tcp://", "ssh://", "http")):
             continue
-        family = socket.AF_INET6 if ":" in settings.expose_address else socket.AF_INET
+        family = socket.AF_INET6 if ":" in settings.ports.expose_address else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((settings.expose_address, port))
+                probe.bind((settings.ports.expose_address, port))
             except OSError as error:
                 yield (
-                    f"{config_key(name)}: port {port} of {settings.expose_address} cannot be had "
-                    f"({error.strerror}). Stop what uses it (`ss -ltnp`), or set another port."
+                    f"{config_key(name)}: port {port} of {settings.ports.expose_address} cannot be "
+                    f"had ({error.strerror}). Stop what uses it (`ss -ltnp`), or set another port."
                 )
 
 
@@ -136,7 +138,7 @@ def _images(settings: Settings, client: docker.DockerClient) -> Iterator[str]:
         except (DockerException, requests.RequestException) as error:
             reason = getattr(error, "explanation", None) or str(error)
             part = name.removesuffix("Image")
-            rest = ", ".join(p for p in settings.parts if p != part)
+            rest = ", ".join(p for p in settings.observability.parts if p != part)
             yield (
                 f"{config_key(name)}: {image} is not on this machine and cannot be pulled "
                 f"({reason}). Load it (docker load), name another, or leave {part} out: set "
@@ -150,11 +152,11 @@ def _size(settings: Settings, info: dict[str, Any], stack: str) -> Iterator[str]
     have_mb, have_cpus = info["MemTotal"] // 2**20, info["NCPU"]
     if need.memory_mb > have_mb:
         yield (
-            f"{config_key('agents')}: {settings.agents} agents and the services may take "
+            f"{config_key('agents')}: {settings.fleet.agents} agents and the services may take "
             f"{need.memory_mb} MB, and the machine has {have_mb} MB. Set fewer agents."
         )
     if need.cpus > have_cpus:
         yield (
-            f"{config_key('agents')}: {settings.agents} agents and the services may take "
+            f"{config_key('agents')}: {settings.fleet.agents} agents and the services may take "
             f"{need.cpus} cores, and the machine has {have_cpus}. Set fewer agents."
         )

@@ -80,13 +80,13 @@ def fill_volume(client: docker.DockerClient, settings: Settings, stack: str, dat
     try:
         # A container that never starts can be copied into; its volume keeps what was copied.
         made = client.api.create_container(
-            settings.prometheus_image,
+            settings.images.prometheus,
             volumes=[DATA_DIR],
             host_config=client.api.create_host_config(binds=[f"{name}:{DATA_DIR}"]),
         )
     except ImageNotFound:
         raise Refused(
-            f"{settings.prometheus_image} is not here. Pull or load it (offline/images.sh)."
+            f"{settings.images.prometheus} is not here. Pull or load it (offline/images.sh)."
         ) from None
     try:
         with data.open("rb") as file:
@@ -121,7 +121,7 @@ def backup(
                 "stack": stack,
                 "created": when,
                 "agents": outputs.get("agents"),
-                "gateway_config": settings.gateway_config,
+                "gateway_config": settings.target.gateway_config,
             }
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as into:
@@ -129,8 +129,8 @@ def backup(
                 _add(into, CONFIG, engine.config_file.read_bytes())
                 # Secrets stay encrypted in it.
                 _add(into, STATE, engine.run("stack", "export").encode())
-                if settings.gateway_config:
-                    _add(into, GATEWAY, (ROOT / settings.gateway_config).read_bytes())
+                if settings.target.gateway_config:
+                    _add(into, GATEWAY, (ROOT / settings.target.gateway_config).read_bytes())
                     parts.append(GATEWAY)
                 if prometheus_data(client, stack, data):
                     into.add(data, DATA)

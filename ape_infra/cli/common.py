@@ -19,7 +19,8 @@ from rich.console import Console
 from ape_infra.automation.engine import LOCKS, NoStackError, PulumiEngine
 from ape_infra.automation.lock import HeldError, Lock
 from ape_infra.checks import preflight
-from ape_infra.config.settings import Settings, SettingsError
+from ape_infra.config.errors import SettingsError
+from ape_infra.config.settings import Settings
 from ape_infra.rollout.controller import BusyError, EngineError
 from ape_infra.rollout.levels import starts
 from ape_infra.rollout.readings import OverrideError
@@ -134,18 +135,18 @@ def between(settings: Settings, before: int, agents: int) -> list[dict[str, str]
     Plain Docker starts containers one by one; Swarm all new replicas at the same time, so the
     replicas themselves must come in steps.
     """
-    if settings.agents_a_step is None:
+    if settings.agents_per_update is None:
         return []
-    size = str(max(agents, settings.sized_for))
-    sizes = starts(before, agents, settings.agents_a_step)
+    size = str(max(agents, settings.fleet.sized_for))
+    sizes = starts(before, agents, settings.agents_per_update)
     return [{"agents": str(n), "sizedFor": size} for n in sizes[:-1]]
 
 
 def bring(engine: PulumiEngine, settings: Settings, message: str) -> None:
     """Refresh the stack and bring it to its config, however many agents that starts."""
-    way = between(settings, int(engine.outputs().get("agents", 0)), settings.agents)
+    way = between(settings, int(engine.outputs().get("agents", 0)), settings.fleet.agents)
     for number, values in enumerate(way):
-        say(f"{values['agents']} of {settings.agents} agents")
+        say(f"{values['agents']} of {settings.fleet.agents} agents")
         with engine.trial(values) as trial:
             engine.apply(trial, f"{message}, first {values['agents']}", refresh=not number)
     engine.apply(None, message, refresh=not way)

@@ -23,7 +23,7 @@ def down(stack: StackName = "dev", yes: Yes = False) -> None:
         client = preflight.connect(engine.settings())
         with changing(engine, back=False) as lock:
             lock.begin()
-            if engine.settings().production:
+            if engine.settings().platform.production:
                 engine.stack.workspace.pulumi_command.run(
                     ["state", "unprotect", "--all", "--yes", "--stack", stack],
                     str(ROOT),

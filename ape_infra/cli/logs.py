@@ -334,7 +334,7 @@ def logs(
         if not base:
             raise Refused("--loki: no Loki is published here. Set ape:observability to full.")
         loki, end = Loki(base), time.time()
-        start = end - 86400 * min(settings.logs_retention_days, MAX_DAYS)
+        start = end - 86400 * min(settings.observability.logs_retention_days, MAX_DAYS)
         place_of = None if agent is None else place(agent, settings.plan(stack))
 
         def ask(ids: frozenset[str]) -> list[Line]:
@@ -360,7 +360,7 @@ def logs(
             for line in found:
                 put(line)
             return EXIT_OK
-        client, swarm = connect(settings), settings.runtime == "swarm"
+        client, swarm = connect(settings), settings.platform.runtime == "swarm"
         there = tasks(client, stack) if swarm else containers(client, current().name, stack)
         names = chosen(there, stack, settings.plan(stack), service, agent)
         # A filter looks for its lines in all there is; the tail is of what passes.

@@ -108,9 +108,9 @@ def duration(seconds: float) -> str:
 
 def waves(settings: Settings) -> Waves:
     return Waves(
-        settings.update_parallelism,
-        float(settings.update_delay_seconds),
-        float(settings.update_monitor_seconds),
+        settings.rollout.parallelism,
+        float(settings.rollout.delay_seconds),
+        float(settings.rollout.monitor_seconds),
     )
 
 
@@ -136,25 +136,33 @@ def foresee(
     endpoints = measure(client, current().name, engine.name, outputs).endpoints if now else {}
     items = [*checklist.resources(settings, plan, there)]
     if checklist.is_local(settings, client):
-        asked = checklist.load(plan, there, swarm=settings.runtime == "swarm")
+        asked = checklist.load(plan, there, swarm=settings.platform.runtime == "swarm")
         items += checklist.limits(settings, kernel_limits.read(), asked)
     items.append(checklist.pools(settings, engine.name, client))
-    if not settings.demo:
-        items.append(checklist.target(settings.target, "the target"))
+    if not settings.target.is_demo:
+        items.append(checklist.target(settings.target.url, "the target"))
     elif now:
         base = outputs["endpoints"].get("target")
         items.append(checklist.target(base and f"{base}/health", "the demo shop"))
     items.append(checklist.monitoring(settings, endpoints))
     items.append(checklist.way_back(now, history))
-    way = levels(now, settings.agents, settings.tier_table, step, sized_for=settings.sized_for)
+    way = levels(
+        now,
+        settings.fleet.agents,
+        settings.fleet.tier_table,
+        step,
+        sized_for=settings.fleet.sized_for,
+    )
     pace = estimate.pace(estimate.points(history))
     windows = [window(plan_of(settings, level.agents, engine.name)) for level in way]
-    seconds = estimate.seconds(way, pace, windows, waves(settings), a_step=settings.agents_a_step)
+    seconds = estimate.seconds(
+        way, pace, windows, waves(settings), a_step=settings.agents_per_update
+    )
     return Foreseen(now, plan, there, tuple(items), way, seconds, pace.seen)
 
 
 def plan_of(settings: Settings, agents: int, stack: str) -> Plan:
-    return settings.model_copy(update={"agents": agents}).plan(stack)
+    return settings.with_agents(agents).plan(stack)
 
 
 @app.command()

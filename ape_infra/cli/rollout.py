@@ -27,7 +27,7 @@ from ape_infra.cli.common import (
 from ape_infra.cli.plan import settle, window
 from ape_infra.cli.scale import Timeout, finish, report, walk
 from ape_infra.config.project import config_key, current
-from ape_infra.config.settings import SECRETS
+from ape_infra.config.secrets import SECRETS
 from ape_infra.rollout.controller import Stage
 
 
@@ -109,14 +109,14 @@ def rollout(
                     agents=agents,
                     steps=(values,),
                     text="rollout" + (f" of {', '.join(new)}" if new else ""),
-                    look=settings.runtime == "docker",
+                    look=settings.platform.runtime == "docker",
                     settle=settle(plan),
                     window=window(plan),
                 )
             ]
             outcome = walk(engine, settings, way, timeout)
             lock.end()
-            if not outcome.well and engine.settings().images:
+            if not outcome.well and engine.settings().images.given:
                 say(
                     f"The config names the images that held ({config_key('images')}). To try "
                     "again: ape-load rollout --unset images"

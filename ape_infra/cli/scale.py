@@ -52,7 +52,7 @@ Timeout = Annotated[
 
 def values(settings: Settings, agents: int, *, force: bool) -> dict[str, str]:
     """The settings of a fleet of `agents`. What is forced is written down: the config is true."""
-    forced = {"allowOvercommit": "true"} if force and settings.production else {}
+    forced = {"allowOvercommit": "true"} if force and settings.platform.production else {}
     return {"agents": str(agents), **forced}
 
 
@@ -71,7 +71,7 @@ def stages(
                 steps=(*({**last, **step} for step in way), last),
                 text=text,
                 # The first shows what else would change; later ones only with a tier.
-                look=settings.runtime == "docker" and (level.crosses or number == 0),
+                look=settings.platform.runtime == "docker" and (level.crosses or number == 0),
                 settle=settle(plan),
                 window=window(plan),
             )
@@ -92,7 +92,7 @@ def walk(engine: PulumiEngine, settings: Settings, way: Sequence[Stage], timeout
     made: Walk[ConfigTrial] = Walk(
         engine,
         probe,
-        limits=Limits.of(settings.thresholds),
+        limits=Limits.of(settings.alerting.thresholds),
         waves=waves(settings),
         tell=say,
         deadline=time.monotonic() + timeout if timeout else float("inf"),
@@ -196,12 +196,12 @@ def scale(
                 if level.crosses:
                     say(
                         f"{level.before} → {level.agents} crosses into tier {level.tier.label}: "
-                        f"{level.replaces} agents change, {settings.update_parallelism} at a time"
+                        f"{level.replaces} agents change, {settings.rollout.parallelism} at a time"
                     )
             confirmed(f"Scale stack {stack} from {before} to {agents} agents?", yes)
             began = time.monotonic()
             lock.begin()
-            if engine.settings().agents != before:
+            if engine.settings().fleet.agents != before:
                 say(f"the config was changed and never applied; {before} agents are, and count")
                 engine.set_config({"agents": str(before)})
             text = f"scale {before} -> {agents}"

@@ -182,7 +182,7 @@ def take(
     engine: PulumiEngine, client: docker.DockerClient, before: Look, outputs: Mapping[str, Any]
 ) -> tuple[Status, Look]:
     after = look(client, engine.name, outputs)
-    configured = engine.settings().agents
+    configured = engine.settings().fleet.agents
     declared = int(outputs["agents"])
     made = Status(
         configured,

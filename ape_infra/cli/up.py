@@ -39,7 +39,7 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
             preview = engine.preview(refresh=True)
             if preview.changing:
                 lock.begin()
-                bring(engine, settings, f"up, {settings.agents} agents")
+                bring(engine, settings, f"up, {settings.fleet.agents} agents")
             lock.end()
             say(
                 f"Applied in {time.monotonic() - started:.0f} s."

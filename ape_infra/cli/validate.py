@@ -13,23 +13,20 @@ from ape_infra.checks import checklist, preflight
 from ape_infra.checks.checklist import Item
 from ape_infra.cli.common import EXIT_FAILED, EXIT_OK, AsJson, StackName, app, guarded, say, show
 from ape_infra.cli.plan import print_items
+from ape_infra.config.errors import SettingsError
+from ape_infra.config.files import Scenario, gateway_config
 from ape_infra.config.project import config_key, current
-from ape_infra.config.settings import (
-    CEREBRAS_API_KEY,
-    Scenario,
-    Settings,
-    SettingsError,
-    gateway_config,
-)
+from ape_infra.config.secrets import CEREBRAS_API_KEY
+from ape_infra.config.settings import Settings
 
 KEY_SECONDS = 10.0
 
 
 def key(settings: Settings, value: str) -> Item:
     """Whether the model takes the key. Never shows it."""
-    if settings.model == "offline":
+    if settings.model.kind == "offline":
         return Item("key", "ok", "the offline model needs none.")
-    url = settings.model_base_url.rstrip("/") + "/models"
+    url = settings.model.base_url.rstrip("/") + "/models"
     try:
         answer = requests.get(
             url, headers={"Authorization": f"Bearer {value}"}, timeout=KEY_SECONDS
@@ -71,8 +68,8 @@ def items(engine: PulumiEngine) -> Iterator[Item]:
         count = len(scenario.endpoints)
         yield Item("gateway", "ok", f"route {api}, {count} endpoints, goal: {scenario.goal}")
     outputs = engine.outputs()
-    if not settings.demo:
-        yield checklist.target(settings.target, "the target")
+    if not settings.target.is_demo:
+        yield checklist.target(settings.target.url, "the target")
     elif base := (outputs.get("endpoints") or {}).get("target"):
         yield checklist.target(f"{base}/health", "the demo shop")
     else:

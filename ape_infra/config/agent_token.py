@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hmac
 
+from ape_infra.config.errors import SettingsError
 from ape_infra.config.project import config_key
-from ape_infra.config.settings import AGENT_TOKEN, SettingsError
+from ape_infra.config.secrets import AGENT_TOKEN
 
 MIN_LENGTH = 16
 

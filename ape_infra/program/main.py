@@ -9,15 +9,11 @@ import pulumi
 from pulumi.runtime.config import CONFIG
 
 from ape_infra.config.agent_token import agent_token
+from ape_infra.config.errors import SettingsError
+from ape_infra.config.parsing import parse_config
 from ape_infra.config.project import current
-from ape_infra.config.settings import (
-    AGENT_TOKEN,
-    CEREBRAS_API_KEY,
-    SECRETS,
-    Settings,
-    SettingsError,
-    parse_config,
-)
+from ape_infra.config.secrets import AGENT_TOKEN, CEREBRAS_API_KEY, SECRETS
+from ape_infra.config.settings import Settings
 from ape_infra.program import sdk_patches
 from ape_infra.program.provider import docker_provider
 
@@ -52,7 +48,7 @@ async def main() -> dict[str, pulumi.Input[object]]:
     project, stack = pulumi.get_project(), pulumi.get_stack()
     config, given = pulumi.Config(project), stack_config()
     settings = checked_settings(given)
-    provider = docker_provider(settings.docker_host)
+    provider = docker_provider(settings.platform.docker_host)
     # In a thread, so that the loop goes on and the engine hears of the provider.
     await asyncio.to_thread(import_module, "ape_infra.program.stack")
     from ape_infra.program.stack import declare

@@ -8,14 +8,10 @@ from pathlib import Path
 
 import pulumi
 
+from ape_infra.config.files import Scenario, gateway_config, model_recording
 from ape_infra.config.project import SOURCE_ROOT
-from ape_infra.config.settings import (
-    CEREBRAS_API_KEY,
-    Scenario,
-    Settings,
-    gateway_config,
-    model_recording,
-)
+from ape_infra.config.secrets import CEREBRAS_API_KEY
+from ape_infra.config.settings import Settings
 from ape_infra.planning import plan as planning
 from ape_infra.program.components import observability
 from ape_infra.program.components.agents import AgentFleet, AgentFleetArgs
@@ -50,44 +46,48 @@ def declare(
     recording = model_recording(settings, root)
     token = token_file(agent_token)
     scenario = Scenario.of(settings, root, api)
-    logs = Logs(settings.log_max_size, settings.log_max_files, settings.log_compress)
+    logs = Logs(
+        settings.platform.log_max_size,
+        settings.platform.log_max_files,
+        settings.platform.log_compress,
+    )
     opts = pulumi.ResourceOptions(providers={"docker": provider})
     context = Context(
         project=project,
         stack=stack,
-        expose_address=settings.expose_address,
+        expose_address=settings.ports.expose_address,
         update=UpdatePolicy(
-            settings.update_parallelism,
-            settings.update_delay_seconds,
-            settings.update_monitor_seconds,
-            settings.update_rollback,
+            settings.rollout.parallelism,
+            settings.rollout.delay_seconds,
+            settings.rollout.monitor_seconds,
+            settings.rollout.rollback,
         ),
-        protect_data=settings.production,
+        protect_data=settings.platform.production,
     )
     runtime: Runtime = (
-        DockerRuntime(context) if settings.runtime == "docker" else SwarmRuntime(context)
+        DockerRuntime(context) if settings.platform.runtime == "docker" else SwarmRuntime(context)
     )
 
-    services = ("gateway", "proxy", "agent") + (("demo_target",) if settings.demo else ())
-    services += ("monitor", "socket_proxy") if settings.monitored else ()
+    services = ("gateway", "proxy", "agent") + (("demo_target",) if settings.target.is_demo else ())
+    services += ("monitor", "socket_proxy") if settings.observability.monitored else ()
     images = Images(
         "images",
         services,
         root=root,
         source_root=SOURCE_ROOT,
-        base_image=settings.base_image,
-        registry=settings.registry,
-        given={str(k): v for k, v in (settings.images or {}).items()},
+        base_image=settings.images.base,
+        registry=settings.images.registry,
+        given={str(k): v for k, v in (settings.images.given or {}).items()},
         opts=opts,
     )
-    networks = Networks("networks", runtime, plan, pool=settings.network_pool, opts=opts)
+    networks = Networks("networks", runtime, plan, pool=settings.platform.network_pool, opts=opts)
 
     def after(*waits: pulumi.Resource) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=list(waits)))
 
     gateway = Gateway(
         "gateway",
-        GatewayArgs(images.names["gateway"], config, settings.gateway_port, plan, logs),
+        GatewayArgs(images.names["gateway"], config, settings.ports.gateway, plan, logs),
         runtime,
         networks,
         after(*images.built("gateway")),
@@ -96,20 +96,20 @@ def declare(
         "proxy",
         InferenceProxyArgs(
             image=images.names["proxy"],
-            model=settings.model,
-            model_name=settings.model_name,
-            model_base_url=settings.model_base_url,
+            model=settings.model.kind,
+            model_name=settings.model.name,
+            model_base_url=settings.model.base_url,
             api_key=secrets.get(CEREBRAS_API_KEY),
             token=token,
             recording=recording,
-            record=settings.model_record,
-            requests_per_minute=settings.model_requests_per_minute,
-            tokens_per_minute=settings.model_tokens_per_minute,
-            queue_seconds=settings.model_queue_seconds,
-            retries=settings.model_retries,
-            input_price=settings.model_input_price,
-            output_price=settings.model_output_price,
-            port=settings.proxy_port,
+            record=settings.model.record,
+            requests_per_minute=settings.model.requests_per_minute,
+            tokens_per_minute=settings.model.tokens_per_minute,
+            queue_seconds=settings.model.queue_seconds,
+            retries=settings.model.retries,
+            input_price=settings.model.input_price,
+            output_price=settings.model.output_price,
+            port=settings.ports.proxy,
             plan=plan,
             logs=logs,
         ),
@@ -119,16 +119,16 @@ def declare(
     )
     ready = [*gateway.ready, *proxy.ready]
     endpoints = {
-        "gateway": runtime.endpoint(settings.gateway_port),
-        "proxy": runtime.endpoint(settings.proxy_port),
+        "gateway": runtime.endpoint(settings.ports.gateway),
+        "proxy": runtime.endpoint(settings.ports.proxy),
     }
-    if settings.demo:
+    if settings.target.is_demo:
         target = DemoTarget(
             "target",
             DemoTargetArgs(
                 images.names["demo_target"],
-                settings.target_port,
-                faults=not settings.production,
+                settings.ports.target,
+                faults=not settings.platform.production,
                 logs=logs,
             ),
             runtime,
@@ -136,9 +136,9 @@ def declare(
             after(*images.built("demo_target")),
         )
         ready += target.ready
-        endpoints["target"] = runtime.endpoint(settings.target_port)
+        endpoints["target"] = runtime.endpoint(settings.ports.target)
     watched: list[pulumi.Resource] = []
-    if settings.monitored:
+    if settings.observability.monitored:
         watcher = Monitor(
             "monitor",
             MonitorArgs(
@@ -146,10 +146,10 @@ def declare(
                 proxy_image=images.names["socket_proxy"],
                 project=project,
                 stack=stack,
-                docker_host=settings.docker_host or os.environ.get("DOCKER_HOST", ""),
-                port=settings.monitor_port,
-                thresholds=settings.alert_thresholds or {},
-                logs_by_proxy=settings.observability == "full",
+                docker_host=settings.platform.docker_host or os.environ.get("DOCKER_HOST", ""),
+                port=settings.ports.monitor,
+                thresholds=settings.alerting.threshold_overrides or {},
+                logs_by_proxy=settings.observability.mode == "full",
                 logs=logs,
             ),
             runtime,
@@ -157,7 +157,7 @@ def declare(
             after(*images.built("monitor"), *images.built("socket_proxy")),
         )
         watched += watcher.ready
-        endpoints["monitor"] = runtime.endpoint(settings.monitor_port)
+        endpoints["monitor"] = runtime.endpoint(settings.ports.monitor)
     endpoints |= observability.declare(
         settings, secrets, runtime, networks, logs, opts, watched=watched
     )
@@ -167,14 +167,14 @@ def declare(
             image=images.names["agent"],
             plan=plan,
             scenario=scenario,
-            model_name=settings.model_name,
+            model_name=settings.model.name,
             token=token,
-            persona=settings.persona,
-            test_duration_seconds=settings.test_duration_seconds,
-            think_time_seconds=settings.think_time_seconds,
-            ramp_seconds=settings.ramp_seconds,
-            session_max_steps=settings.session_max_steps,
-            session_max_seconds=settings.session_max_seconds,
+            persona=settings.fleet.persona,
+            test_duration_seconds=settings.fleet.test_duration_seconds,
+            think_time_seconds=settings.fleet.think_time_seconds,
+            ramp_seconds=settings.fleet.ramp_seconds,
+            session_max_steps=settings.fleet.session_max_steps,
+            session_max_seconds=settings.fleet.session_max_seconds,
             logs=logs,
         ),
         runtime,
@@ -186,7 +186,7 @@ def declare(
     return {
         "agents": plan.agents,
         "agentContainers": plan.containers,
-        "runtime": settings.runtime,
+        "runtime": settings.platform.runtime,
         "tier": plan.tier.label,
         "agentMemoryMb": plan.tier.memory_mb,
         "agentCpus": plan.tier.cpus,
@@ -200,14 +200,14 @@ def declare(
 def tell(settings: Settings, plan: planning.Plan) -> None:
     """What a person should know at a preview and cannot see from the list of resources."""
     pulumi.log.info(
-        f"{plan.summary}. At most {settings.update_parallelism} containers of agents start or "
+        f"{plan.summary}. At most {settings.rollout.parallelism} containers of agents start or "
         "change at a time."
     )
     if plan.health_interval_seconds is None:
         pulumi.log.info(
             "A fleet of this size carries no health check an agent; the gateway counts heartbeats."
         )
-    if settings.runtime == "swarm":
+    if settings.platform.runtime == "swarm":
         pulumi.log.info(
             "swarm: no-new-privileges has no field in a service; set it in daemon.json. "
             "Ports are published only with an exposeAddress other than loopback."

@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="starts dockerds"),
 ]
-IMAGE = Settings().base_image
+IMAGE = Settings().images.base
 PORT = 19_199
 INTERVAL = 5
 AGENTS = {"agent-0001", "agent-0002", "agent-0003"}

@@ -111,7 +111,7 @@ def test_each_node_has_its_monitor_and_all_is_counted_once(
 ) -> None:
     images = built(*SERVICES, "monitor", "socket_proxy")
     for node in nodes:
-        node.load([*images.values(), Settings().prometheus_image])
+        node.load([*images.values(), Settings().images.prometheus])
     first = nodes[0]
     stack = live(STACK)
     stack.client = first.client()

@@ -25,7 +25,9 @@ import yaml
 
 from ape_contracts import labels, metrics
 from ape_infra.cli import logs
-from ape_infra.config.settings import SECRETS, Settings, parse_config
+from ape_infra.config.parsing import parse_config
+from ape_infra.config.secrets import SECRETS
+from ape_infra.config.settings import Settings
 from ape_infra.observability import (
     cardinality,
     dashboards,

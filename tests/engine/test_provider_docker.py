@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parents[2]
 STAND_IN = HERE / "offline" / "provider"
 PLUGIN = Path(os.environ.get("APE_DOCKER_PLUGIN", STAND_IN))
 OWN = pytest.mark.skipif(PLUGIN != STAND_IN, reason="a manner of the stand-in")
-BASE, IMAGE = Settings().base_image, "ape-provider-test:1"
+BASE, IMAGE = Settings().images.base, "ape-provider-test:1"
 RUN = uuid.uuid4().hex[:6]
 
 

@@ -15,7 +15,7 @@ from ape_agent.settings import from_env
 from ape_docker_provider.check import check
 from ape_docker_provider.schema import RESOURCES
 from ape_docker_provider.values import plain_map, wrap
-from ape_infra.config.settings import CEREBRAS_API_KEY
+from ape_infra.config.secrets import CEREBRAS_API_KEY
 from ape_infra.planning import plan as planning
 from ape_infra.program.components.proxy import TOKEN_ENV
 from tests.support.declared import KEY, PROD, Recorder, run

@@ -13,7 +13,7 @@ from pulumi.runtime import mocks, set_all_config
 from pulumi.runtime.settings import set_root_resource
 from pulumi.runtime.stack import run_in_stack
 
-from ape_infra.config.settings import CEREBRAS_API_KEY, GRAFANA_PASSWORD, SECRETS
+from ape_infra.config.secrets import CEREBRAS_API_KEY, GRAFANA_PASSWORD, SECRETS
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "csk-not-a-real-key"

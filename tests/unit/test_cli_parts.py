@@ -34,7 +34,7 @@ from ape_infra.cli.plan import Foreseen
 from ape_infra.cli.report import begun, events
 from ape_infra.cli.rollout import parsed, pins
 from ape_infra.cli.scale import refuse, stages
-from ape_infra.config.settings import parse
+from ape_infra.config.parsing import parse
 from ape_infra.observability import dashboards, recording_rules
 from ape_infra.planning.plan import make_plan
 from ape_infra.reporting.draw import main_panels
@@ -381,5 +381,5 @@ def test_a_swarm_gets_no_more_new_replicas_at_a_time_than_may_start() -> None:
 
 def test_a_level_of_a_swarm_comes_in_steps_and_ends_as_the_config_says() -> None:
     settings = parse({"runtime": "swarm"})
-    (stage,) = stages(settings, levels(40, 60, settings.tier_table), "t", "dev", force=False)
+    (stage,) = stages(settings, levels(40, 60, settings.fleet.tier_table), "t", "dev", force=False)
     assert stage.steps == ({"agents": "50", "sizedFor": "60"}, {"agents": "60"})

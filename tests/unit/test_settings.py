@@ -8,14 +8,11 @@ import pytest
 import yaml
 
 from ape_contracts import conditions
-from ape_infra.config.settings import (
-    SECRETS,
-    Scenario,
-    Settings,
-    SettingsError,
-    gateway_config,
-    parse,
-)
+from ape_infra.config.errors import SettingsError
+from ape_infra.config.files import Scenario, gateway_config
+from ape_infra.config.parsing import parse
+from ape_infra.config.secrets import SECRETS
+from ape_infra.config.settings import Settings
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[2]
@@ -274,5 +271,5 @@ def test_the_stacks_of_this_project_are_valid(stack: str) -> None:
     }
     settings = parse(raw, secrets=SECRETS if stack == "prod" else ())
     if stack == "prod":
-        assert (settings.production, settings.model) == (True, "cerebras")
-        assert settings.log_compress
+        assert (settings.platform.production, settings.model.kind) == (True, "cerebras")
+        assert settings.platform.log_compress

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from ape_contracts import labels
-from ape_infra.config.settings import Scenario
+from ape_infra.config.files import Scenario
 from ape_infra.planning import plan as planning
 from ape_infra.program.components import gateway, proxy
 from ape_infra.program.components.base import Component

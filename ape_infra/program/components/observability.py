@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pulumi
 
+from ape_infra.config.errors import SettingsError
 from ape_infra.config.project import config_key
-from ape_infra.config.settings import (
+from ape_infra.config.secrets import (
     GRAFANA_PASSWORD,
     REMOTE_WRITE_TOKEN,
     SLACK_URL,
     SMTP_PASSWORD,
     WEBHOOK_TOKEN,
-    Settings,
-    SettingsError,
 )
+from ape_infra.config.settings import Settings
 from ape_infra.observability import alertmanager as alertmanager_config
 from ape_infra.observability import alloy as alloy_config
 from ape_infra.observability import dashboards, rules
@@ -63,14 +63,16 @@ def alerts(settings: Settings, jobs: Sequence[str]) -> list[dict[str, Any]]:
     """
     overrides = {
         name: rules.Override(override.for_seconds, override.disabled)
-        for name, override in (settings.alert_overrides or {}).items()
+        for name, override in (settings.alerting.overrides or {}).items()
     }
     try:
         return rules.groups(
             jobs,
-            runbooks=settings.runbooks,
+            runbooks=settings.alerting.runbooks,
             overrides=overrides,
-            more=prometheus_rules(settings.thresholds)["groups"] if settings.monitored else (),
+            more=prometheus_rules(settings.alerting.thresholds)["groups"]
+            if settings.observability.monitored
+            else (),
         )
     except ValueError as error:
         raise SettingsError([f"{config_key('alertOverrides')}.{error}."]) from None
@@ -95,8 +97,12 @@ def arguments(
     logs: Logs,
 ) -> dict[planning.Part, Args]:
     """What each part that the settings name is told. `urls`: of the parts, for the user."""
-    parts = settings.parts
-    services = [gateway.NAME, proxy.NAME, *([monitor.NAME] if settings.monitored else [])]
+    parts = settings.observability.parts
+    services = [
+        gateway.NAME,
+        proxy.NAME,
+        *([monitor.NAME] if settings.observability.monitored else []),
+    ]
     jobs = dict.fromkeys(services, SERVICE_PORT) | {part: PORTS[part] for part in parts}
 
     def there(part: planning.Part) -> str | None:
@@ -104,8 +110,8 @@ def arguments(
 
     made: dict[planning.Part, Args] = {
         "prometheus": prometheus.MetricsArgs(
-            image=settings.prometheus_image,
-            port=settings.prometheus_port,
+            image=settings.images.prometheus,
+            port=settings.ports.prometheus,
             project=project,
             stack=stack,
             jobs=jobs,
@@ -113,32 +119,32 @@ def arguments(
             alertmanager=(alertmanager.NAME, PORTS[alertmanager.NAME])
             if alertmanager.NAME in parts
             else None,
-            remote_write_url=settings.remote_write_url,
+            remote_write_url=settings.observability.remote_write_url,
             remote_write_token=secrets.get(REMOTE_WRITE_TOKEN),
-            retention_days=settings.metrics_retention_days,
-            retention_size=settings.metrics_retention_size,
+            retention_days=settings.observability.metrics_retention_days,
+            retention_size=settings.observability.metrics_retention_size,
             url=urls.get(prometheus.NAME),
             logs=logs,
         ),
         "alertmanager": alertmanager.AlertmanagerArgs(
-            image=settings.alertmanager_image,
-            port=settings.alertmanager_port,
-            webhook_url=settings.alert_webhook_url,
+            image=settings.images.alertmanager,
+            port=settings.ports.alertmanager,
+            webhook_url=settings.alerting.webhook_url,
             webhook_token=secrets.get(WEBHOOK_TOKEN),
-            watchdog_url=settings.alert_watchdog_url,
+            watchdog_url=settings.alerting.watchdog_url,
             slack_url=secrets.get(SLACK_URL),
-            slack_channel=settings.alert_slack_channel,
-            email_to=settings.alert_email_to,
-            email_from=settings.alert_email_from,
-            smtp_host=settings.alert_smtp_host,
-            smtp_user=settings.alert_smtp_user,
+            slack_channel=settings.alerting.slack_channel,
+            email_to=settings.alerting.email_to,
+            email_from=settings.alerting.email_from,
+            smtp_host=settings.alerting.smtp_host,
+            smtp_user=settings.alerting.smtp_user,
             smtp_password=secrets.get(SMTP_PASSWORD),
             url=urls.get(alertmanager.NAME),
             logs=logs,
         ),
         "grafana": grafana.GrafanaArgs(
-            image=settings.grafana_image,
-            port=settings.grafana_port,
+            image=settings.images.grafana,
+            port=settings.ports.grafana,
             password=secrets.get(GRAFANA_PASSWORD, ""),
             prometheus_url=url(prometheus.NAME),
             loki_url=there("loki"),
@@ -148,13 +154,13 @@ def arguments(
             logs=logs,
         ),
         "loki": loki.LokiArgs(
-            image=settings.loki_image,
-            port=settings.loki_port,
-            retention_days=settings.logs_retention_days,
+            image=settings.images.loki,
+            port=settings.ports.loki,
+            retention_days=settings.observability.logs_retention_days,
             logs=logs,
         ),
         "alloy": alloy.AlloyArgs(
-            image=settings.alloy_image,
+            image=settings.images.alloy,
             project=project,
             stack=stack,
             push_url=f"{url(loki.NAME)}{loki_config.PUSH_PATH}",

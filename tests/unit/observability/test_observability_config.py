@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from ape_contracts import metrics
-from ape_infra.config.settings import Settings, SettingsError, parse
+from ape_infra.config.errors import SettingsError
+from ape_infra.config.parsing import parse
+from ape_infra.config.settings import Settings
 from ape_infra.observability import alertmanager, alloy, grafana, loki, prometheus, rules
 from ape_infra.observability.text import yaml_of
 from ape_infra.planning import plan
@@ -151,8 +153,8 @@ def test_shares_fit_the_seeds_memory_and_leave_some_for_the_monitor() -> None:
 
 
 def test_parts_follow_from_the_mode() -> None:
-    assert parse({"observability": "off"}).parts == ()
-    assert parse({}).parts == ("prometheus",)
+    assert parse({"observability": "off"}).observability.parts == ()
+    assert parse({}).observability.parts == ("prometheus",)
     full = parse({"observability": "full"}, ["grafanaPassword"])
     assert full.parts == plan.PARTS
     assert set(full.part_ports) == {
@@ -200,4 +202,4 @@ def test_bad_settings_of_observability_are_refused(raw: dict[str, str], line: st
 def test_no_name_is_given_twice() -> None:
     found = [m.name for m in metrics.ALL]
     assert len(found) == len(set(found))
-    assert Settings().parts == ("prometheus",)
+    assert Settings().observability.parts == ("prometheus",)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ape_infra.automation.pipeline import STAND_IN, variables, with_stand_ins
-from ape_infra.config.settings import CEREBRAS_API_KEY, GRAFANA_PASSWORD
+from ape_infra.config.secrets import CEREBRAS_API_KEY, GRAFANA_PASSWORD
 from ape_policy import RULES
 
 pytestmark = pytest.mark.unit

@@ -1,0 +1,68 @@
+"""Settings of the fleet: how many agents, their limits, and how they go about a session."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ape_infra.config.group import Group, Strict
+from ape_infra.planning.tiers import DEFAULT_TIERS, MAX_AGENTS, Tier
+
+MAX_AGENTS_PER_CONTAINER = 100
+
+
+class TierRow(Strict):
+    min_agents: int = Field(ge=1)
+    max_agents: int = Field(ge=1, le=MAX_AGENTS)
+    # Docker refuses less than 6 MiB; the plugin reads less than 0.1 cores back as 0.1.
+    memory_mb: int = Field(ge=6)
+    cpus: float = Field(ge=0.1)
+
+
+class FleetSettings(Group):
+    agents: int = Field(5, ge=1, le=MAX_AGENTS, description="Number of agents, 1 to 2000.")
+    sized_for: int = Field(
+        0,
+        ge=0,
+        le=MAX_AGENTS,
+        description="Size agents for this fleet now, so that growing to it replaces none; "
+        "0: for agents.",
+    )
+    agents_per_container: int = Field(
+        1,
+        ge=1,
+        le=MAX_AGENTS_PER_CONTAINER,
+        description="Agents in one container, 1 to 100; its limits are the sum of theirs.",
+    )
+    tiers: list[TierRow] = Field(
+        [],
+        description="Limits by fleet size: minAgents, maxAgents, memoryMb, cpus; "
+        "empty: the default table.",
+    )
+    persona: str = Field(
+        "", max_length=2000, description="Who the agents are; a sentence for the model, or empty."
+    )
+    test_duration_seconds: int = Field(
+        0, ge=0, description="Length of the test in seconds; 0: until the stack is taken down."
+    )
+    think_time_seconds: int = Field(
+        1, ge=0, le=600, description="Pause of an agent between two steps, in seconds."
+    )
+    ramp_seconds: int = Field(
+        10, ge=0, le=86400, description="Agents begin within so many seconds, evenly spread."
+    )
+    session_max_steps: int = Field(
+        20, ge=1, le=1000, description="Steps of a session, at most; then it has failed."
+    )
+    session_max_seconds: int = Field(
+        300, ge=1, le=86400, description="Length of a session, at most; then it has failed."
+    )
+
+    @property
+    def size(self) -> int:
+        """Agents that the fleet is sized for."""
+        return max(self.agents, self.sized_for)
+
+    @property
+    def tier_table(self) -> tuple[Tier, ...]:
+        rows = tuple(Tier(t.min_agents, t.max_agents, t.memory_mb, t.cpus) for t in self.tiers)
+        return rows or DEFAULT_TIERS

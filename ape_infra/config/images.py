@@ -1,0 +1,39 @@
+"""Settings of images: what is built, what is used as it is, and the versions of others' images."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from ape_infra.config.group import Group
+from ape_infra.planning.services import BuiltService
+
+
+class ImageSettings(Group):
+    model_config = ConfigDict(alias_generator=lambda name: to_camel(f"{name}_image"))
+
+    registry: str = Field(
+        "",
+        alias="registry",
+        description="Registry to which the images are pushed; empty: built locally only.",
+    )
+    given: dict[BuiltService, str] | None = Field(
+        None,
+        alias="images",
+        description="Images to use as they are, by service (gateway, proxy, agent, demo_target, "
+        "monitor, socket_proxy); empty: built from services/.",
+    )
+    base: str = Field("python:3.11-slim", description="Base image of the services.")
+    prometheus: str = Field(
+        "prom/prometheus:v2.42.0", description="Image of Prometheus, with its version."
+    )
+    alertmanager: str = Field(
+        "prom/alertmanager:v0.25.0", description="Image of Alertmanager, with its version."
+    )
+    grafana: str = Field(
+        "grafana/grafana:11.6.0", description="Image of Grafana, with its version."
+    )
+    loki: str = Field("grafana/loki:3.4.2", description="Image of Loki, with its version.")
+    alloy: str = Field(
+        "grafana/alloy:v1.7.5", description="Image of Grafana Alloy, with its version."
+    )

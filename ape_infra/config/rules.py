@@ -1,0 +1,166 @@
+"""Rules between settings, across the groups."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection, Iterator
+
+from ape_infra.config.errors import Problem, missing_secret, url_problems
+from ape_infra.config.secrets import (
+    CEREBRAS_API_KEY,
+    GRAFANA_PASSWORD,
+    SLACK_URL,
+    SMTP_PASSWORD,
+)
+from ape_infra.config.settings import Settings
+from ape_infra.planning import plan as planning
+from ape_infra.planning import tiers
+from ape_infra.planning.tiers import MAX_AGENTS
+from monitoring.thresholds import ThresholdError
+
+
+def problems(settings: Settings, secrets: Collection[str]) -> list[Problem]:
+    """Every broken rule, as (path, sentence). `secrets` names those that are set."""
+    return [
+        *(tiers.problems(settings.fleet.tier_table) if settings.fleet.tiers else ()),
+        *_target(settings),
+        *_sessions(settings),
+        *_model(settings, secrets),
+        *_platform(settings, secrets),
+        *_ports(settings),
+        *_thresholds(settings),
+        *_images(settings),
+        *_observability(settings, secrets),
+        *_alerting(settings, secrets),
+    ]
+
+
+def _target(settings: Settings) -> Iterator[Problem]:
+    target = settings.target
+    if not target.is_demo:
+        yield from url_problems("target", target.url, "or demo for the shop of this project")
+        endpoints = target.endpoints or target.openapi or target.gateway_config
+        for name, value, example in (
+            ("targetGoal", target.goal, '"Order one product."'),
+            (
+                "targetEndpoints",
+                endpoints,
+                '[{"method": "GET", "path": "/"}], or targetOpenapi, or gatewayConfig',
+            ),
+            ("targetSuccess", target.success, '{"method": "GET", "path": "/", "status": 200}'),
+        ):
+            if not value:
+                yield name, f"is needed with a target of your own, e.g. {example}."
+    if target.openapi and target.endpoints:
+        yield "targetOpenapi", "is set, and targetEndpoints too. Remove one of the two."
+    if target.success:
+        yield from target.success.problems()
+
+
+def _sessions(settings: Settings) -> Iterator[Problem]:
+    fleet = settings.fleet
+    if fleet.think_time_seconds >= fleet.session_max_seconds:
+        yield (
+            "sessionMaxSeconds",
+            f"is {fleet.session_max_seconds}, no more than one pause "
+            f"(thinkTimeSeconds {fleet.think_time_seconds}). Raise it.",
+        )
+
+
+def _model(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]:
+    model = settings.model
+    yield from url_problems("modelBaseUrl", model.base_url, "such as that of Cerebras")
+    if model.kind == "cerebras" and CEREBRAS_API_KEY not in secrets:
+        yield missing_secret(CEREBRAS_API_KEY, "model is cerebras")
+    if model.kind == "recorded" and not model.recording:
+        yield "modelRecording", "is empty, and model is recorded. Name the file of a recording."
+    if model.kind == "recorded" and model.record:
+        yield "modelRecord", "is true, and model is recorded. Record with a real model."
+
+
+def _platform(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]:
+    if settings.platform.production and GRAFANA_PASSWORD not in secrets:
+        yield missing_secret(GRAFANA_PASSWORD, "production is true")
+    address = settings.ports.expose_address
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        yield "exposeAddress", f'is "{address}", not an IP address. Try 127.0.0.1.'
+    fleet = settings.fleet
+    try:
+        # The table may be unsound; that is another rule.
+        covering = (t for t in fleet.tier_table if t.min_agents <= fleet.size <= t.max_agents)
+        largest = min(MAX_AGENTS, max((t.max_agents for t in covering), default=fleet.size))
+        networks = planning.networks(largest, fleet.agents_per_container)
+        planning.subnet(settings.platform.network_pool, 2 + len(networks))
+    except ValueError as error:
+        yield "networkPool", f"{error}. Give a private network such as 10.213.0.0/16."
+
+
+def _ports(settings: Settings) -> Iterator[Problem]:
+    ports = settings.ports
+    used = {
+        "gatewayPort": ports.gateway,
+        "proxyPort": ports.proxy,
+        "targetPort": ports.target,
+        **settings.part_ports,
+        "monitorPort": ports.monitor,
+    }
+    seen: dict[int, str] = {}
+    for name, port in used.items():
+        if port in seen:
+            yield name, f"is {port}, as {seen[port]} is. Give each its own port."
+        seen[port] = name
+
+
+def _thresholds(settings: Settings) -> Iterator[Problem]:
+    try:
+        _ = settings.alerting.thresholds
+    except ThresholdError as error:
+        for at, sentence in error.problems:
+            yield f"alertThresholds.{at}", sentence
+
+
+def _images(settings: Settings) -> Iterator[Problem]:
+    for name, image in settings.part_images.items():
+        if not re.search(r"(:[^/:]+|@sha256:[0-9a-f]{64})$", image):
+            yield name, "names no version. Add a tag or a digest."
+
+
+def _observability(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]:
+    observability = settings.observability
+    selected = observability.selected_parts
+    if selected and "prometheus" not in selected:
+        yield "observabilityParts", "lacks prometheus, which the other parts need."
+    if "alloy" in selected and "loki" not in selected:
+        yield "observabilityParts", "has alloy without loki. Add loki, or leave both."
+    if "alloy" in observability.parts and not observability.monitored:
+        yield "monitor", "is off, and alloy reads logs by its proxy. Set it to container."
+    if "grafana" in observability.parts and not settings.platform.production:
+        if GRAFANA_PASSWORD not in secrets:
+            yield missing_secret(GRAFANA_PASSWORD, "Grafana is deployed")
+
+
+def _alerting(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]:
+    alerting = settings.alerting
+    for name, url in (
+        ("remoteWriteUrl", settings.observability.remote_write_url),
+        ("alertWebhookUrl", alerting.webhook_url),
+        ("alertWatchdogUrl", alerting.watchdog_url),
+    ):
+        if url:
+            yield from url_problems(name, url, "or leave it empty")
+    if alerting.slack_channel and SLACK_URL not in secrets:
+        yield missing_secret(SLACK_URL, "alertSlackChannel is set")
+    if alerting.email_to:
+        for name, value in (
+            ("alertEmailFrom", alerting.email_from),
+            ("alertSmtpHost", alerting.smtp_host),
+        ):
+            if not value:
+                yield name, "is needed with alertEmailTo."
+    if alerting.smtp_host and not re.fullmatch(r"[^\s:/]+:[0-9]+", alerting.smtp_host):
+        yield "alertSmtpHost", "must be host:port, e.g. smtp.example:587."
+    if alerting.smtp_user and SMTP_PASSWORD not in secrets:
+        yield missing_secret(SMTP_PASSWORD, "alertSmtpUser is set")

@@ -1,0 +1,20 @@
+"""The secrets of a stack. Pulumi holds their values; the settings know only which are set."""
+
+from __future__ import annotations
+
+CEREBRAS_API_KEY = "cerebrasApiKey"
+AGENT_TOKEN = "agentToken"
+GRAFANA_PASSWORD = "grafanaPassword"
+REMOTE_WRITE_TOKEN = "remoteWriteToken"
+WEBHOOK_TOKEN = "alertWebhookToken"
+SLACK_URL = "alertSlackUrl"
+SMTP_PASSWORD = "alertSmtpPassword"
+SECRETS = {
+    CEREBRAS_API_KEY: "Key of the Cerebras API; needed with model cerebras.",
+    AGENT_TOKEN: "Token of the agents at the proxy; empty: made of the key and the stack's name.",
+    GRAFANA_PASSWORD: "Password of Grafana's admin user; needed in production and with Grafana.",
+    REMOTE_WRITE_TOKEN: "Bearer token for remoteWriteUrl.",
+    WEBHOOK_TOKEN: "Bearer token for alertWebhookUrl.",
+    SLACK_URL: "Incoming webhook of Slack to which alerts go; empty: none.",
+    SMTP_PASSWORD: "Password of alertSmtpUser.",
+}
