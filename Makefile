@@ -1,4 +1,4 @@
-.PHONY: help setup up down status preview policy test test-unit lint pipeline clean
+.PHONY: help setup up down status preview policy test check lint generate pipeline clean
 STACK ?= dev
 RUN = .ape/run
 
@@ -27,10 +27,14 @@ preview: ## what `up` would do; needs no Docker daemon
 policy: ## previews of dev and prod, judged by the policies
 	@scripts/pipeline.sh preview dev prod
 
-lint: ## format, lint, types
+generate: ## write what follows from the code: Pulumi.yaml's config, reference pages, image files
+	@$(RUN) python -m ape_infra.automation.generate
+
+lint: ## format, lint, types, generated files
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
 	@$(RUN) mypy
+	@$(RUN) python -m ape_infra.automation.generate --check
 
 test: setup lint ## every tier of the tests
 	@$(RUN) pytest

@@ -117,6 +117,7 @@ lint() {
   "$RUN" ruff format --check .
   "$RUN" ruff check .
   "$RUN" mypy
+  "$RUN" python -m ape_infra.automation.generate --check
   if ! "$RUN" sh -c 'command -v actionlint' >/dev/null && command -v go >/dev/null; then
     GOBIN=$ROOT/.ape/bin go install "github.com/rhysd/actionlint/cmd/actionlint@$ACTIONLINT"
   fi

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.live import Live
+from tests.support.live import LiveStack
 
 
 def pytest_configure() -> None:
@@ -17,14 +17,14 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Iterator[Callable[..., Live]]:
+def live(tmp_path: Path) -> Iterator[Callable[..., LiveStack]]:
     """Makes stacks, and takes away what a failed test leaves of them."""
-    made: list[Live] = []
+    made: list[LiveStack] = []
 
-    def make(name: str, base: str = "dev") -> Live:
+    def make(name: str, base: str = "dev") -> LiveStack:
         folder = tmp_path / name
         folder.mkdir()
-        made.append(Live(folder, name, base))
+        made.append(LiveStack(folder, name, base))
         return made[-1]
 
     yield make

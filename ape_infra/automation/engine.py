@@ -28,7 +28,7 @@ from ape_infra.checks.preflight import PreflightError, connect
 from ape_infra.config.parsing import parse_config
 from ape_infra.config.project import config_key, current
 from ape_infra.config.settings import Settings
-from ape_infra.rollout.controller import BusyError, EngineError
+from ape_infra.rollout.controller import EngineError, StackLockedError
 
 ROOT = current().root
 LOCKS = ROOT / ".ape" / "locks"
@@ -40,7 +40,7 @@ FREE_TRIES = 20
 FLEET = "ape:fleet:AgentFleet$"
 IMAGE = "index/image:Image::"
 SWARM_SERVICE = "com.docker.swarm.service.id"
-Say = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 
 class NoStackError(Exception):
@@ -124,10 +124,12 @@ class ConfigTrial:
 class PulumiEngine:
     """The stack `name`; `say` gets the engine's output. Updates and previews do not ask."""
 
-    def __init__(self, name: str, say: Say, *, verbose: bool = True, create: bool = True) -> None:
+    def __init__(
+        self, name: str, on_progress: OnProgress, *, verbose: bool = True, create: bool = True
+    ) -> None:
         self.name = name
-        self._say = say
-        self._output = (lambda line: say(line.rstrip("\n"))) if verbose else None
+        self._on_progress = on_progress
+        self._output = (lambda line: on_progress(line.rstrip("\n"))) if verbose else None
         self.stack = open_stack(name, create=create)
         self.config_file = ROOT / f"Pulumi.{name}.yaml"
         self._outputs: dict[str, Any] | None = None
@@ -262,7 +264,7 @@ class PulumiEngine:
             yield
         except auto.ConcurrentUpdateError as error:
             who = next((x.strip() for x in str(error).splitlines() if "created by" in x), "")
-            raise BusyError(
+            raise StackLockedError(
                 f"Another update of this stack is running{': ' + who if who else ''}. Wait for "
                 "it; after a crash: pulumi cancel"
             ) from None
@@ -317,7 +319,7 @@ class PulumiEngine:
                 found.append(process)
         return found
 
-    def settle(self) -> None:
+    def recover(self) -> None:
         """Clear what an update that was cut off left: processes, locks, pending and lost ones."""
         if others := self._others():
             raise EngineError(
@@ -327,7 +329,9 @@ class PulumiEngine:
         _, running = psutil.wait_procs(self._updates(), HEARD_SECONDS)
         if running:
             pids = ", ".join(str(p.pid) for p in running)
-            self._say(f"the update that was cut off still runs (process {pids}): stopping it")
+            self._on_progress(
+                f"the update that was cut off still runs (process {pids}): stopping it"
+            )
             interrupt(running)
             _, alive = psutil.wait_procs(running, STOP_SECONDS)
             interrupt(alive, signal.SIGKILL)
@@ -336,16 +340,16 @@ class PulumiEngine:
             stale.unlink(missing_ok=True)
         self.run("cancel", "--yes")
         if not (self.state().get("deployment") or {}).get("resources"):
-            self.sweep()
+            self.remove_orphans()
             return
         with self._explained():
             self.stack.refresh(
                 clear_pending_creates=True, message="ape-load: after an interruption"
             )
         known = (self.state().get("deployment") or {}).get("resources") or []
-        self.sweep({str(r.get("id", "")) for r in known})
+        self.remove_orphans({str(r.get("id", "")) for r in known})
 
-    def sweep(self, known: Collection[str] = ()) -> list[str]:
+    def remove_orphans(self, known: Collection[str] = ()) -> list[str]:
         """Remove what carries the stack's labels and is not `known` by its id.
 
         What belongs to a Swarm's service goes with the service. Volumes stay: they hold data.
@@ -362,26 +366,28 @@ class PulumiEngine:
             services = []
         for service in services:
             if service["ID"] not in known:
-                self._say(f"removing the left-over service {service['Spec']['Name']}")
+                self._on_progress(f"removing the left-over service {service['Spec']['Name']}")
                 api.remove_service(service["ID"])  # type: ignore[no-untyped-call]
         for container in api.containers(all=True, filters=filters):
             if container["Id"] in known or SWARM_SERVICE in container["Labels"]:
                 continue
-            self._say(f"removing the left-over container {container['Names'][0].lstrip('/')}")
+            self._on_progress(
+                f"removing the left-over container {container['Names'][0].lstrip('/')}"
+            )
             with suppress(NotFound):
                 api.remove_container(container["Id"], force=True, v=True)
         kept = []
         for network in api.networks(filters=filters):
             if network["Id"] not in known:
-                self._say(f"removing the left-over network {network['Name']}")
-                if not freed(api.remove_network, network["Id"]):
+                self._on_progress(f"removing the left-over network {network['Name']}")
+                if not remove_when_free(api.remove_network, network["Id"]):
                     kept.append(f"network {network['Name']}")
         for each in kept:
-            self._say(f"{each} is still in use, and stays")
+            self._on_progress(f"{each} is still in use, and stays")
         return kept
 
 
-def freed(remove: Callable[[str], object], identity: str) -> bool:
+def remove_when_free(remove: Callable[[str], object], identity: str) -> bool:
     """Remove what containers that are ending may still use; whether it is gone."""
     for _ in range(FREE_TRIES):
         try:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 
-class HeldError(Exception):
+class LockHeldError(Exception):
     """Another command works on the stack; the text says who."""
 
 
@@ -37,7 +37,7 @@ class Lock:
         except BlockingIOError:
             note = self._read()
             self._file.close()
-            raise HeldError(
+            raise LockHeldError(
                 f"stack {self._stack}: `{note.get('command', 'another command')}` of "
                 f"{note.get('user', 'somebody')} (process {note.get('pid', 'unknown')}, since "
                 f"{note.get('since', 'just now')}) works on it. Wait for it, or stop it with "

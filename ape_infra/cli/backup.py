@@ -22,14 +22,14 @@ from ape_infra.checks import preflight
 from ape_infra.cli.common import (
     EXIT_OK,
     AsJson,
-    Refused,
+    PreconditionFailed,
     StackName,
     app,
-    bring,
-    changing,
-    guarded,
-    say,
+    apply_in_steps,
+    log,
+    run_command,
     show,
+    stack_lock,
 )
 from ape_infra.config.project import current
 from ape_infra.config.settings import Settings
@@ -73,7 +73,7 @@ def prometheus_data(client: docker.DockerClient, stack: str, to: Path) -> bool:
 
 
 def fill_volume(client: docker.DockerClient, settings: Settings, stack: str, data: Path) -> None:
-    """Make the volume that the stack will use, with the data in it. Raises Refused."""
+    """Make the volume that the stack will use, with the data in it. Raises PreconditionFailed."""
     name = f"{current().name}-{stack}-{prometheus.DATA}"
     marks = {labels.PROJECT: current().name, labels.STACK: stack, labels.SERVICE: prometheus.DATA}
     client.api.create_volume(name, labels=marks)
@@ -85,7 +85,7 @@ def fill_volume(client: docker.DockerClient, settings: Settings, stack: str, dat
             host_config=client.api.create_host_config(binds=[f"{name}:{DATA_DIR}"]),
         )
     except ImageNotFound:
-        raise Refused(
+        raise PreconditionFailed(
             f"{settings.images.prometheus} is not here. Pull or load it (offline/images.sh)."
         ) from None
     try:
@@ -106,14 +106,14 @@ def backup(
     """Write config, state, gateway config and Prometheus' data into one file (mode 600)."""
 
     def work() -> int:
-        engine = PulumiEngine(stack, say, create=False)
+        engine = PulumiEngine(stack, log, create=False)
         settings = engine.settings()
         client = preflight.connect(settings)
         outputs = engine.outputs()
         when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         file = output or Path(f"backup-{stack}-{when}.tar.gz")
         parts = [MANIFEST, CONFIG, STATE]
-        with tempfile.TemporaryDirectory() as folder, changing(engine):
+        with tempfile.TemporaryDirectory() as folder, stack_lock(engine):
             data = Path(folder) / DATA
             manifest: dict[str, Any] = {
                 "version": VERSION,
@@ -137,7 +137,7 @@ def backup(
                     parts.append(DATA)
         done = {"file": str(file.resolve()), "parts": parts, "bytes": file.stat().st_size}
         if DATA not in parts:
-            say("No Prometheus runs on this machine; its data is not in the backup.")
+            log("No Prometheus runs on this machine; its data is not in the backup.")
         show(
             done,
             as_json=json,
@@ -145,19 +145,21 @@ def backup(
         )
         return EXIT_OK
 
-    guarded(work)
+    run_command(work)
 
 
 def _unpacked(file: Path, folder: Path) -> dict[str, Any]:
-    """The manifest; the parts are in `folder`. Raises Refused."""
+    """The manifest; the parts are in `folder`. Raises PreconditionFailed."""
     try:
         with tarfile.open(file) as archive:
             archive.extractall(folder, filter="data")
         manifest = jsonlib.loads((folder / MANIFEST).read_text())
     except (OSError, tarfile.TarError, ValueError) as error:
-        raise Refused(f"{file}: is no backup of ape-load ({error}).") from None
+        raise PreconditionFailed(f"{file}: is no backup of ape-load ({error}).") from None
     if manifest.get("version") != VERSION or manifest.get("project") != current().name:
-        raise Refused(f"{file}: was written by another version ({manifest.get('version')}).")
+        raise PreconditionFailed(
+            f"{file}: was written by another version ({manifest.get('version')})."
+        )
     found: dict[str, Any] = manifest
     return found
 
@@ -178,7 +180,7 @@ def restore(
             manifest = _unpacked(file, folder)
             target = stack or str(manifest["stack"])
             if target != manifest["stack"]:
-                raise Refused(
+                raise PreconditionFailed(
                     f"{file}: holds stack {manifest['stack']}, and a stack keeps its name."
                 )
             config = ROOT / f"Pulumi.{target}.yaml"
@@ -186,9 +188,9 @@ def restore(
             # First of all: the stack must be made with the salt of this config.
             config.write_bytes((folder / CONFIG).read_bytes())
             try:
-                engine = PulumiEngine(target, say, verbose=not json)
+                engine = PulumiEngine(target, log, verbose=not json)
                 if engine.outputs():
-                    raise Refused(
+                    raise PreconditionFailed(
                         f"Stack {target} is up. Take it down first: ape-load down --stack {target}"
                     )
                 if (part := folder / GATEWAY).exists():
@@ -196,12 +198,12 @@ def restore(
                     place.parent.mkdir(parents=True, exist_ok=True)
                     place.write_bytes(part.read_bytes())
                 settings = engine.settings()
-                client = preflight.check(settings, current().name, target, on_warning=say)
+                client = preflight.check(settings, current().name, target, on_warning=log)
             except BaseException:
                 if kept is not None:
                     config.write_bytes(kept)
                 raise
-            with changing(engine, back=False) as lock:
+            with stack_lock(engine, back=False) as lock:
                 lock.begin()
                 if (part := folder / DATA).exists():
                     fill_volume(client, settings, target, part)
@@ -212,8 +214,8 @@ def restore(
                     engine.stack.import_stack(
                         Deployment(version=state["version"], deployment=state["deployment"])
                     )
-                    engine.settle()
-                bring(engine, settings, f"restore of {manifest['created']}")
+                    engine.recover()
+                apply_in_steps(engine, settings, f"restore of {manifest['created']}")
                 lock.end()
             outputs = engine.outputs()
         show(
@@ -225,4 +227,4 @@ def restore(
         )
         return EXIT_OK
 
-    guarded(work)
+    run_command(work)

@@ -17,15 +17,15 @@ from docker.errors import DockerException
 from rich.console import Console
 
 from ape_infra.automation.engine import LOCKS, NoStackError, PulumiEngine
-from ape_infra.automation.lock import HeldError, Lock
+from ape_infra.automation.lock import Lock, LockHeldError
 from ape_infra.checks import preflight
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.settings import Settings
-from ape_infra.rollout.controller import BusyError, EngineError
+from ape_infra.rollout.controller import EngineError, StackLockedError
 from ape_infra.rollout.levels import starts
 from ape_infra.rollout.readings import OverrideError
 
-EXIT_OK, EXIT_FAILED, EXIT_REFUSED, EXIT_UNWELL, EXIT_RETURNED = 0, 1, 2, 3, 4
+EXIT_OK, EXIT_FAILED, EXIT_PRECONDITION_FAILED, EXIT_NOT_HEALTHY, EXIT_ROLLED_BACK = 0, 1, 2, 3, 4
 EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
@@ -40,15 +40,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="The result as JSON, on std
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-class Refused(Exception):
+class PreconditionFailed(Exception):
     """Nothing was changed; says what stands in the way and what to do."""
 
 
-class Unwell(Exception):
+class NotRunning(Exception):
     """There is nothing to look at; says why."""
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """A line on stderr; where the terminal is gone, the work goes on."""
     try:
         print(text, file=sys.stderr, flush=True)
@@ -64,27 +64,33 @@ def show(value: Any, *, as_json: bool, text: Callable[[Console], None]) -> None:
         text(Console(highlight=False, soft_wrap=True))
 
 
-def guarded(work: Callable[[], int]) -> NoReturn:
+def run_command(work: Callable[[], int]) -> NoReturn:
     """Run a command; turn what can go wrong into a sentence and an exit code."""
     try:
         code = work()
-    except (SettingsError, preflight.PreflightError, Refused, HeldError, OverrideError) as error:
-        say(f"Refused, nothing was changed:\n{error}")
-        code = EXIT_REFUSED
-    except (Unwell, NoStackError) as error:
-        say(str(error))
-        code = EXIT_UNWELL
-    except BusyError as error:
-        say(str(error))
-        code = EXIT_REFUSED
+    except (
+        SettingsError,
+        preflight.PreflightError,
+        PreconditionFailed,
+        LockHeldError,
+        OverrideError,
+    ) as error:
+        log(f"Refused, nothing was changed:\n{error}")
+        code = EXIT_PRECONDITION_FAILED
+    except (NotRunning, NoStackError) as error:
+        log(str(error))
+        code = EXIT_NOT_HEALTHY
+    except StackLockedError as error:
+        log(str(error))
+        code = EXIT_PRECONDITION_FAILED
     except EngineError as error:
-        say(f"{error}\nThe next ape-load command goes on from here.")
+        log(f"{error}\nThe next ape-load command goes on from here.")
         code = EXIT_FAILED
     except (DockerException, requests.RequestException) as error:
-        say(f"Docker failed: {error}")
+        log(f"Docker failed: {error}")
         code = EXIT_FAILED
     except KeyboardInterrupt:
-        say("Stopped. The config says the last good level; the next command goes on from there.")
+        log("Stopped. The config says the last good level; the next command goes on from there.")
         code = EXIT_INTERRUPTED
     raise typer.Exit(code)
 
@@ -94,7 +100,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def changing(engine: PulumiEngine, *, back: bool = True) -> Iterator[Lock]:
+def stack_lock(engine: PulumiEngine, *, back: bool = True) -> Iterator[Lock]:
     """Hold the stack's lock; first bring a stack that was left in the middle to its config.
 
     `back` False: only clear what was left; the command itself brings the stack where it belongs.
@@ -104,32 +110,32 @@ def changing(engine: PulumiEngine, *, back: bool = True) -> Iterator[Lock]:
         signal.signal(number, _interrupt)
     with Lock(LOCKS, engine.name) as lock:
         if note := lock.interrupted:
-            say(f"`{note.get('command', 'a command')}` was cut off; clearing what it left")
-            engine.settle()
+            log(f"`{note.get('command', 'a command')}` was cut off; clearing what it left")
+            engine.recover()
             if back:
                 if engine.outputs():
-                    say("returning to what the config says")
+                    log("returning to what the config says")
                     engine.apply(None, "return after an interruption")
                 lock.end()
         try:
             yield lock
-        except BusyError:
+        except StackLockedError:
             # Nothing of ours is half done, and what runs is not ours to clear.
             lock.end()
             raise
 
 
-def applied(engine: PulumiEngine) -> dict[str, Any]:
-    """The outputs of a stack that is up. Raises Unwell."""
+def running_outputs(engine: PulumiEngine) -> dict[str, Any]:
+    """The outputs of a stack that is up. Raises NotRunning."""
     outputs = engine.outputs()
     if "agents" not in outputs:
-        raise Unwell(
+        raise NotRunning(
             f"Stack {engine.name} is not up. Start it with: ape-load up --stack {engine.name}"
         )
     return outputs
 
 
-def between(settings: Settings, before: int, agents: int) -> list[dict[str, str]]:
+def intermediate_settings(settings: Settings, before: int, agents: int) -> list[dict[str, str]]:
     """Settings of the fleets on the way up to `agents`, each agent as one of so many already.
 
     Plain Docker starts containers one by one; Swarm all new replicas at the same time, so the
@@ -142,11 +148,13 @@ def between(settings: Settings, before: int, agents: int) -> list[dict[str, str]
     return [{"agents": str(n), "sizedFor": size} for n in sizes[:-1]]
 
 
-def bring(engine: PulumiEngine, settings: Settings, message: str) -> None:
+def apply_in_steps(engine: PulumiEngine, settings: Settings, message: str) -> None:
     """Refresh the stack and bring it to its config, however many agents that starts."""
-    way = between(settings, int(engine.outputs().get("agents", 0)), settings.fleet.agents)
+    way = intermediate_settings(
+        settings, int(engine.outputs().get("agents", 0)), settings.fleet.agents
+    )
     for number, values in enumerate(way):
-        say(f"{values['agents']} of {settings.fleet.agents} agents")
+        log(f"{values['agents']} of {settings.fleet.agents} agents")
         with engine.trial(values) as trial:
             engine.apply(trial, f"{message}, first {values['agents']}", refresh=not number)
     engine.apply(None, message, refresh=not way)
@@ -157,10 +165,10 @@ def client_of(engine: PulumiEngine) -> docker.DockerClient:
 
 
 def confirmed(question: str, yes: bool) -> None:
-    """Ask on a terminal. Raises Refused."""
+    """Ask on a terminal. Raises PreconditionFailed."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Refused("This is no terminal to ask on. Give --yes.")
+        raise PreconditionFailed("This is no terminal to ask on. Give --yes.")
     if not typer.confirm(question, err=True):
-        raise Refused("You said no.")
+        raise PreconditionFailed("You said no.")

@@ -7,9 +7,18 @@ from pathlib import Path
 import docker
 
 from ape_contracts import labels
-from ape_infra.automation.engine import ROOT, PulumiEngine, freed
+from ape_infra.automation.engine import ROOT, PulumiEngine, remove_when_free
 from ape_infra.checks import preflight
-from ape_infra.cli.common import EXIT_OK, StackName, Unwell, Yes, app, changing, guarded, say
+from ape_infra.cli.common import (
+    EXIT_OK,
+    NotRunning,
+    StackName,
+    Yes,
+    app,
+    log,
+    run_command,
+    stack_lock,
+)
 from ape_infra.config.project import current
 
 
@@ -19,9 +28,9 @@ def down(stack: StackName = "dev", yes: Yes = False) -> None:
     del yes  # `make down` is asked for by name, and does not ask back.
 
     def work() -> int:
-        engine = PulumiEngine(stack, say)
+        engine = PulumiEngine(stack, log)
         client = preflight.connect(engine.settings())
-        with changing(engine, back=False) as lock:
+        with stack_lock(engine, back=False) as lock:
             lock.begin()
             if engine.settings().platform.production:
                 engine.stack.workspace.pulumi_command.run(
@@ -30,16 +39,18 @@ def down(stack: StackName = "dev", yes: Yes = False) -> None:
                     engine.stack.workspace.env_vars,
                 )
             engine.destroy()
-            kept = [*engine.sweep(), *forget(client, stack)]
+            kept = [*engine.remove_orphans(), *forget(client, stack)]
             engine.stack.workspace.remove_stack(stack, preserve_config=True)
             forget_salt(ROOT / f"Pulumi.{stack}.yaml")
             lock.end()
         if kept:
-            raise Unwell(f"Stack {stack} is gone, but these are still in use: {', '.join(kept)}.")
-        say(f"Stack {stack} is gone.")
+            raise NotRunning(
+                f"Stack {stack} is gone, but these are still in use: {', '.join(kept)}."
+            )
+        log(f"Stack {stack} is gone.")
         return EXIT_OK
 
-    guarded(work)
+    run_command(work)
 
 
 def forget_salt(file: Path) -> None:
@@ -59,7 +70,9 @@ def forget(client: docker.DockerClient, stack: str) -> list[str]:
         client.api.volumes(filters=labels.stack_filter(current().name, stack))["Volumes"] or []
     )
     names = [volume["Name"] for volume in volumes]
-    kept = [f"volume {name}" for name in names if not freed(client.api.remove_volume, name)]
+    kept = [
+        f"volume {name}" for name in names if not remove_when_free(client.api.remove_volume, name)
+    ]
     used = {c["ImageID"] for c in client.api.containers(all=True)}
     for image in client.api.images(filters={"label": "ape.image"}):
         if image["Id"] not in used:

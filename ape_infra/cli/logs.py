@@ -25,13 +25,13 @@ from ape_infra.checks.preflight import connect
 from ape_infra.cli.common import (
     EXIT_OK,
     AsJson,
-    Refused,
+    NotRunning,
+    PreconditionFailed,
     StackName,
-    Unwell,
     app,
-    applied,
-    guarded,
-    say,
+    log,
+    run_command,
+    running_outputs,
 )
 from ape_infra.config.project import current
 from ape_infra.config.settings import Settings
@@ -52,7 +52,7 @@ ALIASES = {
 }
 # Loki answers no question about more.
 MAX_DAYS = 30
-COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
+COLORS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
 _PLAIN = ("ts", "level", "service", "msg")
 
@@ -142,21 +142,27 @@ def short(name: str, stack: str) -> str:
 def chosen(
     found: list[dict[str, Any]], stack: str, plan: Plan, service: str | None, agent: int | None
 ) -> dict[str, str]:
-    """Id -> short name of the containers that are asked for. Raises Refused, Unwell."""
+    """Id -> short name of the requested containers. Raises PreconditionFailed, NotRunning."""
     there = [c for c in found if c["State"] != "created"]
     services = {c["Labels"][labels.SERVICE] for c in there}
     if not there:
-        raise Unwell(f"Stack {stack} has no container. Start it with: ape-load up --stack {stack}")
+        raise NotRunning(
+            f"Stack {stack} has no container. Start it with: ape-load up --stack {stack}"
+        )
     if agent is not None:
         name = place(agent, plan)
         there = [c for c in there if name.search(c["Names"][0])]
         if not there:
-            raise Refused(f"--agent {agent}: no such agent on this machine. See `ape-load status`.")
+            raise PreconditionFailed(
+                f"--agent {agent}: no such agent on this machine. See `ape-load status`."
+            )
     elif service is not None:
         wanted = ALIASES.get(service, service)
         if wanted not in services:
             names = ", ".join(sorted(services))
-            raise Refused(f"--service {service}: there is none here. There are: {names}.")
+            raise PreconditionFailed(
+                f"--service {service}: there is none here. There are: {names}."
+            )
         there = [c for c in there if c["Labels"][labels.SERVICE] == wanted]
     return {c["Id"]: short(c["Names"][0], stack) for c in there}
 
@@ -298,7 +304,7 @@ def printer(width: int, as_json: bool) -> Callable[[Line], None]:
             said = line.said or {"msg": line.text}
             print(jsonlib.dumps({"container": line.name, "ts": line.ts, **said}), flush=True)
             return
-        colour = COLOURS[zlib.crc32(line.name.encode()) % len(COLOURS)]
+        colour = COLORS[zlib.crc32(line.name.encode()) % len(COLORS)]
         to.print(
             Text.assemble((f"{line.name:<{width}} ", colour), f"{line.ts[11:23]} ", line.pretty)
         )
@@ -329,10 +335,12 @@ def logs(
     def kept(engine: PulumiEngine, settings: Settings, passing: Filter) -> list[Line]:
         """Out of Loki."""
         if following:
-            raise Refused("--loki has what was; leave -f or --loki out.")
-        base = (applied(engine).get("endpoints") or {}).get("loki")
+            raise PreconditionFailed("--loki has what was; leave -f or --loki out.")
+        base = (running_outputs(engine).get("endpoints") or {}).get("loki")
         if not base:
-            raise Refused("--loki: no Loki is published here. Set ape:observability to full.")
+            raise PreconditionFailed(
+                "--loki: no Loki is published here. Set ape:observability to full."
+            )
         loki, end = Loki(base), time.time()
         start = end - 86400 * min(settings.observability.logs_retention_days, MAX_DAYS)
         place_of = None if agent is None else place(agent, settings.plan(stack))
@@ -345,14 +353,14 @@ def logs(
         try:
             return [line for line in recalled(ask, passing) if passing.passes(line)]
         except LokiError as error:
-            raise Unwell(f"Loki does not tell: {error}") from None
+            raise NotRunning(f"Loki does not tell: {error}") from None
 
     def work() -> int:
         try:
             passing = Filter(grep, session)
         except re.error as error:
-            raise Refused(f"--grep {grep}: no regular expression ({error}).") from None
-        engine = PulumiEngine(stack, say, create=False)
+            raise PreconditionFailed(f"--grep {grep}: no regular expression ({error}).") from None
+        engine = PulumiEngine(stack, log, create=False)
         settings = engine.settings()
         if from_loki:
             found = last(kept(engine, settings, passing), tail)
@@ -383,4 +391,4 @@ def logs(
             put(line)
         return EXIT_OK
 
-    guarded(work)
+    run_command(work)

@@ -6,7 +6,7 @@ import importlib
 
 import typer
 
-from ape_infra.cli.common import EXIT_FAILED, app, guarded, say
+from ape_infra.cli.common import EXIT_FAILED, app, log, run_command
 
 
 @app.command(
@@ -20,8 +20,8 @@ def monitor(context: typer.Context) -> None:
         try:
             module = importlib.import_module("monitoring.__main__")
         except ModuleNotFoundError as error:
-            say(f"The monitor is not part of this checkout ({error.name} is missing).")
+            log(f"The monitor is not part of this checkout ({error.name} is missing).")
             return EXIT_FAILED
         return int(module.main(list(context.args)))
 
-    guarded(work)
+    run_command(work)

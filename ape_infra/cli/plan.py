@@ -13,13 +13,13 @@ from rich.table import Table
 from ape_infra.automation.engine import PulumiEngine
 from ape_infra.checks import checklist, kernel_limits, preflight
 from ape_infra.checks.checklist import Item, Machine
-from ape_infra.cli.common import EXIT_OK, AsJson, StackName, app, guarded, say, show
+from ape_infra.cli.common import EXIT_OK, AsJson, StackName, app, log, run_command, show
 from ape_infra.config.project import current
 from ape_infra.config.settings import Settings
 from ape_infra.planning.plan import Plan
 from ape_infra.program.components import agents as fleet
 from ape_infra.reporting.summary import measure
-from ape_infra.rollout import estimate, gates
+from ape_infra.rollout import estimate, level_checks
 from ape_infra.rollout.estimate import Waves
 from ape_infra.rollout.levels import DEFAULT_STEP, MAX_STEP, Level, levels
 
@@ -29,7 +29,7 @@ Step = Annotated[int, typer.Option("--step", min=1, max=MAX_STEP, help="Agents a
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class ScaleForecast:
     """A scale from `now` (0: not up) to the settings' agents, before anything is changed."""
 
     now: int
@@ -116,18 +116,18 @@ def waves(settings: Settings) -> Waves:
 
 def window(plan: Plan) -> float:
     health = fleet.health(plan)
-    return gates.window_seconds(plan, health.retries if health else 1)
+    return level_checks.observation_seconds(plan, health.retries if health else 1)
 
 
 def settle(plan: Plan) -> float:
     health = fleet.health(plan)
-    return gates.settle_seconds(plan, health.start_period if health else 0)
+    return level_checks.settle_seconds(plan, health.start_period if health else 0)
 
 
-def foresee(
+def forecast(
     engine: PulumiEngine, settings: Settings, step: int | None, *, outputs: dict[str, Any]
-) -> Foreseen:
-    """Look at the machine and the stack; changes nothing. Raises PreflightError."""
+) -> ScaleForecast:
+    """StackSample at the machine and the stack; changes nothing. Raises PreflightError."""
     client = preflight.connect(settings)
     now = int(outputs.get("agents", 0))
     plan = settings.plan(engine.name)
@@ -158,7 +158,7 @@ def foresee(
     seconds = estimate.seconds(
         way, pace, windows, waves(settings), a_step=settings.agents_per_update
     )
-    return Foreseen(now, plan, there, tuple(items), way, seconds, pace.seen)
+    return ScaleForecast(now, plan, there, tuple(items), way, seconds, pace.seen)
 
 
 def plan_of(settings: Settings, agents: int, stack: str) -> Plan:
@@ -172,10 +172,10 @@ def plan(
     """What N agents take, what this machine has, what stands in the way, and the steps."""
 
     def work() -> int:
-        engine = PulumiEngine(stack, say)
+        engine = PulumiEngine(stack, log)
         settings = engine.settings(agents=str(agents))
-        found = foresee(engine, settings, step, outputs=engine.outputs())
+        found = forecast(engine, settings, step, outputs=engine.outputs())
         show(found.data(), as_json=json, text=found.print)
         return EXIT_OK
 
-    guarded(work)
+    run_command(work)

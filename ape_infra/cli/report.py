@@ -14,17 +14,17 @@ from ape_infra.automation.engine import PulumiEngine
 from ape_infra.cli.common import (
     EXIT_OK,
     AsJson,
+    NotRunning,
     StackName,
-    Unwell,
     app,
-    applied,
-    guarded,
-    say,
+    log,
+    run_command,
+    running_outputs,
     show,
 )
 from ape_infra.reporting.draw import main_panels
 from ape_infra.reporting.prometheus import Prometheus, PrometheusError, Series
-from ape_infra.reporting.run_report import Account, outcomes, page
+from ape_infra.reporting.run_report import RunReport, outcomes, page
 
 
 def begun(history: list[dict[str, Any]], now: float) -> float:
@@ -65,11 +65,11 @@ def report(
     """Write what Prometheus saw of the test as one HTML page, with the dashboards' main panels."""
 
     def work() -> int:
-        engine = PulumiEngine(stack, say, create=False)
-        outputs = applied(engine)
+        engine = PulumiEngine(stack, log, create=False)
+        outputs = running_outputs(engine)
         base = (outputs.get("endpoints") or {}).get("prometheus")
         if not base:
-            raise Unwell("No Prometheus is published here. Set ape:observability to metrics.")
+            raise NotRunning("No Prometheus is published here. Set ape:observability to metrics.")
         client, end, history = Prometheus(base), time.time(), engine.history()
         start = end - 60 * minutes if minutes else begun(history, end)
 
@@ -93,10 +93,10 @@ def report(
                 "limits of an agent": limits,
                 "sessions": f"{total}: {success} succeeded, {failure} failed ({rate})",
             }
-            test = Account(stack, start, end, summary, failures, events(history, start))
+            test = RunReport(stack, start, end, summary, failures, events(history, start))
             made = page(test, main_panels(ask, round(end - start)))
         except PrometheusError as error:
-            raise Unwell(f"Prometheus does not tell: {error}") from None
+            raise NotRunning(f"Prometheus does not tell: {error}") from None
         file = output or Path(f"report-{stack}.html")
         file.write_text(made)
         data = {
@@ -108,4 +108,4 @@ def report(
         show(data, as_json=json, text=lambda to: to.print(f"Written: {file.resolve()}"))
         return EXIT_OK
 
-    guarded(work)
+    run_command(work)

@@ -13,35 +13,37 @@ from ape_infra.checks import preflight
 from ape_infra.cli.common import (
     EXIT_OK,
     AsJson,
-    Refused,
+    PreconditionFailed,
     StackName,
     Yes,
     app,
-    applied,
-    changing,
     confirmed,
-    guarded,
-    say,
+    log,
+    run_command,
+    running_outputs,
     show,
+    stack_lock,
 )
 from ape_infra.cli.plan import settle, window
-from ape_infra.cli.scale import Timeout, finish, report, walk
+from ape_infra.cli.scale import Timeout, finish, report, run_rollout
 from ape_infra.config.project import config_key, current
 from ape_infra.config.secrets import SECRETS
 from ape_infra.rollout.controller import Stage
 
 
 def parsed(pairs: list[str]) -> dict[str, str]:
-    """key=value, as given. Raises Refused."""
+    """key=value, as given. Raises PreconditionFailed."""
     found = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise Refused(f"--set {pair}: write KEY=VALUE, such as thinkTimeSeconds=2.")
+            raise PreconditionFailed(f"--set {pair}: write KEY=VALUE, such as thinkTimeSeconds=2.")
         if key.partition("[")[0] == "agents":
-            raise Refused("--set agents: that is what `ape-load scale` is for.")
+            raise PreconditionFailed("--set agents: that is what `ape-load scale` is for.")
         if key.removeprefix(config_key("")) in SECRETS:
-            raise Refused(f"--set {key}: a secret is set with: pulumi config set --secret {key}")
+            raise PreconditionFailed(
+                f"--set {key}: a secret is set with: pulumi config set --secret {key}"
+            )
         found[key.removeprefix(config_key(""))] = value
     return found
 
@@ -79,10 +81,10 @@ def rollout(
     """Bring a new setting or image to the fleet in waves; what does not hold is taken back."""
 
     def work() -> int:
-        engine = PulumiEngine(stack, say, verbose=not json, create=False)
+        engine = PulumiEngine(stack, log, verbose=not json, create=False)
         new = parsed(setting or [])
-        with changing(engine) as lock:
-            agents = int(applied(engine)["agents"])
+        with stack_lock(engine) as lock:
+            agents = int(running_outputs(engine)["agents"])
             values: dict[str, str | None] = {
                 "agents": str(agents),
                 **new,
@@ -90,7 +92,7 @@ def rollout(
             }
             with engine.trial(values) as trial:
                 settings = trial.settings()
-                preflight.check(settings, current().name, stack, on_warning=say)
+                preflight.check(settings, current().name, stack, on_warning=log)
                 preview = engine.preview(trial)
             if not preview.changing:
                 data = {"changes": preview.changes, "well": True}
@@ -114,14 +116,14 @@ def rollout(
                     window=window(plan),
                 )
             ]
-            outcome = walk(engine, settings, way, timeout)
+            outcome = run_rollout(engine, settings, way, timeout)
             lock.end()
             if not outcome.well and engine.settings().images.given:
-                say(
+                log(
                     f"The config names the images that held ({config_key('images')}). To try "
                     "again: ape-load rollout --unset images"
                 )
         data = report(outcome, way, agents, time.monotonic() - began)
         return finish(engine, outcome, data, json=json)
 
-    guarded(work)
+    run_command(work)

@@ -17,25 +17,25 @@ from ape_infra.checks import checklist, preflight
 from ape_infra.cli.common import (
     EXIT_INTERRUPTED,
     EXIT_OK,
-    EXIT_RETURNED,
+    EXIT_ROLLED_BACK,
     AsJson,
-    Refused,
+    PreconditionFailed,
     StackName,
     Yes,
     app,
-    applied,
-    between,
-    changing,
     confirmed,
-    guarded,
-    say,
+    intermediate_settings,
+    log,
+    run_command,
+    running_outputs,
     show,
+    stack_lock,
 )
-from ape_infra.cli.plan import Agents, Foreseen, Step, foresee, plan_of, settle, waves, window
+from ape_infra.cli.plan import Agents, ScaleForecast, Step, forecast, plan_of, settle, waves, window
 from ape_infra.config.project import current
 from ape_infra.config.settings import Settings
-from ape_infra.rollout.controller import Outcome, Stage, Walk
-from ape_infra.rollout.gates import Limits
+from ape_infra.rollout.controller import Outcome, RolloutController, Stage
+from ape_infra.rollout.level_checks import Limits
 from ape_infra.rollout.levels import DEFAULT_STEP, Level
 from ape_infra.rollout.probe import DockerProbe
 
@@ -63,7 +63,7 @@ def stages(
     made = []
     for number, level in enumerate(levels):
         last = values(settings, level.agents, force=force)
-        way = between(settings, level.before, level.agents)
+        way = intermediate_settings(settings, level.before, level.agents)
         plan = plan_of(settings, level.agents, stack)
         made.append(
             Stage(
@@ -79,7 +79,9 @@ def stages(
     return made
 
 
-def walk(engine: PulumiEngine, settings: Settings, way: Sequence[Stage], timeout: float) -> Outcome:
+def run_rollout(
+    engine: PulumiEngine, settings: Settings, way: Sequence[Stage], timeout: float
+) -> Outcome:
     """Go the way, under the gates."""
     client = preflight.connect(settings)
     probe = DockerProbe(
@@ -89,12 +91,12 @@ def walk(engine: PulumiEngine, settings: Settings, way: Sequence[Stage], timeout
         engine.outputs,
         local=checklist.is_local(settings, client),
     )
-    made: Walk[ConfigTrial] = Walk(
+    made: RolloutController[ConfigTrial] = RolloutController(
         engine,
         probe,
         limits=Limits.of(settings.alerting.thresholds),
         waves=waves(settings),
-        tell=say,
+        on_progress=log,
         deadline=time.monotonic() + timeout if timeout else float("inf"),
     )
     return made.run(way)
@@ -129,16 +131,16 @@ def finish(engine: PulumiEngine, outcome: Outcome, data: dict[str, Any], *, json
     show(data, as_json=json, text=text)
     if outcome.well:
         return EXIT_OK
-    return EXIT_INTERRUPTED if outcome.interrupted else EXIT_RETURNED
+    return EXIT_INTERRUPTED if outcome.interrupted else EXIT_ROLLED_BACK
 
 
-def refuse(found: Foreseen, force: bool) -> None:
-    """Raises Refused with what stands in the way, unless it is forced."""
+def refuse(found: ScaleForecast, force: bool) -> None:
+    """Raises PreconditionFailed with what stands in the way, unless it is forced."""
     for item in found.items:
         if item.state == "warn" or (force and item.state == "fail"):
-            say(f"{'forced: ' if item.state == 'fail' else ''}{item.text}")
+            log(f"{'forced: ' if item.state == 'fail' else ''}{item.text}")
     if found.refusals and not force:
-        raise Refused(
+        raise PreconditionFailed(
             "\n".join(item.text for item in found.refusals)
             + "\n--force goes on all the same; the validation of each level stays."
         )
@@ -167,7 +169,7 @@ def scale(
         with engine.trial({"agents": str(agents)}) as trial, ThreadPoolExecutor(1) as beside:
             # The preview takes most of the time; the machine is looked at meanwhile.
             previewed = beside.submit(engine.preview, trial)
-            found = foresee(engine, trial.settings(), width, outputs=engine.outputs())
+            found = forecast(engine, trial.settings(), width, outputs=engine.outputs())
             preview = previewed.result()
         if not json:
             show({}, as_json=False, text=found.print)
@@ -177,13 +179,13 @@ def scale(
         return EXIT_OK
 
     def work() -> int:
-        engine = PulumiEngine(stack, say, verbose=not json, create=dry_run)
+        engine = PulumiEngine(stack, log, verbose=not json, create=dry_run)
         if dry_run:
             return dry(engine)
-        with changing(engine) as lock:
-            outputs = applied(engine)
+        with stack_lock(engine) as lock:
+            outputs = running_outputs(engine)
             settings = engine.settings(agents=str(agents))
-            found = foresee(engine, settings, width, outputs=outputs)
+            found = forecast(engine, settings, width, outputs=outputs)
             before = found.now
             if not json:
                 show({}, as_json=False, text=found.print)
@@ -194,7 +196,7 @@ def scale(
                 return EXIT_OK
             for level in found.levels:
                 if level.crosses:
-                    say(
+                    log(
                         f"{level.before} → {level.agents} crosses into tier {level.tier.label}: "
                         f"{level.replaces} agents change, {settings.rollout.parallelism} at a time"
                     )
@@ -202,13 +204,13 @@ def scale(
             began = time.monotonic()
             lock.begin()
             if engine.settings().fleet.agents != before:
-                say(f"the config was changed and never applied; {before} agents are, and count")
+                log(f"the config was changed and never applied; {before} agents are, and count")
                 engine.set_config({"agents": str(before)})
             text = f"scale {before} -> {agents}"
             way = stages(settings, found.levels, text, stack, force=force)
-            outcome = walk(engine, settings, way, timeout)
+            outcome = run_rollout(engine, settings, way, timeout)
             lock.end()
         data = report(outcome, way, before, time.monotonic() - began)
         return finish(engine, outcome, data, json=json)
 
-    guarded(work)
+    run_command(work)

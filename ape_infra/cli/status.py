@@ -19,20 +19,29 @@ from rich.text import Text
 
 from ape_contracts import labels
 from ape_infra.automation.engine import PulumiEngine
-from ape_infra.cli.common import EXIT_OK, EXIT_UNWELL, AsJson, StackName, app, applied, guarded, say
+from ape_infra.cli.common import (
+    EXIT_NOT_HEALTHY,
+    EXIT_OK,
+    AsJson,
+    StackName,
+    app,
+    log,
+    run_command,
+    running_outputs,
+)
 from ape_infra.cli.common import client_of as client_of_stack
 from ape_infra.config.project import current
 from ape_infra.reporting import cgroups
 from ape_infra.reporting.rates import Rates, Sample, rates
 from ape_infra.reporting.summary import Summary, measured
-from ape_infra.rollout.probe import GATED, samples
+from ape_infra.rollout.probe import OBSERVED_SERVICES, samples
 
 # Between the two looks from which the rates follow.
 LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Use:
+class ServiceUsage:
     """Of one service's containers on this machine; limits None where one of them has none."""
 
     containers: int
@@ -44,7 +53,7 @@ class Use:
 
 
 @dataclass(frozen=True)
-class Look:
+class StackSample:
     """One look at the stack."""
 
     at: float
@@ -61,7 +70,7 @@ class Status:
     summary: Summary
     drift: list[str]
     rates: Rates
-    uses: dict[str, Use]
+    uses: dict[str, ServiceUsage]
     alerts: list[str] | None
     outputs: Mapping[str, Any] = field(default_factory=dict)
 
@@ -88,14 +97,14 @@ class Status:
         }
 
 
-def look(client: docker.DockerClient, stack: str, outputs: Mapping[str, Any]) -> Look:
+def look(client: docker.DockerClient, stack: str, outputs: Mapping[str, Any]) -> StackSample:
     summary, reach, found = measured(client, current().name, stack, outputs)
-    metrics = [s for name in GATED for s in samples(reach.get(name, "/metrics"))]
+    metrics = [s for name in OBSERVED_SERVICES for s in samples(reach.get(name, "/metrics"))]
     cpu = {c["Id"]: at[0] for c in found if (at := cgroups.cpu(c["Id"]))}
-    return Look(time.monotonic(), summary, metrics, found, cpu)
+    return StackSample(time.monotonic(), summary, metrics, found, cpu)
 
 
-def uses(before: Look, after: Look) -> dict[str, Use]:
+def uses(before: StackSample, after: StackSample) -> dict[str, ServiceUsage]:
     """Memory and CPU of each service, as far as its containers run here."""
     groups: dict[str, list[str]] = defaultdict(list)
     for container in after.found:
@@ -108,7 +117,7 @@ def uses(before: Look, after: Look) -> dict[str, Use]:
         if not memory:
             continue
         spent = sum(after.cpu[i] - before.cpu[i] for i in ids if i in after.cpu and i in before.cpu)
-        made[service] = Use(
+        made[service] = ServiceUsage(
             len(ids),
             sum(m[0] for m in memory) / 2**20,
             sum(m[1] for m in memory) / 2**20,
@@ -179,8 +188,11 @@ def _alert(item: Mapping[str, Any]) -> str:
 
 
 def take(
-    engine: PulumiEngine, client: docker.DockerClient, before: Look, outputs: Mapping[str, Any]
-) -> tuple[Status, Look]:
+    engine: PulumiEngine,
+    client: docker.DockerClient,
+    before: StackSample,
+    outputs: Mapping[str, Any],
+) -> tuple[Status, StackSample]:
     after = look(client, engine.name, outputs)
     configured = engine.settings().fleet.agents
     declared = int(outputs["agents"])
@@ -251,9 +263,9 @@ def status(
     """What is declared, what runs, what is healthy, how it does; exit code 3 if not all well."""
 
     def work() -> int:
-        engine = PulumiEngine(stack, say, create=False)
+        engine = PulumiEngine(stack, log, create=False)
         client = client_of_stack(engine)
-        outputs = applied(engine)
+        outputs = running_outputs(engine)
         before = look(client, stack, outputs)
 
         def after_a_while() -> Status:
@@ -268,7 +280,7 @@ def status(
                 print(jsonlib.dumps(found.data(), default=str), flush=True)
             else:
                 Console(highlight=False, soft_wrap=True).print(drawn(found))
-            return EXIT_OK if found.well else EXIT_UNWELL
+            return EXIT_OK if found.well else EXIT_NOT_HEALTHY
 
         if not watch:
             return once()
@@ -281,4 +293,4 @@ def status(
         except KeyboardInterrupt:
             return EXIT_OK
 
-    guarded(work)
+    run_command(work)

@@ -7,16 +7,16 @@ import time
 from ape_infra.automation.engine import PulumiEngine
 from ape_infra.checks import preflight
 from ape_infra.cli.common import (
+    EXIT_NOT_HEALTHY,
     EXIT_OK,
-    EXIT_UNWELL,
     AsJson,
     StackName,
     Yes,
     app,
-    bring,
-    changing,
-    guarded,
-    say,
+    apply_in_steps,
+    log,
+    run_command,
+    stack_lock,
 )
 from ape_infra.config.project import current
 from ape_infra.reporting.summary import measure, wait_settled
@@ -31,17 +31,17 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
     del yes  # An up asks nothing: it shows, and does what the config says.
 
     def work() -> int:
-        engine = PulumiEngine(stack, say)
+        engine = PulumiEngine(stack, log)
         settings = engine.settings()
-        client = preflight.check(settings, current().name, stack, on_warning=say)
-        with changing(engine, back=False) as lock:
+        client = preflight.check(settings, current().name, stack, on_warning=log)
+        with stack_lock(engine, back=False) as lock:
             started = time.monotonic()
             preview = engine.preview(refresh=True)
             if preview.changing:
                 lock.begin()
-                bring(engine, settings, f"up, {settings.fleet.agents} agents")
+                apply_in_steps(engine, settings, f"up, {settings.fleet.agents} agents")
             lock.end()
-            say(
+            log(
                 f"Applied in {time.monotonic() - started:.0f} s."
                 if preview.changing
                 else f"Nothing to change ({time.monotonic() - started:.0f} s)."
@@ -50,9 +50,9 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
         summary = wait_settled(
             lambda: measure(client, current().name, stack, outputs),
             seconds=SETTLE_SECONDS,
-            tell=lambda s: say(f"waiting: {s.healthy} of {s.declared} agents healthy"),
+            on_progress=lambda s: log(f"waiting: {s.healthy} of {s.declared} agents healthy"),
         )
         print(summary.json() if json else "\n".join(summary.lines()))
-        return EXIT_OK if summary.well else EXIT_UNWELL
+        return EXIT_OK if summary.well else EXIT_NOT_HEALTHY
 
-    guarded(work)
+    run_command(work)

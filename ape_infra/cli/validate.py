@@ -11,7 +11,16 @@ from rich.console import Console
 from ape_infra.automation.engine import ROOT, PulumiEngine
 from ape_infra.checks import checklist, preflight
 from ape_infra.checks.checklist import Item
-from ape_infra.cli.common import EXIT_FAILED, EXIT_OK, AsJson, StackName, app, guarded, say, show
+from ape_infra.cli.common import (
+    EXIT_FAILED,
+    EXIT_OK,
+    AsJson,
+    StackName,
+    app,
+    log,
+    run_command,
+    show,
+)
 from ape_infra.cli.plan import print_items
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.files import Scenario, gateway_config
@@ -77,7 +86,7 @@ def items(engine: PulumiEngine) -> Iterator[Item]:
     found = engine.stack.get_all_config().get(f"{config_key(CEREBRAS_API_KEY)}")
     yield key(settings, found.value if found else "")
     try:
-        preflight.check(settings, current().name, engine.name, on_warning=say)
+        preflight.check(settings, current().name, engine.name, on_warning=log)
     except preflight.PreflightError as error:
         for line in str(error).splitlines():
             yield Item("machine", "fail", line)
@@ -90,7 +99,7 @@ def validate(stack: StackName = "dev", json: AsJson = False) -> None:
     """Check settings, gateway config, target, key and machine; exit code 1 if one fails."""
 
     def work() -> int:
-        found = list(items(PulumiEngine(stack, say)))
+        found = list(items(PulumiEngine(stack, log)))
         failed = [item for item in found if item.state == "fail"]
 
         def text(to: Console) -> None:
@@ -101,4 +110,4 @@ def validate(stack: StackName = "dev", json: AsJson = False) -> None:
         show(data, as_json=json, text=text)
         return EXIT_FAILED if failed else EXIT_OK
 
-    guarded(work)
+    run_command(work)

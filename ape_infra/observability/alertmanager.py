@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ape_infra.observability.rules import AGENTS, HOST, NEEDED, SERVICE, WATCHDOG
+from ape_infra.observability.rules import AGENTS, HOST, REQUIRED_SERVICES, SERVICE, WATCHDOG
 
 PORT = 9093
 # Who gets nothing: the Watchdog, where nobody waits for it.
@@ -59,7 +59,7 @@ def config(receivers: Receivers) -> dict[str, Any]:
                 }
                 for source in (
                     [f'scope="{HOST}"'],
-                    [f'scope="{SERVICE}"', f'service=~"{"|".join(NEEDED)}"'],
+                    [f'scope="{SERVICE}"', f'service=~"{"|".join(REQUIRED_SERVICES)}"'],
                 )
                 for of_agents in (f'scope="{AGENTS}"', 'service="agent"')
             ),

@@ -13,7 +13,7 @@ DECLARED = 'state="declared"'
 RUNNING, WHOLE = 'state="running"', 'status=~"[1-5].."'
 
 
-class Recorded(NamedTuple):
+class RecordingRule(NamedTuple):
     """`metric` is what the rule makes; `labels` are what it adds to each series."""
 
     metric: Metric
@@ -25,10 +25,10 @@ def _made(name: str, help_text: str, *labels: str) -> Metric:
     return Metric(f"ape:{name}", "gauge", help_text, (*SCOPE, *labels))
 
 
-def _quantiles(name: str, source: Metric, help_text: str) -> tuple[Metric, list[Recorded]]:
+def _quantiles(name: str, source: Metric, help_text: str) -> tuple[Metric, list[RecordingRule]]:
     metric = _made(f"{name}:quantile_rate{WINDOW}", help_text, "quantile")
     return metric, [
-        Recorded(metric, quantile(q, source), (("quantile", f"{q:g}"),)) for q in QUANTILES
+        RecordingRule(metric, quantile(q, source), (("quantile", f"{q:g}"),)) for q in QUANTILES
     ]
 
 
@@ -86,45 +86,47 @@ _answers = total(
 _all_answers = total(series(ANSWER_RATE))
 _tokens_out = total(rate(metrics.PROXY_TOKENS_OUT))
 
-RULES: tuple[Recorded, ...] = (
-    Recorded(SESSION_RATE, _sessions),
-    Recorded(
+RULES: tuple[RecordingRule, ...] = (
+    RecordingRule(SESSION_RATE, _sessions),
+    RecordingRule(
         SESSION_SUCCESS,
         ratio(
             total(rate(metrics.SESSIONS, f'result="{metrics.SUCCESS}"')),
             total(rate(metrics.SESSIONS)),
         ),
     ),
-    Recorded(ANSWER_RATE, _answers),
+    RecordingRule(ANSWER_RATE, _answers),
     *(
-        Recorded(
+        RecordingRule(
             ERROR_RATIO,
             ratio(total(series(ANSWER_RATE, f'class="{kind}"')), _all_answers),
             (("class", kind),),
         )
         for kind in ("4xx", "5xx")
     ),
-    Recorded(MODEL_RATE, total(rate(metrics.PROXY_REQUESTS), "status")),
-    Recorded(
+    RecordingRule(MODEL_RATE, total(rate(metrics.PROXY_REQUESTS), "status")),
+    RecordingRule(
         RATE_LIMITED,
         ratio(
             total(rate(metrics.PROXY_REQUESTS, 'status="429"')),
             total(rate(metrics.PROXY_REQUESTS)),
         ),
     ),
-    Recorded(TOKENS_OUT, _tokens_out),
-    Recorded(TOKENS_IN, total(rate(metrics.PROXY_TOKENS_IN))),
-    Recorded(AGENTS_ALIVE, total(series(metrics.AGENTS))),
-    Recorded(
+    RecordingRule(TOKENS_OUT, _tokens_out),
+    RecordingRule(TOKENS_IN, total(rate(metrics.PROXY_TOKENS_IN))),
+    RecordingRule(AGENTS_ALIVE, total(series(metrics.AGENTS))),
+    RecordingRule(
         AGENTS_DECLARED,
         total(
             f"{series(metrics.AGENTS_DECLARED)} or {series(metrics.FLEET_AGENTS, DECLARED)}",
             op="max",
         ),
     ),
-    Recorded(TOKENS_PER_AGENT, f"{_tokens_out} / ({total(series(metrics.AGENTS, RUNNING))} > 0)"),
-    Recorded(SERVICE_MEMORY, total(series(metrics.CONTAINER_MEMORY), "service")),
-    Recorded(SERVICE_CPU, total(rate(metrics.CONTAINER_CPU), "service")),
+    RecordingRule(
+        TOKENS_PER_AGENT, f"{_tokens_out} / ({total(series(metrics.AGENTS, RUNNING))} > 0)"
+    ),
+    RecordingRule(SERVICE_MEMORY, total(series(metrics.CONTAINER_MEMORY), "service")),
+    RecordingRule(SERVICE_CPU, total(rate(metrics.CONTAINER_CPU), "service")),
     *_gateway,
     *_session,
     *_first_token,

@@ -22,7 +22,7 @@ HOST, SERVICE, CONTAINERS, AGENTS = "host", "service", "containers", "agents"
 MODEL, WATCH = "model", "watch"
 WATCHDOG = "Watchdog"
 # Services without which agents do nothing.
-NEEDED = ("gateway", "proxy", "target")
+REQUIRED_SERVICES = ("gateway", "proxy", "target")
 
 SESSION_SUCCESS_MIN = 0.9
 # Fewer sessions than this in the window say nothing about a share.
@@ -81,8 +81,8 @@ def _down(job: str) -> Alert:
         # A stopped container is gone from DNS, and with it the target: nothing says 0 then.
         f"count({series(up, at)} == 0) > 0 or absent({series(up, at)} == 1)",
         30,
-        "critical" if job in NEEDED else "warning",
-        SERVICE if job in NEEDED else WATCH,
+        "critical" if job in REQUIRED_SERVICES else "warning",
+        SERVICE if job in REQUIRED_SERVICES else WATCH,
         f"{job} does not answer Prometheus",
         f"No scrape of {job} has gone well for 30 s: it is stopped, overloaded, or cut off.",
         (("service", job),),

@@ -182,7 +182,7 @@ def declare(
         ready,
         after(*images.built("agent")),
     )
-    tell(settings, plan)
+    log_notes(settings, plan)
     return {
         "agents": plan.agents,
         "agentContainers": plan.containers,
@@ -197,7 +197,7 @@ def declare(
     }
 
 
-def tell(settings: Settings, plan: planning.Plan) -> None:
+def log_notes(settings: Settings, plan: planning.Plan) -> None:
     """What a person should know at a preview and cannot see from the list of resources."""
     pulumi.log.info(
         f"{plan.summary}. At most {settings.rollout.parallelism} containers of agents start or "

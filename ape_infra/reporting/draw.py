@@ -18,8 +18,8 @@ from ape_infra.observability.dashboards.model import EVERYTHING, TRACE, VARIABLE
 from ape_infra.reporting.prometheus import Series
 
 # Of Okabe and Ito: told apart with any kind of colour vision. Beyond them, lines are dashed.
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#777777")
-MAX_LINES = 2 * len(COLOURS)
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#777777")
+MAX_LINES = 2 * len(COLORS)
 # About as many pixels as it takes on a page, so that its text is as large as the page's.
 WIDTH, HEIGHT = 480, 190
 LEFT, RIGHT, TOP, BOTTOM = 48, 8, 10, 24
@@ -40,7 +40,7 @@ Points = Sequence[tuple[float, float]]
 Ask = Callable[[str], Sequence[Series]]
 
 
-class Drawn(NamedTuple):
+class PanelData(NamedTuple):
     """A panel's lines, by their legend: points of (Unix time, value)."""
 
     dashboard: str
@@ -79,10 +79,10 @@ def lines(panel: Panel, ask: Ask, seconds: int = 300) -> dict[str, Points]:
     }
 
 
-def main_panels(ask: Ask, seconds: int = 300) -> list[Drawn]:
+def main_panels(ask: Ask, seconds: int = 300) -> list[PanelData]:
     """Every main panel of every dashboard with its lines; none where Prometheus has none."""
     return [
-        Drawn(dashboard.title, panel, lines(panel, ask, seconds))
+        PanelData(dashboard.title, panel, lines(panel, ask, seconds))
         for dashboard in dashboards.ALL
         for panel in dashboard.panels
         if panel.main
@@ -131,7 +131,7 @@ def _joined(points: Points, longest: float) -> Iterator[Points]:
             begin = end
 
 
-def svg(drawn: Drawn, start: float, end: float, marks: Sequence[float] = ()) -> str:
+def svg(drawn: PanelData, start: float, end: float, marks: Sequence[float] = ()) -> str:
     """The picture with its key, or nothing where the panel has no data. `marks`: times of events.
 
     The y axis starts at 0, and all pictures of a time have the same x axis. Of too many lines
@@ -182,17 +182,17 @@ def svg(drawn: Drawn, start: float, end: float, marks: Sequence[float] = ()) -> 
             )
     keys = []
     for number, (name, points) in enumerate(named.items()):
-        second, index = divmod(number, len(COLOURS))
+        second, index = divmod(number, len(COLORS))
         look = ' class="second"' if second else ""
         for piece in _joined(points, longest):
             where = [(f"{x(t):.1f}", f"{y(v * factor):.1f}") for t, v in piece]
             if len(where) == 1:
                 cx, cy = where[0]
-                parts.append(f'<circle cx="{cx}" cy="{cy}" r="2" fill="{COLOURS[index]}"/>')
+                parts.append(f'<circle cx="{cx}" cy="{cy}" r="2" fill="{COLORS[index]}"/>')
             else:
                 path = " ".join(map(",".join, where))
-                parts.append(f'<polyline points="{path}" stroke="{COLOURS[index]}"{look}/>')
-        colour = f"border-color:{COLOURS[index]}"
+                parts.append(f'<polyline points="{path}" stroke="{COLORS[index]}"{look}/>')
+        colour = f"border-color:{COLORS[index]}"
         keys.append(f'<span><i style="{colour}"{look}></i>{html.escape(name)}</span>')
     if left_out:
         keys.append(f"<span>and {left_out} lower ones</span>")

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ape_infra.reporting.draw import STYLE, Drawn, scale, svg
+from ape_infra.reporting.draw import STYLE, PanelData, scale, svg
 from ape_infra.reporting.prometheus import Series
 
 
 @dataclass(frozen=True)
-class Account:
+class RunReport:
     """`start` and `end` are Unix times. `events`: (Unix time, what was done, its result)."""
 
     stack: str
@@ -25,7 +25,7 @@ class Account:
     events: Sequence[tuple[float, str, str]]
 
 
-def grown(points: Sequence[tuple[float, float]], since: float) -> float:
+def counter_increase(points: Sequence[tuple[float, float]], since: float) -> float:
     """How much a counter grew after the Unix time `since`, its starts anew counted.
 
     One that is there at `since` counts from its value then, one that comes later from 0.
@@ -43,7 +43,7 @@ def outcomes(sessions: Sequence[Series], since: float) -> Counter[tuple[str, str
     found: Counter[tuple[str, str]] = Counter()
     for one in sessions:
         at = one.labels.get("result", ""), one.labels.get("reason", "")
-        found[at] += round(grown(one.points, since))
+        found[at] += round(counter_increase(one.points, since))
     return found
 
 
@@ -75,7 +75,7 @@ def _stamp(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
 
 
-def _section(dashboard: str, panels: Sequence[Drawn], test: Account) -> str:
+def _section(dashboard: str, panels: Sequence[PanelData], test: RunReport) -> str:
     """A dashboard's pictures; what has none is named."""
     marks = [at for at, _, _ in test.events]
     pictures, empty = [], []
@@ -103,7 +103,7 @@ def _section(dashboard: str, panels: Sequence[Drawn], test: Account) -> str:
     )
 
 
-def page(test: Account, panels: Sequence[Drawn]) -> str:
+def page(test: RunReport, panels: Sequence[PanelData]) -> str:
     """The whole page; all values are escaped, nothing is fetched by it."""
     done = [(_stamp(at), what, result) for at, what, result in test.events]
     sections = "".join(

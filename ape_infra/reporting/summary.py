@@ -121,7 +121,7 @@ def _get(url: str) -> bytes | None:
     return answer.content if answer.ok else None
 
 
-class Reach:
+class ServiceClient:
     """GETs a service of the stack: by its published port, or from inside its container."""
 
     def __init__(
@@ -153,7 +153,7 @@ def measure(
 
 def measured(
     client: docker.DockerClient, project: str, stack: str, outputs: Mapping[str, Any]
-) -> tuple[Summary, Reach, list[dict[str, Any]]]:
+) -> tuple[Summary, ServiceClient, list[dict[str, Any]]]:
     """The summary, a way to ask the services for more, and the containers on this machine."""
     summary = Summary(declared=int(outputs["agents"]))
     found = containers(client, project, stack)
@@ -167,7 +167,7 @@ def measured(
         # A list of containers shows this node only; a task runs when it is healthy.
         swarm = tasks(client, project, stack)
         summary.running = summary.healthy = swarm[AGENT]
-    reach = Reach(client, outputs["endpoints"], {k: c["Id"] for k, c in by_service.items()})
+    reach = ServiceClient(client, outputs["endpoints"], {k: c["Id"] for k, c in by_service.items()})
     for name, base in outputs["endpoints"].items():
         if base:
             up = reach.get(name, HEALTH_PATHS.get(name, "/health")) is not None
@@ -187,7 +187,7 @@ def measured(
 
 
 def wait_settled(
-    take: Callable[[], Summary], *, seconds: float, tell: Callable[[Summary], None]
+    take: Callable[[], Summary], *, seconds: float, on_progress: Callable[[Summary], None]
 ) -> Summary:
     """Measure every two seconds until the stack has settled or the time is over."""
     end = time.monotonic() + seconds
@@ -195,5 +195,5 @@ def wait_settled(
         summary = take()
         if summary.settled or time.monotonic() >= end:
             return summary
-        tell(summary)
+        on_progress(summary)
         time.sleep(2)

@@ -13,22 +13,22 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from ape_infra.rollout import gates
+from ape_infra.rollout import level_checks
 from ape_infra.rollout.estimate import Waves
-from ape_infra.rollout.gates import Limits, Verdict
+from ape_infra.rollout.level_checks import CheckResults, Limits
 from ape_infra.rollout.readings import Counters, Readings
 
 SAMPLE_SECONDS = 2.0
 # The way back must not end at a daemon that was busy for a moment.
-RETURN_TRIES = 3
-RETURN_PAUSE_SECONDS = 5.0
+ROLLBACK_ATTEMPTS = 3
+ROLLBACK_PAUSE_SECONDS = 5.0
 
 
 class EngineError(Exception):
     """An update failed; the text says why."""
 
 
-class BusyError(Exception):
+class StackLockedError(Exception):
     """Somebody else updates the stack; nothing of ours was begun."""
 
 
@@ -63,11 +63,11 @@ class Engine(Protocol[T]):
     ) -> None:
         """Bring the stack to `trial` (None: the stack's config), or `only` some of it.
 
-        Raises EngineError, also when it takes longer than `seconds`; BusyError.
+        Raises EngineError, also when it takes longer than `seconds`; StackLockedError.
         """
         ...
 
-    def settle(self) -> None:
+    def recover(self) -> None:
         """Clear what an update that was cut off left."""
         ...
 
@@ -101,14 +101,14 @@ class Outcome:
     reasons: tuple[str, ...] = ()
     returned: bool = False
     interrupted: bool = False
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: list[CheckResults] = field(default_factory=list)
 
     @property
     def well(self) -> bool:
         return not self.reasons
 
 
-class Walk(Generic[T]):
+class RolloutController(Generic[T]):
     """`deadline`: on the clock `now`. `tell` gets lines for people."""
 
     def __init__(
@@ -118,13 +118,18 @@ class Walk(Generic[T]):
         *,
         limits: Limits,
         waves: Waves,
-        tell: Callable[[str], None],
+        on_progress: Callable[[str], None],
         deadline: float = float("inf"),
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._engine, self._probe, self._limits, self._waves = engine, probe, limits, waves
-        self._tell, self._deadline, self._now, self._sleep = tell, deadline, now, sleep
+        self._on_progress, self._deadline, self._now, self._sleep = (
+            on_progress,
+            deadline,
+            now,
+            sleep,
+        )
         self._before: Counters | None = None
 
     def run(self, stages: Sequence[Stage]) -> Outcome:
@@ -134,14 +139,14 @@ class Walk(Generic[T]):
         self._before, last = now.counters, now.running
         for number, stage in enumerate(stages, 1):
             text = f"{stage.text}, level {number} of {len(stages)}"
-            self._tell(f"{text}: {stage.agents} agents")
+            self._on_progress(f"{text}: {stage.agents} agents")
             try:
                 outcome.verdicts.append(self._attempt(stage, text))
             except Failed as failed:
                 outcome.reasons = failed.reasons
             except EngineError as error:
                 outcome.reasons = (str(error),)
-            except BusyError:
+            except StackLockedError:
                 raise
             except Exception as error:
                 # Whatever it was, the fleet is not left between two levels.
@@ -150,7 +155,7 @@ class Walk(Generic[T]):
                 outcome.reasons, outcome.interrupted = ("stopped by a signal",), True
             if outcome.reasons:
                 for reason in outcome.reasons:
-                    self._tell(f"does not hold: {reason}")
+                    self._on_progress(f"does not hold: {reason}")
                 self._return(f"{text} failed: return")
                 outcome.returned = True
                 if not outcome.interrupted:
@@ -160,34 +165,34 @@ class Walk(Generic[T]):
         return outcome
 
     def _return(self, message: str) -> None:
-        self._tell("returning to the last level that held")
-        for left in reversed(range(RETURN_TRIES)):
+        self._on_progress("returning to the last level that held")
+        for left in reversed(range(ROLLBACK_ATTEMPTS)):
             try:
-                self._engine.settle()
+                self._engine.recover()
                 self._engine.apply(None, message, seconds=float("inf"))
                 return
-            except BusyError as error:
+            except StackLockedError as error:
                 # Not "nothing was begun": the way back is still to be gone.
                 raise EngineError(f"the way back is not free: {error}") from None
             except EngineError as error:
                 if not left:
                     raise
-                self._tell(f"{error}\nThe way back failed; once more")
-                self._sleep(RETURN_PAUSE_SECONDS)
+                self._on_progress(f"{error}\nThe way back failed; once more")
+                self._sleep(ROLLBACK_PAUSE_SECONDS)
 
     def _recover(self, agents: int, seconds: float) -> None:
         """Wait until what we returned to is well again, and say how well it is."""
         self._deadline = float("inf")
         try:
             for now in self._samples(seconds):
-                if gates.ready(agents, now, self._limits):
+                if level_checks.ready(agents, now, self._limits):
                     break
-            self._tell(f"{now.healthy} of {agents} agents healthy again")
+            self._on_progress(f"{now.healthy} of {agents} agents healthy again")
         except Exception as error:
             # The return is done; what cannot be seen now, `status` will show.
-            self._tell(f"cannot see how well it is: {error}")
+            self._on_progress(f"cannot see how well it is: {error}")
 
-    def _attempt(self, stage: Stage, text: str) -> Verdict:
+    def _attempt(self, stage: Stage, text: str) -> CheckResults:
         for values in stage.steps[:-1]:
             with self._engine.trial(values) as trial:
                 self._apply(trial, text)
@@ -212,7 +217,7 @@ class Walk(Generic[T]):
         waves = [agents[i : i + size] for i in range(0, len(agents), size)]
         for number, wave in enumerate(waves, 1):
             at = f"wave {number} of {len(waves)}"
-            self._tell(f"{at}: {len(wave)} agents change")
+            self._on_progress(f"{at}: {len(wave)} agents change")
             running = self._probe.take().running
             self._apply(trial, f"{text}, {at}", wave)
             self._watch(f"{at} holds", running)
@@ -224,13 +229,13 @@ class Walk(Generic[T]):
         seen: list[Readings] = []
         for sample in self._samples(self._waves.watch):
             seen.append(sample)
-            self._must(gates.danger(seen[-1:], self._limits))
-        if seen[-1].running < gates.needed(running, self._limits):
+            self._must(level_checks.safety_checks(seen[-1:], self._limits))
+        if seen[-1].running < level_checks.needed(running, self._limits):
             raise Failed((f"{seen[-1].running} agents run, {running} did before the wave",))
         down = [name for name, up in seen[-1].services.items() if not up]
         if down:
             raise Failed((f"services: {' and '.join(down)} down",))
-        self._tell(f"{text}: {seen[-1].running} agents run, {seen[-1].healthy} healthy")
+        self._on_progress(f"{text}: {seen[-1].running} agents run, {seen[-1].healthy} healthy")
 
     def _samples(self, seconds: float) -> Iterator[Readings]:
         """A reading now and every SAMPLE_SECONDS, for so many seconds."""
@@ -243,30 +248,30 @@ class Walk(Generic[T]):
                 return
             self._sleep(min(SAMPLE_SECONDS, left))
 
-    def _must(self, found: Verdict) -> None:
+    def _must(self, found: CheckResults) -> None:
         if not found.held:
             raise Failed(found.reasons)
 
-    def _hold(self, stage: Stage) -> Verdict:
+    def _hold(self, stage: Stage) -> CheckResults:
         now = Readings()
         for now in self._samples(stage.settle):
-            self._must(gates.danger([now], self._limits))
-            if gates.ready(stage.agents, now, self._limits):
+            self._must(level_checks.safety_checks([now], self._limits))
+            if level_checks.ready(stage.agents, now, self._limits):
                 break
         else:
-            self._must(gates.standing(stage.agents, [now], self._limits))
-        self._tell(
+            self._must(level_checks.steady_state_checks(stage.agents, [now], self._limits))
+        self._on_progress(
             f"{now.healthy} of {stage.agents} agents healthy; "
             f"they must stay so for {stage.window:.0f} s"
         )
         seen: list[Readings] = []
         for now in self._samples(stage.window):
             seen.append(now)
-            self._must(gates.standing(stage.agents, seen, self._limits))
-        found = gates.verdict(stage.agents, seen, self._before, self._limits)
+            self._must(level_checks.steady_state_checks(stage.agents, seen, self._limits))
+        found = level_checks.verdict(stage.agents, seen, self._before, self._limits)
         for check in found.checks:
             mark = {True: "ok", False: "NOT OK", None: "not seen"}[check.ok]
-            self._tell(f"  {mark:<8} {check.text}")
+            self._on_progress(f"  {mark:<8} {check.text}")
         self._must(found)
         self._before = seen[-1].counters.since(seen[0].counters)
         return found

@@ -16,7 +16,7 @@ _CHANGING = ("create", "update", "replace", "delete", "create-replacement")
 
 
 @dataclass(frozen=True)
-class Pace:
+class UpdateSpeed:
     """An update takes `base` seconds and `each` for every resource; `seen` updates told so."""
 
     base: float
@@ -48,10 +48,10 @@ def points(history: Iterable[Mapping[str, Any]]) -> list[tuple[int, float]]:
     return found
 
 
-def pace(seen: Sequence[tuple[int, float]]) -> Pace:
+def pace(seen: Sequence[tuple[int, float]]) -> UpdateSpeed:
     """The line through the points by least squares, never falling; the facts' without points."""
     if not seen:
-        return Pace(DEFAULT_BASE_SECONDS, DEFAULT_SECONDS_PER_AGENT, 0)
+        return UpdateSpeed(DEFAULT_BASE_SECONDS, DEFAULT_SECONDS_PER_AGENT, 0)
     count = len(seen)
     mean_x = sum(x for x, _ in seen) / count
     mean_y = sum(y for _, y in seen) / count
@@ -60,7 +60,7 @@ def pace(seen: Sequence[tuple[int, float]]) -> Pace:
         each = max(0.0, mean_y - DEFAULT_BASE_SECONDS) / mean_x if mean_x else 0.0
     else:
         each = max(0.0, sum((x - mean_x) * (y - mean_y) for x, y in seen) / spread)
-    return Pace(max(0.0, mean_y - each * mean_x), each, count)
+    return UpdateSpeed(max(0.0, mean_y - each * mean_x), each, count)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Waves:
 
 def seconds(
     levels: Sequence[Level],
-    pace: Pace,
+    pace: UpdateSpeed,
     windows: Sequence[float],
     waves: Waves,
     *,

@@ -27,7 +27,7 @@ from ape_infra.rollout.readings import Counters, OverrideError, Readings, overri
 OVERRIDE_ENV = "APE_READINGS_OVERRIDE"
 # Deaths of one container within so long make a restart loop.
 LOOP_SECONDS = 300.0
-GATED = (gateway.NAME, proxy.NAME)
+OBSERVED_SERVICES = (gateway.NAME, proxy.NAME)
 
 
 def samples(text: bytes | None) -> list[tuple[str, Mapping[str, str], float]]:
@@ -84,12 +84,14 @@ class DockerProbe:
     def take(self) -> Readings:
         summary, reach, found = measured(self._client, self._project, self._stack, self._outputs())
         self._events()
-        text = [reach.get(name, "/metrics") for name in GATED]
+        text = [reach.get(name, "/metrics") for name in OBSERVED_SERVICES]
         readings = Readings(
             running=summary.running,
             healthy=summary.healthy,
             deaths=Counter(name for _, name in self._ended),
-            services={n: summary.endpoints[n][1] for n in GATED if n in summary.endpoints},
+            services={
+                n: summary.endpoints[n][1] for n in OBSERVED_SERVICES if n in summary.endpoints
+            },
             container_memory=self._memory(found),
             counters=counters([s for part in text for s in samples(part)], summary.sessions),
             **self._machine(),

@@ -1,11 +1,11 @@
-"""What the monitor costs and whether it tells the truth.
+"""What the monitor costs and whether it tells the accuracy.
 
     .ape/run python -m bench.monitor synthetic         # 1000 containers, cgroups in memory
     .ape/run python -m bench.monitor real              # 200 containers, against `docker stats`
-    .ape/run python -m bench.monitor truth             # stress-ng, against the kernel's counters
+    .ape/run python -m bench.monitor accuracy             # stress-ng, against the kernel's counters
 
-One line of JSON each; exit code 1 where a goal is missed. `real` and `truth` need Docker, root and
-Debian's busybox-static and stress-ng; they remove what they made.
+One line of JSON each; exit code 1 where a goal is missed. `real` and `accuracy` need Docker, root
+and Debian's busybox-static and stress-ng; they remove what they made.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import signal
 import sys
 from typing import Any
 
-from bench.monitor import real, synthetic, truth
+from bench.monitor import accuracy, real, synthetic
 
-PARTS = {"synthetic": synthetic.run, "real": real.run, "truth": truth.run}
+PARTS = {"synthetic": synthetic.run, "real": real.run, "accuracy": accuracy.run}
 
 
 def main() -> int:

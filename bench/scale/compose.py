@@ -8,7 +8,7 @@ from typing import Any
 
 from pulumi.runtime import rpc
 
-from tests.support.declared import Registered, declared
+from tests.support.program_mocks import Registered, declared
 
 CONTAINER = "docker:index/container:Container"
 NETWORK = "docker:index/network:Network"

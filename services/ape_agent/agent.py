@@ -8,14 +8,14 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from ape_agent.ledger import Ledger
+from ape_agent.ledger import ReportQueue
 from ape_agent.peers import Peers
 from ape_agent.session import Session
 from ape_agent.settings import Settings
 from ape_service.pacing import backoff, startup_delay
 
 _BEGIN_AGAIN_AFTER = ("gateway_error", "model_error")
-Briefing = Callable[[], Coroutine[Any, Any, list[dict[str, Any]]]]
+EndpointProvider = Callable[[], Coroutine[Any, Any, list[dict[str, Any]]]]
 _T = TypeVar("_T")
 
 
@@ -27,8 +27,8 @@ class Agent:
         slot: int,
         settings: Settings,
         peers: Peers,
-        ledger: Ledger,
-        briefing: Briefing,
+        ledger: ReportQueue,
+        briefing: EndpointProvider,
         stop: asyncio.Event,
     ) -> None:
         self.slot, self._settings, self._peers = slot, settings, peers

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from ape_agent.agent import Agent
-from ape_agent.ledger import Ledger
+from ape_agent.ledger import ReportQueue
 from ape_agent.peers import Peer, PeerError, Peers
 from ape_agent.settings import Settings
 from ape_service import logs, trace
@@ -26,7 +26,7 @@ class Host:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stop = asyncio.Event()
-        self._ledger = Ledger()
+        self._ledger = ReportQueue()
         self._trace_id = trace.new_trace_id()
         timeout = settings.request_timeout
         token = settings.proxy_token

@@ -14,7 +14,7 @@ BATCH_SESSIONS, BATCH_STEPS = 100, 1000
 _T = TypeVar("_T")
 
 
-class Ledger:
+class ReportQueue:
     """Results in numbered batches: one is sent until it is acknowledged, then comes the next.
 
     The gateway counts a number of a source once, so a batch whose answer was lost may be sent

@@ -83,7 +83,7 @@ class Outcome:
         return asdict(self)
 
 
-class Jar:
+class CookieJar:
     """The session's cookies and bearer token, as a browser would keep them for one site."""
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ class Session:
         self._agent = metrics.agent(slot)
         self._id = secrets.token_hex(16)
         self._trace_id = trace.new_trace_id()
-        self._jar = Jar()
+        self._jar = CookieJar()
         self._steps = 0
         self._unmet = list(settings.success)
         self._answered: float | None = None

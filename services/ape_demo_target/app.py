@@ -36,7 +36,7 @@ async def _object(request: web.Request) -> dict[str, Any] | None:
     return raw if isinstance(raw, dict) else None
 
 
-class _Front:
+class _RequestMiddleware:
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
 
@@ -122,7 +122,7 @@ def make_app(*, faults: bool = False) -> web.Application:
     """The shop. `faults`: allow PUT /_faults {endpoint name: status} to break endpoints."""
     registry = prom.registry()
     app = application("demo_target", registry, MAX_BODY_BYTES)
-    front = _Front(Shop())
+    front = _RequestMiddleware(Shop())
     broken: dict[str, int] = {}
     requests = prom.counter(metrics.DEMO_REQUESTS, registry)
     orders = prom.counter(metrics.DEMO_ORDERS, registry)

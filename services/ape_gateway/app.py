@@ -25,7 +25,7 @@ from ape_gateway import wire
 from ape_gateway.engine import Engine
 from ape_gateway.fleet import Fleet, ReportError
 from ape_gateway.health import RouteHealth
-from ape_gateway.limits import SMALL_BYTES, Busy, Limits, Room
+from ape_gateway.limits import SMALL_BYTES, Busy, Limits, MemoryPermit
 from ape_gateway.mcp_server import ROOM, make_manager, make_server
 from ape_gateway.upstream import PoolSizes
 from ape_service import logs, prom, trace
@@ -64,7 +64,7 @@ async def _send_json(send: Send, status: int, body: bytes, retry_after: float | 
     await send({"type": "http.response.body", "body": body})
 
 
-class Front:
+class RequestMiddleware:
     """Around every request: its trace id, its body and the room for it, and the last resort.
 
     Handlers get a body that is complete and no larger than MAX_REQUEST_BYTES.
@@ -105,7 +105,7 @@ class Front:
             if not started:
                 await refusal(scope, receive, send)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, room: Room) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, room: MemoryPermit) -> None:
         if scope["method"] == "POST":
             body = await _body(receive, room)
             # Past the router: this is what thousands of requests a second are for.
@@ -129,7 +129,7 @@ def _from_here(origin: str | None) -> bool:
     return origin is None or urlsplit(origin).hostname in _LOOPBACK
 
 
-async def _body(receive: Receive, room: Room) -> bytes:
+async def _body(receive: Receive, room: MemoryPermit) -> bytes:
     """The whole body. Raises _Refusal (400, 408, 413), Busy."""
     body = bytearray()
     try:
@@ -158,7 +158,9 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-async def answer(engine: Engine, body: bytes, room: Room) -> tuple[int, bytes, float | None]:
+async def answer(
+    engine: Engine, body: bytes, room: MemoryPermit
+) -> tuple[int, bytes, float | None]:
     """Status, body and Retry-After of POST /mcp/request; the wire is described in `wire`."""
     try:
         if wire.is_batch(body):
@@ -259,4 +261,4 @@ def make_app(
         exception_handlers={HTTPException: refused},
         lifespan=lifespan,
     )
-    return Front(inner, engine)
+    return RequestMiddleware(inner, engine)

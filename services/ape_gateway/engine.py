@@ -15,13 +15,13 @@ from ape_contracts import metrics
 from ape_contracts.gateway_config import GatewayConfig
 from ape_gateway import wire
 from ape_gateway.access import AccessLog
-from ape_gateway.limits import Busy, Doors, Limits, Room
+from ape_gateway.limits import AdmissionController, Busy, Limits, MemoryPermit
 from ape_gateway.upstream import (
     MAX_ANSWER_BYTES,
     Attempts,
     PoolSizes,
-    TooSlow,
-    Unreachable,
+    TargetTimeout,
+    TargetUnreachable,
     Upstream,
 )
 from ape_service import logs, prom
@@ -56,7 +56,7 @@ class Engine:
         self, config: GatewayConfig, pool: PoolSizes, limits: Limits, registry: CollectorRegistry
     ) -> None:
         self.config = config
-        self.doors = Doors(limits)
+        self.doors = AdmissionController(limits)
         self.upstreams = {name: Upstream(route, pool) for name, route in config.routes.items()}
         self._log = AccessLog(config.logging)
         self._errors = prom.counter(metrics.GATEWAY_ERRORS, registry)
@@ -79,7 +79,7 @@ class Engine:
             await upstream.close()
 
     async def call(
-        self, make: Callable[[], wire.Call], room: Room, max_bytes: int = MAX_ANSWER_BYTES
+        self, make: Callable[[], wire.Call], room: MemoryPermit, max_bytes: int = MAX_ANSWER_BYTES
     ) -> Reply:
         """Forward the call that `make` makes (it may raise wire.WireError); never raises.
 
@@ -107,7 +107,7 @@ class Engine:
                 attempts=attempts,
             )
 
-    async def batch(self, makes: list[Callable[[], wire.Call]], room: Room) -> list[Reply]:
+    async def batch(self, makes: list[Callable[[], wire.Call]], room: MemoryPermit) -> list[Reply]:
         """All at once, answered in order. Each has a trace id of its own if it names one."""
         most = min(MAX_ANSWER_BYTES, MAX_BATCH_ANSWER_BYTES // max(1, len(makes)))
         return await asyncio.gather(*(self.call(make, room, most) for make in makes))
@@ -144,7 +144,7 @@ class Engine:
         return Reply(answer, retry_after)
 
     async def _forward(
-        self, call: wire.Call, attempts: Attempts, room: Room, max_bytes: int
+        self, call: wire.Call, attempts: Attempts, room: MemoryPermit, max_bytes: int
     ) -> Reply:
         started = time.monotonic()
         upstream = self._admitted(call)
@@ -156,10 +156,10 @@ class Engine:
             response = await upstream.send(
                 call, logs.trace_id.get(), started + timeout, attempts, room.need, max_bytes
             )
-        except Unreachable as problem:
+        except TargetUnreachable as problem:
             message = f"The target of route {call.api} cannot be reached: {problem}."
             raise _Refused(502, "target_unreachable", message) from None
-        except TooSlow as problem:
+        except TargetTimeout as problem:
             message = f"The target of route {call.api} is too slow: {problem}."
             raise _Refused(504, "target_timeout", message) from None
         finally:

@@ -28,7 +28,7 @@ class Busy(Exception):
     """The gateway holds as much as it may."""
 
 
-class Room:
+class MemoryPermit:
     """One HTTP request's share of the memory: a place among the large ones, once it needs it.
 
     One place a request, however many calls it carries: none waits for a second one while it
@@ -58,7 +58,7 @@ class Room:
             self._places.release()
 
 
-class Doors:
+class AdmissionController:
     """Counts what is inside, `waiting` and `in_flight`; lets no more in than Limits allow."""
 
     def __init__(self, limits: Limits) -> None:
@@ -70,8 +70,8 @@ class Doors:
         self.waiting = 0
 
     @contextmanager
-    def room(self) -> Iterator[Room]:
-        room = Room(self._places)
+    def room(self) -> Iterator[MemoryPermit]:
+        room = MemoryPermit(self._places)
         try:
             yield room
         finally:

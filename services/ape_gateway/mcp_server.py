@@ -16,10 +16,10 @@ from starlette.requests import Request
 
 from ape_gateway import tools, wire
 from ape_gateway.engine import Engine, Reply
-from ape_gateway.limits import Busy, Room
+from ape_gateway.limits import Busy, MemoryPermit
 from ape_service import logs, trace
 
-# Key of the request's Room in its ASGI scope.
+# Key of the request's MemoryPermit in its ASGI scope.
 ROOM = "ape.room"
 _READS = frozenset(("GET", "HEAD", "OPTIONS"))
 _REPEATABLE = _READS | {"PUT", "DELETE"}
@@ -44,7 +44,7 @@ def make_server(engine: Engine, version: str = "1") -> Server[Any]:
             raise MCPError(types.INVALID_PARAMS, "There is no such tool; tools/list names them.")
         given = params.arguments or {}
         assert context.request is not None
-        room: Room = context.request.scope[ROOM]
+        room: MemoryPermit = context.request.scope[ROOM]
         # Where the MCP specification puts it; the HTTP headers have been read before.
         parent = (context.meta or {}).get("traceparent")
         if trace_id := trace.from_headers({"traceparent": str(parent)}):

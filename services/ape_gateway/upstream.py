@@ -29,11 +29,11 @@ _HEALTH_SECONDS = 5.0
 _ONE_PIECE_BYTES = 1 << 20
 
 
-class Unreachable(Exception):
+class TargetUnreachable(Exception):
     """No connection, or it broke before the answer was whole; says how."""
 
 
-class TooSlow(Exception):
+class TargetTimeout(Exception):
     """No whole answer within the time there was; says how long that was."""
 
 
@@ -154,22 +154,25 @@ class Upstream:
         """The target's final response, before `deadline` (of time.monotonic).
 
         `attempts` is kept up to date; `room` is awaited with the size of the body, before more of
-        it is read. Raises Unreachable, TooSlow, and what `room` raises.
+        it is read. Raises TargetUnreachable, TargetTimeout, and what `room` raises.
         """
         policy = self.route.retry_policy
         tries = policy.max_retries if call.method in _IDEMPOTENT else 0
         for attempt in range(tries + 1):
             left = min(self.route.timeout_seconds, deadline - time.monotonic())
             response: Response | None = None
-            problem: Unreachable | TooSlow | None = None
+            problem: TargetUnreachable | TargetTimeout | None = None
             try:
                 async with asyncio.timeout(left):
                     response = await self._once(call, trace_id, attempts, room, max_bytes)
                 outcome: int | str = response.status
             except TimeoutError:
-                problem, outcome = TooSlow(f"no whole answer within {max(left, 0):.3g} s"), TIMEOUT
+                problem, outcome = (
+                    TargetTimeout(f"no whole answer within {max(left, 0):.3g} s"),
+                    TIMEOUT,
+                )
             except (aiohttp.ClientError, OSError, ValueError) as error:
-                problem, outcome = Unreachable(_how(error)), CONNECTION
+                problem, outcome = TargetUnreachable(_how(error)), CONNECTION
             attempts.outcomes.append(str(outcome))
             wait = max(
                 policy.backoff_factor * 2**attempt,

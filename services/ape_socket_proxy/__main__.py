@@ -15,7 +15,7 @@ import socket
 import sys
 
 from ape_service import env, logs
-from ape_socket_proxy.rules import Refused, forwarded, refusal
+from ape_socket_proxy.rules import Rejection, forwarded, refusal
 
 HEAD_BYTES, HEAD_SECONDS = 16384, 10.0
 MAX_CONNECTIONS = 64
@@ -24,10 +24,10 @@ _CHUNK = 65536
 _log = logging.getLogger(__name__)
 
 
-def _answer(why: Refused) -> bytes:
+def _answer(why: Rejection) -> bytes:
     body = f'{{"message": "socket proxy: {why.reason}"}}\n'.encode()
     return (
-        f"HTTP/1.1 {why.status} Refused\r\nContent-Type: application/json\r\n"
+        f"HTTP/1.1 {why.status} Rejection\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
         + body
     )
@@ -43,7 +43,7 @@ class Proxy:
         self._open += 1
         try:
             if self._open > MAX_CONNECTIONS:
-                writer.write(_answer(Refused(503, "too many connections")))
+                writer.write(_answer(Rejection(503, "too many connections")))
                 await writer.drain()
             else:
                 await self._serve(reader, writer)
@@ -66,7 +66,7 @@ class Proxy:
             try:
                 source, sink = await asyncio.open_unix_connection(self._upstream)
             except OSError:
-                why = Refused(502, "the Docker daemon does not answer")
+                why = Rejection(502, "the Docker daemon does not answer")
         if why is not None:
             writer.write(_answer(why))
             await writer.drain()

@@ -13,7 +13,7 @@ _LOGS = (f"containers/{_NAME}/logs", "networks")
 _QUERY = re.compile(r"[!-~]*")
 
 
-class Refused(NamedTuple):
+class Rejection(NamedTuple):
     status: int
     reason: str
 
@@ -25,25 +25,25 @@ def _pattern(paths: tuple[str, ...]) -> re.Pattern[str]:
 _READERS, _WITH_LOGS = _pattern(_PATHS), _pattern((*_PATHS, *_LOGS))
 
 
-def refusal(head: bytes, *, logs: bool = False) -> Refused | None:
+def refusal(head: bytes, *, logs: bool = False) -> Rejection | None:
     """Why the request with this head (up to the empty line) is refused; None where it passes."""
     try:
         lines = head.decode("ascii").split("\r\n")
         method, target, version = lines[0].split(" ")
     except (UnicodeDecodeError, ValueError):
-        return Refused(400, "not an HTTP request")
+        return Rejection(400, "not an HTTP request")
     if not version.startswith("HTTP/1."):
-        return Refused(400, "not HTTP/1")
+        return Rejection(400, "not HTTP/1")
     if method != "GET":
-        return Refused(403, "only GET passes")
+        return Rejection(403, "only GET passes")
     for line in lines[1:]:
         name, _, value = line.partition(":")
         name, value = name.strip().lower(), value.strip()
         if name == "transfer-encoding" or (name == "content-length" and value != "0"):
-            return Refused(400, "a GET has no body here")
+            return Rejection(400, "a GET has no body here")
     path, _, query = target.partition("?")
     if not (_WITH_LOGS if logs else _READERS).fullmatch(path) or not _QUERY.fullmatch(query):
-        return Refused(403, "only containers, events, info, version and _ping pass")
+        return Rejection(403, "only containers, events, info, version and _ping pass")
     return None
 
 

@@ -8,22 +8,22 @@ from datetime import datetime
 import pytest
 
 from ape_infra.reporting.summary import measure
-from tests.support import foreign
-from tests.support.live import Live, until
+from tests.support import external_app
+from tests.support.live import LiveStack, wait_until
 
 pytestmark = pytest.mark.e2e
-Make = Callable[..., Live]
+Make = Callable[..., LiveStack]
 MB = 1024 * 1024
 # Issue 4.
 MAX_RESIDENT_MB, AT_SESSIONS, MAX_LAYERS_MB = 45, 100, 40
 
 
-def sessions(stack: Live) -> dict[str, int]:
+def sessions(stack: LiveStack) -> dict[str, int]:
     found: dict[str, int] = stack.get("gatewayPort", "/fleet").json()["sessions"]
     return found
 
 
-def resident(stack: Live) -> dict[str, float]:
+def resident(stack: LiveStack) -> dict[str, float]:
     """Agent -> what its share of its container's memory is, in bytes."""
     lines = stack.get("gatewayPort", "/metrics").text.splitlines()
     name = "ape_agent_resident_memory_bytes{"
@@ -35,14 +35,14 @@ def test_dense_containers_hold_agents_that_are_counted_one_by_one(live: Make) ->
     stack.config(agents=45, agentsPerContainer=20, rampSeconds=5, observability="off")
     stack.up()
     assert stack.names("agent") == [f"ape-t-dense-agent-{n}" for n in ("0001", "0021", "0041")]
-    until(lambda: sessions(stack)["success"] >= 2 * AT_SESSIONS, seconds=120)
+    wait_until(lambda: sessions(stack)["success"] >= 2 * AT_SESSIONS, seconds=120)
     assert sessions(stack)["failure"] == 0
     shares = resident(stack)
     assert sorted(shares) == [f"{slot:04d}" for slot in range(1, 46)]
     # The process of twenty agents, after more than a hundred sessions of them.
     assert shares["0001"] * 20 / MB <= MAX_RESIDENT_MB
     outputs = {k: v.value for k, v in stack.stack.outputs().items()}
-    until(lambda: measure(stack.client, "ape", stack.name, outputs).healthy == 45, seconds=60)
+    wait_until(lambda: measure(stack.client, "ape", stack.name, outputs).healthy == 45, seconds=60)
     summary = measure(stack.client, "ape", stack.name, outputs)
     assert (summary.declared, summary.running, summary.alive) == (45, 45, 45)
 
@@ -53,7 +53,7 @@ def test_dense_containers_hold_agents_that_are_counted_one_by_one(live: Make) ->
         "agent-0041": changes["agent-0041"]
     }
     stack.up()
-    until(lambda: stack.get("gatewayPort", "/fleet").json()["alive"] == 50, seconds=60)
+    wait_until(lambda: stack.get("gatewayPort", "/fleet").json()["alive"] == 50, seconds=60)
     stack.destroy()
     assert stack.leftovers() == []
 
@@ -62,7 +62,7 @@ def test_the_container_is_small_and_begins_at_once(live: Make) -> None:
     stack = live("t-small")
     stack.config(agents=1, rampSeconds=0, thinkTimeSeconds=0, observability="off")
     stack.up()
-    until(lambda: sessions(stack)["success"] >= AT_SESSIONS, seconds=120)
+    wait_until(lambda: sessions(stack)["success"] >= AT_SESSIONS, seconds=120)
     assert resident(stack)["0001"] / MB <= MAX_RESIDENT_MB
     agent = stack.containers("agent")[0]
     # What the whole container takes, its shared pages and its tmpfs with it.
@@ -83,7 +83,7 @@ def test_the_container_is_small_and_begins_at_once(live: Make) -> None:
     assert counted["success"] == orders
     # From the start of the container to its first word with the gateway about the target.
     stack.client.api.start(agent["Id"])
-    until(lambda: sessions(stack)["success"] > counted["success"], seconds=30)
+    wait_until(lambda: sessions(stack)["success"] > counted["success"], seconds=30)
     state = stack.client.api.inspect_container(agent["Id"])["State"]
     logs = stack.client.api.logs(stack.containers("gateway")[0]["Id"], tail=400).decode()
     started = stamp(state["StartedAt"])
@@ -107,22 +107,22 @@ def request_at(line: str) -> float | None:
 
 
 def test_ten_agents_reach_a_goal_in_an_application_that_is_not_ours(live: Make) -> None:
-    stack = live("t-foreign")
+    stack = live("t-external_app")
     bridge = stack.client.api.inspect_network("bridge")["IPAM"]["Config"][0]
     # The host's own address on Docker's default bridge, which the gateway reaches from its own.
     host = bridge.get("Gateway") or bridge["Subnet"].rpartition(".")[0] + ".1"
-    with foreign.served(host) as target:
+    with external_app.served(host) as target:
         stack.config(
             agents=10,
             agentsPerContainer=5,
             target=target,
-            targetGoal=foreign.GOAL,
-            targetEndpoints=foreign.ENDPOINTS,
-            targetSuccess=foreign.SUCCESS,
+            targetGoal=external_app.GOAL,
+            targetEndpoints=external_app.ENDPOINTS,
+            targetSuccess=external_app.SUCCESS,
             observability="off",
             rampSeconds=3,
         )
         stack.up()
-        until(lambda: sessions(stack)["success"] >= 20, seconds=90)
+        wait_until(lambda: sessions(stack)["success"] >= 20, seconds=90)
         assert sessions(stack)["failure"] == 0
         stack.destroy()

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from tests.support.live import PORTS, Live, until
+from tests.support.live import PORTS, LiveStack, wait_until
 
 pytestmark = pytest.mark.e2e
-Make = Callable[..., Live]
+Make = Callable[..., LiveStack]
 
 
 def metric(text: str, name: str, **labels: str) -> float:
@@ -35,7 +35,7 @@ def test_agents_finish_sessions_and_everybody_counts_the_same(live: Make) -> Non
         return found
 
     # The test ends when it should: agents stay healthy, and start no more sessions.
-    until(lambda: fleet()["by_state"] == {"finished": 5}, seconds=150)
+    wait_until(lambda: fleet()["by_state"] == {"finished": 5}, seconds=150)
     assert time.monotonic() - started < 240
     time.sleep(3)
     sessions = fleet()["sessions"]
@@ -50,7 +50,7 @@ def test_agents_finish_sessions_and_everybody_counts_the_same(live: Make) -> Non
         "finished agents are healthy"
     )
     # Prometheus sees it too.
-    until(
+    wait_until(
         lambda: stack.get(
             "prometheusPort", '/api/v1/query?query=ape_sessions_total{result="success"}'
         ).json()["data"]["result"],
@@ -73,7 +73,7 @@ def test_a_broken_target_makes_sessions_fail(live: Make) -> None:
         found = stack.get("gatewayPort", "/fleet").json()["sessions"]
         return bool(found["failure"] >= before + 2)
 
-    until(failed, seconds=90)
+    wait_until(failed, seconds=90)
     assert stack.get("targetPort", "/orders/stats").json()["orders"] == orders
     stack.destroy()
 

@@ -15,10 +15,10 @@ import yaml
 
 from ape_infra.observability import dashboards
 from tests.support.ape_load import TIERS, Command
-from tests.support.live import Live, until
+from tests.support.live import LiveStack, wait_until
 
 pytestmark = pytest.mark.engine
-Make = Callable[..., Live]
+Make = Callable[..., LiveStack]
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_two_at_once_and_a_stop(ape_load: Callable[..., Command]) -> None:
     # Seen as ill, the level is waited for until its time to settle is over: longer than this takes.
     command.inject({"set": {"healthy": 0}})
     first = command.start("scale", "--agents", "4", "--yes")
-    until(lambda: len(command.stack.names("agent")) == 4, seconds=60)
+    wait_until(lambda: len(command.stack.names("agent")) == 4, seconds=60)
     _, err = command.run("scale", "--agents", "2", "--yes", code=2)
     assert f"process {first.pid}" in err
     assert "scale --stack t-two --agents 4" in err
@@ -276,7 +276,7 @@ def test_a_report_a_backup_and_its_restore(ape_load: Callable[..., Command]) -> 
         found = command.stack.get("prometheusPort", query).json()["data"]["result"]
         return float(found[0]["value"][1]) if found else 0.0
 
-    until(lambda: counted() >= 2, seconds=90)
+    wait_until(lambda: counted() >= 2, seconds=90)
     then, many = time.time(), counted()
     assert command.json("status")["alerts"] == []
 

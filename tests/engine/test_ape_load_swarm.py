@@ -11,7 +11,7 @@ import docker
 import pytest
 
 from tests.support.ape_load import TIERS, Command
-from tests.support.live import Live, until
+from tests.support.live import LiveStack, wait_until
 from tests.support.nodes import Nodes, built
 
 pytestmark = [
@@ -39,7 +39,7 @@ def tasks(client: docker.DockerClient, stack: str) -> Counter[str]:
 
 
 def test_agents_spread_a_node_dies_and_the_gate_notices(
-    nodes: Nodes, live: Callable[..., Live]
+    nodes: Nodes, live: Callable[..., LiveStack]
 ) -> None:
     images = built(*SERVICES)
     for node in nodes.nodes:
@@ -59,7 +59,7 @@ def test_agents_spread_a_node_dies_and_the_gate_notices(
     )
     command = Command(stack)
     command.run("up")
-    until(lambda: len(tasks(client, "t-nodes")) == 3, seconds=60)
+    wait_until(lambda: len(tasks(client, "t-nodes")) == 3, seconds=60)
 
     out, _ = command.run("logs", "--service", "llama_agent", "--tail", "50")
     shown = {line.split()[0] for line in out.splitlines()}
@@ -70,7 +70,7 @@ def test_agents_spread_a_node_dies_and_the_gate_notices(
 
     # While the level is watched, a node goes.
     going = command.start("scale", "--agents", "6", "--yes", "--json")
-    until(lambda: sum(tasks(client, "t-nodes").values()) == 6, seconds=120)
+    wait_until(lambda: sum(tasks(client, "t-nodes").values()) == 6, seconds=120)
     killer = threading.Timer(10, last.kill)
     killer.start()
     _, err = going.communicate(timeout=400)
@@ -78,7 +78,7 @@ def test_agents_spread_a_node_dies_and_the_gate_notices(
     assert going.returncode == 4, err
     assert "returning to the last level that held" in err
     assert command.configured() == 3
-    until(lambda: sum(tasks(client, "t-nodes").values()) == 3, seconds=120)
+    wait_until(lambda: sum(tasks(client, "t-nodes").values()) == 3, seconds=120)
     assert len(tasks(client, "t-nodes")) == 2, "they came back on the other nodes"
     stack.assert_no_change()
 

@@ -15,10 +15,10 @@ import pytest
 import requests
 from pulumi import automation as auto
 
-from tests.support.live import PORTS, ROOT, Live, sh, stand_in, until
+from tests.support.live import PORTS, ROOT, LiveStack, sh, stand_in, wait_until
 
 pytestmark = pytest.mark.engine
-Make = Callable[..., Live]
+Make = Callable[..., LiveStack]
 # Everything of the dev stack but the agents; the program tier says what.
 BESIDE_AGENTS = 35
 
@@ -98,7 +98,7 @@ def test_crossing_a_tier_replaces_every_agent_at_most_so_many_at_a_time(live: Ma
     stack.destroy()
 
 
-def compiled_at_start(stack: Live, container: dict[str, Any]) -> list[str]:
+def compiled_at_start(stack: LiveStack, container: dict[str, Any]) -> list[str]:
     """What a service of ours must compile at each start, since its root is read-only."""
     python, *module = container["Config"]["Entrypoint"]
     if python != "python":
@@ -160,7 +160,7 @@ def test_the_key_is_nowhere_in_the_open(live: Make, tmp_path: Path) -> None:
         observability="metrics",
     )
     stack.up()
-    until(lambda: stack.containers("agent")[0]["State"]["Running"], seconds=30)
+    wait_until(lambda: stack.containers("agent")[0]["State"]["Running"], seconds=30)
     proxy = next(c for c in stack.containers("proxy"))
     found = stack.exec(proxy["Id"], "cat", "/etc/ape/cerebras_api_key")
     assert found == (0, key), "the proxy has its key"
@@ -260,7 +260,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[str]:
     with open(tmp_path / "dockerd.log", "w") as log:
         daemon = subprocess.Popen(["dockerd", *places, *alone], stdout=log, stderr=log)
     try:
-        until(lambda: (tmp_path / "docker.sock").exists(), seconds=30)
+        wait_until(lambda: (tmp_path / "docker.sock").exists(), seconds=30)
         yield socket_
     finally:
         daemon.terminate()
@@ -287,18 +287,18 @@ def test_production_at_sixty_agents_is_up(live: Make) -> None:
     assert len(fleet) == 60
     assert {c["HostConfig"]["Memory"] for c in fleet} == {384 * 2**20}
     assert {c["HostConfig"]["NanoCpus"] for c in fleet} == {350_000_000}
-    until(
+    wait_until(
         lambda: all(c["State"]["Health"]["Status"] == "healthy" for c in stack.containers("agent")),
         seconds=180,
     )
-    seen = until(lambda: _failed(stack), seconds=60)
+    seen = wait_until(lambda: _failed(stack), seconds=60)
     assert set(seen["by_reason"]) == {"model_error"}
     stack.unprotect()
     stack.destroy()
     assert stack.leftovers() == []
 
 
-def _failed(stack: Live) -> dict[str, Any]:
+def _failed(stack: LiveStack) -> dict[str, Any]:
     found: dict[str, Any] = stack.get("gatewayPort", "/fleet").json()["sessions"]
     return found if found["failure"] else {}
 
@@ -319,7 +319,7 @@ def test_a_daemon_killed_in_the_middle_of_an_up_is_healed_by_the_next(live: Make
     going = threading.Thread(target=up)
     going.start()
     try:
-        until(lambda: len(stack.names("agent")) >= 5, seconds=180)
+        wait_until(lambda: len(stack.names("agent")) >= 5, seconds=180)
         os.kill(int(Path("/var/run/docker.pid").read_text()), signal.SIGKILL)
         going.join()
     finally:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.live import Live, until
+from tests.support.live import LiveStack, wait_until
 from tests.support.rule_cases import files
 
 pytestmark = pytest.mark.engine
@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 
 def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
-    live: Callable[..., Live],
+    live: Callable[..., LiveStack],
 ) -> None:
     stack = live("t-monitor")
     stack.config(
@@ -33,7 +33,7 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
         fleet = sample()["fleet"]
         return (fleet["healthy"], fleet["heartbeat"]) == (2, 2)
 
-    until(settled, seconds=60)
+    wait_until(settled, seconds=60)
     seen = sample()
     assert seen["fleet"] == {
         "declared": 2,
@@ -69,7 +69,7 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
         found = stack.get("prometheusPort", query).json()["data"]["result"]
         return bool(found) and found[0]["value"][1] == "2"
 
-    until(scraped, seconds=30)
+    wait_until(scraped, seconds=30)
 
     # The image of Prometheus has promtool: the metrics are clean, and every rule is raised by what
     # it is for and by nothing less.
@@ -106,22 +106,22 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
     )
     stack.exec(agent["Id"], "python", "-c", crash)
     crashed = agent["Name"].removeprefix("/ape-t-monitor-")
-    until(lambda: sample_of(sample(), crashed)["restarts"] == 1, seconds=30)
+    wait_until(lambda: sample_of(sample(), crashed)["restarts"] == 1, seconds=30)
     stack.client.api.stop(stack.containers("target")[0]["Id"], timeout=1)
 
     def alerts() -> dict[str, Any]:
         found = json.loads(stack.get("monitorPort", "/alerts").text)
         return {a["name"]: a for a in found["alerts"]}
 
-    until(lambda: "ServiceUnavailable" in alerts(), seconds=30)
+    wait_until(lambda: "ServiceUnavailable" in alerts(), seconds=30)
     assert alerts()["ServiceUnavailable"]["examples"] == ["target"]
     stack.client.api.start(stack.containers("target")[0]["Id"])
-    until(lambda: "ServiceUnavailable" not in alerts(), seconds=40)
+    wait_until(lambda: "ServiceUnavailable" not in alerts(), seconds=40)
     stack.destroy()
     assert stack.leftovers() == []
 
 
-def _in_prometheus(stack: Live, command: str) -> tuple[int, str]:
+def _in_prometheus(stack: LiveStack, command: str) -> tuple[int, str]:
     """(exit code, output) of a shell command in Prometheus's container."""
     return stack.exec(stack.containers("prometheus")[0]["Id"], "sh", "-c", command)
 

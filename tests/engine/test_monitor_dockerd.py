@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from ape_infra.config.settings import Settings
-from tests.support.live import until
+from tests.support.live import wait_until
 from tests.support.nodes import Node, Nodes
 
 pytestmark = [
@@ -91,18 +91,18 @@ def open_files(process: subprocess.Popen[bytes]) -> int:
 def test_a_dockerd_that_is_killed_and_started_again(
     node: Node, monitor: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
-    until(lambda: seen() == AGENTS, seconds=30)
+    wait_until(lambda: seen() == AGENTS, seconds=30)
     # What is opened on demand is open after a first answer.
     files = open_files(monitor)
     for _ in range(2):
         killed = time.time()
         node.crash()
-        until(lambda: sample()["monitor"]["docker_up"] is False, seconds=2 * INTERVAL)
+        wait_until(lambda: sample()["monitor"]["docker_up"] is False, seconds=2 * INTERVAL)
         node.serve()
         answers = time.monotonic()
-        until(lambda since=killed: seen(since) == AGENTS, seconds=2 * INTERVAL)
+        wait_until(lambda since=killed: seen(since) == AGENTS, seconds=2 * INTERVAL)
         print(f"seen again {time.monotonic() - answers:.1f} s after dockerd answered")
-        until(lambda: open_files(monitor) <= files, seconds=2 * INTERVAL)
+        wait_until(lambda: open_files(monitor) <= files, seconds=2 * INTERVAL)
     assert sample()["monitor"]["streams_lost"] == 2
 
     monitor.send_signal(signal.SIGTERM)

@@ -18,7 +18,7 @@ from ape_infra.reporting import draw
 from monitoring.thresholds import BY_KEY
 from tests.engine.test_ape_load_swarm import SERVICES
 from tests.support.ape_load import TIERS
-from tests.support.live import Live, exec_in, until
+from tests.support.live import LiveStack, exec_in, wait_until
 from tests.support.nodes import Node, Nodes, built
 
 pytestmark = [
@@ -107,7 +107,7 @@ class Prometheus:
 
 
 def test_each_node_has_its_monitor_and_all_is_counted_once(
-    nodes: list[Node], live: Callable[..., Live]
+    nodes: list[Node], live: Callable[..., LiveStack]
 ) -> None:
     images = built(*SERVICES, "monitor", "socket_proxy")
     for node in nodes:
@@ -126,7 +126,7 @@ def test_each_node_has_its_monitor_and_all_is_counted_once(
     stack.up()
 
     for node in nodes:
-        until(lambda at=node: seen(at) and seen(at) == set(running(at)), seconds=120)
+        wait_until(lambda at=node: seen(at) and seen(at) == set(running(at)), seconds=120)
     here, there = (agents(node) for node in nodes)
     assert all((here, there)), "some on each"
     assert not here & there
@@ -144,25 +144,25 @@ def test_each_node_has_its_monitor_and_all_is_counted_once(
             prometheus.value(f"max({each})"),
         ] == [monitors, AGENTS, AGENTS, 1]
 
-    until(lambda: counted(2), seconds=60)
+    wait_until(lambda: counted(2), seconds=60)
     expected = {"running": AGENTS, "healthy": AGENTS, "heartbeat": AGENTS, "missing": 0}
     # What became healthy since the last scrape is not told yet.
-    until(lambda: prometheus.shown("Declared and seen", "state") == expected, seconds=60)
-    until(lambda: prometheus.alerts() == {"Watchdog"}, seconds=60)
+    wait_until(lambda: prometheus.shown("Declared and seen", "state") == expected, seconds=60)
+    wait_until(lambda: prometheus.alerts() == {"Watchdog"}, seconds=60)
 
     # A node is emptied: what ran there runs elsewhere, and nothing of it is an alert.
     other = next(node for node in nodes if node is not prometheus.node)
     _available(first, other, "drain")
-    until(lambda: not running(other) and counted(1), seconds=120)
-    until(lambda: prometheus.alerts() == {"Watchdog"}, seconds=60)
+    wait_until(lambda: not running(other) and counted(1), seconds=120)
+    wait_until(lambda: prometheus.alerts() == {"Watchdog"}, seconds=60)
     # Its monitor comes back, and lists what has ended there.
     _available(first, other, "active")
-    until(lambda: counted(2), seconds=120)
+    wait_until(lambda: counted(2), seconds=120)
     assert {a["name"] for a in sample(other)["alerts"]} <= OF_THE_MACHINE
     assert set(prometheus.shown("Healthy containers", "service").values()) == {1}
-    until(lambda: prometheus.alerts() == {"Watchdog"}, seconds=60)
+    wait_until(lambda: prometheus.alerts() == {"Watchdog"}, seconds=60)
     stack.destroy()
-    until(lambda: stack.leftovers() == [], seconds=60)
+    wait_until(lambda: stack.leftovers() == [], seconds=60)
 
 
 def _available(manager: Node, node: Node, availability: str) -> None:

@@ -41,9 +41,9 @@ from ape_infra.program.workload import Logs, Workload
 from ape_infra.reporting import draw
 from ape_infra.reporting.loki import Loki
 from ape_infra.reporting.prometheus import Prometheus
-from ape_infra.reporting.run_report import Account, page
+from ape_infra.reporting.run_report import RunReport, page
 from tests.support import alert_cases, shipper
-from tests.support.live import PORTS, PROJECT, ROOT, Live, until
+from tests.support.live import PORTS, PROJECT, ROOT, LiveStack, wait_until
 from tests.support.promql import TARGET, metric_of, selected
 
 pytestmark = pytest.mark.engine
@@ -197,7 +197,7 @@ def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
 class Watched:
     """The stack, what it tells, and what its webhook was told."""
 
-    def __init__(self, stack: Live) -> None:
+    def __init__(self, stack: LiveStack) -> None:
         self.stack = stack
         self.client = stack.client
         self.began = time.time()
@@ -260,7 +260,7 @@ class Watched:
                 state = self.client.api.inspect_container(identity)["State"]
                 return bool(state["Health"]["Status"] == "healthy")
 
-            until(healthy, seconds=60)
+            wait_until(healthy, seconds=60)
 
     def stream(self) -> None:
         """One streamed completion, as an agent's container may ask for it."""
@@ -283,7 +283,7 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    stack = Live(tmp_path_factory.mktemp("obs"), STACK)
+    stack = LiveStack(tmp_path_factory.mktemp("obs"), STACK)
     # So little above what is in use that a hog of this size passes it, and nothing else does.
     memory = psutil.virtual_memory().percent
     quick = {"holdSeconds": 5}
@@ -342,29 +342,29 @@ def note(tmp_path: Path, name: str) -> Path:
 
 def test_every_rule_and_every_panel_has_data(watched: Watched, tmp_path: Path) -> None:
     # Some sessions succeed, and some fail: of the model, then of the shop.
-    until(lambda: watched.ask(recording_rules.SESSION_SUCCESS.name), seconds=90)
+    wait_until(lambda: watched.ask(recording_rules.SESSION_SUCCESS.name), seconds=90)
 
     def warned() -> list[dict[str, Any]]:
         watched.ship()
         return watched.logs(query_of("Warnings and errors of agents"))
 
     with watched.stopped("proxy"):
-        until(warned, seconds=60)
+        wait_until(warned, seconds=60)
     watched.faults(checkout=500)
     # The gateway warns of what it refuses.
     bad = requests.post(f"http://127.0.0.1:{PORTS['gatewayPort']}/mcp/request", json={}, timeout=5)
     assert bad.status_code == 422
-    until(lambda: watched.ask(f"{promql.rate(metrics.SESSIONS, FAILED)} > 0"), seconds=90)
+    wait_until(lambda: watched.ask(f"{promql.rate(metrics.SESSIONS, FAILED)} > 0"), seconds=90)
 
     def streamed() -> list[dict[str, Any]]:
         # Agents do not stream, so somebody else does.
         watched.stream()
         return watched.ask(recording_rules.FIRST_TOKEN_SECONDS.name)
 
-    until(streamed, seconds=60)
+    wait_until(streamed, seconds=60)
     watched.ship()
     # A rate needs two scrapes.
-    until(lambda: watched.ask(promql.rate(external_metrics.LOG_LINES)), seconds=30)
+    wait_until(lambda: watched.ask(promql.rate(external_metrics.LOG_LINES)), seconds=30)
     rows = []
     for rule in recording_rules.RULES:
         labels = ", ".join(f'{k}="{v}"' for k, v in rule.labels)
@@ -387,7 +387,7 @@ def test_every_main_panel_is_drawn_in_the_report(watched: Watched, tmp_path: Pat
     prometheus = Prometheus(f"http://127.0.0.1:{PORTS['prometheusPort']}")
     panels = draw.main_panels(lambda query: prometheus.range(query, start, end))
     assert [p.panel.title for p in panels if not draw.svg(p, start, end)] == []
-    made = page(Account(STACK, start, end, {}, [], []), panels)
+    made = page(RunReport(STACK, start, end, {}, [], []), panels)
     note(tmp_path, "report.html").write_text(made)
     assert made.count("<svg") == len(panels)
 
@@ -415,7 +415,7 @@ def test_a_failed_session_is_followed_over_all_services_by_one_id(watched: Watch
         watched.ship()
         return watched.logs(query_of("Failed sessions"))
 
-    line = json.loads(until(failed, seconds=60)[0]["values"][0][1])
+    line = json.loads(wait_until(failed, seconds=60)[0]["values"][0][1])
     panel = next(p for d in dashboards.ALL for p in d.panels if p.title.startswith("Logs of trace"))
     traced = draw.plain(panel.queries[0].expr, values={"trace": line["trace_id"]})
     found = watched.logs(traced)
@@ -455,9 +455,9 @@ def test_a_service_that_is_down_mutes_its_agents(watched: Watched) -> None:
     down = {"alertname": "Down", "severity": "critical", "scope": "service"}
     # Of a service that agents can do without.
     post(agents, {**down, "service": "grafana"})
-    until(lambda: states() == {"Agents": "active", "Down": "active"}, seconds=15)
+    wait_until(lambda: states() == {"Agents": "active", "Down": "active"}, seconds=15)
     post(agents, {**down, "service": "proxy"})
-    until(lambda: states() == {"Agents": "suppressed", "Down": "active"}, seconds=15)
+    wait_until(lambda: states() == {"Agents": "suppressed", "Down": "active"}, seconds=15)
 
 
 HOG = """
@@ -516,6 +516,6 @@ def _until_told(watched: Watched, names: set[str], status: str, *, seconds: floa
         return {name for name in names if status not in told.get(name, ())}
 
     try:
-        until(lambda: not waiting(), seconds=seconds)
+        wait_until(lambda: not waiting(), seconds=seconds)
     except AssertionError:
         raise AssertionError(f"not told as {status}: {sorted(waiting())}") from None

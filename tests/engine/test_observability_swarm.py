@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ape_infra.cli import read_settings
-from tests.support.live import ROOT, Live, until
+from tests.support.live import ROOT, LiveStack, wait_until
 from tests.support.nodes import Nodes, built
 
 pytestmark = [
@@ -26,7 +26,7 @@ def swarm() -> Iterator[Nodes]:
         yield made
 
 
-def test_full_watches_a_swarm(swarm: Nodes, live: Callable[..., Live]) -> None:
+def test_full_watches_a_swarm(swarm: Nodes, live: Callable[..., LiveStack]) -> None:
     subprocess.run([str(ROOT / "offline/images.sh"), "full"], check=True)
     (node,) = swarm.nodes
     stack = live("t-obs-swarm")
@@ -53,8 +53,8 @@ def test_full_watches_a_swarm(swarm: Nodes, live: Callable[..., Live]) -> None:
         return {target["labels"]["job"]: target["health"] for target in active}
 
     jobs = {"gateway", "proxy", "monitor", *PARTS}
-    until(lambda: targets() == dict.fromkeys(jobs, "up"), seconds=120)
-    until(lambda: stack.inside("gateway", "http://loki:3100/ready") == "ready", seconds=60)
+    wait_until(lambda: targets() == dict.fromkeys(jobs, "up"), seconds=120)
+    wait_until(lambda: stack.inside("gateway", "http://loki:3100/ready") == "ready", seconds=60)
 
     def asked(path: str) -> Any:
         return stack.inside("gateway", f"http://prometheus:9090/api/v1/{path}")["data"]
@@ -66,10 +66,12 @@ def test_full_watches_a_swarm(swarm: Nodes, live: Callable[..., Live]) -> None:
         found = stack.inside("gateway", "http://alertmanager:9093/api/v2/alerts")
         return {alert["labels"]["alertname"] for alert in found}
 
-    until(lambda: "Watchdog" in alerts(), seconds=60)
+    wait_until(lambda: "Watchdog" in alerts(), seconds=60)
     # What agents do, and what the monitor sees of them, is there.
-    until(lambda: asked("query?query=ape:session_success:ratio_rate2m")["result"], seconds=120)
-    until(lambda: len(asked("query?query=ape_agent_memory_usage_bytes")["result"]) == 2, seconds=60)
+    wait_until(lambda: asked("query?query=ape:session_success:ratio_rate2m")["result"], seconds=120)
+    wait_until(
+        lambda: len(asked("query?query=ape_agent_memory_usage_bytes")["result"]) == 2, seconds=60
+    )
 
     stack.destroy()
-    until(lambda: stack.leftovers() == [], seconds=60)
+    wait_until(lambda: stack.leftovers() == [], seconds=60)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.live import ROOT, Live
+from tests.support.live import ROOT, LiveStack
 
 pytestmark = pytest.mark.engine
-Make = Callable[..., Live]
+Make = Callable[..., LiveStack]
 SECRET = "not-a-real-password-of-a-pipeline"
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from ape_infra.reporting.summary import measure
 from tests.support.ape_load import Command
-from tests.support.live import Live, until
+from tests.support.live import LiveStack, wait_until
 
 pytestmark = pytest.mark.engine
-Make = Callable[..., Live]
+Make = Callable[..., LiveStack]
 
 
 @pytest.fixture
@@ -64,18 +64,18 @@ def test_up_scale_and_destroy(live: Make, swarm: None) -> None:
 
     assert stack.inside("gateway", "http://proxy:8080/health"), "services find each other"
 
-    until(lambda: _seen_by_the_monitor(stack) == 2, seconds=60)
+    wait_until(lambda: _seen_by_the_monitor(stack) == 2, seconds=60)
 
     stack.config(agents=4)
     _, changes = stack.preview()
     assert {n: op for n, op in changes.items() if n != "ape-t-swarm"} == {"agents-00": "update"}
     stack.up()
-    slots = until(lambda: _slots(stack) == {"1", "2", "3", "4"} and _slots(stack), seconds=60)
+    slots = wait_until(lambda: _slots(stack) == {"1", "2", "3", "4"} and _slots(stack), seconds=60)
     assert slots == {"1", "2", "3", "4"}
     stack.stack.refresh()
     stack.assert_no_change()
     stack.destroy()
-    until(lambda: stack.leftovers() == [], seconds=60)
+    wait_until(lambda: stack.leftovers() == [], seconds=60)
 
 
 def test_dense_agents_are_full_replicas_and_a_rest(live: Make, swarm: None) -> None:
@@ -90,7 +90,7 @@ def test_dense_agents_are_full_replicas_and_a_rest(live: Make, swarm: None) -> N
     )
     stack.up()
     outputs = {k: v.value for k, v in stack.stack.outputs().items()}
-    until(lambda: measure(stack.client, "ape", stack.name, outputs).alive == 5, seconds=60)
+    wait_until(lambda: measure(stack.client, "ape", stack.name, outputs).alive == 5, seconds=60)
     stack.config(agents=7)
     _, changes = stack.preview()
     # One replica more, and the rest is now agent 7.
@@ -99,10 +99,10 @@ def test_dense_agents_are_full_replicas_and_a_rest(live: Make, swarm: None) -> N
         "agents-00-rest": "update",
     }
     stack.up()
-    until(lambda: measure(stack.client, "ape", stack.name, outputs).alive == 7, seconds=90)
-    until(lambda: measure(stack.client, "ape", stack.name, outputs).running == 7, seconds=30)
+    wait_until(lambda: measure(stack.client, "ape", stack.name, outputs).alive == 7, seconds=90)
+    wait_until(lambda: measure(stack.client, "ape", stack.name, outputs).running == 7, seconds=30)
     stack.destroy()
-    until(lambda: stack.leftovers() == [], seconds=60)
+    wait_until(lambda: stack.leftovers() == [], seconds=60)
 
 
 def test_ape_load_brings_a_first_fleet_in_steps(live: Make, swarm: None) -> None:
@@ -126,10 +126,10 @@ def test_ape_load_brings_a_first_fleet_in_steps(live: Make, swarm: None) -> None
     # Nothing was started twice: what the steps gave the first agents is what the config says.
     assert len(_tasks(stack)) == 12
     command.run("down")
-    until(lambda: stack.leftovers() == [], seconds=60)
+    wait_until(lambda: stack.leftovers() == [], seconds=60)
 
 
-def _tasks(stack: Live) -> list[str]:
+def _tasks(stack: LiveStack) -> list[str]:
     """Every task of agents that there was."""
     found = stack.client.api.tasks(  # type: ignore[no-untyped-call]
         filters={"service": f"ape-{stack.name}-agents-00"}
@@ -137,13 +137,13 @@ def _tasks(stack: Live) -> list[str]:
     return [task["ID"] for task in found]
 
 
-def _seen_by_the_monitor(stack: Live) -> int | None:
+def _seen_by_the_monitor(stack: LiveStack) -> int | None:
     """How many agents the monitor sees running; nothing is published, so it is asked inside."""
     found = stack.inside("monitor", "http://127.0.0.1:8080/sample")
     return found and int(found["fleet"]["running"])
 
 
-def _slots(stack: Live) -> set[str]:
+def _slots(stack: LiveStack) -> set[str]:
     return {
         json.loads(env.partition("=")[2])["APE_AGENT_SLOT"].rpartition("+")[2]
         for c in stack.containers("agent")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ape_policy import CONTAINER, RULES, SERVICE
-from tests.support.declared import PROD, run
+from tests.support.program_mocks import PROD, run
 
 pytestmark = pytest.mark.program
 

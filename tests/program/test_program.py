@@ -18,7 +18,7 @@ from ape_docker_provider.values import plain_map, wrap
 from ape_infra.config.secrets import CEREBRAS_API_KEY
 from ape_infra.planning import plan as planning
 from ape_infra.program.components.proxy import TOKEN_ENV
-from tests.support.declared import KEY, PROD, Recorder, run
+from tests.support.program_mocks import KEY, PROD, Recorder, run
 
 pytestmark = pytest.mark.program
 
@@ -112,8 +112,8 @@ def test_dense_containers_add_up_the_limits_of_their_agents(
     }
     # Growing changes the one that was not full, and nothing of the others.
     before = {a.name: a.inputs for a in found}
-    grown = run("dev", agents=50, agentsPerContainer=20).agents()
-    after = {a.name: a.inputs for a in grown}
+    counter_increase = run("dev", agents=50, agentsPerContainer=20).agents()
+    after = {a.name: a.inputs for a in counter_increase}
     assert [name for name in before if before[name] != after[name]] == ["agent-0041"]
 
 
@@ -140,8 +140,8 @@ def test_dense_swarm_declares_the_rest_as_a_service_of_its_own(
     assert slots(before["agents-00-rest"], 1) == list(range(41, 46))
     assert slots(after["agents-00-rest"], 1) == list(range(81, 86))
     # Within a tier the full containers know nothing of how many there are.
-    grown = services(50)
-    assert grown["agents-00"] == before["agents-00"]
+    counter_increase = services(50)
+    assert counter_increase["agents-00"] == before["agents-00"]
 
 
 @pytest.mark.parametrize(("agents", "memory", "cpus"), [(50, 512, "0.5"), (51, 384, "0.35")])

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ape_infra.rollout.probe import OVERRIDE_ENV
-from tests.support.live import Live
+from tests.support.live import LiveStack
 
 # Other work on this machine is no matter of these tests.
 QUIET: list[dict[str, Any]] = [
@@ -25,7 +25,7 @@ TIERS = [
 class Command:
     """ape-load on one stack."""
 
-    def __init__(self, stack: Live) -> None:
+    def __init__(self, stack: LiveStack) -> None:
         self.stack = stack
         self.readings = stack.root.parent / "readings.json"
         self.inject()

@@ -45,7 +45,7 @@ def stand_in() -> bool:
     return (Path(os.environ["PULUMI_HOME"]) / PLUGIN).read_bytes().startswith(b"#!")
 
 
-class Live:
+class LiveStack:
     """One stack. `up` proves after itself that a preview shows no change."""
 
     def __init__(self, folder: Path, name: str, base: str = "dev") -> None:
@@ -197,7 +197,7 @@ def exec_in(client: docker.DockerClient, container: str, *command: str) -> tuple
     return int(client.api.exec_inspect(made)["ExitCode"]), output.decode()
 
 
-def until(check: Any, *, seconds: float) -> Any:
+def wait_until(check: Any, *, seconds: float) -> Any:
     """The first true answer of `check`; fails the test when the time is over."""
     end = time.monotonic() + seconds
     while True:

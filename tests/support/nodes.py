@@ -17,8 +17,8 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from ape_infra.planning.services import package_folder
-from ape_infra.program.components.images import DOCKERFILES, content_digest
+from ape_infra.planning.services import DOCKERFILES, package_folder
+from ape_infra.program.components.images import content_digest
 from tests.support.live import ROOT
 
 # A namespace for the bridge too: the rules of the machine's own Docker drop what a bridge forwards.

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import requests
 
-from ape_infra.automation.lock import HeldError, Lock
+from ape_infra.automation.lock import Lock, LockHeldError
 from ape_infra.checks.checklist import Item, Machine, load, resources, way_back
 from ape_infra.cli import status
-from ape_infra.cli.common import Refused, between
+from ape_infra.cli.common import PreconditionFailed, intermediate_settings
 from ape_infra.cli.down import forget_salt
 from ape_infra.cli.logs import (
     ALIASES,
@@ -30,7 +30,7 @@ from ape_infra.cli.logs import (
     recalled,
     short,
 )
-from ape_infra.cli.plan import Foreseen
+from ape_infra.cli.plan import ScaleForecast
 from ape_infra.cli.report import begun, events
 from ape_infra.cli.rollout import parsed, pins
 from ape_infra.cli.scale import refuse, stages
@@ -40,7 +40,7 @@ from ape_infra.planning.plan import make_plan
 from ape_infra.reporting.draw import main_panels
 from ape_infra.reporting.loki import Entry
 from ape_infra.reporting.prometheus import Series
-from ape_infra.reporting.run_report import Account, outcomes, page
+from ape_infra.reporting.run_report import RunReport, outcomes, page
 from ape_infra.rollout.levels import levels
 
 pytestmark = pytest.mark.unit
@@ -185,7 +185,7 @@ def test_containers_are_chosen_by_service_alias_and_number() -> None:
         "agent-0017",
         "gateway",
     }
-    with pytest.raises(Refused, match="There are: agent, gateway"):
+    with pytest.raises(PreconditionFailed, match="There are: agent, gateway"):
         chosen(found, "dev", make_plan(300, stack="dev"), "nobody", None)
     assert short("/ape-dev-agents-01.17.abcdefghijklmnopqrstuvwxy", "dev") == "agents-01.17"
 
@@ -227,7 +227,7 @@ def test_settings_of_a_rollout() -> None:
         "tiers[0].memoryMb": "9",
     }
     for wrong in ("x", "=1", "agents=5", "cerebrasApiKey=k"):
-        with pytest.raises(Refused):
+        with pytest.raises(PreconditionFailed):
             parsed([wrong])
     urn = "urn:pulumi:dev::ape::ape:images:Images$docker:index/image:Image::image-demo-target"
     state = {"deployment": {"resources": [{"urn": urn, "inputs": {"imageName": "a:1"}}]}}
@@ -249,7 +249,7 @@ def test_a_killed_holder_lets_go_and_is_told_of(tmp_path: Path, change: bool) ->
     process = context.Process(target=hold, args=(tmp_path, change, ready))
     process.start()
     assert ready.wait(10)
-    with pytest.raises(HeldError, match=f"process {process.pid}"), Lock(tmp_path, "dev"):
+    with pytest.raises(LockHeldError, match=f"process {process.pid}"), Lock(tmp_path, "dev"):
         pass
     assert process.pid
     os.kill(process.pid, signal.SIGKILL)
@@ -292,7 +292,7 @@ def test_a_report_holds_its_data_and_nothing_from_elsewhere() -> None:
         return [Series({"result": "<b>success</b>", "state": "running"}, points)]
 
     done = [(1005.0, "ape-load: scale to 10", "succeeded")]
-    test = Account("dev", 1000, 1060, {"agents": "5"}, [("gave_up", 3)], done)
+    test = RunReport("dev", 1000, 1060, {"agents": "5"}, [("gave_up", 3)], done)
     made = page(test, main_panels(ask))
     main = [p for d in dashboards.ALL for p in d.panels if p.main]
     assert made.count("<svg") == len(main) - 1
@@ -333,7 +333,7 @@ def test_a_report_counts_the_sessions_of_its_time() -> None:
 
 
 def test_a_report_without_a_monitor_says_what_it_lacks() -> None:
-    made = page(Account("dev", 1000, 1060, {}, [], []), main_panels(lambda query: []))
+    made = page(RunReport("dev", 1000, 1060, {}, [], []), main_panels(lambda query: []))
     assert "<svg" not in made
     for dashboard in dashboards.ALL:
         for panel in dashboard.panels:
@@ -358,8 +358,8 @@ def test_force_skips_what_the_pre_flight_refuses_and_says_so(
         Item("disk", "ok", "room."),
     )
     machine = Machine(memory_mb=1000, cpus=2)
-    found = Foreseen(0, make_plan(5, stack="dev"), machine, items, (), 0.0, 0)
-    with pytest.raises(Refused, match=r"memory: too little. Set fewer agents.\n--force"):
+    found = ScaleForecast(0, make_plan(5, stack="dev"), machine, items, (), 0.0, 0)
+    with pytest.raises(PreconditionFailed, match=r"memory: too little. Set fewer agents.\n--force"):
         refuse(found, False)
     refuse(found, True)
     assert capsys.readouterr().err == "forced: memory: too little. Set fewer agents.\n"
@@ -367,16 +367,16 @@ def test_force_skips_what_the_pre_flight_refuses_and_says_so(
 
 def test_a_swarm_gets_no_more_new_replicas_at_a_time_than_may_start() -> None:
     swarm = parse({"runtime": "swarm", "updateParallelism": "5"})
-    assert between(swarm, 0, 12) == [
+    assert intermediate_settings(swarm, 0, 12) == [
         {"agents": "5", "sizedFor": "12"},
         {"agents": "10", "sizedFor": "12"},
     ]
-    assert between(swarm, 12, 3) == [], "down it goes at once"
+    assert intermediate_settings(swarm, 12, 3) == [], "down it goes at once"
     dense = parse({"runtime": "swarm", "updateParallelism": "5", "agentsPerContainer": "2"})
-    assert [step["agents"] for step in between(dense, 0, 12)] == ["10"]
-    assert between(parse({}), 0, 60) == []
+    assert [step["agents"] for step in intermediate_settings(dense, 0, 12)] == ["10"]
+    assert intermediate_settings(parse({}), 0, 60) == []
     larger = parse({"runtime": "swarm", "sizedFor": "300"})
-    assert between(larger, 0, 20) == [{"agents": "10", "sizedFor": "300"}]
+    assert intermediate_settings(larger, 0, 20) == [{"agents": "10", "sizedFor": "300"}]
 
 
 def test_a_level_of_a_swarm_comes_in_steps_and_ends_as_the_config_says() -> None:

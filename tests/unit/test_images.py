@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from ape_docker_provider.image import context_files
-from ape_infra.planning.services import BUILT_SERVICES, package_folder
-from ape_infra.program.components.images import DOCKERFILES, dockerignore, sources
+from ape_infra.planning.services import (
+    BUILT_SERVICES,
+    DOCKERFILES,
+    dockerignore,
+    package_folder,
+    sources,
+)
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from ape_infra.config.errors import SettingsError
 from ape_infra.config.files import Scenario, gateway_config
 from ape_infra.config.parsing import parse
 from ape_infra.config.secrets import SECRETS
-from ape_infra.config.settings import Settings
+from ape_infra.config.settings import Settings, declared_settings
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,20 +24,18 @@ def declared() -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_pulumi_yaml_declares_just_the_models_settings() -> None:
-    names = {field.alias for field in Settings.model_fields.values()}
-    assert set(declared()) == names | set(SECRETS)
+def test_pulumi_yaml_declares_every_setting_and_secret_and_nothing_else() -> None:
+    assert set(declared()) == {setting.key for setting in declared_settings()} | set(SECRETS)
 
 
-def test_pulumi_yaml_has_the_models_types_defaults_and_descriptions() -> None:
-    schema = Settings.model_json_schema(by_alias=True)["properties"]
-    for field in Settings.model_fields.values():
-        assert field.alias
-        entry = declared()[field.alias]
+def test_pulumi_yaml_has_the_types_defaults_and_descriptions_of_the_settings() -> None:
+    for setting in declared_settings():
+        schema = setting.model.model_json_schema(by_alias=True)["properties"][setting.key]
+        entry, field = declared()[setting.key], setting.field
         assert entry["description"] == field.description
         assert entry["default"] == ({} if field.default is None else field.default)
-        types = [schema[field.alias].get("type")]
-        types += [part.get("type", "object") for part in schema[field.alias].get("anyOf", [])]
+        types = [schema.get("type")]
+        types += [part.get("type", "object") for part in schema.get("anyOf", [])]
         assert entry["type"] in types
     for name, description in SECRETS.items():
         assert declared()[name] == {

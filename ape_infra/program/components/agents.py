@@ -114,7 +114,7 @@ class AgentFleet(Component):
                     workload(args, shard, group),
                     networks.by_name,
                     after=after,
-                    behind=made,
+                    preceding_replicas=made,
                     opts=self.child_opts,
                 )
         self.register_outputs({})

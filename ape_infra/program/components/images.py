@@ -11,34 +11,11 @@ from pathlib import Path
 import pulumi
 import pulumi_docker as docker
 
-from ape_infra.planning.services import package_folder
+from ape_infra.planning.services import DOCKERFILES, package_folder, sources
 from ape_infra.program.components.base import Component
 
-DOCKERFILES = Path("services/images")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _IGNORED = {"__pycache__", "tests"}
-
-
-def sources(service: str) -> tuple[Path, ...]:
-    """The files and folders that the image of `service` is made of, besides downloaded wheels."""
-    return (
-        DOCKERFILES / "Dockerfile",
-        Path("services/requirements") / f"{service}.lock",
-        Path("ape_contracts"),
-        Path("services/ape_service"),
-        Path(package_folder(service)),
-    )
-
-
-def dockerignore(service: str) -> str:
-    """The text of the service's own .dockerignore, which lets in its sources only."""
-    allowed = (
-        *sources(service),
-        DOCKERFILES / f"{service}.Dockerfile",
-        Path("services/wheels") / service,
-    )
-    lines = ("*", *(f"!{path.as_posix()}" for path in allowed), "**/__pycache__")
-    return "".join(f"{line}\n" for line in lines)
 
 
 def content_digest(root: Path, service: str, base_image: str) -> str:

@@ -101,14 +101,14 @@ class Runtime(ABC):
         networks: dict[str, Network],
         *,
         after: Sequence[pulumi.Resource] = (),
-        behind: Sequence[pulumi.Resource] = (),
+        preceding_replicas: Sequence[pulumi.Resource] = (),
         opts: pulumi.ResourceOptions,
     ) -> Sequence[pulumi.Resource]:
         """Declare `workload`; returns what a dependant waits for.
 
         `after`: what its containers wait for, but its files need not.
-        `behind`: replicas of the same fleet declared before. Where this runtime paces replicas
-        itself, they count among those that may change at the same time.
+        `preceding_replicas`: replicas of the same fleet declared before. Where this runtime paces
+        replicas itself, they count among those that may change at the same time.
         """
 
     @abstractmethod
@@ -135,13 +135,13 @@ def digest(files: Sequence[File]) -> pulumi.Input[str]:
     return pulumi.Output.unsecret(pulumi.Output.all(*contents).apply(of))
 
 
-def guarded(file: File) -> pulumi.Input[str]:
+def content_as_secret(file: File) -> pulumi.Input[str]:
     """The content, marked as a secret where it is one."""
     return pulumi.Output.secret(file.content) if file.secret else file.content
 
 
 def encoded(file: File) -> pulumi.Output[str]:
-    return pulumi.Output.from_input(guarded(file)).apply(
+    return pulumi.Output.from_input(content_as_secret(file)).apply(
         lambda text: base64.b64encode(text.encode()).decode()
     )
 

@@ -9,7 +9,7 @@ import pulumi
 import pulumi_docker as docker
 
 from ape_infra.program.provider import PLUGIN_VERSION
-from ape_infra.program.runtimes.base import Network, Runtime, digest, guarded, log_options
+from ape_infra.program.runtimes.base import Network, Runtime, content_as_secret, digest, log_options
 from ape_infra.program.workload import CONFIG_DIR, Workload, replica_env
 
 TOKEN = "docker:index/container:Container"
@@ -36,7 +36,7 @@ class DockerRuntime(Runtime):
         networks: dict[str, Network],
         *,
         after: Sequence[pulumi.Resource] = (),
-        behind: Sequence[pulumi.Resource] = (),
+        preceding_replicas: Sequence[pulumi.Resource] = (),
         opts: pulumi.ResourceOptions,
     ) -> Sequence[pulumi.Resource]:
         waits = [*after, *(networks[a.network].resource for a in workload.networks)]
@@ -54,24 +54,24 @@ class DockerRuntime(Runtime):
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=waits))
         if workload.slots is None:
             return [self._container(workload.name, workload, dict(workload.env), mounts, opts)]
-        return self._replicas(workload, mounts, behind, opts)
+        return self._replicas(workload, mounts, preceding_replicas, opts)
 
     def _replicas(
         self,
         workload: Workload,
         mounts: list[dict[str, Any]],
-        behind: Sequence[pulumi.Resource],
+        preceding_replicas: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions,
     ) -> list[pulumi.Resource]:
         """One container a slot, in as many chains as may start or change at the same time.
 
-        The chains go on from those of `behind`. They bound the engine whatever its own
+        The chains go on from those of `preceding_replicas`. They bound the engine whatever its own
         parallelism, and make it remove the highest numbers first.
         """
         slots = workload.slots
         assert slots is not None
         width = self.context.update.parallelism
-        made = list(behind)
+        made = list(preceding_replicas)
         for number in range(1, slots.count + 1):
             before = made[-width : -width + 1 or None] if len(made) >= width else []
             made.append(
@@ -83,7 +83,7 @@ class DockerRuntime(Runtime):
                     pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=before)),
                 )
             )
-        return made[len(behind) :]
+        return made[len(preceding_replicas) :]
 
     def _container(
         self,
@@ -203,7 +203,7 @@ class DockerRuntime(Runtime):
             volumes=[docker.ContainerVolumeArgs(volume_name=full, container_path=CONFIG_DIR)],
             uploads=[
                 docker.ContainerUploadArgs(
-                    file=file.path, content=guarded(file), permissions="0444"
+                    file=file.path, content=content_as_secret(file), permissions="0444"
                 )
                 for file in workload.files
             ],

@@ -36,7 +36,7 @@ class SwarmRuntime(Runtime):
         networks: dict[str, Network],
         *,
         after: Sequence[pulumi.Resource] = (),
-        behind: Sequence[pulumi.Resource] = (),
+        preceding_replicas: Sequence[pulumi.Resource] = (),
         opts: pulumi.ResourceOptions,
     ) -> Sequence[pulumi.Resource]:
         labels = {**self.context.labels(workload.service), **workload.labels}

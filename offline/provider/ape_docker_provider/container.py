@@ -12,14 +12,14 @@ from ape_docker_provider.image import ensure_image
 from ape_docker_provider.values import Data
 
 
-class Touched:
+class KnownContainers:
     """Containers that this run of the plugin knows: never taken for left-overs."""
 
     def __init__(self) -> None:
         self.ids: set[str] = set()
 
 
-def create(daemon: Daemon, inputs: Data, touched: Touched) -> tuple[str, Data]:
+def create(daemon: Daemon, inputs: Data, touched: KnownContainers) -> tuple[str, Data]:
     """Make and start the container; if anything fails, take away what was made."""
     container_id = make(daemon, inputs, touched)
     touched.ids.add(container_id)
@@ -43,7 +43,7 @@ def create(daemon: Daemon, inputs: Data, touched: Touched) -> tuple[str, Data]:
     return container_id, spec.state(found, known)
 
 
-def make(daemon: Daemon, inputs: Data, touched: Touched) -> str:
+def make(daemon: Daemon, inputs: Data, touched: KnownContainers) -> str:
     """Create the container, pulling the image or clearing a left-over of ours if that is why."""
     body = spec.request(inputs)
     params = {"name": inputs["name"]}
@@ -64,7 +64,11 @@ def make(daemon: Daemon, inputs: Data, touched: Touched) -> str:
 
 
 def clear_left_over(
-    daemon: Daemon, inputs: Data, labels: dict[str, str], touched: Touched, error: DaemonError
+    daemon: Daemon,
+    inputs: Data,
+    labels: dict[str, str],
+    touched: KnownContainers,
+    error: DaemonError,
 ) -> None:
     """Remove a container of the same name that an interrupted run of this stack left."""
     found = daemon.find(f"/containers/{part(inputs['name'])}/json")

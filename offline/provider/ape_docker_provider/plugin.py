@@ -60,7 +60,7 @@ class DockerProvider(api.Provider):
     def __init__(self, log: Log) -> None:
         self.log = log
         self.daemon = Daemon({})
-        self.touched = container.Touched()
+        self.touched = container.KnownContainers()
         self.user_names: dict[str, bool] = {}
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
 
@@ -262,7 +262,7 @@ def create(
     daemon: Daemon,
     resource: Resource,
     inputs: Data,
-    touched: container.Touched,
+    touched: container.KnownContainers,
     report: Callable[[str], None],
 ) -> tuple[str, Data]:
     """Make a resource: its id and its state."""

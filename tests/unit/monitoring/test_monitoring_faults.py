@@ -28,7 +28,7 @@ from monitoring.options import parse_arguments
 from monitoring.system import own_traffic, predicted, pressure
 from tests.support.cgroup_tree import Tree
 from tests.support.fake_docker import FakeDocker
-from tests.unit.monitoring.test_monitoring_inventory import APE, until
+from tests.unit.monitoring.test_monitoring_inventory import APE, wait_until
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[3]
@@ -87,7 +87,7 @@ def monitor(world: World) -> Iterator[Callable[..., Monitor]]:
         made = build(parse_arguments(world.arguments(*more)))
         started.append(made)
         made.start()
-        until(made.watcher.listed.is_set)
+        wait_until(made.watcher.listed.is_set)
         return made
 
     yield start
@@ -222,7 +222,7 @@ def test_the_daemon_restarts(world: World, monitor: Callable[..., Monitor]) -> N
     made = monitor()
     assert usable(made.sample()) == {1}
     world.daemon.stop()
-    until(lambda: not made.watcher.up)
+    wait_until(lambda: not made.watcher.up)
     # Nobody says so, but the containers go on, and are measured.
     world.tree.put(f"{1:064x}", 100_001, cpu=3)
     state = made.sample()
@@ -232,7 +232,7 @@ def test_the_daemon_restarts(world: World, monitor: Callable[..., Monitor]) -> N
     world.birth(2, event=False)
     world.death(1, event=False)
     world.daemon.start()
-    until(lambda: made.watcher.up)
+    wait_until(lambda: made.watcher.up)
     assert usable(made.sample()) == {2}
 
 
@@ -240,7 +240,7 @@ def test_a_stream_is_cut(world: World, monitor: Callable[..., Monitor]) -> None:
     made = monitor()
     world.daemon.cut()
     world.birth(1, event=False)
-    until(lambda: made.watcher.streams_lost == 1 and made.watcher.up)
+    wait_until(lambda: made.watcher.streams_lost == 1 and made.watcher.up)
     assert usable(made.sample()) == {1}
 
 
@@ -280,13 +280,13 @@ def test_an_hours_churn_leaks_nothing(world: World, monitor: Callable[..., Monit
     def turn(first: int) -> None:
         for slot in range(first, first + 20):
             world.birth(slot)
-        until(lambda: len(made.inventory.snapshot()) == 20)
+        wait_until(lambda: len(made.inventory.snapshot()) == 20)
         assert len(usable(made.sample())) == 20
         assert made.exporter
         made.exporter.metrics()
         for slot in range(first, first + 20):
             world.death(slot)
-        until(lambda: made.inventory.snapshot() == [])
+        wait_until(lambda: made.inventory.snapshot() == [])
         made.sample()
 
     def measured() -> tuple[int, int, int]:
@@ -315,7 +315,7 @@ def test_a_slow_alertmanager_does_not_slow_the_samples(
         state = made.sample()
         assert time.monotonic() - began < 1
     assert "HighDiskUsage" in {alert.name for alert in state.alerts}
-    until(lambda: made.receivers[0].failed > 0)
+    wait_until(lambda: made.receivers[0].failed > 0)
 
 
 def test_a_service_that_is_gone_is_told_and_a_project_that_is_gone_is_not(
@@ -327,13 +327,13 @@ def test_a_service_that_is_gone_is_told_and_a_project_that_is_gone_is_not(
     made = monitor("--threshold", "serviceDown=1:1:0")
     made.sample()
     world.daemon.emit("destroy", "g" * 64)
-    until(lambda: len(made.inventory.snapshot()) == 1)
+    wait_until(lambda: len(made.inventory.snapshot()) == 1)
     state = made.sample()
     assert state.sample.gone == ("gateway",)
     [alert] = [a for a in state.alerts if a.key == "serviceDown"]
     assert (alert.service, alert.count) == ("gateway", 1)
     world.death(1)
-    until(lambda: made.inventory.snapshot() == [])
+    wait_until(lambda: made.inventory.snapshot() == [])
     assert not [a for a in made.sample().alerts if a.key == "serviceDown"]
 
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.unit
 APE = {"ape.project": "ape", "ape.stack": "dev"}
 
 
-def until(check: Callable[[], object], seconds: float = 5.0) -> None:
+def wait_until(check: Callable[[], object], seconds: float = 5.0) -> None:
     end = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < end, f"not within {seconds} s"
@@ -60,25 +60,25 @@ def test_listing_then_events(daemon: FakeDocker, watch: Callable[..., Watcher]) 
     daemon.put("a", **agent(1), pid=7)
     daemon.put("x", "another")
     watcher = watch()
-    until(watcher.listed.is_set)
+    wait_until(watcher.listed.is_set)
     [found] = watcher.inventory.snapshot()
     assert (found.name, found.service, found.slot, found.pid) == ("agent-0001", "agent", 1, 7)
     assert (found.tier, found.agents, round(found.started, 3)) == ("1-50", 1, 1767323045.679)
 
     daemon.put("b", **agent(2))
     daemon.emit("start", "b")
-    until(lambda: names(watcher) == ["agent-0001", "agent-0002"])
+    wait_until(lambda: names(watcher) == ["agent-0001", "agent-0002"])
     daemon.emit("health_status: unhealthy", "b")
-    until(lambda: watcher.inventory.snapshot()[1].health == "unhealthy")
+    wait_until(lambda: watcher.inventory.snapshot()[1].health == "unhealthy")
     daemon.emit("die", "b", exitCode="137")
-    until(lambda: watcher.inventory.snapshot()[1].exit_code == 137)
+    wait_until(lambda: watcher.inventory.snapshot()[1].exit_code == 137)
     assert watcher.inventory.snapshot()[1].failed
     daemon.emit("destroy", "b")
-    until(lambda: names(watcher) == ["agent-0001"])
+    wait_until(lambda: names(watcher) == ["agent-0001"])
     daemon.emit("start", "x")
     daemon.emit("exec_start: true", "a")
     daemon.emit("pause", "a")
-    until(lambda: watcher.inventory.snapshot()[0].state == "paused")
+    wait_until(lambda: watcher.inventory.snapshot()[0].state == "paused")
     assert daemon.listings == 1, "events are enough"
 
 
@@ -87,9 +87,9 @@ def test_a_lost_stream_is_followed_by_a_listing(
 ) -> None:
     daemon.put("a", **agent(1))
     watcher = watch()
-    until(lambda: watcher.up)
+    wait_until(lambda: watcher.up)
     daemon.stop()
-    until(lambda: not watcher.up)
+    wait_until(lambda: not watcher.up)
     assert names(watcher) == ["agent-0001"], "what was known stays"
     # Without anybody listening one goes and another comes.
     daemon.forget("a")
@@ -98,11 +98,11 @@ def test_a_lost_stream_is_followed_by_a_listing(
     assert watcher.age() > 0
     assert watcher.problem
     daemon.start()
-    until(lambda: watcher.up and names(watcher) == ["agent-0002"])
+    wait_until(lambda: watcher.up and names(watcher) == ["agent-0002"])
     assert watcher.age() == 0
     assert watcher.streams_lost == 1
     daemon.cut()
-    until(lambda: watcher.streams_lost == 2 and watcher.up)
+    wait_until(lambda: watcher.streams_lost == 2 and watcher.up)
 
 
 def test_no_daemon_at_the_start(daemon: FakeDocker, watch: Callable[..., Watcher]) -> None:
@@ -112,13 +112,13 @@ def test_no_daemon_at_the_start(daemon: FakeDocker, watch: Callable[..., Watcher
     assert not watcher.listed.is_set()
     daemon.put("a", **agent(1))
     daemon.start()
-    until(lambda: names(watcher) == ["agent-0001"])
+    wait_until(lambda: names(watcher) == ["agent-0001"])
     assert watcher.streams_lost == 0, "none was open"
 
 
 def test_500_born_and_killed(daemon: FakeDocker, watch: Callable[..., Watcher]) -> None:
     watcher = watch()
-    until(watcher.listed.is_set)
+    wait_until(watcher.listed.is_set)
     threads = threading.active_count()
     for i in range(1, 501):
         key = f"{i:064x}"
@@ -128,20 +128,20 @@ def test_500_born_and_killed(daemon: FakeDocker, watch: Callable[..., Watcher]) 
             daemon.emit("die", key, exitCode="0")
             daemon.forget(key)
             daemon.emit("destroy", key)
-    until(lambda: len(names(watcher)) == 100, 30)
-    until(lambda: watcher.inventory.counts() == {}, 5)
+    wait_until(lambda: len(names(watcher)) == 100, 30)
+    wait_until(lambda: watcher.inventory.counts() == {}, 5)
     assert threading.active_count() == threads
     for key in list(daemon.containers):
         daemon.forget(key)
         daemon.emit("destroy", key)
-    until(lambda: names(watcher) == [])
+    wait_until(lambda: names(watcher) == [])
 
 
 def test_odd_names_are_kept_as_they_are(daemon: FakeDocker, watch: Callable[..., Watcher]) -> None:
     odd = 'qu"ote\nand {line} [bold]'
     daemon.put("a", "plain", labels={**APE, "ape.service": odd})
     watcher = watch()
-    until(watcher.listed.is_set)
+    wait_until(watcher.listed.is_set)
     assert [c.service for c in watcher.inventory.snapshot()] == [odd]
 
 
@@ -192,7 +192,7 @@ def test_names_of_two_projects_are_told_apart(
         labels = {"ape.project": "ape", "ape.stack": stack, "ape.service": "agent"}
         daemon.put(stack, f"ape-{stack}-agent-0001", labels=labels, env=["APE_AGENT_SLOT=1"])
     watcher = watch("ape")
-    until(watcher.listed.is_set)
+    wait_until(watcher.listed.is_set)
     assert names(watcher) == ["ape-dev/agent-0001", "ape-prod/agent-0001"]
 
 

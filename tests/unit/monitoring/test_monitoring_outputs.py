@@ -372,9 +372,9 @@ def test_over_http_with_a_slow_and_failing_receiver() -> None:
         to.offer(state().alerts)
         to.offer(state().alerts)
         release.set()
-        from tests.unit.monitoring.test_monitoring_inventory import until
+        from tests.unit.monitoring.test_monitoring_inventory import wait_until
 
-        until(lambda: to.sent == 1, 10)
+        wait_until(lambda: to.sent == 1, 10)
         assert to.failed == 1
         assert got[0]["alerts"] == got[1]["alerts"] or got[1]["schema"] == got[0]["schema"]
     finally:

@@ -14,8 +14,8 @@ from ape_infra.reporting.prometheus import Series
 pytestmark = pytest.mark.unit
 
 
-def drawn(lines: dict[str, draw.Points], unit: Unit = "short") -> draw.Drawn:
-    return draw.Drawn("Test Run", Panel("Agents", (), unit), lines)
+def drawn(lines: dict[str, draw.Points], unit: Unit = "short") -> draw.PanelData:
+    return draw.PanelData("Test Run", Panel("Agents", (), unit), lines)
 
 
 def lines_of(svg: str) -> list[list[tuple[float, float]]]:

@@ -156,7 +156,7 @@ def test_parts_follow_from_the_mode() -> None:
     assert parse({"observability": "off"}).observability.parts == ()
     assert parse({}).observability.parts == ("prometheus",)
     full = parse({"observability": "full"}, ["grafanaPassword"])
-    assert full.parts == plan.PARTS
+    assert full.observability.parts == plan.PARTS
     assert set(full.part_ports) == {
         "prometheusPort",
         "alertmanagerPort",

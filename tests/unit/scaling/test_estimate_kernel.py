@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ape_infra.checks import kernel_limits
 from ape_infra.checks.kernel_limits import Load, findings
 from ape_infra.planning.tiers import DEFAULT_TIERS
-from ape_infra.rollout.estimate import Pace, Waves, pace, points, seconds
+from ape_infra.rollout.estimate import UpdateSpeed, Waves, pace, points, seconds
 from ape_infra.rollout.levels import levels
 
 pytestmark = pytest.mark.unit
@@ -116,10 +116,10 @@ def test_an_estimate_counts_waves_and_windows() -> None:
     steps = levels(40, 60, DEFAULT_TIERS)
     waves = Waves(10, 3, 15)
     # One level: 20 start and 40 are replaced, in 4 waves.
-    assert seconds(steps, Pace(2, 0.1, 1), [75.0], waves) == pytest.approx(
+    assert seconds(steps, UpdateSpeed(2, 0.1, 1), [75.0], waves) == pytest.approx(
         2 + 0.1 * 60 + 4 * 18 + 4 * 2 + 75
     )
     # The same as services: two steps of ten, each an update of one, and Swarm's own waves.
-    assert seconds(steps, Pace(2, 0.1, 1), [75.0], waves, a_step=10) == pytest.approx(
+    assert seconds(steps, UpdateSpeed(2, 0.1, 1), [75.0], waves, a_step=10) == pytest.approx(
         2 * 2.1 + 4 * 18 + 75
     )

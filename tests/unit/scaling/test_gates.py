@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from ape_infra.planning.plan import make_plan
-from ape_infra.rollout.gates import (
-    MIN_WINDOW_SECONDS,
+from ape_infra.rollout.level_checks import (
+    MIN_OBSERVATION_SECONDS,
     Limits,
-    danger,
+    observation_seconds,
     ready,
-    standing,
+    safety_checks,
+    steady_state_checks,
     verdict,
-    window_seconds,
 )
 from ape_infra.rollout.readings import Counters, OverrideError, Readings, overridden
 from monitoring.thresholds import Thresholds, parse
@@ -104,16 +104,16 @@ def test_a_level_is_ready_when_enough_agents_and_all_services_are() -> None:
 
 
 def test_danger_ends_a_level_before_its_window() -> None:
-    assert danger([replace(WELL, healthy=0, services={"gateway": False})], LIMITS).held
-    assert not danger([replace(WELL, deaths={"a": 3})], LIMITS).held
-    assert not standing(20, [replace(WELL, healthy=0)], LIMITS).held
+    assert safety_checks([replace(WELL, healthy=0, services={"gateway": False})], LIMITS).held
+    assert not safety_checks([replace(WELL, deaths={"a": 3})], LIMITS).held
+    assert not steady_state_checks(20, [replace(WELL, healthy=0)], LIMITS).held
 
 
 @pytest.mark.parametrize("agents", [1, 20, 60, 150, 300, 2000])
 def test_the_window_lets_health_checks_speak(agents: int) -> None:
     plan = make_plan(agents, stack="t")
-    seconds = window_seconds(plan, 3)
-    assert seconds >= MIN_WINDOW_SECONDS
+    seconds = observation_seconds(plan, 3)
+    assert seconds >= MIN_OBSERVATION_SECONDS
     if plan.health_interval_seconds:
         assert seconds >= 3 * plan.health_interval_seconds
 
@@ -134,5 +134,5 @@ def test_injected_readings_count_from_their_size_on() -> None:
 
 def test_the_stack_decides_the_thresholds() -> None:
     limits = Limits.of(parse({"systemMemoryPercent": 95}))
-    assert danger([replace(WELL, memory_percent=91.0)], limits).held
-    assert not danger([replace(WELL, memory_percent=91.0)], LIMITS).held
+    assert safety_checks([replace(WELL, memory_percent=91.0)], limits).held
+    assert not safety_checks([replace(WELL, memory_percent=91.0)], LIMITS).held

@@ -6,9 +6,15 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from ape_infra.rollout.controller import BusyError, EngineError, Outcome, Stage, Walk
+from ape_infra.rollout.controller import (
+    EngineError,
+    Outcome,
+    RolloutController,
+    StackLockedError,
+    Stage,
+)
 from ape_infra.rollout.estimate import Waves
-from ape_infra.rollout.gates import Limits
+from ape_infra.rollout.level_checks import Limits
 from ape_infra.rollout.readings import Counters, Readings
 from monitoring.thresholds import Thresholds
 
@@ -54,7 +60,7 @@ class World:
             self.runs = size
             self.sizes.append(size)
 
-    def settle(self) -> None:
+    def recover(self) -> None:
         self.settled += 1
 
     def take(self) -> Readings:
@@ -87,14 +93,14 @@ def walk(
     world: World,
     stages: Sequence[Stage],
     deadline: float = float("inf"),
-    tell: Callable[[str], None] = lambda line: None,
+    on_progress: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    made = Walk(
+    made = RolloutController(
         world,
         world,
         limits=Limits.of(Thresholds()),
         waves=Waves(10, 3, 15),
-        tell=tell,
+        on_progress=on_progress,
         deadline=deadline,
         now=world.now,
         sleep=world.sleep,
@@ -179,7 +185,7 @@ def test_a_return_ends_when_the_fleet_is_well_again_or_says_how_well_it_is() -> 
 
         world.spoil = spoil
         lines: list[str] = []
-        found = walk(world, [stage(15), stage(30)], tell=lines.append)
+        found = walk(world, [stage(15), stage(30)], on_progress=lines.append)
         assert found.returned
         assert lines[-1].startswith(says)
         assert back[-1] - back[0] == min(limping, 40), "as long as needed, at most the settling"
@@ -216,7 +222,10 @@ def test_an_update_that_fails_returns() -> None:
 
 
 def test_whatever_goes_wrong_the_fleet_returns_but_not_over_somebody_elses_update() -> None:
-    for error, returns in ((OSError("no more files"), True), (BusyError("pulumi up runs"), False)):
+    for error, returns in (
+        (OSError("no more files"), True),
+        (StackLockedError("pulumi up runs"), False),
+    ):
         world = World()
 
         def spoil(n: int, found: Readings, error: Exception = error) -> Readings:
@@ -230,7 +239,7 @@ def test_whatever_goes_wrong_the_fleet_returns_but_not_over_somebody_elses_updat
             assert found.reasons == ("OSError: no more files",)
             assert (world.config, world.runs) == (15, 15)
         else:
-            with pytest.raises(BusyError):
+            with pytest.raises(StackLockedError):
                 walk(world, [stage(15), stage(30)])
             assert world.settled == 0
 

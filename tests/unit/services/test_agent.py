@@ -15,7 +15,7 @@ from aiohttp import web
 
 from ape_agent.host import Host
 from ape_agent.peers import Peer
-from ape_agent.session import Jar, Session, Step
+from ape_agent.session import CookieJar, Session, Step
 from ape_agent.settings import Settings, from_env
 from ape_contracts import conditions
 from ape_contracts.gateway_config import load
@@ -86,7 +86,7 @@ def world(serve: Any, scenario: dict[str, Any], tmp_path: Path) -> Any:
     return build
 
 
-async def until(check: Any, seconds: float = 15) -> None:
+async def wait_until(check: Any, seconds: float = 15) -> None:
     end = time.monotonic() + seconds
     while not await check():
         assert time.monotonic() < end, "it did not come to pass"
@@ -104,19 +104,19 @@ async def test_end_to_end_counts_agree_and_a_broken_target_counts_as_failure(wor
     async def failed() -> bool:
         return bool((await here.fleet())["sessions"]["by_reason"].get("target_error", 0) >= 2)
 
-    await until(succeeded)
+    await wait_until(succeeded)
 
     async def seen_running() -> bool:
         return bool((await here.fleet())["by_state"] == {"running": 1})
 
-    await until(seen_running)
+    await wait_until(seen_running)
 
     async def touched() -> bool:
         return Path(here.settings.heartbeat_file).exists()
 
-    await until(touched)
+    await wait_until(touched)
     await here.target.put("/_faults", json={"checkout": 500})
-    await until(failed)
+    await wait_until(failed)
     host.stop()
     await asyncio.wait_for(running, 6)
     fleet = await here.fleet()
@@ -136,7 +136,7 @@ async def test_the_last_session_and_report_come_within_the_grace(world: Any) -> 
         text = await (await here.gateway.get("/metrics")).text()
         return "ape_gateway_requests_total{" in text
 
-    await until(begun)
+    await wait_until(begun)
     started = time.monotonic()
     host.stop()
     await asyncio.wait_for(running, 4.5)
@@ -152,7 +152,7 @@ async def test_the_test_ends_and_the_agent_stays(world: Any) -> None:
     async def finished() -> bool:
         return bool((await here.fleet())["by_state"] == {"finished": 1})
 
-    await until(finished)
+    await wait_until(finished)
     orders = await here.orders()
     await asyncio.sleep(0.4)
     assert not running.done()
@@ -224,11 +224,11 @@ async def test_results_are_kept_while_the_gateway_is_away(
     async def delivered() -> bool:
         return bool((await here.fleet())["sessions"]["success"] == await here.orders())
 
-    await until(ordered)
+    await wait_until(ordered)
     assert (await here.fleet())["sessions"]["success"] == 0
     refuse[0] = False
     if not stopped_at_once:
-        await until(delivered)
+        await wait_until(delivered)
     host.stop()
     await asyncio.wait_for(running, 6)
     # Cut at once, the last order may be of a session that did not hear of it.
@@ -340,7 +340,7 @@ async def test_success_is_what_came_back_and_not_the_models_word(world: Any) -> 
 
 
 async def test_the_jar_keeps_cookies_and_the_logins_token() -> None:
-    jar = Jar()
+    jar = CookieJar()
     assert jar.headers() == {}
     headers = {"set-cookie": ["a=1; Path=/", "b=2; HttpOnly"]}
     jar.take("GET", "/x", 200, headers, {"token": "not a login"})
@@ -352,7 +352,7 @@ async def test_the_jar_keeps_cookies_and_the_logins_token() -> None:
 
 
 async def test_a_jar_forgets_what_the_server_takes_back_and_finds_nested_tokens() -> None:
-    jar = Jar()
+    jar = CookieJar()
     jar.take("GET", "/", 200, {"set-cookie": ["a=1", "b=2"]}, None)
     gone = ["a=x; expires=Thu, 01 Jan 1970 00:00:00 GMT", "b=; Max-Age=0"]
     jar.take("GET", "/", 200, {"set-cookie": gone}, None)
@@ -452,7 +452,7 @@ async def test_many_agents_in_one_container_are_told_apart(world: Any) -> None:
         fleet = await here.fleet()
         return bool(fleet["alive"] == 10 and fleet["sessions"]["success"] >= 20)
 
-    await until(done)
+    await wait_until(done)
     host.stop()
     await asyncio.wait_for(running, 6)
     fleet = await here.fleet()
@@ -475,7 +475,7 @@ async def test_without_endpoints_of_its_own_it_asks_the_gateway(world: Any) -> N
         return bool((await here.fleet())["steps"].get("target_error", 0) > 0)
 
     # The gateway's config names no bodies, so the shop answers 422 to the first: POST /login.
-    await until(tried)
+    await wait_until(tried)
     host.stop()
     await asyncio.wait_for(running, 6)
 
@@ -507,9 +507,9 @@ async def test_a_peer_that_goes_and_comes_back(world: Any, serve: Any, monkeypat
     async def degraded() -> bool:
         return not file.exists() and (await here.fleet())["by_state"] == {"waiting": 20}
 
-    await until(going)
+    await wait_until(going)
     away[0] = True
-    await until(degraded)
+    await wait_until(degraded)
     asked[0] = 0
     await asyncio.sleep(1.5)
     # One probe at a time for all twenty, with backoff.
@@ -522,7 +522,7 @@ async def test_a_peer_that_goes_and_comes_back(world: Any, serve: Any, monkeypat
         fleet = await here.fleet()
         return file.exists() and fleet["sessions"]["success"] > before["success"]
 
-    await until(again, 30)
+    await wait_until(again, 30)
     host.stop()
     await asyncio.wait_for(running, 6)
 

@@ -16,13 +16,13 @@ from ape_contracts.gateway_config import load
 from ape_gateway.app import make_app as gateway_app
 from ape_proxy.app import make_app as proxy_app
 from ape_proxy.models import Offline
-from tests.support import foreign
+from tests.support import external_app
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
 
 
 async def test_ten_agents_reach_a_goal_in_httpbin(serve: Any, tmp_path: Path) -> None:
-    with foreign.served("127.0.0.1") as target:
+    with external_app.served("127.0.0.1") as target:
         config = {"routes": {"httpbin": {"base_url": target}}}
         gateway = await serve(gateway_app(load(json.dumps(config))))
         proxy = await serve(proxy_app(Offline()))
@@ -30,10 +30,10 @@ async def test_ten_agents_reach_a_goal_in_httpbin(serve: Any, tmp_path: Path) ->
             slots=range(1, 11),
             gateway_url=str(gateway.make_url("")).rstrip("/"),
             proxy_url=str(proxy.make_url("")).rstrip("/"),
-            goal=foreign.GOAL,
+            goal=external_app.GOAL,
             api="httpbin",
-            endpoints=foreign.ENDPOINTS,
-            success=conditions.parse(foreign.SUCCESS),
+            endpoints=external_app.ENDPOINTS,
+            success=conditions.parse(external_app.SUCCESS),
             think_time=0.01,
             ramp=0.2,
             pace=0.2,

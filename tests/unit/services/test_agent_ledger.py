@@ -13,7 +13,7 @@ DONE = Outcome(1, "success", "goal_met", 6, 1.5)
 
 
 def test_a_batch_stays_the_same_until_it_is_acknowledged() -> None:
-    kept = ledger.Ledger()
+    kept = ledger.ReportQueue()
     kept.step(STEP)
     kept.session(DONE)
     first = kept.batch()
@@ -36,7 +36,7 @@ def test_a_batch_stays_the_same_until_it_is_acknowledged() -> None:
 
 
 def test_nothing_is_kept_without_bound_and_what_is_lost_is_told() -> None:
-    kept = ledger.Ledger()
+    kept = ledger.ReportQueue()
     for _ in range(ledger.MAX_STEPS + 7):
         kept.step(STEP)
     for _ in range(ledger.MAX_SESSIONS + 2):

@@ -28,7 +28,7 @@ from ape_contracts.gateway_config import load
 from ape_gateway import app as gateway_app
 from ape_gateway import limits
 from ape_gateway.app import MAX_REQUEST_BYTES, make_app
-from ape_gateway.limits import Busy, Doors, Limits
+from ape_gateway.limits import AdmissionController, Busy, Limits
 from ape_gateway.upstream import MAX_ANSWER_BYTES
 
 pytestmark = pytest.mark.unit
@@ -347,7 +347,7 @@ async def test_a_body_that_does_not_come_is_given_up(
 async def test_only_so_many_hold_much_memory_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "LARGE_REQUESTS", 1)
     monkeypatch.setattr(limits, "_ROOM_SECONDS", 0.1)
-    doors = Doors(Limits())
+    doors = AdmissionController(Limits())
     with doors.room() as one, doors.room() as other:
         await other.need(limits.SMALL_BYTES)
         await asyncio.gather(one.need(1 << 20), one.need(1 << 20))

@@ -13,7 +13,7 @@ from monitoring.thresholds import Thresholds
 
 # An agent ends its first session some seconds after its start delay.
 SETTLE_EXTRA_SECONDS = 20.0
-MIN_WINDOW_SECONDS = 15.0
+MIN_OBSERVATION_SECONDS = 15.0
 # The gateway counts an agent as alive for so long after its last heartbeat.
 HEARTBEAT_SECONDS = 30.0
 
@@ -61,7 +61,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResults:
     checks: tuple[Check, ...]
 
     @property
@@ -73,11 +73,11 @@ class Verdict:
         return tuple(check.text for check in self.checks if check.ok is False)
 
 
-def window_seconds(plan: Plan, health_retries: int) -> float:
+def observation_seconds(plan: Plan, health_retries: int) -> float:
     """How long a level must hold: so long that a health check that fails has spoken."""
     if plan.health_interval_seconds is None:
         return HEARTBEAT_SECONDS
-    return max(MIN_WINDOW_SECONDS, float(plan.health_interval_seconds * health_retries))
+    return max(MIN_OBSERVATION_SECONDS, float(plan.health_interval_seconds * health_retries))
 
 
 def settle_seconds(plan: Plan, start_period: float) -> float:
@@ -113,14 +113,14 @@ def _deaths(now: Readings, limits: Limits) -> Check:
     return Check("restarts", not looping, saw, f"fewer than {limits.deaths} of one container")
 
 
-def danger(seen: Sequence[Readings], limits: Limits) -> Verdict:
+def safety_checks(seen: Sequence[Readings], limits: Limits) -> CheckResults:
     """What must never be, while a level comes up as well as afterwards. `seen` is not empty."""
     fullest = max(
         (item for now in seen for item in now.container_memory.items()),
         key=lambda item: item[1],
         default=None,
     )
-    return Verdict(
+    return CheckResults(
         (
             _deaths(seen[-1], limits),
             _at_most("memory", [r.memory_percent for r in seen], limits.memory, "most"),
@@ -137,13 +137,13 @@ def danger(seen: Sequence[Readings], limits: Limits) -> Verdict:
     )
 
 
-def standing(agents: int, seen: Sequence[Readings], limits: Limits) -> Verdict:
+def steady_state_checks(agents: int, seen: Sequence[Readings], limits: Limits) -> CheckResults:
     """What must hold at every moment of the window. `seen` is not empty."""
     fewest = min(r.healthy for r in seen)
     need = needed(agents, limits)
     names = sorted({name for r in seen for name in r.services})
     down = [name for name in names if not all(r.services.get(name, False) for r in seen)]
-    return Verdict(
+    return CheckResults(
         (
             Check(
                 "agents",
@@ -157,7 +157,7 @@ def standing(agents: int, seen: Sequence[Readings], limits: Limits) -> Verdict:
                 f"{' and '.join(down)} down" if down else f"{' and '.join(names)} up",
                 "all up",
             ),
-            *danger(seen, limits).checks,
+            *safety_checks(seen, limits).checks,
         )
     )
 
@@ -179,13 +179,13 @@ def _risen(
 
 def verdict(
     agents: int, seen: Sequence[Readings], before: Counters | None, limits: Limits
-) -> Verdict:
+) -> CheckResults:
     """The verdict of a whole window. `before`: what was counted at the level before, if known."""
     done = seen[-1].counters.since(seen[0].counters)
     old = before or Counters()
-    return Verdict(
+    return CheckResults(
         (
-            *standing(agents, seen, limits).checks,
+            *steady_state_checks(agents, seen, limits).checks,
             _at_most("cpu", [r.cpu_percent for r in seen], limits.cpu, "mean"),
             _risen("errors", done.error_rate, old.error_rate, done.requests, limits),
             _risen(

@@ -1,8 +1,8 @@
 """A fleet is put up and looked at while it works: does it stay, and what does it take?
 
-    .ape/run python bench/scale/hold.py --agents 300                     300 containers
-    .ape/run python bench/scale/hold.py --agents 300 --runtime swarm     300 tasks
-    .ape/run python bench/scale/hold.py --agents 1000 --each 50          1000 agents, 20 containers
+    .ape/run python bench/scale/soak.py --agents 300                     300 containers
+    .ape/run python bench/scale/soak.py --agents 300 --runtime swarm     300 tasks
+    .ape/run python bench/scale/soak.py --agents 1000 --each 50          1000 agents, 20 containers
 
 A stack of its own, with real agents, the demo shop and the offline model; it is taken away at the
 end. Needs Docker; makes a Swarm of this machine for as long as it needs one. Exit code 1: an agent
@@ -31,7 +31,7 @@ from ape_contracts import labels
 from ape_infra.reporting import cgroups
 from ape_infra.reporting.summary import measured
 from tests.support.ape_load import Command
-from tests.support.live import PROJECT, Live
+from tests.support.live import PROJECT, LiveStack
 
 NAME = "bench-hold"
 MAX_GROWTH = 0.05
@@ -54,7 +54,7 @@ def swarm(client: docker.DockerClient, wanted: bool) -> Iterator[None]:
             client.swarm.leave(force=True)
 
 
-def usage(live: Live) -> dict[str, tuple[float, float]]:
+def usage(live: LiveStack) -> dict[str, tuple[float, float]]:
     """Service -> (working set in MB, CPU seconds so far), over all its containers."""
     found: dict[str, tuple[float, float]] = {}
     for container in live.client.api.containers(filters={"label": f"{labels.STACK}={live.name}"}):
@@ -66,7 +66,7 @@ def usage(live: Live) -> dict[str, tuple[float, float]]:
     return found
 
 
-def ended(live: Live, since: float) -> int:
+def ended(live: LiveStack, since: float) -> int:
     """Containers of the stack that ended since then, by whatever cause."""
     stream = live.client.api.events(  # type: ignore[call-overload]
         since=since,
@@ -77,7 +77,7 @@ def ended(live: Live, since: float) -> int:
     return sum(1 for _ in stream)
 
 
-def run(live: Live, given: argparse.Namespace) -> dict[str, Any]:
+def run(live: LiveStack, given: argparse.Namespace) -> dict[str, Any]:
     live.config(
         agents=given.agents,
         agentsPerContainer=given.each,
@@ -159,7 +159,7 @@ def main() -> int:
     options.add_argument("--minutes", type=float, default=10, help="how long to look on")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        live = Live(Path(folder), NAME)
+        live = LiveStack(Path(folder), NAME)
         with swarm(live.client, given.runtime == "swarm"):
             try:
                 found = run(live, given)
