@@ -1,1 +1,4 @@
-"""Checks of the machine, the daemon and the target before anything is changed. They only read."""
+"""Checks of settings, machine, daemon and target. They only read, and never run in a preview.
+
+A module has the checks of one subject; `preflight` selects those of a command and runs them.
+"""

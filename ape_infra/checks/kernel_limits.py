@@ -1,51 +1,60 @@
-"""Kernel limits that a fleet would hit with the values of today, and the lines that mend them."""
+"""Checks of kernel limits: the current values against what a fleet needs of each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Self
 
+from ape_infra.checks.check import Check, Status
+from ape_infra.checks.facts import Facts
+from ape_infra.planning.plan import Plan
 from monitoring.kernel import BRIDGE_PORTS
 
-# What one agent's container takes of each, measured or counted: shim (12 threads), init, Python.
+# Needs of one container, measured or counted: shim (12 threads), init, Python.
 PIDS_PER_CONTAINER = 20
 FILES_PER_CONTAINER = 60
 DAEMON_FILES_PER_CONTAINER = 8
-# Connections that an agent may hold at once (its pool), seen twice: before and behind the NAT.
+# Connections of an agent's pool; each is counted twice, before and after NAT.
 CONNTRACK_PER_AGENT = 16
-# What the rest of the machine has, roughly.
+# Rough need of the rest of the machine.
 SLACK = 512
 GWBRIDGE = "docker_gwbridge"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """`value` is below `need`: `why` says what would happen, `mend` is the line that helps."""
+class Limit(NamedTuple):
+    """A limit whose `value` should be at least `need`; below it, the consequence follows."""
 
     name: str
     value: int
     need: int
-    why: str
-    mend: str
-
-    @property
-    def text(self) -> str:
-        return f"{self.name} is {self.value}, and {self.need} are needed: {self.why}. {self.mend}"
+    consequence: str
+    remedy: str
 
 
 @dataclass(frozen=True)
 class Load:
-    """What a fleet puts on one machine."""
+    """The load of a fleet on one machine. `per_network`: containers on its fullest network."""
 
     agents: int
     containers: int
     per_network: int
     swarm: bool = False
 
+    @classmethod
+    def of(cls, plan: Plan, nodes: int, *, swarm: bool) -> Self:
+        """The load on each of `nodes` machines; any of them may run all services."""
+        return cls(
+            agents=-(-plan.agents // nodes),
+            containers=-(-plan.containers // nodes) + plan.service_containers,
+            per_network=plan.containers_per_network,
+            swarm=swarm,
+        )
+
 
 def _power(number: int) -> int:
-    """The next power of two: a round value to set, with room."""
+    """The next power of two: a round value to set, with a reserve."""
     return 1 << max(0, number - 1).bit_length()
 
 
@@ -63,7 +72,7 @@ DAEMON_NOFILE = "dockerd open files"
 
 
 def read(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> dict[str, int]:
-    """Today's values; what this kernel does not show is left out."""
+    """Return the current values of this machine, without those that its kernel does not show."""
     found = {}
     for name, path in _FILES.items():
         try:
@@ -84,15 +93,41 @@ def read(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> d
     return found
 
 
-def findings(values: Mapping[str, int], load: Load) -> list[Finding]:
-    """Every limit that `load` would hit; a value that is not known is not judged."""
-    return [f for f in _rules(values, load) if f.value < f.need]
+def fleet(facts: Facts) -> Iterator[Check]:
+    """The machine's kernel limits must be large enough for the plan."""
+    if not facts.is_local:
+        yield Check("kernel limits", "unknown", "they are not visible from this host.")
+        return
+    load = Load.of(facts.plan, max(1, facts.machine.nodes), swarm=facts.is_swarm)
+    found = too_low(read(), load, facts.strict)
+    yield from found
+    if not found:
+        observed = f"they allow the {load.containers} containers of a machine."
+        yield Check("kernel limits", "ok", observed)
 
 
-def _rules(values: Mapping[str, int], load: Load) -> Iterator[Finding]:
-    def sysctl(name: str, need: int, why: str, more: str = "") -> Iterator[Finding]:
+def too_low(values: Mapping[str, int], load: Load, status: Status) -> list[Check]:
+    """Return a check with `status` for each limit below the need of `load`.
+
+    Limits that `values` lacks are not checked.
+    """
+    return [
+        Check(
+            limit.name,
+            status,
+            f"{limit.value}, and the fleet needs {limit.need}: below that, {limit.consequence}.",
+            limit.remedy,
+        )
+        for limit in (*_sysctls(values, load), *_ports(load), *_daemon(values, load))
+        if limit.value < limit.need
+    ]
+
+
+def _sysctls(values: Mapping[str, int], load: Load) -> Iterator[Limit]:
+    def sysctl(name: str, need: int, consequence: str, more: str = "") -> Iterator[Limit]:
         if name in values:
-            yield Finding(name, values[name], need, why, f"sysctl -w {name}={_power(need)}{more}")
+            command = f"sysctl -w {name}={_power(need)}{more}"
+            yield Limit(name, values[name], need, consequence, command)
 
     arp = _power(load.containers + SLACK // 4)
     # A shim holds an inotify instance on cgroup v2 only.
@@ -100,7 +135,7 @@ def _rules(values: Mapping[str, int], load: Load) -> Iterator[Finding]:
         yield from sysctl(
             "fs.inotify.max_user_instances",
             load.containers + SLACK // 8,
-            "each container's shim takes one, and further containers do not start",
+            "some containers do not start, since the shim of each takes an instance",
         )
     yield from sysctl(
         "net.ipv4.neigh.default.gc_thresh3",
@@ -121,31 +156,39 @@ def _rules(values: Mapping[str, int], load: Load) -> Iterator[Finding]:
     )
     for name in ("kernel.pid_max", "kernel.threads-max"):
         yield from sysctl(
-            name, load.containers * PIDS_PER_CONTAINER + SLACK, "no process can start any more"
+            name, load.containers * PIDS_PER_CONTAINER + SLACK, "no further process can start"
         )
     yield from sysctl(
-        "fs.file-max", load.containers * FILES_PER_CONTAINER + SLACK, "no file can be opened"
+        "fs.file-max",
+        load.containers * FILES_PER_CONTAINER + SLACK,
+        "no further file can be opened",
     )
+
+
+def _daemon(values: Mapping[str, int], load: Load) -> Iterator[Limit]:
     if DAEMON_NOFILE in values:
-        yield Finding(
+        yield Limit(
             DAEMON_NOFILE,
             values[DAEMON_NOFILE],
             load.containers * DAEMON_FILES_PER_CONTAINER + SLACK,
             "dockerd cannot attach to further containers",
-            "Start dockerd with `ulimit -n 1048576` (LimitNOFILE=1048576 under systemd)",
+            "Start dockerd with `ulimit -n 1048576` (LimitNOFILE=1048576 under systemd).",
         )
-    yield Finding(
+
+
+def _ports(load: Load) -> Iterator[Limit]:
+    yield Limit(
         "ports of a bridge",
         BRIDGE_PORTS,
         load.per_network,
-        "no more containers can join the network",
-        "Spread the agents over more networks",
+        "no further container can join the network",
+        "Spread the agents over more networks.",
     )
     if load.swarm:
-        yield Finding(
+        yield Limit(
             f"ports of {GWBRIDGE}",
             BRIDGE_PORTS,
             load.containers,
-            "no more tasks can start on a node",
-            "Add nodes to the Swarm",
+            "no further task can start on a node",
+            "Add nodes to the Swarm.",
         )

@@ -22,7 +22,7 @@ from ape_infra.checks import preflight
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.settings import Settings
 from ape_infra.rollout.controller import EngineError, StackLockedError
-from ape_infra.rollout.levels import starts
+from ape_infra.rollout.levels import start_steps
 from ape_infra.rollout.readings import OverrideError
 
 EXIT_OK, EXIT_FAILED, EXIT_PRECONDITION_FAILED, EXIT_NOT_HEALTHY, EXIT_ROLLED_BACK = 0, 1, 2, 3, 4
@@ -143,8 +143,8 @@ def intermediate_settings(settings: Settings, before: int, agents: int) -> list[
     """
     if settings.agents_per_update is None:
         return []
-    size = str(max(agents, settings.fleet.sized_for))
-    sizes = starts(before, agents, settings.agents_per_update)
+    size = str(settings.with_agents(agents).fleet.size)
+    sizes = start_steps(before, agents, settings.agents_per_update)
     return [{"agents": str(n), "sizedFor": size} for n in sizes[:-1]]
 
 

@@ -1,4 +1,4 @@
-"""`ape-load plan`: what N agents take, what is missing, and the steps to them."""
+"""`ape-load plan`: the requirements of a fleet, the checks before a scale, and its levels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ape_infra.automation.engine import PulumiEngine
-from ape_infra.checks import checklist, kernel_limits, preflight
-from ape_infra.checks.checklist import Item, Machine
+from ape_infra.checks import preflight
+from ape_infra.checks.check import Check, failed
+from ape_infra.checks.facts import Facts, Machine
 from ape_infra.cli.common import EXIT_OK, AsJson, StackName, app, log, run_command, show
 from ape_infra.config.project import current
 from ape_infra.config.settings import Settings
@@ -24,28 +25,33 @@ from ape_infra.rollout.estimate import Waves
 from ape_infra.rollout.levels import DEFAULT_STEP, MAX_STEP, Level, levels
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "unknown": "dim"}
-Agents = Annotated[int, typer.Option("--agents", "-n", min=1, help="Size of the fleet.")]
-Step = Annotated[int, typer.Option("--step", min=1, max=MAX_STEP, help="Agents a level, at most.")]
+Agents = Annotated[int, typer.Option("--agents", "-n", min=1, help="Number of agents.")]
+Step = Annotated[
+    int, typer.Option("--step", min=1, max=MAX_STEP, help="Maximum number of agents per level.")
+]
 
 
 @dataclass(frozen=True)
 class ScaleForecast:
-    """A scale from `now` (0: not up) to the settings' agents, before anything is changed."""
+    """A scale from `now` agents (0: not up) to those of the plan, before anything is changed.
+
+    `seconds` is an estimate, from `seen_updates` updates of the stack's history.
+    """
 
     now: int
     plan: Plan
     machine: Machine
-    items: tuple[Item, ...]
+    checks: tuple[Check, ...]
     levels: tuple[Level, ...]
     seconds: float
     seen_updates: int
 
     @property
-    def refusals(self) -> list[Item]:
-        return [item for item in self.items if item.state == "fail"]
+    def failed(self) -> tuple[Check, ...]:
+        return failed(self.checks)
 
     def data(self) -> dict[str, Any]:
-        plan, there = self.plan, self.machine
+        plan, machine = self.plan, self.machine
         return {
             "agents": plan.agents,
             "now": self.now,
@@ -55,12 +61,12 @@ class ScaleForecast:
                 "memory_mb": plan.resources.memory_mb,
                 "cpus": plan.resources.cpus,
             },
-            "machine": asdict(there),
+            "machine": asdict(machine),
             "missing": {
-                "memory_mb": max(0, plan.resources.memory_mb - there.memory_mb),
-                "cpus": round(max(0.0, plan.resources.cpus - there.cpus), 3),
+                "memory_mb": max(0, plan.resources.memory_mb - machine.memory_mb),
+                "cpus": round(max(0.0, plan.resources.cpus - machine.cpus), 3),
             },
-            "checks": [asdict(item) for item in self.items],
+            "checks": [check.data() for check in self.checks],
             "levels": [
                 {"agents": x.agents, "tier": x.tier.label, "crosses_tier": x.crosses}
                 for x in self.levels
@@ -76,29 +82,27 @@ class ScaleForecast:
             ("agents", parts.agents_memory_mb, parts.agents_cpus),
             ("services", parts.services_memory_mb, parts.services_cpus),
             ("Docker itself", parts.docker_memory_mb, "-"),
-            ("in all", parts.memory_mb, parts.cpus),
-            ("there is", self.machine.memory_mb, self.machine.cpus),
+            ("total", parts.memory_mb, parts.cpus),
+            ("available", self.machine.memory_mb, self.machine.cpus),
         )
         for name, memory, cpus in rows:
             table.add_row(name, f"{memory:g}", f"{cpus:g}" if isinstance(cpus, float) else cpus)
         to.print(table)
-        print_items(to, self.items)
+        print_checks(to, self.checks)
         if not self.levels:
-            to.print(f"{self.now} agents are applied: there is nothing to do.")
+            to.print(f"{self.now} agents are applied: nothing to change.")
             return
         steps = " → ".join(f"{x.agents}{' (new tier)' if x.crosses else ''}" for x in self.levels)
-        to.print(f"steps: {self.now} → {steps}")
-        known = (
-            f"from {self.seen_updates} updates seen here" if self.seen_updates else "no update seen"
-        )
-        to.print(f"time: about {duration(self.seconds)} ({known})")
+        to.print(f"levels: {self.now} → {steps}")
+        source = f"from {self.seen_updates} updates" if self.seen_updates else "without a history"
+        to.print(f"time: about {duration(self.seconds)} ({source})")
 
 
-def print_items(to: Console, items: Iterable[Item]) -> None:
-    for item in items:
-        mark = f"[{STYLES[item.state]}]{item.state.upper():<7}[/]"
-        to.print(f"{mark} {item.name:<12}", end=" ")
-        to.print(item.saw, item.mend, markup=False)
+def print_checks(to: Console, checks: Iterable[Check]) -> None:
+    for check in checks:
+        mark = f"[{STYLES[check.status]}]{check.status.upper():<7}[/]"
+        to.print(f"{mark} {check.name:<12}", end=" ")
+        to.print(check.observed, check.remedy, markup=False)
 
 
 def duration(seconds: float) -> str:
@@ -114,12 +118,12 @@ def waves(settings: Settings) -> Waves:
     )
 
 
-def window(plan: Plan) -> float:
+def observation_seconds(plan: Plan) -> float:
     health = fleet.health(plan)
     return level_checks.observation_seconds(plan, health.retries if health else 1)
 
 
-def settle(plan: Plan) -> float:
+def settle_seconds(plan: Plan) -> float:
     health = fleet.health(plan)
     return level_checks.settle_seconds(plan, health.start_period if health else 0)
 
@@ -127,38 +131,30 @@ def settle(plan: Plan) -> float:
 def forecast(
     engine: PulumiEngine, settings: Settings, step: int | None, *, outputs: dict[str, Any]
 ) -> ScaleForecast:
-    """StackSample at the machine and the stack; changes nothing. Raises PreflightError."""
+    """Run the checks before a scale, and plan its levels. Raises PreflightError."""
     client = preflight.connect(settings)
-    now = int(outputs.get("agents", 0))
-    plan = settings.plan(engine.name)
-    there = checklist.machine(settings, client)
-    history = engine.history()
-    endpoints = measure(client, current().name, engine.name, outputs).endpoints if now else {}
-    items = [*checklist.resources(settings, plan, there)]
-    if checklist.is_local(settings, client):
-        asked = checklist.load(plan, there, swarm=settings.platform.runtime == "swarm")
-        items += checklist.limits(settings, kernel_limits.read(), asked)
-    items.append(checklist.pools(settings, engine.name, client))
-    if not settings.target.is_demo:
-        items.append(checklist.target(settings.target.url, "the target"))
-    elif now:
-        base = outputs["endpoints"].get("target")
-        items.append(checklist.target(base and f"{base}/health", "the demo shop"))
-    items.append(checklist.monitoring(settings, endpoints))
-    items.append(checklist.way_back(now, history))
-    way = levels(
-        now,
-        settings.fleet.agents,
-        settings.fleet.tier_table,
-        step,
-        sized_for=settings.fleet.sized_for,
+    project, stack, now = current().name, engine.name, int(outputs.get("agents", 0))
+    facts = Facts(
+        settings,
+        project,
+        stack,
+        connected=client,
+        outputs=outputs,
+        history=engine.history(),
+        endpoints=measure(client, project, stack, outputs).endpoints if now else {},
     )
-    pace = estimate.pace(estimate.points(history))
-    windows = [window(plan_of(settings, level.agents, engine.name)) for level in way]
+    checks = tuple(preflight.run(preflight.BEFORE_SCALE, facts))
+    found = levels(now, settings.fleet.agents, settings.fleet.tier_of, step)
+    speed = estimate.fit_speed(estimate.points(facts.history))
     seconds = estimate.seconds(
-        way, pace, windows, waves(settings), a_step=settings.agents_per_update
+        found,
+        speed,
+        [observation_seconds(plan_of(settings, level.agents, stack)) for level in found],
+        waves(settings),
+        agents_per_container=settings.fleet.agents_per_container,
+        agents_per_update=settings.agents_per_update,
     )
-    return ScaleForecast(now, plan, there, tuple(items), way, seconds, pace.seen)
+    return ScaleForecast(now, facts.plan, facts.machine, checks, found, seconds, speed.seen)
 
 
 def plan_of(settings: Settings, agents: int, stack: str) -> Plan:
@@ -169,7 +165,7 @@ def plan_of(settings: Settings, agents: int, stack: str) -> Plan:
 def plan(
     agents: Agents, step: Step = DEFAULT_STEP, stack: StackName = "dev", json: AsJson = False
 ) -> None:
-    """What N agents take, what this machine has, what stands in the way, and the steps."""
+    """Show what a fleet needs, what the machine has, and the levels of a scale to it."""
 
     def work() -> int:
         engine = PulumiEngine(stack, log)

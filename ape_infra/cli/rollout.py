@@ -24,7 +24,7 @@ from ape_infra.cli.common import (
     show,
     stack_lock,
 )
-from ape_infra.cli.plan import settle, window
+from ape_infra.cli.plan import observation_seconds, settle_seconds
 from ape_infra.cli.scale import Timeout, finish, report, run_rollout
 from ape_infra.config.project import config_key, current
 from ape_infra.config.secrets import SECRETS
@@ -112,8 +112,8 @@ def rollout(
                     steps=(values,),
                     text="rollout" + (f" of {', '.join(new)}" if new else ""),
                     look=settings.platform.runtime == "docker",
-                    settle=settle(plan),
-                    window=window(plan),
+                    settle=settle_seconds(plan),
+                    window=observation_seconds(plan),
                 )
             ]
             outcome = run_rollout(engine, settings, way, timeout)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -13,7 +12,8 @@ import typer
 from rich.console import Console
 
 from ape_infra.automation.engine import ConfigTrial, PulumiEngine
-from ape_infra.checks import checklist, preflight
+from ape_infra.checks import preflight
+from ape_infra.checks.facts import is_local
 from ape_infra.cli.common import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -31,7 +31,16 @@ from ape_infra.cli.common import (
     show,
     stack_lock,
 )
-from ape_infra.cli.plan import Agents, ScaleForecast, Step, forecast, plan_of, settle, waves, window
+from ape_infra.cli.plan import (
+    Agents,
+    ScaleForecast,
+    Step,
+    forecast,
+    observation_seconds,
+    plan_of,
+    settle_seconds,
+    waves,
+)
 from ape_infra.config.project import current
 from ape_infra.config.settings import Settings
 from ape_infra.rollout.controller import Outcome, RolloutController, Stage
@@ -63,7 +72,7 @@ def stages(
     made = []
     for number, level in enumerate(levels):
         last = values(settings, level.agents, force=force)
-        way = intermediate_settings(settings, level.before, level.agents)
+        way = intermediate_settings(settings, level.previous_agents, level.agents)
         plan = plan_of(settings, level.agents, stack)
         made.append(
             Stage(
@@ -72,8 +81,8 @@ def stages(
                 text=text,
                 # The first shows what else would change; later ones only with a tier.
                 look=settings.platform.runtime == "docker" and (level.crosses or number == 0),
-                settle=settle(plan),
-                window=window(plan),
+                settle=settle_seconds(plan),
+                window=observation_seconds(plan),
             )
         )
     return made
@@ -89,7 +98,7 @@ def run_rollout(
         current().name,
         engine.name,
         engine.outputs,
-        local=checklist.is_local(settings, client),
+        local=is_local(client),
     )
     made: RolloutController[ConfigTrial] = RolloutController(
         engine,
@@ -112,7 +121,7 @@ def report(outcome: Outcome, way: Sequence[Stage], before: int, seconds: float) 
         "reasons": list(outcome.reasons),
         "interrupted": outcome.interrupted,
         "levels": [
-            {"agents": stage.agents, "checks": [asdict(check) for check in found.checks]}
+            {"agents": stage.agents, "checks": [check.data() for check in found.checks]}
             for stage, found in zip(way, outcome.verdicts, strict=False)
         ],
         "seconds": round(seconds),
@@ -136,12 +145,12 @@ def finish(engine: PulumiEngine, outcome: Outcome, data: dict[str, Any], *, json
 
 def refuse(found: ScaleForecast, force: bool) -> None:
     """Raises PreconditionFailed with what stands in the way, unless it is forced."""
-    for item in found.items:
-        if item.state == "warn" or (force and item.state == "fail"):
-            log(f"{'forced: ' if item.state == 'fail' else ''}{item.text}")
-    if found.refusals and not force:
+    for check in found.checks:
+        if check.status == "warn" or (force and check.status == "fail"):
+            log(f"{'forced: ' if check.status == 'fail' else ''}{check.text}")
+    if found.failed and not force:
         raise PreconditionFailed(
-            "\n".join(item.text for item in found.refusals)
+            "\n".join(check.text for check in found.failed)
             + "\n--force goes on all the same; the validation of each level stays."
         )
 
@@ -197,8 +206,9 @@ def scale(
             for level in found.levels:
                 if level.crosses:
                     log(
-                        f"{level.before} → {level.agents} crosses into tier {level.tier.label}: "
-                        f"{level.replaces} agents change, {settings.rollout.parallelism} at a time"
+                        f"{level.previous_agents} → {level.agents} crosses into tier "
+                        f"{level.tier.label}: {level.replaces} agents change, "
+                        f"{settings.rollout.parallelism} at a time"
                     )
             confirmed(f"Scale stack {stack} from {before} to {agents} agents?", yes)
             began = time.monotonic()

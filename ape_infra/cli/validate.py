@@ -1,16 +1,16 @@
-"""`ape-load validate`: settings, gateway config, target and key, as a check list."""
+"""`ape-load validate`: check settings, gateway config, target, API key and machine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 
-import requests
 from rich.console import Console
 
 from ape_infra.automation.engine import ROOT, PulumiEngine
-from ape_infra.checks import checklist, preflight
-from ape_infra.checks.checklist import Item
+from ape_infra.checks import preflight
+from ape_infra.checks import settings as settings_checks
+from ape_infra.checks.check import Check, failed
+from ape_infra.checks.facts import Facts
 from ape_infra.cli.common import (
     EXIT_FAILED,
     EXIT_OK,
@@ -21,93 +21,46 @@ from ape_infra.cli.common import (
     run_command,
     show,
 )
-from ape_infra.cli.plan import print_items
+from ape_infra.cli.plan import print_checks
 from ape_infra.config.errors import SettingsError
-from ape_infra.config.files import Scenario, gateway_config
 from ape_infra.config.project import config_key, current
 from ape_infra.config.secrets import CEREBRAS_API_KEY
-from ape_infra.config.settings import Settings
-
-KEY_SECONDS = 10.0
 
 
-def key(settings: Settings, value: str) -> Item:
-    """Whether the model takes the key. Never shows it."""
-    if settings.model.kind == "offline":
-        return Item("key", "ok", "the offline model needs none.")
-    url = settings.model.base_url.rstrip("/") + "/models"
-    try:
-        answer = requests.get(
-            url, headers={"Authorization": f"Bearer {value}"}, timeout=KEY_SECONDS
-        )
-    except requests.RequestException as error:
-        return Item(
-            "key",
-            "fail",
-            f"{url} does not answer ({type(error).__name__}).",
-            f"Check {config_key('modelBaseUrl')} and the network.",
-        )
-    if answer.status_code in (401, 403):
-        return Item(
-            "key",
-            "fail",
-            f"{url} refuses it ({answer.status_code}).",
-            f"Set another: pulumi config set --secret {config_key(CEREBRAS_API_KEY)}",
-        )
-    if not answer.ok:
-        return Item("key", "fail", f"{url} answers {answer.status_code}.", "Try again later.")
-    return Item("key", "ok", f"{url} takes it.")
-
-
-def items(engine: PulumiEngine) -> Iterator[Item]:
+def checks(engine: PulumiEngine) -> Iterator[Check]:
     try:
         settings = engine.settings()
     except SettingsError as error:
-        for line in error.lines:
-            yield Item("settings", "fail", line)
+        yield from settings_checks.broken("settings", error)
         return
-    yield Item("settings", "ok", f"{settings.plan(engine.name).summary}.")
-    try:
-        _, api = gateway_config(settings, ROOT)
-        scenario = Scenario.of(settings, ROOT, api)
-    except SettingsError as error:
-        for line in error.lines:
-            yield Item("gateway", "fail", line)
-    else:
-        count = len(scenario.endpoints)
-        yield Item("gateway", "ok", f"route {api}, {count} endpoints, goal: {scenario.goal}")
-    outputs = engine.outputs()
-    if not settings.target.is_demo:
-        yield checklist.target(settings.target.url, "the target")
-    elif base := (outputs.get("endpoints") or {}).get("target"):
-        yield checklist.target(f"{base}/health", "the demo shop")
-    else:
-        yield Item("target", "ok", "the demo shop, part of the stack.")
-    found = engine.stack.get_all_config().get(f"{config_key(CEREBRAS_API_KEY)}")
-    yield key(settings, found.value if found else "")
-    try:
-        preflight.check(settings, current().name, engine.name, on_warning=log)
-    except preflight.PreflightError as error:
-        for line in str(error).splitlines():
-            yield Item("machine", "fail", line)
-    else:
-        yield Item("machine", "ok", "Docker answers, and there is room.")
+    yield Check("settings", "ok", f"{settings.plan(engine.name).summary}.")
+    yield from settings_checks.scenario(settings, ROOT)
+    secret = engine.stack.get_all_config().get(config_key(CEREBRAS_API_KEY))
+    facts = Facts(
+        settings,
+        current().name,
+        engine.name,
+        outputs=engine.outputs(),
+        api_key=secret.value if secret else "",
+    )
+    yield from preflight.run(preflight.VALIDATE, facts)
 
 
 @app.command()
 def validate(stack: StackName = "dev", json: AsJson = False) -> None:
-    """Check settings, gateway config, target, key and machine; exit code 1 if one fails."""
+    """Check settings, gateway config, target, API key and machine; exit code 1 if one fails."""
 
     def work() -> int:
-        found = list(items(PulumiEngine(stack, log)))
-        failed = [item for item in found if item.state == "fail"]
+        found = list(checks(PulumiEngine(stack, log)))
+        failures = failed(found)
 
         def text(to: Console) -> None:
-            print_items(to, found)
-            to.print(f"{len(failed)} of {len(found)} checks failed." if failed else "All passed.")
+            print_checks(to, found)
+            summary = f"{len(failures)} of {len(found)} checks failed."
+            to.print(summary if failures else "All checks passed.")
 
-        data = {"passed": not failed, "checks": [asdict(item) for item in found]}
+        data = {"passed": not failures, "checks": [check.data() for check in found]}
         show(data, as_json=json, text=text)
-        return EXIT_FAILED if failed else EXIT_OK
+        return EXIT_FAILED if failures else EXIT_OK
 
     run_command(work)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from pydantic import Field
 
 from ape_infra.config.group import Group, Strict
-from ape_infra.planning.tiers import DEFAULT_TIERS, MAX_AGENTS, Tier
+from ape_infra.planning.tiers import DEFAULT_TIERS, MAX_AGENTS, Tier, tier_for
 
 MAX_AGENTS_PER_CONTAINER = 100
 
@@ -59,10 +61,18 @@ class FleetSettings(Group):
 
     @property
     def size(self) -> int:
-        """Agents that the fleet is sized for."""
+        """Agents of the fleet for which each agent gets its limits."""
         return max(self.agents, self.sized_for)
 
     @property
     def tier_table(self) -> tuple[Tier, ...]:
         rows = tuple(Tier(t.min_agents, t.max_agents, t.memory_mb, t.cpus) for t in self.tiers)
         return rows or DEFAULT_TIERS
+
+    def with_agents(self, agents: int) -> Self:
+        """The same settings for another number of agents."""
+        return self.model_copy(update={"agents": agents})
+
+    def tier_of(self, agents: int) -> Tier:
+        """The tier that a fleet of `agents` would have."""
+        return tier_for(self.with_agents(agents).size, self.tier_table)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from ape_infra.config.group import Group
-from ape_infra.planning.plan import PARTS, Observability, Part
+from ape_infra.planning.plan import PARTS_OF, Observability, Part
 
 
 class ObservabilitySettings(Group):
@@ -39,11 +39,8 @@ class ObservabilitySettings(Group):
     @property
     def parts(self) -> tuple[Part, ...]:
         """The parts that are deployed, in a fixed order."""
-        if self.mode == "off":
-            return ()
-        if self.mode == "metrics":
-            return ("prometheus",)
-        return tuple(p for p in PARTS if p in (self.selected_parts or PARTS))
+        selected = self.selected_parts if self.mode == "full" else ()
+        return tuple(p for p in PARTS_OF[self.mode] if not selected or p in selected)
 
     @property
     def monitored(self) -> bool:

@@ -73,16 +73,16 @@ class Settings(Strict):
 
     def with_agents(self, agents: int) -> Self:
         """The same settings for another number of agents."""
-        fleet = self.fleet.model_copy(update={"agents": agents})
-        return self.model_copy(update={"fleet": fleet})
+        return self.model_copy(update={"fleet": self.fleet.with_agents(agents)})
 
     def plan(self, stack: str) -> Plan:
         return make_plan(
             self.fleet.agents,
-            sized_for=self.fleet.sized_for,
+            size=self.fleet.size,
             stack=stack,
             tiers=self.fleet.tier_table,
             observability=self.observability.mode,
+            parts=self.observability.parts,
             demo_target=self.target.is_demo,
             agents_per_container=self.fleet.agents_per_container,
             monitor=self.observability.monitored,

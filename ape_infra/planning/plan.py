@@ -14,6 +14,12 @@ from ape_infra.planning.tiers import DEFAULT_TIERS, Tier, tier_for
 Observability = Literal["off", "metrics", "full"]
 Part = Literal["prometheus", "alertmanager", "grafana", "loki", "alloy"]
 PARTS: tuple[Part, ...] = get_args(Part)
+# The parts of each mode, unless the settings select some of `full`.
+PARTS_OF: dict[Observability, tuple[Part, ...]] = {
+    "off": (),
+    "metrics": ("prometheus",),
+    "full": PARTS,
+}
 
 
 class Share(NamedTuple):
@@ -23,13 +29,13 @@ class Share(NamedTuple):
     cpus: float
 
 
-# The seed, "Resource Planning": memory of the services, and 6 cores for them together.
+# Memory of the services, and 6 cores for them together.
 GATEWAY_MEMORY_MB = 1024
 PROXY_MEMORY_MB = 1024
 OBSERVABILITY_MEMORY_MB = 4096
 SERVICE_CPUS = 6.0
-# Shares of the observability budget, in cores of a third of SERVICE_CPUS. What they leave of the
-# memory is the monitor's.
+# Shares of the observability budget; their cores are a third of SERVICE_CPUS. The monitor has the
+# rest of the memory.
 OBSERVABILITY_SHARES: dict[Part, Share] = {
     "prometheus": Share(1024, 0.8),
     "alertmanager": Share(256, 0.1),
@@ -39,24 +45,26 @@ OBSERVABILITY_SHARES: dict[Part, Share] = {
 }
 PROMETHEUS_MEMORY_MB = OBSERVABILITY_SHARES["prometheus"].memory_mb
 DEMO_TARGET_MEMORY_MB = 256
-# With 1000 containers the monitor takes 60 MB itself, and the kernel a page for each of its files.
+# With 1000 containers the monitor uses 60 MB, and the kernel a page for each of its open files.
 MONITOR_MEMORY_MB = 192
 SOCKET_PROXY_MEMORY_MB = 64
 # Proportional set size of one containerd-shim, measured: 2.9 MiB (docs/facts.md).
 DOCKER_MB_PER_CONTAINER = 2.9
-# A bridge has 1024 ports and ARP tables hold 1024 entries; 250 a network stays clear of both.
+# A bridge has 1024 ports and ARP tables hold 1024 entries; 250 per network is far from both.
 CONTAINERS_PER_NETWORK = 250
-# The agents of a container share an event loop, which runs on one core: a limit above it is no
-# limit, and Docker refuses one above the machine's cores.
+# The gateway and the proxy are on every network of agents.
+SERVICES_PER_NETWORK = 2
+# The agents of a container share an event loop, which runs on one core. A higher limit has no
+# effect, and Docker rejects one above the machine's cores.
 CPUS_PER_EVENT_LOOP = 1.0
-# Health checks are container execs. 40 a second on 2 cores destroyed a fleet of 200; a tenth of
-# that is the budget of the whole host, whatever N is.
+# Health checks are container execs. 40 per second on 2 cores destroyed a fleet of 200; a tenth of
+# that is the budget of the whole host for any fleet.
 HEALTH_CHECKS_PER_SECOND = 4.0
 HEALTH_INTERVAL_MIN_SECONDS = 10
-# One-minute durations are read back as "1m0s" or "1m", which shows as a change for ever.
+# One-minute durations are read back as "1m0s" or "1m", which every preview shows as a change.
 HEALTH_INTERVAL_MAX_SECONDS = 59
-# The interval is that of the next round fleet, so that growing by one does not change every
-# container. The first three are rows of the tier table, which change them all anyway.
+# The interval is that of the next of these fleets, so that adding one agent does not change every
+# container. The first three end rows of the tier table, which change every container anyway.
 HEALTH_FLEETS = (50, 100, 200, int(HEALTH_INTERVAL_MAX_SECONDS * HEALTH_CHECKS_PER_SECOND))
 SUBNET_PREFIX = 22
 
@@ -101,10 +109,14 @@ class Shard:
         return self.last_slot - self.first_slot + 1
 
     @property
-    def groups(self) -> tuple[Group, ...]:
-        """The full containers, and the one that holds what is left, if anything is.
+    def containers(self) -> int:
+        return containers(self.size, self.agents_per_container)
 
-        They are apart, so that a fleet that grows changes that one and adds others, and leaves
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The full containers, and the last one where it has fewer agents.
+
+        They are separate, so that a growing fleet changes the last one, adds others, and leaves
         the full ones as they are.
         """
         full, rest = divmod(self.size, self.agents_per_container)
@@ -118,7 +130,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Resources:
-    """What the whole stack may take: memory in MiB, CPU in cores."""
+    """Limits of the whole stack: memory in MiB, CPU in cores."""
 
     agents_memory_mb: int
     services_memory_mb: int
@@ -137,7 +149,12 @@ class Resources:
 
 @dataclass(frozen=True)
 class Plan:
-    """`networks`: of the agents, one a shard; those of shards to come too, which are empty yet."""
+    """Requirements of a stack.
+
+    `networks`: of the agents, one per shard, also for the shards of a larger fleet in this tier.
+    `services`: names of the service containers that run on one machine. The containers that only
+    carry files are not among them: they never start, and have no process, log or network.
+    """
 
     agents: int
     tier: Tier
@@ -147,11 +164,26 @@ class Plan:
     resources: Resources
     health_interval_seconds: int | None
     start_delay_seed: float
+    services: tuple[str, ...]
     agents_per_container: int = 1
 
     @property
     def containers(self) -> int:
+        """Containers of agents."""
         return containers(self.agents, self.agents_per_container)
+
+    @property
+    def service_containers(self) -> int:
+        return len(self.services)
+
+    @property
+    def all_containers(self) -> int:
+        return self.containers + self.service_containers
+
+    @property
+    def containers_per_network(self) -> int:
+        """Containers on the fullest network of agents, services among them."""
+        return max(shard.containers for shard in self.shards) + SERVICES_PER_NETWORK
 
     @property
     def summary(self) -> str:
@@ -165,7 +197,7 @@ class Plan:
 
 
 def pools(agents: int) -> Pools:
-    """The seed's three formulas, in whole numbers and never below 1."""
+    """Pool sizes for a fleet of `agents`; each is at least 1."""
     return Pools(
         connections=max(1, min(10, agents // 10)),
         maxsize=max(1, min(20, agents // 5)),
@@ -174,17 +206,17 @@ def pools(agents: int) -> Pools:
 
 
 def containers(agents: int, agents_per_container: int = 1) -> int:
-    """How many containers hold the agents; the last may hold fewer."""
+    """Containers that `agents` need; the last may have fewer than `agents_per_container`."""
     return -(-agents // agents_per_container)
 
 
 def container_cpus(tier: Tier, agents: int) -> float:
-    """Cores of a container of so many agents: theirs added up, as far as an event loop can use."""
+    """Cores of a container of `agents`: the sum of theirs, at most what an event loop can use."""
     return round(min(agents * tier.cpus, max(CPUS_PER_EVENT_LOOP, tier.cpus)), 2)
 
 
 def shards(agents: int, agents_per_container: int = 1) -> tuple[Shard, ...]:
-    """Networks of at most CONTAINERS_PER_NETWORK; a slot keeps its shard whatever `agents` is."""
+    """Shards of at most CONTAINERS_PER_NETWORK; a slot has the same shard in every fleet."""
     size = CONTAINERS_PER_NETWORK * agents_per_container
     return tuple(
         Shard(i, first, min(first + size - 1, agents), agents_per_container)
@@ -193,14 +225,15 @@ def shards(agents: int, agents_per_container: int = 1) -> tuple[Shard, ...]:
 
 
 def networks(agents: int, agents_per_container: int = 1) -> tuple[str, ...]:
-    """One a shard."""
+    """Names of the agents' networks, one per shard."""
     return tuple(shard.name for shard in shards(agents, agents_per_container))
 
 
 def health_interval_seconds(containers: int) -> int | None:
-    """Seconds between two exec health checks of one container; None past the size that the budget
+    """Seconds between two exec health checks of one container.
 
-    carries, where agents prove their health by the heartbeat that the gateway counts.
+    None above the number of containers that the budget allows: the health of those agents is the
+    heartbeat that the gateway counts.
     """
     fleet = next((n for n in HEALTH_FLEETS if containers <= n), None)
     if fleet is None:
@@ -213,43 +246,51 @@ def start_delay_seed(stack: str) -> float:
     return int.from_bytes(hashlib.sha256(stack.encode()).digest()[:4], "big") / 2**32
 
 
+def services(parts: Sequence[Part], *, demo_target: bool, monitor: bool) -> tuple[str, ...]:
+    """Names of the service containers of a stack."""
+    target = ("target",) if demo_target else ()
+    return ("gateway", "proxy", *target, *parts, *(("monitor", "socket-proxy") if monitor else ()))
+
+
 def service_memory_mb(
     observability: Observability, demo_target: bool, monitor: bool = False
 ) -> int:
-    """The monitor is part of what full observability may take."""
-    watched = MONITOR_MEMORY_MB + SOCKET_PROXY_MEMORY_MB if monitor else 0
-    seen = {"off": 0, "metrics": PROMETHEUS_MEMORY_MB + watched, "full": OBSERVABILITY_MEMORY_MB}
-    target = DEMO_TARGET_MEMORY_MB if demo_target else 0
-    return GATEWAY_MEMORY_MB + PROXY_MEMORY_MB + seen[observability] + target
+    """Memory of all services in MiB. The budget of full observability includes the monitor."""
+    monitor_mb = MONITOR_MEMORY_MB + SOCKET_PROXY_MEMORY_MB if monitor else 0
+    observability_mb = {
+        "off": 0,
+        "metrics": PROMETHEUS_MEMORY_MB + monitor_mb,
+        "full": OBSERVABILITY_MEMORY_MB,
+    }
+    target_mb = DEMO_TARGET_MEMORY_MB if demo_target else 0
+    return GATEWAY_MEMORY_MB + PROXY_MEMORY_MB + observability_mb[observability] + target_mb
 
 
 def resources(
     agents: int,
     tier: Tier,
-    observability: Observability,
-    demo_target: bool,
+    *,
+    services_memory_mb: int,
+    service_containers: int,
     agents_per_container: int = 1,
-    monitor: bool = False,
 ) -> Resources:
-    parts = {"off": 0, "metrics": 1, "full": len(PARTS)}
-    services = 2 + parts[observability] + demo_target + 2 * monitor
-    shims = containers(agents, agents_per_container) + services
+    running = containers(agents, agents_per_container) + service_containers
     full, rest = divmod(agents, agents_per_container)
     cpus = full * container_cpus(tier, agents_per_container) + container_cpus(tier, rest)
     return Resources(
         agents_memory_mb=agents * tier.memory_mb,
-        services_memory_mb=service_memory_mb(observability, demo_target, monitor),
-        docker_memory_mb=math.ceil(shims * DOCKER_MB_PER_CONTAINER),
+        services_memory_mb=services_memory_mb,
+        docker_memory_mb=math.ceil(running * DOCKER_MB_PER_CONTAINER),
         agents_cpus=round(cpus, 3),
         services_cpus=SERVICE_CPUS,
     )
 
 
 def subnet(pool: str, index: int) -> tuple[str, str]:
-    """(CIDR, gateway address) of network number `index` of the pool.
+    """Return (CIDR, gateway address) of network number `index` of the pool.
 
-    Explicit, since Docker's default pools end at 31 networks and its overlay networks at 252
-    tasks. Raises ValueError when the pool has no room.
+    They are explicit because Docker's default pools end at 31 networks and its overlay networks
+    at 252 tasks. Raises ValueError when the pool has no room.
     """
     network = ipaddress.IPv4Network(pool)
     if index >= 2 ** max(0, SUBNET_PREFIX - network.prefixlen):
@@ -263,16 +304,25 @@ def make_plan(
     agents: int,
     *,
     stack: str,
-    sized_for: int = 0,
+    size: int | None = None,
     tiers: Sequence[Tier] = DEFAULT_TIERS,
     observability: Observability = "metrics",
+    parts: Sequence[Part] | None = None,
     demo_target: bool = True,
     agents_per_container: int = 1,
     monitor: bool = False,
 ) -> Plan:
-    """The plan of `agents`, each like one of a fleet of `sized_for` where that is larger."""
-    size = max(agents, sized_for)
+    """Return the plan of `agents`, each with the limits of a fleet of `size`; None: of `agents`.
+
+    `parts`: those of observability that are deployed; None: all of the mode.
+    """
+    size = size or agents
     tier = tier_for(size, tiers)
+    deployed = services(
+        PARTS_OF[observability] if parts is None else parts,
+        demo_target=demo_target,
+        monitor=monitor,
+    )
     return Plan(
         agents=agents,
         tier=tier,
@@ -281,9 +331,14 @@ def make_plan(
         networks=networks(tier.max_agents, agents_per_container),
         pools=pools(tier.max_agents),
         resources=resources(
-            agents, tier, observability, demo_target, agents_per_container, monitor
+            agents,
+            tier,
+            services_memory_mb=service_memory_mb(observability, demo_target, monitor),
+            service_containers=len(deployed),
+            agents_per_container=agents_per_container,
         ),
         health_interval_seconds=health_interval_seconds(containers(size, agents_per_container)),
         start_delay_seed=start_delay_seed(stack),
+        services=deployed,
         agents_per_container=agents_per_container,
     )

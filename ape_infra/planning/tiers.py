@@ -1,4 +1,4 @@
-"""Limits of one agent by fleet size: the seed's tier table, and its rules."""
+"""Limits of one agent by fleet size: the default tier table, and the rules of a table."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ MAX_AGENTS = 2000
 
 @dataclass(frozen=True)
 class Tier:
-    """The limits of each agent while the fleet counts `min_agents` to `max_agents` (inclusive).
+    """Limits of each agent in a fleet of `min_agents` to `max_agents` (inclusive).
 
-    `memory_mb` is in MiB, as Docker counts; `cpus` in cores.
+    `memory_mb` is in MiB, `cpus` in cores.
     """
 
     min_agents: int
@@ -25,7 +25,6 @@ class Tier:
         return f"{self.min_agents}-{self.max_agents}"
 
 
-# The seed's table ("Dynamic Resource Allocation"); its last row, 501-1000+, ends at MAX_AGENTS.
 DEFAULT_TIERS = (
     Tier(1, 50, 512, 0.5),
     Tier(51, 100, 384, 0.35),
@@ -36,10 +35,10 @@ DEFAULT_TIERS = (
 
 
 def problems(tiers: Sequence[Tier]) -> list[tuple[str, str]]:
-    """Broken rules of a tier table as (path, sentence); empty when the table is sound.
+    """Return the broken rules of a tier table as (path, sentence).
 
-    The rules: the rows cover 1 to MAX_AGENTS with no gap and no overlap, and limits never rise
-    as the fleet grows.
+    The rows must cover 1 to MAX_AGENTS with no gap and no overlap, and limits must not rise as the
+    fleet grows.
     """
     found: list[tuple[str, str]] = []
     if not tiers:
@@ -59,7 +58,7 @@ def problems(tiers: Sequence[Tier]) -> list[tuple[str, str]]:
             found.append(
                 (
                     f"{at}.minAgents",
-                    f"is {tier.min_agents}, which overlaps the row before. Set it to {expected}.",
+                    f"is {tier.min_agents}, which overlaps the previous row. Set it to {expected}.",
                 )
             )
         if tier.max_agents < tier.min_agents:
@@ -72,16 +71,16 @@ def problems(tiers: Sequence[Tier]) -> list[tuple[str, str]]:
         expected = tier.max_agents + 1
         if i == 0:
             continue
-        before = tiers[i - 1]
+        previous = tiers[i - 1]
         for key, value, limit in (
-            ("memoryMb", tier.memory_mb, before.memory_mb),
-            ("cpus", tier.cpus, before.cpus),
+            ("memoryMb", tier.memory_mb, previous.memory_mb),
+            ("cpus", tier.cpus, previous.cpus),
         ):
             if value > limit:
                 found.append(
                     (
                         f"{at}.{key}",
-                        f"is {value}, above the {limit} of the row before. Limits must not rise "
+                        f"is {value}, above the {limit} of the previous row. Limits must not rise "
                         f"as the fleet grows: set it to at most {limit}.",
                     )
                 )
@@ -89,14 +88,14 @@ def problems(tiers: Sequence[Tier]) -> list[tuple[str, str]]:
         found.append(
             (
                 f"tiers[{len(tiers) - 1}].maxAgents",
-                f"is {tiers[-1].max_agents}. The table must end at {MAX_AGENTS}, the most.",
+                f"is {tiers[-1].max_agents}. The table must end at {MAX_AGENTS}, the maximum.",
             )
         )
     return found
 
 
 def tier_for(agents: int, tiers: Sequence[Tier] = DEFAULT_TIERS) -> Tier:
-    """The row that covers `agents`. Raises ValueError when none does (an unsound table)."""
+    """Return the row that covers `agents`. Raises ValueError when none does."""
     for tier in tiers:
         if tier.min_agents <= agents <= tier.max_agents:
             return tier

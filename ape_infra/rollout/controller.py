@@ -185,7 +185,7 @@ class RolloutController(Generic[T]):
         self._deadline = float("inf")
         try:
             for now in self._samples(seconds):
-                if level_checks.ready(agents, now, self._limits):
+                if level_checks.has_settled(agents, now, self._limits):
                     break
             self._on_progress(f"{now.healthy} of {agents} agents healthy again")
         except Exception as error:
@@ -249,14 +249,14 @@ class RolloutController(Generic[T]):
             self._sleep(min(SAMPLE_SECONDS, left))
 
     def _must(self, found: CheckResults) -> None:
-        if not found.held:
+        if not found.passed:
             raise Failed(found.reasons)
 
     def _hold(self, stage: Stage) -> CheckResults:
         now = Readings()
         for now in self._samples(stage.settle):
             self._must(level_checks.safety_checks([now], self._limits))
-            if level_checks.ready(stage.agents, now, self._limits):
+            if level_checks.has_settled(stage.agents, now, self._limits):
                 break
         else:
             self._must(level_checks.steady_state_checks(stage.agents, [now], self._limits))
@@ -268,10 +268,9 @@ class RolloutController(Generic[T]):
         for now in self._samples(stage.window):
             seen.append(now)
             self._must(level_checks.steady_state_checks(stage.agents, seen, self._limits))
-        found = level_checks.verdict(stage.agents, seen, self._before, self._limits)
+        found = level_checks.observation_checks(stage.agents, seen, self._before, self._limits)
         for check in found.checks:
-            mark = {True: "ok", False: "NOT OK", None: "not seen"}[check.ok]
-            self._on_progress(f"  {mark:<8} {check.text}")
+            self._on_progress(f"  {check.status:<8} {check.text}")
         self._must(found)
         self._before = seen[-1].counters.since(seen[0].counters)
         return found

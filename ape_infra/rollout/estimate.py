@@ -1,4 +1,4 @@
-"""How long a scale may take, from what this machine has been seen to do."""
+"""The expected duration of a scale, from the updates that this machine has done."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ape_infra.rollout.levels import Level, starts
+from ape_infra.planning.plan import containers
+from ape_infra.rollout.levels import Level, start_steps
 
-# Without a history: an update of 60 containers took 15.8 s, a no-op 3 s (facts, 2 cores).
+# Without a history: on 2 cores an update of 60 containers took 15.8 s, one of none 3 s.
 DEFAULT_BASE_SECONDS = 3.0
 DEFAULT_SECONDS_PER_AGENT = 0.22
 _CHANGING = ("create", "update", "replace", "delete", "create-replacement")
@@ -17,7 +18,7 @@ _CHANGING = ("create", "update", "replace", "delete", "create-replacement")
 
 @dataclass(frozen=True)
 class UpdateSpeed:
-    """An update takes `base` seconds and `each` for every resource; `seen` updates told so."""
+    """An update takes `base` seconds, and `each` for every resource; fitted to `seen` updates."""
 
     base: float
     each: float
@@ -28,13 +29,13 @@ class UpdateSpeed:
 
 
 def points(history: Iterable[Mapping[str, Any]]) -> list[tuple[int, float]]:
-    """(resources changed, seconds) of each update that succeeded, from `pulumi stack history`."""
+    """Return (changed resources, seconds) of each successful update of `pulumi stack history`."""
     found = []
     for entry in history:
         if entry.get("kind") != "update" or entry.get("result") != "succeeded":
             continue
         try:
-            begun, ended = (
+            started, ended = (
                 datetime.fromisoformat(str(entry[key]).replace("Z", "+00:00"))
                 for key in ("startTime", "endTime")
             )
@@ -42,14 +43,14 @@ def points(history: Iterable[Mapping[str, Any]]) -> list[tuple[int, float]]:
             continue
         changes = entry.get("resourceChanges") or {}
         changed = sum(int(changes.get(kind, 0)) for kind in _CHANGING)
-        seconds = (ended - begun).total_seconds()
+        seconds = (ended - started).total_seconds()
         if seconds >= 0:
             found.append((changed, seconds))
     return found
 
 
-def pace(seen: Sequence[tuple[int, float]]) -> UpdateSpeed:
-    """The line through the points by least squares, never falling; the facts' without points."""
+def fit_speed(seen: Sequence[tuple[int, float]]) -> UpdateSpeed:
+    """Fit a line that does not fall to the points by least squares; without points, a default."""
     if not seen:
         return UpdateSpeed(DEFAULT_BASE_SECONDS, DEFAULT_SECONDS_PER_AGENT, 0)
     count = len(seen)
@@ -65,37 +66,43 @@ def pace(seen: Sequence[tuple[int, float]]) -> UpdateSpeed:
 
 @dataclass(frozen=True)
 class Waves:
-    """Changed agents go `size` at a time, `pause` seconds between and `watch` of watching."""
+    """`size` containers change at a time, `pause` seconds apart, and are watched for `watch`."""
 
     size: int
     pause: float
     watch: float
 
-    def seconds(self, agents: int) -> float:
-        return -(-agents // self.size) * (self.pause + self.watch)
+    def count(self, changed: int) -> int:
+        """Waves in which `changed` containers change."""
+        return -(-changed // self.size)
+
+    def seconds(self, changed: int) -> float:
+        return self.count(changed) * (self.pause + self.watch)
 
 
 def seconds(
     levels: Sequence[Level],
-    pace: UpdateSpeed,
-    windows: Sequence[float],
+    speed: UpdateSpeed,
+    observations: Sequence[float],
     waves: Waves,
     *,
-    a_step: int | None = None,
+    agents_per_container: int = 1,
+    agents_per_update: int | None = None,
 ) -> float:
-    """An estimate for the whole way; `windows` are the seconds that each level is watched.
+    """Estimate the seconds of all levels; `observations` are the observation windows, in seconds.
 
-    `a_step`: of a runtime that takes its new replicas in steps of so many, each the update of a
-    service, and replaces by itself what it has.
+    `agents_per_update`: of a runtime that starts all new replicas at once, so that they come in
+    updates of so many agents. Each update is of one service, which replaces its own containers.
     """
 
-    def updates(level: Level) -> float:
-        if a_step:
-            return len(starts(level.before, level.agents, a_step)) * pace.seconds(1)
-        alone = -(-level.replaces // waves.size) * pace.base
-        return pace.seconds(level.starts + level.replaces) + alone
+    def level_seconds(level: Level) -> float:
+        started = containers(level.starts, agents_per_container)
+        replaced = containers(level.replaces, agents_per_container)
+        if agents_per_update:
+            steps = start_steps(level.previous_agents, level.agents, agents_per_update)
+            updates = len(steps) * speed.seconds(1)
+        else:
+            updates = speed.seconds(started + replaced) + waves.count(replaced) * speed.base
+        return updates + waves.seconds(replaced)
 
-    return sum(
-        updates(level) + waves.seconds(level.replaces) + window
-        for level, window in zip(levels, windows, strict=True)
-    )
+    return sum(map(level_seconds, levels)) + sum(observations)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ape_infra.planning.tiers import Tier, tier_for
+from ape_infra.planning.tiers import Tier
 
-# The seed: start with 10 to 50 agents, then increments of 50 to 100.
 DEFAULT_STEP = 50
 MAX_STEP = 100
 FIRST_STEP = 10
@@ -15,29 +14,33 @@ FIRST_STEP = 10
 
 @dataclass(frozen=True)
 class Level:
-    """A size that the fleet must hold. `before` is the size it comes from; 0: not up."""
+    """A fleet size to reach from `previous_agents` (0: the stack is not up).
 
-    before: int
+    `crosses`: whether `tier` differs from that of the previous level.
+    """
+
+    previous_agents: int
     agents: int
     tier: Tier
     crosses: bool
 
     @property
     def starts(self) -> int:
-        """Agents that start on top of those there are."""
-        return max(0, self.agents - self.before)
+        """Agents that start in addition to those that run."""
+        return max(0, self.agents - self.previous_agents)
 
     @property
     def replaces(self) -> int:
         """Agents that get the limits of another tier."""
-        return min(self.before, self.agents) if self.crosses else 0
+        return min(self.previous_agents, self.agents) if self.crosses else 0
 
 
 def sizes(now: int, goal: int, step: int | None = DEFAULT_STEP) -> Iterator[int]:
-    """The sizes after `now`, up to and with `goal`.
+    """The sizes after `now`, up to and including `goal`.
 
-    Upwards a size is at most `step` above the one before, and at most twice as large while the
-    fleet is small; downwards at most `step` below. `step` None: at once.
+    Upward, a size is at most `step` above the previous one, and a small fleet at most doubles.
+    Downward, it is at most `step` below. `step` None: `goal` at once. Raises ValueError for a step
+    that is not within 1 to MAX_STEP.
     """
     if step is not None and not 1 <= step <= MAX_STEP:
         raise ValueError(f"step {step} is not within 1 to {MAX_STEP}")
@@ -52,29 +55,22 @@ def sizes(now: int, goal: int, step: int | None = DEFAULT_STEP) -> Iterator[int]
 
 
 def levels(
-    now: int,
-    goal: int,
-    tiers: Sequence[Tier],
-    step: int | None = DEFAULT_STEP,
-    *,
-    sized_for: int = 0,
+    now: int, goal: int, tier_of: Callable[[int], Tier], step: int | None = DEFAULT_STEP
 ) -> tuple[Level, ...]:
-    """The levels from `now` to `goal`, each with its tier and whether it changes the tier.
-
-    The tier is that of `sized_for` agents while they are fewer.
-    """
+    """The levels from `now` to `goal`; `tier_of` is the tier of a fleet of a given size."""
     made = []
     for size in sizes(now, goal, step):
-        tier = tier_for(max(size, sized_for), tiers)
-        crosses = now > 0 and tier_for(max(now, sized_for), tiers) != tier
-        made.append(Level(now, size, tier, crosses))
+        tier = tier_of(size)
+        made.append(Level(now, size, tier, crosses=now > 0 and tier_of(now) != tier))
         now = size
     return tuple(made)
 
 
-def starts(before: int, agents: int, width: int) -> tuple[int, ...]:
-    """The sizes on the way from `before` to `agents` that start at most `width` at once.
+def start_steps(previous_agents: int, agents: int, width: int) -> tuple[int, ...]:
+    """The sizes from `previous_agents` to `agents` that each start at most `width` agents.
 
     For a runtime that starts all new replicas at the same time.
     """
-    return (*range(before + width, agents, width), agents) if agents > before else (agents,)
+    if agents <= previous_agents:
+        return (agents,)
+    return (*range(previous_agents + width, agents, width), agents)

@@ -1,4 +1,4 @@
-"""What is measured at one moment of a scale, as plain data."""
+"""The measurements of one moment of a rollout, as plain data."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 
 class OverrideError(ValueError):
-    """A file of injected readings is not what it should be."""
+    """A file of injected readings is malformed."""
 
 
 @dataclass(frozen=True)
 class Counters:
-    """Sums since the services started. They begin again at 0 when a service is replaced."""
+    """Totals since the services started. They restart at 0 when a service is replaced."""
 
     requests: float = 0.0
     errors: float = 0.0
@@ -21,28 +21,28 @@ class Counters:
     failure: float = 0.0
 
     def since(self, before: Counters) -> Counters:
-        """What was added since `before`; a counter below it has begun again."""
+        """The increase since `before`; a counter below its earlier value has restarted at 0."""
         mine, theirs = asdict(self), asdict(before)
         return Counters(**{k: v - theirs[k] if v >= theirs[k] else v for k, v in mine.items()})
 
     @property
     def error_rate(self) -> float | None:
-        """Errors a request, 0 to 1; None without a request."""
+        """Errors per request, 0 to 1; None without a request."""
         return self.errors / self.requests if self.requests else None
 
     @property
     def failure_rate(self) -> float | None:
-        """Failed sessions a session, 0 to 1; None without a session."""
+        """Failed sessions per session, 0 to 1; None without a session."""
         total = self.success + self.failure
         return self.failure / total if total else None
 
 
 @dataclass(frozen=True)
 class Readings:
-    """Percentages are 0 to 100; None: cannot be seen from here (a daemon on another machine).
+    """Percentages are 0 to 100; None: not visible from this host (a daemon on another machine).
 
-    `running` and `healthy` count agents. `deaths`: container -> times that it ended by itself
-    of late. `container_memory`: container -> per cent of its limit in use.
+    `running` and `healthy` count agents. `deaths`: container -> how often it exited by itself
+    recently. `container_memory`: container -> used percentage of its limit.
     `services`: gateway and proxy -> whether they answer.
     """
 
@@ -61,9 +61,10 @@ _INJECTABLE = {f.name for f in fields(Readings)} - {"counters"}
 
 
 def overridden(found: Readings, rules: Any) -> Readings:
-    """`found` with what a test injects: a list of {"from_agents": n, "set": {reading: value}}.
+    """Return `found` with the readings of `rules`, which a test injects.
 
-    A rule counts while at least `from_agents` agents run; later rules win. Raises OverrideError.
+    `rules`: a list of {"from_agents": n, "set": {reading: value}}. A rule applies while at least
+    `from_agents` agents run; later rules win. Raises OverrideError.
     """
     if not isinstance(rules, list):
         raise OverrideError("must be a list of {from_agents, set}")

@@ -14,7 +14,8 @@ import pytest
 import requests
 
 from ape_infra.automation.lock import Lock, LockHeldError
-from ape_infra.checks.checklist import Item, Machine, load, resources, way_back
+from ape_infra.checks.check import Check
+from ape_infra.checks.facts import Machine
 from ape_infra.cli import status
 from ape_infra.cli.common import PreconditionFailed, intermediate_settings
 from ape_infra.cli.down import forget_salt
@@ -269,20 +270,6 @@ def test_an_interruption_is_told_until_it_is_mended(tmp_path: Path) -> None:
         assert lock.interrupted is not None
 
 
-def test_the_checklist_measures_the_plan_against_the_machine() -> None:
-    small, large = Machine(1024, 2.0, 1, 10_000), Machine(10**6, 512.0, 3, 10**6)
-    settings = parse({"agents": "60"})
-    plan = settings.plan("dev")
-    assert [i.state for i in resources(settings, plan, small)] == ["warn", "warn", "ok"]
-    assert [i.state for i in resources(settings, plan, large)] == ["ok", "ok", "ok"]
-    strict = parse({"agents": "60", "production": "true"}, ["grafanaPassword"])
-    assert [i.state for i in resources(strict, plan, small)][:2] == ["fail", "fail"]
-    assert "are missing" in next(iter(resources(settings, plan, small))).mend
-    assert load(plan, large, swarm=True).containers < load(plan, small, swarm=False).containers
-    assert way_back(5, [{"kind": "update", "result": "failed"}]).state == "warn"
-    assert way_back(5, [{"kind": "update", "result": "succeeded"}]).state == "ok"
-
-
 def test_a_report_holds_its_data_and_nothing_from_elsewhere() -> None:
     points = tuple((1000.0 + i, float(i)) for i in range(10))
 
@@ -353,12 +340,12 @@ def test_a_test_begins_with_the_last_up() -> None:
 def test_force_skips_what_the_pre_flight_refuses_and_says_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    items = (
-        Item("memory", "fail", "too little.", "Set fewer agents."),
-        Item("disk", "ok", "room."),
+    checks = (
+        Check("memory", "fail", "too little.", "Set fewer agents."),
+        Check("disk", "ok", "large enough."),
     )
     machine = Machine(memory_mb=1000, cpus=2)
-    found = ScaleForecast(0, make_plan(5, stack="dev"), machine, items, (), 0.0, 0)
+    found = ScaleForecast(0, make_plan(5, stack="dev"), machine, checks, (), 0.0, 0)
     with pytest.raises(PreconditionFailed, match=r"memory: too little. Set fewer agents.\n--force"):
         refuse(found, False)
     refuse(found, True)
@@ -381,5 +368,5 @@ def test_a_swarm_gets_no_more_new_replicas_at_a_time_than_may_start() -> None:
 
 def test_a_level_of_a_swarm_comes_in_steps_and_ends_as_the_config_says() -> None:
     settings = parse({"runtime": "swarm"})
-    (stage,) = stages(settings, levels(40, 60, settings.fleet.tier_table), "t", "dev", force=False)
+    (stage,) = stages(settings, levels(40, 60, settings.fleet.tier_of), "t", "dev", force=False)
     assert stage.steps == ({"agents": "50", "sizedFor": "60"}, {"agents": "60"})
