@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from ape_infra.automation.engine import ROOT, PulumiEngine
+from ape_infra.automation.engine import PulumiEngine
 from ape_infra.checks import preflight
 from ape_infra.checks import settings as settings_checks
 from ape_infra.checks.check import Check, failed
@@ -34,7 +34,7 @@ def checks(engine: PulumiEngine) -> Iterator[Check]:
         yield from settings_checks.broken("settings", error)
         return
     yield Check("settings", "ok", f"{settings.plan(engine.name).summary}.")
-    yield from settings_checks.scenario(settings, ROOT)
+    yield from settings_checks.scenario(settings, current().root)
     secret = engine.stack.get_all_config().get(config_key(CEREBRAS_API_KEY))
     facts = Facts(
         settings,

@@ -214,7 +214,7 @@ def test_a_preview_needs_no_daemon(live: Make) -> None:
         ({"production": True}, {}, "ape:grafanaPassword: is not set"),
         ({"agentz": "5"}, {}, "ape:agentz: is not a setting"),
         ({}, {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}, "no Docker daemon answers"),
-        ({"runtime": "swarm"}, {}, "is no Swarm manager"),
+        ({"runtime": "swarm"}, {}, "is not a Swarm manager"),
     ],
     ids=lambda v: str(v)[:40],
 )

@@ -9,7 +9,16 @@ import pytest
 import requests
 
 from ape_contracts import labels
-from ape_infra.checks import daemon, machine, model, network, preflight, running_stack, target
+from ape_infra.checks import (
+    daemon,
+    kernel_limits,
+    machine,
+    model,
+    network,
+    preflight,
+    running_stack,
+    target,
+)
 from ape_infra.checks.check import Check, Status
 from ape_infra.checks.connection import PreflightError
 from ape_infra.checks.facts import Facts
@@ -75,7 +84,7 @@ def test_the_logs_of_a_dense_fleet_are_those_of_its_containers() -> None:
 
 def test_what_a_remote_daemon_hides_is_unknown() -> None:
     remote = facts({}, url="http://192.0.2.1:2375")
-    checks = (machine.disk, network.ports, *preflight.BEFORE_SCALE[3:4])
+    checks = (machine.disk, network.ports, kernel_limits.fleet)
     assert statuses(preflight.run(checks, remote)) == ["unknown"] * 3
     assert not facts({}, url="http+docker://ssh").is_local
 

@@ -40,7 +40,7 @@ def test_a_level_crosses_only_where_the_tier_changes(now: int, goal: int, step: 
 @given(SIZE, SIZE, STEP)
 def test_a_fleet_sized_for_its_goal_crosses_no_tier(now: int, goal: int, step: int) -> None:
     largest = max(now, goal)
-    fleet = FleetSettings(sizedFor=largest)
+    fleet = FleetSettings(sized_for=largest)
     for level in levels(now, goal, fleet.tier_of, step):
         assert not level.crosses
         assert level.tier == tier_for(largest)
