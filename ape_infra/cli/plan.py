@@ -101,7 +101,7 @@ class ScaleForecast:
 def print_checks(to: Console, checks: Iterable[Check]) -> None:
     for check in checks:
         mark = f"[{STYLES[check.status]}]{check.status.upper():<7}[/]"
-        to.print(f"{mark} {check.name:<12}", end=" ")
+        to.print(f"{mark} {check.name:<13}", end=" ")
         to.print(check.observed, check.remedy, markup=False)
 
 

@@ -211,7 +211,7 @@ def containers(agents: int, agents_per_container: int = 1) -> int:
 
 
 def container_cpus(tier: Tier, agents: int) -> float:
-    """Cores of a container of `agents`: the sum of theirs, at most what an event loop can use."""
+    """Cores of a container of `agents`: the sum of their limits, within what an event loop uses."""
     return round(min(agents * tier.cpus, max(CPUS_PER_EVENT_LOOP, tier.cpus)), 2)
 
 

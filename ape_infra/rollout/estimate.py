@@ -91,8 +91,8 @@ def seconds(
 ) -> float:
     """Estimate the seconds of all levels; `observations` are the observation windows, in seconds.
 
-    `agents_per_update`: of a runtime that starts all new replicas at once, so that they come in
-    updates of so many agents. Each update is of one service, which replaces its own containers.
+    `agents_per_update`: for a runtime that starts all new replicas at once, the agents that are
+    added per update. Each update is of one service, which replaces its own containers.
     """
 
     def level_seconds(level: Level) -> float:
