@@ -1,4 +1,4 @@
-"""prometheus_client objects for the metrics of `names`."""
+"""prometheus_client objects for the metrics of `ape_contracts.metrics`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prometheus_client import (
 
 from ape_contracts.metrics import Metric
 
-# The _created twins double the series and tell nothing here.
+# The _created series would double the number of series, and nothing reads them.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _BUCKETS = (
@@ -23,7 +23,7 @@ _BUCKETS = (
 
 
 def registry() -> CollectorRegistry:
-    """A registry with this process's own memory and CPU."""
+    """A registry with the memory and CPU of this process."""
     made = CollectorRegistry()
     ProcessCollector(registry=made)
     return made

@@ -323,13 +323,13 @@ async def test_the_model_is_told_who_it_is_what_there_is_and_what_came_back(worl
 
 async def test_success_is_what_came_back_and_not_the_models_word(world: Any) -> None:
     here = await world()
-    success = conditions.parse({**CHECKOUT, "json_path": "no_such_field"})
+    success = conditions.parse({**CHECKOUT, "value_path": "no_such_field"})
     outcome, _ = await here.session(success=success)
     assert (outcome.result, outcome.reason, await here.orders()) == ("failure", "gave_up", 1)
     # Conditions on two answers: the cart must have held something, and the order has an id.
-    cart = {"method": "GET", "path": "/cart", "status": 200, "json_path": "items[0].product_id"}
+    cart = {"method": "GET", "path": "/cart", "status": 200, "value_path": "items[0].product_id"}
     success = conditions.parse(
-        {**CHECKOUT, "json_path": "order_id", "matches": "^order-", "also": [cart]}
+        {**CHECKOUT, "value_path": "order_id", "matches": "^order-", "also": [cart]}
     )
     outcome, steps = await here.session(success=success)
     assert (outcome.result, outcome.reason, outcome.steps) == ("success", "goal_met", 6)
@@ -343,21 +343,21 @@ async def test_the_jar_keeps_cookies_and_the_logins_token() -> None:
     jar = CookieJar()
     assert jar.headers() == {}
     headers = {"set-cookie": ["a=1; Path=/", "b=2; HttpOnly"]}
-    jar.take("GET", "/x", 200, headers, {"token": "not a login"})
+    jar.store("GET", "/x", 200, headers, {"token": "not a login"})
     assert jar.headers() == {"Cookie": "a=1; b=2"}
-    jar.take("POST", "/login", 401, {"set-cookie": ["a=; Max-Age=0"]}, {"token": "refused"})
+    jar.store("POST", "/login", 401, {"set-cookie": ["a=; Max-Age=0"]}, {"token": "refused"})
     assert jar.headers() == {"Cookie": "b=2"}
-    jar.take("POST", "/login", 200, {}, {"data": {"access_token": "t"}})
+    jar.store("POST", "/login", 200, {}, {"data": {"access_token": "t"}})
     assert jar.headers() == {"Cookie": "b=2", "Authorization": "Bearer t"}
 
 
 async def test_a_jar_forgets_what_the_server_takes_back_and_finds_nested_tokens() -> None:
     jar = CookieJar()
-    jar.take("GET", "/", 200, {"set-cookie": ["a=1", "b=2"]}, None)
+    jar.store("GET", "/", 200, {"set-cookie": ["a=1", "b=2"]}, None)
     gone = ["a=x; expires=Thu, 01 Jan 1970 00:00:00 GMT", "b=; Max-Age=0"]
-    jar.take("GET", "/", 200, {"set-cookie": gone}, None)
+    jar.store("GET", "/", 200, {"set-cookie": gone}, None)
     assert jar.headers() == {}
-    jar.take("POST", "/auth", 200, {}, {"user": {"session": {"token": "deep"}}})
+    jar.store("POST", "/auth", 200, {}, {"user": {"session": {"token": "deep"}}})
     assert jar.headers() == {"Authorization": "Bearer deep"}
 
 
@@ -398,7 +398,7 @@ async def test_settings_come_from_the_environment(
         ("APE_AGENT_SLOT", "-1+3"),
         ("APE_ENDPOINTS", "{}"),
         ("APE_SUCCESS", "[1]"),
-        ("APE_SUCCESS", json.dumps({**CHECKOUT, "json_path": "a", "matches": "("})),
+        ("APE_SUCCESS", json.dumps({**CHECKOUT, "value_path": "a", "matches": "("})),
         ("APE_PROXY_URL", "proxy"),
         ("APE_THINK_TIME_SECONDS", "-1"),
         ("APE_GOAL", ""),

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ape_contracts import metrics
-from ape_gateway.fleet import ALIVE_SECONDS, MAX_PACE_SECONDS, Fleet, ReportError
+from ape_gateway.fleet import ALIVE_SECONDS, MAX_INTERVAL_SECONDS, Fleet, ReportError
 
 pytestmark = pytest.mark.unit
 DONE = {"result": "success", "seconds": 1.5}
@@ -87,7 +87,7 @@ def test_the_pace_bounds_the_reports_of_the_whole_fleet() -> None:
     ]
     assert paces[0] == paces[49] == 1.0
     assert paces[249] == 5.0
-    assert paces[-1] == MAX_PACE_SECONDS < ALIVE_SECONDS / 2
+    assert paces[-1] == MAX_INTERVAL_SECONDS < ALIVE_SECONDS / 2
     assert paces == sorted(paces)
 
 

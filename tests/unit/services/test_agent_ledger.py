@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from ape_agent import ledger
-from ape_agent.session import Outcome, Step
+from ape_agent.session import SessionResult, Step
 
 pytestmark = pytest.mark.unit
 STEP = Step(1, "ok", 0.12345678, None)
-DONE = Outcome(1, "success", "goal_met", 6, 1.5)
+DONE = SessionResult(1, "success", "goal_met", 6, 1.5)
 
 
 def test_a_batch_stays_the_same_until_it_is_acknowledged() -> None:
@@ -41,7 +41,7 @@ def test_nothing_is_kept_without_bound_and_what_is_lost_is_told() -> None:
         kept.step(STEP)
     for _ in range(ledger.MAX_SESSIONS + 2):
         kept.session(DONE)
-    assert kept.behind
+    assert kept.has_backlog
     steps = sessions = lost = 0
     while not kept.empty:
         batch = kept.batch()
@@ -51,4 +51,4 @@ def test_nothing_is_kept_without_bound_and_what_is_lost_is_told() -> None:
         lost += batch["lost"]
         kept.acknowledge()
     assert (steps, sessions, lost) == (ledger.MAX_STEPS, ledger.MAX_SESSIONS, 9)
-    assert not kept.behind
+    assert not kept.has_backlog

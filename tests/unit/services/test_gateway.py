@@ -254,7 +254,7 @@ async def test_logs_hold_the_trace_id_but_no_body_and_no_credentials(
     told = [x for x in lines if x.get("service") == "gateway" and x["msg"].startswith("request")]
     assert [(x["msg"], x["trace_id"], x["status"]) for x in told] == [
         ("request", trace_id, 200),
-        ("request refused", trace_id, 422),
+        ("request rejected", trace_id, 422),
     ]
     assert "hunter2" not in str(lines)
 

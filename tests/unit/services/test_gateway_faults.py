@@ -28,7 +28,7 @@ from ape_contracts.gateway_config import load
 from ape_gateway import app as gateway_app
 from ape_gateway import limits
 from ape_gateway.app import MAX_REQUEST_BYTES, make_app
-from ape_gateway.limits import AdmissionController, Busy, Limits
+from ape_gateway.limits import AdmissionController, Limits, Overloaded
 from ape_gateway.upstream import MAX_ANSWER_BYTES
 
 pytestmark = pytest.mark.unit
@@ -134,12 +134,17 @@ async def metrics(client: Any, name: str) -> dict[str, float]:
 
 HALF = WELL[:-5]
 FAULTS = {
-    "slow": (says(b"", wait=1), 504, "target_timeout", "no whole answer within 0.4 s"),
-    "stalled": (says(HALF, wait=1), 504, "target_timeout", "no whole answer within 0.4 s"),
+    "slow": (says(b"", wait=1), 504, "target_timeout", "no complete answer within 0.4 s"),
+    "stalled": (says(HALF, wait=1), 504, "target_timeout", "no complete answer within 0.4 s"),
     "closed": (says(b"", hang_up), 502, "target_unreachable", "closed or reset"),
     "reset": (says(b"", reset), 502, "target_unreachable", "closed or reset"),
     "reset half-way": (says(HALF, reset), 502, "target_unreachable", ""),
-    "closed half-way": (says(HALF, hang_up), 502, "target_unreachable", "broke off"),
+    "closed half-way": (
+        says(HALF, hang_up),
+        502,
+        "target_unreachable",
+        "before the answer was complete",
+    ),
     "no HTTP": (says(b"220 mail ready\r\n\r\n", hang_up), 502, "target_unreachable", "HTTP"),
     "endless head": (
         says(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, hang_up),
@@ -336,7 +341,7 @@ async def test_bodies_may_be_large_but_not_too_large(gateway: Any, toxic: Toxic)
 async def test_a_body_that_does_not_come_is_given_up(
     gateway: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway_app, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(gateway_app, "_TRANSFER_SECONDS", 0.2)
     client = await gateway()
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
     writer.write(b"POST /mcp/request HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
@@ -346,15 +351,15 @@ async def test_a_body_that_does_not_come_is_given_up(
 
 async def test_only_so_many_hold_much_memory_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "LARGE_REQUESTS", 1)
-    monkeypatch.setattr(limits, "_ROOM_SECONDS", 0.1)
-    doors = AdmissionController(Limits())
-    with doors.room() as one, doors.room() as other:
-        await other.need(limits.SMALL_BYTES)
-        await asyncio.gather(one.need(1 << 20), one.need(1 << 20))
-        with pytest.raises(Busy):
-            await other.need(1 << 20)
-    with doors.room() as again:
-        await again.need(1 << 20)
+    monkeypatch.setattr(limits, "_PERMIT_SECONDS", 0.1)
+    admission = AdmissionController(Limits())
+    with admission.memory_permit() as one, admission.memory_permit() as other:
+        await other.acquire_for(limits.SMALL_BYTES)
+        await asyncio.gather(one.acquire_for(1 << 20), one.acquire_for(1 << 20))
+        with pytest.raises(Overloaded):
+            await other.acquire_for(1 << 20)
+    with admission.memory_permit() as again:
+        await again.acquire_for(1 << 20)
 
 
 async def test_health_checks_show(

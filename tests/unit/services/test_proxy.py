@@ -21,7 +21,7 @@ from ape_proxy import app as proxy_app
 from ape_proxy.app import Options, make_app
 from ape_proxy.metrics import Prices
 from ape_proxy.models import Offline
-from ape_proxy.upstream import Upstream, retry_after
+from ape_proxy.upstream import Upstream
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
 TOOLS: list[Any] = [
@@ -580,20 +580,3 @@ async def test_models_are_the_providers(rig: Any) -> None:
     here = await rig(good)
     got = await here.client.get("/v1/models")
     assert [m["id"] for m in (await got.json())["data"]] == ["llama"]
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"Retry-After": "7"}, 7.0),
-        ({"retry-after": "0.5"}, 0.5),
-        ({"Retry-After-Ms": "250", "Retry-After": "1"}, 0.25),
-        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
-        ({"Retry-After": "soon"}, None),
-        ({"Retry-After": "nan"}, None),
-        ({"Retry-After": "-1"}, None),
-    ],
-)
-async def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers) == seconds

@@ -16,47 +16,12 @@ from hypothesis import strategies as st
 from ape_proxy.app import Options, make_app
 from ape_proxy.completion import DEFAULT_COMPLETION_TOKENS, charge
 from ape_proxy.errors import ProxyError
-from ape_proxy.limiter import Allowance, Limiter, Limits, RoundRobin
+from ape_proxy.limiter import Limiter, Limits, RoundRobin
 from ape_proxy.models import Offline
 from ape_proxy.upstream import Upstream
 
 pytestmark = pytest.mark.unit
 PATH = "/v1/chat/completions"
-
-
-@given(
-    st.integers(1, 1000),
-    st.lists(st.tuples(st.floats(0, 30), st.floats(1, 500)), min_size=1, max_size=60),
-)
-def test_an_allowance_is_never_overdrawn(per_minute: int, steps: list[tuple[float, float]]) -> None:
-    """Whatever comes when: in any t seconds at most a minute's worth and what t seconds refill."""
-    allowance, now = Allowance(per_minute, 0.0), 0.0
-    taken: list[tuple[float, float]] = []
-    for pause, amount in steps:
-        amount = min(amount, per_minute)
-        now += pause
-        now += allowance.wait(amount, now)
-        assert allowance.wait(amount, now) == 0, "it is there when it was to be there"
-        allowance.take(amount, now)
-        taken.append((now, amount))
-    for i, (begin, _) in enumerate(taken):
-        total = 0.0
-        for end, amount in taken[i:]:
-            total += amount
-            assert total <= per_minute * (1 + (end - begin) / 60) + 0.01
-
-
-def test_what_was_not_used_is_given_back_and_what_was_used_beyond_is_owed() -> None:
-    allowance = Allowance(600, 0.0)
-    allowance.take(600, 0.0)
-    assert allowance.wait(100, 0.0) == pytest.approx(10)
-    allowance.take(-100, 0.0)
-    assert allowance.wait(100, 0.0) == 0
-    allowance.take(200, 0.0)
-    assert allowance.wait(100, 0.0) == pytest.approx(20)
-    assert allowance.wait(600, 3600.0) == 0
-    assert allowance.wait(601, 3600.0) > 0, "no more than a minute's worth is saved up"
-    assert Allowance(0, 0.0).wait(10**9, 0.0) == 0
 
 
 @given(st.lists(st.integers(0, 4), max_size=40))
@@ -100,7 +65,7 @@ async def served(limiter: Limiter, asked: list[tuple[str, int]]) -> list[str]:
     order: list[str] = []
 
     async def one(agent: str, tokens: int) -> None:
-        async with limiter.turn(agent, tokens, soon()):
+        async with limiter.reserve(agent, tokens, soon()):
             order.append(agent)
             await asyncio.sleep(0)
 
@@ -132,13 +97,13 @@ async def test_settling_gives_back_what_was_charged_too_much() -> None:
     clock = asyncio.get_running_loop().time
     began = clock()
     for _ in range(8):
-        async with limiter.turn("a", 900, soon()) as turn:
-            turn.used = 10
+        async with limiter.reserve("a", 900, soon()) as reservation:
+            reservation.used = 10
     assert clock() - began < 3, "without it, the second would pass its deadline"
-    async with limiter.turn("a", 10, soon()) as turn:
-        turn.used = 5000
+    async with limiter.reserve("a", 10, soon()) as reservation:
+        reservation.used = 5000
     with pytest.raises(ProxyError, match="in time") as caught:
-        async with limiter.turn("a", 10, soon(0.05)):
+        async with limiter.reserve("a", 10, soon(0.05)):
             pass
     assert 200 < (caught.value.retry_after or 0) < 300
 
@@ -146,18 +111,18 @@ async def test_settling_gives_back_what_was_charged_too_much() -> None:
 async def test_a_full_queue_is_503_and_a_passed_deadline_429() -> None:
     limiter = Limiter(Limits(in_flight=1, queue=1))
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(limiter.turn("a", 1, soon()))
+        await stack.enter_async_context(limiter.reserve("a", 1, soon()))
         waits = asyncio.create_task(served(limiter, [("b", 1)]))
         while not limiter.queued:
             await asyncio.sleep(0)
         with pytest.raises(ProxyError) as caught:
-            await stack.enter_async_context(limiter.turn("c", 1, soon()))
+            await stack.enter_async_context(limiter.reserve("c", 1, soon()))
         assert (caught.value.status, caught.value.code) == (503, "queue_full")
         waits.cancel()
         await asyncio.wait([waits])
         assert limiter.queued == 0
         with pytest.raises(ProxyError) as caught:
-            await stack.enter_async_context(limiter.turn("c", 1, soon(0.02)))
+            await stack.enter_async_context(limiter.reserve("c", 1, soon(0.02)))
         assert (caught.value.status, caught.value.code) == (429, "queue_deadline")
     assert (limiter.in_flight, limiter.queued) == (0, 0)
     assert await served(limiter, [("d", 1)]) == ["d"]
@@ -173,7 +138,7 @@ async def test_a_pause_holds_for_all() -> None:
 
 async def test_cancelled_at_the_very_moment_it_is_let_through_it_holds_nothing() -> None:
     limiter = Limiter(Limits(in_flight=1, requests_per_minute=1000))
-    async with limiter.turn("a", 1, soon()):
+    async with limiter.reserve("a", 1, soon()):
         waits = asyncio.create_task(served(limiter, [("b", 1)]))
         while not limiter.queued:
             await asyncio.sleep(0)

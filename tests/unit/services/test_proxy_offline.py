@@ -22,7 +22,7 @@ def played(
 ) -> tuple[list[dict[str, Any]], str]:
     """The calls that the model makes when these answers come back, and its last words."""
     messages, calls = brief(endpoints, session), []
-    while isinstance(turn := offline.next_turn(messages, TOOLS), offline.ToolCall):
+    while isinstance(turn := offline.next_decision(messages, TOOLS), offline.ToolCall):
         calls.append(json.loads(turn.arguments))
         function = {"name": turn.name, "arguments": turn.arguments}
         call_id = f"c{len(calls)}"

@@ -91,7 +91,7 @@ def test_a_recording_is_bounded_and_keeps_the_first_answer() -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("", "holds no answer"),
+        ("", "has no answers"),
         ("\n{", "line 2"),
         ("[]", "line 1"),
         ('{"key": "k", "completion": {"choices": []}}', "line 1"),
