@@ -29,6 +29,7 @@ from ape_gateway.limits import SMALL_BYTES, Limits, MemoryPermit, Overloaded
 from ape_gateway.mcp_server import MEMORY_PERMIT, make_manager, make_server
 from ape_gateway.upstream import PoolSizes
 from ape_service import logs, prom, trace
+from ape_service.prom import METRICS_TYPE
 
 MAX_REQUEST_BYTES = 4 << 20
 # For a caller to send its body, and again to read the answer.
@@ -206,6 +207,13 @@ def listed(config: GatewayConfig) -> dict[str, Any]:
     }
 
 
+def _rejected(_: Request, problem: Exception) -> Response:
+    """The answer to a request that the router rejects."""
+    assert isinstance(problem, HTTPException)
+    code = problem.detail.lower().replace(" ", "_")
+    return error(problem.status_code, code, problem.detail, dict(problem.headers or {}))
+
+
 def make_app(
     config: GatewayConfig,
     *,
@@ -236,10 +244,7 @@ def make_app(
         return JSONResponse({"status": "ok", "service": "gateway", "routes": checks.summary()})
 
     async def metrics(_: Request) -> Response:
-        return Response(
-            generate_latest(registry),
-            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
-        )
+        return Response(generate_latest(registry), headers={"Content-Type": METRICS_TYPE})
 
     async def report(request: Request) -> Response:
         try:
@@ -252,11 +257,6 @@ def make_app(
     async def summary(_: Request) -> Response:
         return JSONResponse(fleet.summary())
 
-    def rejected(_: Request, problem: Exception) -> Response:
-        assert isinstance(problem, HTTPException)
-        code = problem.detail.lower().replace(" ", "_")
-        return error(problem.status_code, code, problem.detail, dict(problem.headers or {}))
-
     inner = Starlette(
         routes=[
             Route("/mcp", StreamableHTTPASGIApp(manager), methods=["POST"]),
@@ -266,7 +266,7 @@ def make_app(
             Route("/health", health),
             Route("/metrics", metrics),
         ],
-        exception_handlers={HTTPException: rejected},
+        exception_handlers={HTTPException: _rejected},
         lifespan=lifespan,
     )
     return RequestMiddleware(inner, engine)

@@ -208,13 +208,7 @@ class Upstream:
     ) -> Response:
         if self._session is None:
             raise RuntimeError("open() comes first")
-        # Later entries win: agents cannot replace the operator's credentials.
-        headers = CIMultiDict(self.route.headers)
-        headers.update(call.headers)
-        headers.update(self.route.auth.headers)
-        headers.update(trace.headers(trace_id))
-        if self._busy >= self._pool.kept:
-            headers["Connection"] = "close"
+        headers = self._headers(call, trace_id)
         data: bytes | io.BytesIO | None = None
         if call.payload is not None and not call.bodyless:
             headers.setdefault("Content-Type", "application/json")
@@ -259,6 +253,16 @@ class Upstream:
             seconds,
             retry_after(response.headers),
         )
+
+    def _headers(self, call: wire.Call, trace_id: str) -> CIMultiDict[str]:
+        # Later entries win: agents cannot replace the operator's credentials.
+        headers = CIMultiDict(self.route.headers)
+        headers.update(call.headers)
+        headers.update(self.route.auth.headers)
+        headers.update(trace.headers(trace_id))
+        if self._busy >= self._pool.kept:
+            headers["Connection"] = "close"
+        return headers
 
     async def healthy(self, trace_id: str) -> tuple[bool, str]:
         """Whether the route's health path answers 2xx within 5 s, and the status or the reason."""

@@ -10,6 +10,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ape_service import env, logs, trace
+from ape_service.prom import METRICS_TYPE
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 STOP_SECONDS = 8.0
@@ -51,10 +52,7 @@ def application(
         return web.json_response({"status": "ok", "service": service})
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(
-            body=generate_latest(registry),
-            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
-        )
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": METRICS_TYPE})
 
     app.router.add_get("/health", health)
     app.router.add_get("/metrics", metrics)

@@ -1,4 +1,4 @@
-"""The services on the path, and each of them on an ephemeral loopback port."""
+"""Each service on an ephemeral loopback port."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class _Quiet(uvicorn.Server):
 
 @pytest_asyncio.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Start an app, aiohttp's or ASGI; answers a client of it."""
+    """Start an app of aiohttp or ASGI; returns a client of it."""
     started: list[Client] = []
 
     async def start(app: Any) -> Client:
@@ -72,6 +72,13 @@ async def serve() -> AsyncIterator[Serve]:
     yield start
     for client in reversed(started):
         await client.close()
+
+
+@pytest.fixture
+def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let agents and proxy wait 10 ms before each retry."""
+    for module in ("ape_agent.peers", "ape_proxy.app"):
+        monkeypatch.setattr(f"{module}.backoff", lambda *_, **__: 0.01)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ STEP = Step(1, "ok", 0.12345678, None)
 DONE = SessionResult(1, "success", "goal_met", 6, 1.5)
 
 
-def test_a_batch_stays_the_same_until_it_is_acknowledged() -> None:
+def test_batch_stays_the_same_until_it_is_acknowledged() -> None:
     kept = ledger.ReportQueue()
     kept.step(STEP)
     kept.session(DONE)
@@ -35,7 +35,7 @@ def test_a_batch_stays_the_same_until_it_is_acknowledged() -> None:
     assert kept.empty
 
 
-def test_nothing_is_kept_without_bound_and_what_is_lost_is_told() -> None:
+def test_report_queue_is_bounded_and_counts_lost_results() -> None:
     kept = ledger.ReportQueue()
     for _ in range(ledger.MAX_STEPS + 7):
         kept.step(STEP)

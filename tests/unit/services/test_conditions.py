@@ -1,4 +1,4 @@
-"""Success by what came back."""
+"""Success conditions on the target's answers."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ ANSWER = {"method": "POST", "path": "/orders/{id}/pay", "status": 201}
         ("ok.deeper", []),
     ],
 )
-def test_paths_of_names_and_indices(path: str, found: list[Any]) -> None:
+def test_value_path_finds_values_by_names_and_indices(path: str, found: list[Any]) -> None:
     assert values(BODY, path) == found
 
 
-def test_an_answer_needs_method_path_status_and_value() -> None:
+def test_condition_needs_method_path_status_and_value_of_the_answer() -> None:
     (condition,) = parse({**ANSWER, "value_path": "a.0.b"})
     body = {"a": [{"b": 0}]}
     assert condition.holds("POST", "/orders/7/pay", 201, body)
@@ -58,7 +58,9 @@ def test_an_answer_needs_method_path_status_and_value() -> None:
         ({"text": "Thank you"}, False),
     ],
 )
-def test_checks_of_the_body(check: dict[str, Any], holds: bool) -> None:
+def test_body_condition_compares_the_values_that_its_path_finds(
+    check: dict[str, Any], holds: bool
+) -> None:
     for raw in ({**ANSWER, **check}, {**ANSWER, "checks": [check]}):
         (condition,) = parse(raw)
         assert condition.holds("POST", "/orders/7/pay", 201, BODY) == holds
@@ -66,12 +68,12 @@ def test_checks_of_the_body(check: dict[str, Any], holds: bool) -> None:
     assert not both.holds("POST", "/orders/7/pay", 201, BODY)
 
 
-def test_text_of_a_page() -> None:
+def test_text_condition_finds_a_text_in_a_page() -> None:
     (condition,) = parse({**ANSWER, "text": "Thank you"})
     assert condition.holds("POST", "/orders/7/pay", 201, "<h1>Thank you</h1>")
 
 
-def test_further_answers_are_conditions_too() -> None:
+def test_further_answers_are_conditions_of_their_own() -> None:
     found = parse({**ANSWER, "also": [{"method": "get", "path": "/cart", "status": 200}]})
     assert [(c.method, c.path) for c in found] == [("POST", "/orders/{id}/pay"), ("GET", "/cart")]
 
@@ -90,14 +92,16 @@ def test_further_answers_are_conditions_too() -> None:
         ({"also": [{"value_path": "]"}]}, "also[0].value_path"),
     ],
 )
-def test_a_broken_rule_is_named_where_it_is(raw: dict[str, Any], at: str) -> None:
+def test_condition_with_a_broken_rule_is_rejected_with_the_key(
+    raw: dict[str, Any], at: str
+) -> None:
     assert at in [where for where, _ in problems({**ANSWER, **raw})]
     with pytest.raises(ConditionError):
         parse({**ANSWER, **raw})
 
 
 @pytest.mark.parametrize("raw", [None, [], {}, {"method": "GET"}, ANSWER | {"status": "201"}])
-def test_what_is_no_condition_is_refused(raw: Any) -> None:
+def test_value_that_is_not_a_condition_is_rejected(raw: Any) -> None:
     with pytest.raises(ConditionError):
         parse(raw)
 

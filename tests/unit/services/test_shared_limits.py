@@ -42,14 +42,14 @@ def test_retry_after_gives_seconds_of_a_number_or_date(
 def test_token_bucket_never_grants_more_than_its_rate(
     per_minute: int, steps: list[tuple[float, float]]
 ) -> None:
-    """Whatever comes when: in any t seconds at most a minute's worth and what t seconds refill."""
+    """In any t seconds at most one minute's tokens are taken, and those that t seconds refill."""
     bucket, now = TokenBucket(per_minute, 0.0), 0.0
     taken: list[tuple[float, float]] = []
     for pause, amount in steps:
         amount = min(amount, per_minute)
         now += pause
         now += bucket.wait(amount, now)
-        assert bucket.wait(amount, now) == 0, "it is there when it was to be there"
+        assert bucket.wait(amount, now) == 0, "the tokens are available after the wait"
         bucket.take(amount, now)
         taken.append((now, amount))
     for i, (begin, _) in enumerate(taken):
@@ -68,7 +68,7 @@ def test_token_bucket_takes_back_unused_tokens_and_owes_those_used_beyond() -> N
     bucket.take(200, 0.0)
     assert bucket.wait(100, 0.0) == pytest.approx(20)
     assert bucket.wait(600, 3600.0) == 0
-    assert bucket.wait(601, 3600.0) > 0, "no more than a minute's worth is saved up"
+    assert bucket.wait(601, 3600.0) > 0, "at most one minute's tokens are saved"
     assert TokenBucket(0, 0.0).wait(10**9, 0.0) == 0
 
 
