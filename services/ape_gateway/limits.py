@@ -31,25 +31,25 @@ class Overloaded(Exception):
     """The gateway holds as much as it may."""
 
 
-class MemoryPermit:
+class MemoryPermit(MemoryReservation):
     """The right of one HTTP request to hold a large body, acquired when the body is large.
 
     One permit per request, however many calls it carries: no request waits for a second permit
     while it holds a first.
     """
 
-    def __init__(self, memory: MemoryReservation) -> None:
-        self._memory = memory
+    def __init__(self, budget: MemoryBudget) -> None:
+        super().__init__(budget)
         self._lock = asyncio.Lock()
 
     async def acquire_for(self, size: int) -> None:
         """Raises Overloaded if `size` bytes are large and no permit is free within 5 s."""
-        if size <= SMALL_BYTES or self._memory.size:
+        if size <= SMALL_BYTES or self.size:
             return
         async with self._lock:
-            if not self._memory.size:
+            if not self.size:
                 try:
-                    await self._memory.grow_within(LARGE_BYTES, _PERMIT_SECONDS)
+                    await self.grow_within(LARGE_BYTES, _PERMIT_SECONDS)
                 except MemoryExhausted:
                     raise Overloaded from None
 
@@ -65,11 +65,9 @@ class AdmissionController:
         self.in_flight = 0
         self.queued = 0
 
-    @contextmanager
-    def memory_permit(self) -> Iterator[MemoryPermit]:
-        """The permit of one HTTP request, which is released at the end."""
-        with self._memory.reservation() as memory:
-            yield MemoryPermit(memory)
+    def memory_permit(self) -> MemoryPermit:
+        """The permit of one HTTP request: a context manager that releases it at the end."""
+        return MemoryPermit(self._memory)
 
     @contextmanager
     def admit(self, calls: int) -> Iterator[None]:

@@ -104,7 +104,7 @@ class Proxy:
     def _reservation(self) -> Iterator[MemoryReservation]:
         """The memory of one request. Raises ProxyError (503) when all memory is reserved."""
         try:
-            with self._memory.reservation() as memory:
+            with MemoryReservation(self._memory) as memory:
                 yield memory
         except MemoryExhausted:
             message = "The requests in flight take all of the proxy's memory. Try again later."

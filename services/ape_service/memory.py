@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Self
 
 
 class MemoryExhausted(Exception):
@@ -17,15 +16,6 @@ class MemoryBudget:
     def __init__(self, size: int) -> None:
         self.free = size
         self._freed = asyncio.Event()
-
-    @contextmanager
-    def reservation(self) -> Iterator[MemoryReservation]:
-        """The bytes of one request, none at first; they are given back at the end."""
-        made = MemoryReservation(self)
-        try:
-            yield made
-        finally:
-            made.shrink(made.size)
 
     def give_back(self, size: int) -> None:
         self.free += size
@@ -43,11 +33,18 @@ class MemoryBudget:
 
 
 class MemoryReservation:
-    """`size`: the bytes that are reserved."""
+    """The bytes of one request, `size`; a context manager that gives them back at its end."""
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
         self.size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.size:
+            self.shrink(self.size)
 
     def grow(self, size: int) -> None:
         """Reserve `size` more bytes. Raises MemoryExhausted."""

@@ -13,13 +13,15 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
     `headers`: names in lower case, or a case-insensitive mapping.
     """
+    value = None
     for name, unit in _UNITS:
-        try:
-            seconds = float(headers[name]) * unit
-        except (KeyError, ValueError):
-            continue
-        return seconds if 0 <= seconds < float("inf") else None
-    return _until(headers["retry-after"]) if "retry-after" in headers else None
+        if (value := headers.get(name)) is not None:
+            try:
+                seconds = float(value) * unit
+            except ValueError:
+                continue
+            return seconds if 0 <= seconds < float("inf") else None
+    return None if value is None else _until(value)
 
 
 def _until(date: str) -> float | None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from ape_service.memory import MemoryBudget, MemoryExhausted
+from ape_service.memory import MemoryBudget, MemoryExhausted, MemoryReservation
 from ape_service.retry_after import retry_after
 from ape_service.token_bucket import TokenBucket
 
@@ -74,7 +74,7 @@ def test_token_bucket_takes_back_unused_tokens_and_owes_those_used_beyond() -> N
 
 def test_memory_budget_rejects_what_exceeds_it_and_gets_it_back() -> None:
     budget = MemoryBudget(100)
-    with budget.reservation() as one, budget.reservation() as other:
+    with MemoryReservation(budget) as one, MemoryReservation(budget) as other:
         one.grow(60)
         other.grow(40)
         with pytest.raises(MemoryExhausted):
@@ -87,8 +87,8 @@ def test_memory_budget_rejects_what_exceeds_it_and_gets_it_back() -> None:
 
 async def test_memory_budget_lets_a_request_wait_until_memory_is_free() -> None:
     budget = MemoryBudget(100)
-    with budget.reservation() as other:
-        with budget.reservation() as one:
+    with MemoryReservation(budget) as other:
+        with MemoryReservation(budget) as one:
             one.grow(100)
             with pytest.raises(MemoryExhausted):
                 await other.grow_within(50, 0.01)
