@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
+from ape_infra.planning import services
 from ape_infra.planning.tiers import DEFAULT_TIERS, Tier, tier_for
 
 Observability = Literal["off", "metrics", "full"]
@@ -23,9 +24,7 @@ class Share(NamedTuple):
     cpus: float
 
 
-# The seed, "Resource Planning": memory of the services, and 6 cores for them together.
-GATEWAY_MEMORY_MB = 1024
-PROXY_MEMORY_MB = 1024
+# All services together have 6 cores.
 OBSERVABILITY_MEMORY_MB = 4096
 SERVICE_CPUS = 6.0
 # Shares of the observability budget, in cores of a third of SERVICE_CPUS. What they leave of the
@@ -38,10 +37,6 @@ OBSERVABILITY_SHARES: dict[Part, Share] = {
     "alloy": Share(512, 0.2),
 }
 PROMETHEUS_MEMORY_MB = OBSERVABILITY_SHARES["prometheus"].memory_mb
-DEMO_TARGET_MEMORY_MB = 256
-# With 1000 containers the monitor takes 60 MB itself, and the kernel a page for each of its files.
-MONITOR_MEMORY_MB = 192
-SOCKET_PROXY_MEMORY_MB = 64
 # Proportional set size of one containerd-shim, measured: 2.9 MiB (docs/facts.md).
 DOCKER_MB_PER_CONTAINER = 2.9
 # A bridge has 1024 ports and ARP tables hold 1024 entries; 250 a network stays clear of both.
@@ -217,10 +212,11 @@ def service_memory_mb(
     observability: Observability, demo_target: bool, monitor: bool = False
 ) -> int:
     """The monitor is part of what full observability may take."""
-    watched = MONITOR_MEMORY_MB + SOCKET_PROXY_MEMORY_MB if monitor else 0
-    seen = {"off": 0, "metrics": PROMETHEUS_MEMORY_MB + watched, "full": OBSERVABILITY_MEMORY_MB}
-    target = DEMO_TARGET_MEMORY_MB if demo_target else 0
-    return GATEWAY_MEMORY_MB + PROXY_MEMORY_MB + seen[observability] + target
+    parts = {"off": 0, "metrics": PROMETHEUS_MEMORY_MB, "full": OBSERVABILITY_MEMORY_MB}
+    beside = services.deployed(
+        demo_target=demo_target, monitor=monitor and observability == "metrics"
+    )
+    return services.memory_mb(beside) + parts[observability]
 
 
 def resources(
@@ -232,8 +228,10 @@ def resources(
     monitor: bool = False,
 ) -> Resources:
     parts = {"off": 0, "metrics": 1, "full": len(PARTS)}
-    services = 2 + parts[observability] + demo_target + 2 * monitor
-    shims = containers(agents, agents_per_container) + services
+    built = services.deployed(demo_target=demo_target, monitor=monitor)
+    # The agents are one of them.
+    beside = len(built) - 1 + parts[observability]
+    shims = containers(agents, agents_per_container) + beside
     full, rest = divmod(agents, agents_per_container)
     cpus = full * container_cpus(tier, agents_per_container) + container_cpus(tier, rest)
     return Resources(
