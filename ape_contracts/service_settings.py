@@ -3,8 +3,7 @@
 The infrastructure builds a document with `encode`, the service reads it with `decode`; both check
 the same rules. Files (secrets, a config, a recording) stay files: the document names their paths.
 
-Dataclasses and Python's own JSON: msgspec would take a third more memory in every agent
-(docs/facts.md).
+Dataclasses and Python's own JSON, since msgspec adds 7.5 MB to the 23 MB of an agent.
 """
 
 from __future__ import annotations
