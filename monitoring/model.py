@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from ape_contracts import service_settings
+
 LABEL_PROJECT, LABEL_STACK = "ape.project", "ape.stack"
 LABEL_SERVICE, LABEL_TIER = "ape.service", "ape.tier"
 # How many agents are in a container.
@@ -19,7 +21,7 @@ SWARM_TASK_ID = "com.docker.swarm.task.id"
 # "B+N": container N, from 1, of those alike, with B agents in the ones before; or only N.
 SLOT_ENV = "APE_AGENT_SLOT"
 # A JSON object with it among others, where it has no variable of its own.
-SETTINGS_ENV = "APE_SETTINGS"
+SETTINGS_ENV = service_settings.VARIABLE
 # `llama_agent` is what the seed's Compose file calls the agents.
 AGENT_SERVICES = ("agent", "llama_agent")
 RUNNING = ("running", "paused", "restarting")
@@ -241,7 +243,7 @@ def _slot(env: Mapping[str, str]) -> str:
         return env[SLOT_ENV]
     try:
         told = json.loads(env.get(SETTINGS_ENV, "{}"))
-        return str(told.get(SLOT_ENV, ""))
+        return str(told.get("slot", ""))
     except (ValueError, AttributeError):
         return ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import yaml
 from pydantic import Field, ValidationError
@@ -34,9 +34,9 @@ class Scenario(Strict):
     endpoints: list[Endpoint] = Field(default=[])
     success: SuccessCondition
 
-    def dumped(self, part: Literal["endpoints", "success"]) -> str:
-        value = self.model_dump(mode="json", by_alias=True, exclude_defaults=True).get(part, [])
-        return json.dumps(value, separators=(",", ":"), sort_keys=True)
+    def plain(self) -> dict[str, Any]:
+        """The scenario as JSON data, without what has its default."""
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
     @classmethod
     def of(cls, settings: Settings, root: Path, api: str) -> Self:

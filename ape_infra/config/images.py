@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from ape_infra.config.group import Group
-from ape_infra.planning.services import BuiltService
+from ape_infra.planning.services import BUILT_SERVICES
+
+
+def _built(name: str) -> str:
+    if name not in BUILT_SERVICES:
+        raise ValueError(f"it must be one of {', '.join(BUILT_SERVICES)}")
+    return name
 
 
 class ImageSettings(Group):
@@ -17,11 +25,11 @@ class ImageSettings(Group):
         alias="registry",
         description="Registry to which the images are pushed; empty: built locally only.",
     )
-    given: dict[BuiltService, str] | None = Field(
+    given: dict[Annotated[str, AfterValidator(_built)], str] | None = Field(
         None,
         alias="images",
-        description="Images to use as they are, by service (gateway, proxy, agent, demo_target, "
-        "monitor, socket_proxy); empty: built from services/.",
+        description=f"Images to use as they are, by service ({', '.join(BUILT_SERVICES)}); "
+        "empty: built from services/.",
     )
     base: str = Field("python:3.11-slim", description="Base image of the services.")
     prometheus: str = Field(

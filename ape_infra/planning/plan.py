@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
+from ape_infra.planning import services
 from ape_infra.planning.tiers import DEFAULT_TIERS, Tier, tier_for
 
 Observability = Literal["off", "metrics", "full"]
@@ -29,9 +30,7 @@ class Share(NamedTuple):
     cpus: float
 
 
-# Memory of the services, and 6 cores for them together.
-GATEWAY_MEMORY_MB = 1024
-PROXY_MEMORY_MB = 1024
+# All services together have 6 cores.
 OBSERVABILITY_MEMORY_MB = 4096
 SERVICE_CPUS = 6.0
 # Shares of the observability budget; their cores are a third of SERVICE_CPUS. The monitor has the
@@ -44,10 +43,6 @@ OBSERVABILITY_SHARES: dict[Part, Share] = {
     "alloy": Share(512, 0.2),
 }
 PROMETHEUS_MEMORY_MB = OBSERVABILITY_SHARES["prometheus"].memory_mb
-DEMO_TARGET_MEMORY_MB = 256
-# With 1000 containers the monitor uses 60 MB, and the kernel a page for each of its open files.
-MONITOR_MEMORY_MB = 192
-SOCKET_PROXY_MEMORY_MB = 64
 # Proportional set size of one containerd-shim, measured: 2.9 MiB (docs/facts.md).
 DOCKER_MB_PER_CONTAINER = 2.9
 # A bridge has 1024 ports and ARP tables hold 1024 entries; 250 per network is far from both.
@@ -246,24 +241,21 @@ def start_delay_seed(stack: str) -> float:
     return int.from_bytes(hashlib.sha256(stack.encode()).digest()[:4], "big") / 2**32
 
 
-def services(parts: Sequence[Part], *, demo_target: bool, monitor: bool) -> tuple[str, ...]:
-    """Names of the service containers of a stack."""
-    target = ("target",) if demo_target else ()
-    return ("gateway", "proxy", *target, *parts, *(("monitor", "socket-proxy") if monitor else ()))
+def service_names(parts: Sequence[Part], *, demo_target: bool, monitor: bool) -> tuple[str, ...]:
+    """Names of the service containers of a stack: those that we build, and `parts`."""
+    built = services.deployed(demo_target=demo_target, monitor=monitor)
+    return (*(services.container_name(s) for s in built if s != "agent"), *parts)
 
 
 def service_memory_mb(
     observability: Observability, demo_target: bool, monitor: bool = False
 ) -> int:
     """Memory of all services in MiB. The budget of full observability includes the monitor."""
-    monitor_mb = MONITOR_MEMORY_MB + SOCKET_PROXY_MEMORY_MB if monitor else 0
-    observability_mb = {
-        "off": 0,
-        "metrics": PROMETHEUS_MEMORY_MB + monitor_mb,
-        "full": OBSERVABILITY_MEMORY_MB,
-    }
-    target_mb = DEMO_TARGET_MEMORY_MB if demo_target else 0
-    return GATEWAY_MEMORY_MB + PROXY_MEMORY_MB + observability_mb[observability] + target_mb
+    parts = {"off": 0, "metrics": PROMETHEUS_MEMORY_MB, "full": OBSERVABILITY_MEMORY_MB}
+    built = services.deployed(
+        demo_target=demo_target, monitor=monitor and observability == "metrics"
+    )
+    return services.memory_mb(built) + parts[observability]
 
 
 def resources(
@@ -318,7 +310,7 @@ def make_plan(
     """
     size = size or agents
     tier = tier_for(size, tiers)
-    deployed = services(
+    deployed = service_names(
         PARTS_OF[observability] if parts is None else parts,
         demo_target=demo_target,
         monitor=monitor,

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
 
-BuiltService = Literal["gateway", "proxy", "agent", "demo_target", "monitor", "socket_proxy"]
-BUILT_SERVICES: tuple[BuiltService, ...] = get_args(BuiltService)
+from ape_contracts.service_settings import LIMITS
+
+REQUIREMENTS = Path("services/requirements")
 DOCKERFILES = Path("services/images")
+# A service is built where it has a file of requirements.
+BUILT_SERVICES = tuple(
+    sorted(path.stem for path in (Path(__file__).parents[2] / REQUIREMENTS).glob("*.in"))
+)
+
+
+def deployed(*, demo_target: bool, monitor: bool) -> tuple[str, ...]:
+    """The services that a stack runs; those without a condition always."""
+    conditions = {"demo_target": demo_target, "monitor": monitor, "socket_proxy": monitor}
+    return tuple(service for service in BUILT_SERVICES if conditions.get(service, True))
+
+
+def container_name(service: str) -> str:
+    """The short name of the service's container."""
+    return {"demo_target": "target"}.get(service, service.replace("_", "-"))
+
+
+def memory_mb(services: tuple[str, ...]) -> int:
+    """MiB of one container of each of them, the agents aside."""
+    return sum(LIMITS[service].memory_mb for service in services if service in LIMITS)
 
 
 def package_folder(service: str) -> str:
@@ -19,7 +39,7 @@ def sources(service: str) -> tuple[Path, ...]:
     """The files and folders that the image of `service` is made of, besides downloaded wheels."""
     return (
         DOCKERFILES / "Dockerfile",
-        Path("services/requirements") / f"{service}.lock",
+        REQUIREMENTS / f"{service}.lock",
         Path("ape_contracts"),
         Path("services/ape_service"),
         Path(package_folder(service)),

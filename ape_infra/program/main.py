@@ -56,7 +56,6 @@ async def main() -> dict[str, pulumi.Input[object]]:
     try:
         outputs = declare(
             settings,
-            provider=provider,
             project=project,
             stack=stack,
             root=current().root,
@@ -64,6 +63,7 @@ async def main() -> dict[str, pulumi.Input[object]]:
             agent_token=agent_token(
                 given.get(AGENT_TOKEN, ""), given.get(CEREBRAS_API_KEY, ""), project, stack
             ),
+            opts=pulumi.ResourceOptions(providers={"docker": provider}),
         )
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None

@@ -14,12 +14,14 @@ import pulumi
 PLUGIN_VERSION = version("pulumi-docker")
 
 
-def docker_provider(host: str) -> pulumi.ProviderResource:
+def docker_provider(
+    host: str, opts: pulumi.ResourceOptions | None = None
+) -> pulumi.ProviderResource:
     """Of the daemon at `host`; empty: DOCKER_HOST, or the local socket."""
     where = host or os.environ.get("DOCKER_HOST", "")
     return pulumi.ProviderResource(
         "docker",
         "docker",
         {"host": where} if where else {},
-        pulumi.ResourceOptions(version=PLUGIN_VERSION),
+        pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(version=PLUGIN_VERSION)),
     )

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pulumi
 
+from ape_contracts.service_settings import (
+    VARIABLE,
+    AgentSettings,
+    ServiceSettings,
+    Template,
+    encode,
+)
+
 # The user of the services' images (USER in services/images/Dockerfile).
 APE_USER = "10001:10001"
-SERVICE_PORT = 8080
 CONFIG_DIR = "/etc/ape"
-SLOT_ENV = "APE_AGENT_SLOT"
-# All variables of a replica in one, as a JSON object of texts; see replica_env.
-SETTINGS_ENV = "APE_SETTINGS"
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,6 @@ class Attachment:
 
 
 @dataclass(frozen=True)
-class Logs:
-    """json-file rotation: `max_size` as Docker writes it ("10m")."""
-
-    max_size: str
-    max_files: int
-    compress: bool
-
-
-@dataclass(frozen=True)
 class Slots:
     """Replicas `first` to `last` (inclusive, from 1), each of which knows its number.
 
@@ -97,7 +90,8 @@ class Workload:
     `memory_mb` is in MiB with no swap on top, `cpus` in cores, `stop_grace_seconds` the time
     between SIGTERM and SIGKILL. Root is read-only; `tmpfs` maps a path to its size in MiB.
     `host_paths` maps paths of the host to where they are seen, read-only. `per_node`: one
-    container on each node. Without networks it has none at all.
+    container on each node. Without networks it has none at all. `settings`: of a service that
+    this project builds; each replica of a workload with slots has its own slot in them.
     """
 
     name: str
@@ -105,9 +99,9 @@ class Workload:
     image: str
     memory_mb: int
     cpus: float
-    logs: Logs
     command: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    settings: ServiceSettings | None = None
     files: tuple[File, ...] = ()
     networks: tuple[Attachment, ...] = ()
     volumes: Mapping[str, str] = field(default_factory=dict)
@@ -124,19 +118,20 @@ class Workload:
     nofile: int = 4096
 
 
-def replica_env(workload: Workload, number: int | str) -> dict[str, str]:
-    """What replica `number`, from 1, of a workload with slots is told, in one variable.
+def environment(workload: Workload, number: int | str = 1) -> dict[str, str]:
+    """The variables of a container; of replica `number`, from 1, where the workload has slots.
 
-    Two would be in another order at each update of a Swarm's service, which would replace every
-    replica (docs/facts.md). `number` may be a template of Swarm's; nothing else is taken for one.
-    Its slot is "B+N": the N-th of these, with B agents in the containers before.
+    `number` may be a template of Swarm's. Settings are one variable: two would be in another order
+    at each update of a Swarm's service, which would replace every replica (docs/facts.md).
     """
-    slots = workload.slots
-    assert slots is not None
-    slot = f"{(slots.first - 1) * slots.stride}+{number}"
-    told = json.dumps({SLOT_ENV: "", **workload.env}, ensure_ascii=False)
-    told = re.sub(r"\{(?=\{)", r"\\u007b", told)
-    return {SETTINGS_ENV: told.replace('""', f'"{slot}"', 1)}
+    settings = workload.settings
+    if settings is None:
+        return dict(workload.env)
+    if workload.slots is not None:
+        assert isinstance(settings, AgentSettings)
+        before = (workload.slots.first - 1) * workload.slots.stride
+        settings = replace(settings, slot=Template(f"{before}+{number}"))
+    return {**workload.env, VARIABLE: encode(settings)}
 
 
 def service_health(interval: int = 5) -> Health:

@@ -14,9 +14,9 @@ import requests
 from docker.errors import DockerException
 
 from ape_contracts import labels
+from ape_contracts.service_settings import SERVICE_PORT
 from ape_infra.program.components import gateway
 from ape_infra.program.components.agents import SERVICE as AGENT
-from ape_infra.program.workload import SERVICE_PORT
 
 HEALTH_PATHS = {
     "prometheus": "/-/healthy",

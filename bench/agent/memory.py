@@ -24,6 +24,16 @@ from typing import Any
 
 import aiohttp
 
+from ape_contracts.service_settings import (
+    VARIABLE,
+    AgentSettings,
+    DemoTargetSettings,
+    GatewaySettings,
+    ProxySettings,
+    ServiceSettings,
+    encode,
+)
+
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ROOT / "services"
 # At most 45 MB after 100 sessions, and no growth above 5 % over 1000.
@@ -49,8 +59,9 @@ def free_port() -> int:
         return port
 
 
-async def start(service: str, **env: str) -> asyncio.subprocess.Process:
+async def start(service: str, settings: ServiceSettings) -> asyncio.subprocess.Process:
     """`python -m ape_SERVICE` with the image's settings of Python."""
+    env = {VARIABLE: encode(settings)}
     # -S: as in the image, without the hook that finds the packages of an editable install.
     path = f"{ROOT}:{SERVICES}:{sysconfig.get_path('purelib')}"
     return await asyncio.create_subprocess_exec(
@@ -64,31 +75,37 @@ async def start(service: str, **env: str) -> asyncio.subprocess.Process:
 async def measure(sessions: int, agents: int) -> dict[str, Any]:
     scenario = json.loads((SERVICES / "ape_demo_target" / "scenario.json").read_text())
     config = json.loads((SERVICES / "ape_demo_target" / "gateway.json").read_text())
-    ports = {service: str(free_port()) for service in ("demo_target", "gateway", "proxy")}
+    ports = {service: free_port() for service in ("demo_target", "gateway", "proxy")}
     urls = {service: f"http://127.0.0.1:{port}" for service, port in ports.items()}
     config["routes"]["shop"]["base_url"] = urls["demo_target"]
     running: list[asyncio.subprocess.Process] = []
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "gateway.json").write_text(json.dumps(config))
         try:
-            for service, port in ports.items():
-                bind = {"APE_BIND": "127.0.0.1", "APE_PORT": port}
-                config_file = {"APE_GATEWAY_CONFIG": f"{folder}/gateway.json"}
-                running.append(await start(service, **bind, **config_file))
+            config_file = f"{folder}/gateway.json"
+            told: dict[str, ServiceSettings] = {
+                "demo_target": DemoTargetSettings(port=ports["demo_target"]),
+                "gateway": GatewaySettings(port=ports["gateway"], config_file=config_file),
+                "proxy": ProxySettings(port=ports["proxy"]),
+            }
+            for service, settings in told.items():
+                running.append(await start(service, settings))
             await ready(urls)
             started = time.monotonic()
             agent = await start(
                 "agent",
-                APE_GATEWAY_URL=urls["gateway"],
-                APE_PROXY_URL=urls["proxy"],
-                APE_GOAL=scenario["goal"],
-                APE_TARGET_API=scenario["api"],
-                APE_ENDPOINTS=json.dumps(scenario["endpoints"]),
-                APE_SUCCESS=json.dumps(scenario["success"]),
-                APE_THINK_TIME_SECONDS="0",
-                APE_RAMP_SECONDS="0",
-                APE_HEARTBEAT_FILE=f"{folder}/heartbeat",
-                APE_AGENTS_HERE=str(agents),
+                AgentSettings(
+                    gateway_url=urls["gateway"],
+                    proxy_url=urls["proxy"],
+                    goal=scenario["goal"],
+                    api=scenario["api"],
+                    endpoints=scenario["endpoints"],
+                    success=scenario["success"],
+                    think_time_seconds=0,
+                    ramp_seconds=0,
+                    heartbeat_file=f"{folder}/heartbeat",
+                    agents_here=agents,
+                ),
             )
             running.insert(0, agent)
             marks = sorted({10, AT_SESSIONS, sessions})

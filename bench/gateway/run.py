@@ -29,6 +29,7 @@ from typing import Any
 
 import psutil
 
+from ape_contracts.service_settings import VARIABLE, GatewaySettings, encode
 from bench.cores import apart
 
 HERE = Path(__file__).resolve().parent
@@ -169,11 +170,8 @@ def main() -> int:
             json.dumps({"routes": {"shop": {"base_url": f"http://127.0.0.1:{target}"}}})
         )
         asked.write_text(json.dumps(ASKED))
-        env = {
-            "APE_GATEWAY_CONFIG": str(config),
-            "APE_BIND": "127.0.0.1",
-            "APE_PORT": str(gateway),
-        }
+        settings = GatewaySettings(config_file=str(config), bind="127.0.0.1", port=gateway)
+        env = {VARIABLE: encode(settings)}
         ways: dict[str, tuple[str, Path | None]] = {
             "direct": (f"http://127.0.0.1:{target}/products/1", None),
             "nginx": (f"http://127.0.0.1:{proxy}/products/1", None),

@@ -29,6 +29,7 @@ from typing import Any
 
 import psutil
 
+from ape_contracts.service_settings import VARIABLE, ProxySettings, encode
 from bench.cores import apart
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,15 +152,15 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
     with tempfile.NamedTemporaryFile("w") as key:
         key.write("bench")
         key.flush()
-        environment = os.environ | {
-            "PYTHONOPTIMIZE": "2",
-            "APE_BIND": "127.0.0.1",
-            "APE_PORT": str(proxy_port),
-            "APE_MODEL": "cerebras",
-            "APE_API_KEY_FILE": key.name,
-            "APE_PROXY_TOKEN_FILE": key.name,
-            "APE_MODEL_BASE_URL": f"http://127.0.0.1:{provider_port}/v1",
-        }
+        settings = ProxySettings(
+            bind="127.0.0.1",
+            port=proxy_port,
+            kind="cerebras",
+            api_key_file=key.name,
+            token_file=key.name,
+            base_url=f"http://127.0.0.1:{provider_port}/v1",
+        )
+        environment = os.environ | {"PYTHONOPTIMIZE": "2", VARIABLE: encode(settings)}
         here = str(Path(__file__).with_name("upstream.py"))
         provider = subprocess.Popen([sys.executable, here, str(provider_port)])
         proxy = subprocess.Popen(

@@ -8,15 +8,16 @@ import signal
 import sys
 
 from ape_agent.host import Host
-from ape_agent.settings import Settings, from_env
 from ape_contracts import metrics
-from ape_service import env, logs
+from ape_contracts.service_settings import AgentSettings, ServiceSettingsError
+from ape_service import logs
+from ape_service.settings import load, read_secret
 
 _log = logging.getLogger(__name__)
 
 
-async def _live(settings: Settings) -> None:
-    host = Host(settings)
+async def _live(settings: AgentSettings, token: str) -> None:
+    host = Host(settings, token)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, host.stop)
@@ -26,12 +27,13 @@ async def _live(settings: Settings) -> None:
 def main() -> None:
     logs.setup("agent")
     try:
-        settings = from_env()
-    except env.EnvError as problem:
-        _log.error("cannot start: %s", problem)
+        settings = load(AgentSettings)
+        token = read_secret("token_file", settings.token_file)
+    except ServiceSettingsError as error:
+        _log.error("cannot start: %s", error)
         sys.exit(2)
     _log.info("started", extra=logs.fields(agents=[metrics.agent(s) for s in settings.slots]))
-    asyncio.run(_live(settings))
+    asyncio.run(_live(settings, token))
     _log.info("stopped")
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ape_agent.ledger import ReportQueue
 from ape_agent.peers import Peers
 from ape_agent.session import Session
-from ape_agent.settings import Settings
+from ape_contracts.service_settings import AgentSettings
 from ape_service.pacing import backoff, startup_delay
 
 _PEER_FAILURES = ("gateway_error", "model_error")
@@ -25,7 +25,7 @@ class Agent:
     def __init__(
         self,
         slot: int,
-        settings: Settings,
+        settings: AgentSettings,
         peers: Peers,
         queue: ReportQueue,
         endpoints: EndpointProvider,
@@ -46,11 +46,12 @@ class Agent:
         endpoints = await self._unless_stopped(self._endpoints())
         if endpoints is None:
             return
-        await self._pause(startup_delay(self.slot, settings.start_delay_seed, settings.ramp))
+        delay = startup_delay(self.slot, settings.start_delay_seed, settings.ramp_seconds)
+        await self._pause(delay)
         started = time.monotonic()
         failures = 0
         while not self._stop.is_set():
-            if 0 < settings.test_duration <= time.monotonic() - started:
+            if 0 < settings.test_duration_seconds <= time.monotonic() - started:
                 self._state = "finished"
                 await self._stop.wait()
                 return
@@ -75,7 +76,7 @@ class Agent:
             else:
                 failures = 0
                 # Never zero: a target that fails at once must not cause a busy loop.
-                await self._pause(max(settings.think_time, 0.01))
+                await self._pause(max(settings.think_time_seconds, 0.01))
 
     async def _pause(self, seconds: float) -> None:
         """Sleep until the stop, at most `seconds`."""

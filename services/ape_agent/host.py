@@ -12,7 +12,7 @@ from typing import Any
 from ape_agent.agent import Agent
 from ape_agent.ledger import ReportQueue
 from ape_agent.peers import Peer, PeerError, Peers
-from ape_agent.settings import Settings
+from ape_contracts.service_settings import AgentSettings
 from ape_service import logs, trace
 from ape_service.pacing import backoff
 
@@ -23,13 +23,14 @@ _log = logging.getLogger(__name__)
 
 
 class Host:
-    def __init__(self, settings: Settings) -> None:
+    """`token` is what the agents present to the proxy; empty: nothing."""
+
+    def __init__(self, settings: AgentSettings, token: str = "") -> None:
         self._settings = settings
         self._stop = asyncio.Event()
         self._queue = ReportQueue()
         self._trace_id = trace.new_trace_id()
-        timeout = settings.request_timeout
-        token = settings.proxy_token
+        timeout = settings.request_timeout_seconds
         self._peers = Peers(
             Peer(settings.gateway_url, timeout),
             Peer(
@@ -57,7 +58,7 @@ class Host:
         # Without the stop, a task ends only because of a bug, which must not stay unnoticed.
         await asyncio.wait((stopped, *helpers, *agents), return_when=asyncio.FIRST_COMPLETED)
         if self._stop.is_set():
-            grace = max(0.0, self._settings.stop_grace - 2 * REPORT_SECONDS)
+            grace = max(0.0, self._settings.stop_grace_seconds - 2 * REPORT_SECONDS)
             await asyncio.wait(agents, timeout=grace)
         tasks = (stopped, *helpers, *agents)
         for task in tasks:
@@ -100,7 +101,7 @@ class Host:
                 if self._queue.has_backlog:
                     continue
             except PeerError:
-                interval = backoff(failures, base=self._settings.pace)
+                interval = backoff(failures, base=self._settings.report_seconds)
                 failures += 1
             await asyncio.sleep(interval * random.uniform(0.9, 1.0))  # noqa: S311 - jitter
 
@@ -127,7 +128,7 @@ class Host:
         wanted = reply.body.get("report_after_seconds")
         if isinstance(wanted, int | float) and 0.1 <= wanted <= MAX_INTERVAL_SECONDS:
             return float(wanted)
-        return self._settings.pace
+        return self._settings.report_seconds
 
 
 def endpoints_of(tools: dict[str, Any], api: str) -> list[dict[str, Any]]:

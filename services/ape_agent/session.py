@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ape_agent.peers import Peer, PeerError, Reply
-from ape_agent.settings import Settings
-from ape_contracts import metrics
+from ape_contracts import conditions, metrics
+from ape_contracts.service_settings import AgentSettings
 from ape_service import logs, trace
 
 # The part of an answer that the model is shown; more would fill its context.
@@ -142,7 +142,7 @@ class Session:
     def __init__(
         self,
         slot: int,
-        settings: Settings,
+        settings: AgentSettings,
         endpoints: list[dict[str, Any]],
         gateway: Peer,
         proxy: Peer,
@@ -155,7 +155,7 @@ class Session:
         self._trace_id = trace.new_trace_id()
         self._jar = CookieJar()
         self._steps = 0
-        self._unmet = list(settings.success)
+        self._unmet = list(conditions.parse(settings.success))
         self._answered: float | None = None
         # The reason of the failure if the model stops now.
         self._failure = "gave_up"
@@ -213,7 +213,7 @@ class Session:
                 if await self._act(call):
                     return
                 await asyncio.sleep(
-                    self._settings.think_time * random.uniform(0.5, 1.5)  # noqa: S311
+                    self._settings.think_time_seconds * random.uniform(0.5, 1.5)  # noqa: S311
                 )
 
     async def _ask(self) -> dict[str, Any]:

@@ -1,17 +1,17 @@
-"""`python -m ape_demo_target`: serve the shop. APE_DEMO_FAULTS=1 allows PUT /_faults."""
+"""`python -m ape_demo_target`: serve the shop."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
+from ape_contracts.service_settings import DemoTargetSettings
 from ape_demo_target.app import make_app
-from ape_service import env
 from ape_service.web import run
 
 
-def from_env() -> web.Application:
-    return make_app(faults=env.text("APE_DEMO_FAULTS", "0") == "1")
+def make(settings: DemoTargetSettings) -> web.Application:
+    return make_app(faults=settings.faults)
 
 
 if __name__ == "__main__":
-    run(from_env, "demo_target")
+    run(make, DemoTargetSettings, "demo_target")

@@ -1,4 +1,4 @@
-"""`python -m ape_gateway`: serve the config file that APE_GATEWAY_CONFIG names."""
+"""`python -m ape_gateway`: serve the config file that the settings name."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from ape_contracts.gateway_config import GatewayConfigError, load
+from ape_contracts.service_settings import GatewaySettings, ServiceSettingsError
 from ape_gateway.app import make_app
 from ape_gateway.cork import CorkedProtocol
 from ape_gateway.limits import Limits
 from ape_gateway.upstream import PoolSizes
-from ape_service import env, logs
+from ape_service import logs
+from ape_service.settings import load as load_settings
+from ape_service.settings import problem, read_file
 from ape_service.web import STOP_SECONDS
 
 # Agents keep their connections; what is past this gets 503. Below the container's nofile.
@@ -28,45 +30,35 @@ KEEP_ALIVE_SECONDS = 75
 _log = logging.getLogger(__name__)
 
 
-def from_env() -> ASGIApp:
-    path = Path(env.text("APE_GATEWAY_CONFIG", "/etc/ape/gateway.json"))
+def app_of(settings: GatewaySettings) -> ASGIApp:
+    """Raises ServiceSettingsError."""
+    path = settings.config_file
     try:
-        config = load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as problem:
-        why = getattr(problem, "strerror", None) or "not UTF-8 text"
-        raise env.EnvError(
-            f"APE_GATEWAY_CONFIG: {path}: {why}. Mount a JSON config there, or set the variable."
-        ) from None
-    except GatewayConfigError as problem:
-        raise env.EnvError(f"APE_GATEWAY_CONFIG: {path}: {problem}") from None
+        config = load(read_file("config_file", path))
+    except GatewayConfigError as error:
+        raise problem("config_file", f"{path}: {error}") from None
     logs.setup("gateway", config.logging.level, config.logging.format)
     # They tell how they go about each request, and start and stop as we do.
     for chatty in ("mcp", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    pool = PoolSizes()
-    limits = Limits(
-        env.integer("APE_MAX_IN_FLIGHT", Limits.in_flight, 1),
-        env.integer("APE_MAX_QUEUE", Limits.queue),
-        env.number("APE_REQUEST_TIMEOUT_SECONDS", Limits.timeout, 0.001),
-    )
+    longest = settings.request_timeout_seconds
     cut = [
         f"routes.{name}.timeout: {route.timeout_seconds:g} s, but no request takes longer than "
-        f"{limits.timeout:g} s here. Shorten it, or set APE_REQUEST_TIMEOUT_SECONDS."
+        f"{longest:g} s here. Shorten it, or set request_timeout_seconds of the gateway."
         for name, route in config.routes.items()
-        if route.timeout_seconds > limits.timeout
+        if route.timeout_seconds > longest
     ]
     for warning in [*config.warnings, *cut]:
         _log.warning(warning)
     return make_app(
         config,
-        declared=env.integer("APE_AGENTS", 0),
         pool=PoolSizes(
-            env.integer("APE_POOL_CONNECTIONS", pool.connections, 1),
-            env.integer("APE_POOL_MAXSIZE", pool.maxsize, 1),
-            env.integer("APE_KEEPALIVE_CONNECTIONS", pool.keepalive, 1),
-            env.number("APE_KEEPALIVE_SECONDS", pool.keepalive_seconds),
+            settings.pool_connections,
+            settings.pool_maxsize,
+            settings.keepalive_connections,
+            settings.keepalive_seconds,
         ),
-        limits=limits,
+        limits=Limits(in_flight=settings.max_in_flight, timeout=longest),
     )
 
 
@@ -91,20 +83,16 @@ def main() -> int:
     """Serve until SIGTERM or SIGINT, then finish what is under way. 2: bad settings."""
     logs.setup("gateway")
     try:
-        host, port = env.text("APE_BIND", "0.0.0.0"), env.integer("APE_PORT", 8080)
-        app = from_env()
-    except env.EnvError as problem:
-        _log.error("cannot start: %s", problem)
+        settings = load_settings(GatewaySettings)
+        app = app_of(settings)
+    except ServiceSettingsError as error:
+        _log.error("cannot start: %s", error)
         return 2
+    host, port = settings.bind, settings.port
     try:
         listening = socket.create_server((host, port), backlog=2048)
-    except OSError as problem:
-        _log.error(
-            "APE_BIND, APE_PORT: cannot listen on %s:%d: %s",
-            host,
-            port,
-            os.strerror(problem.errno or 0),
-        )
+    except OSError as error:
+        _log.error("cannot listen on %s:%d: %s", host, port, os.strerror(error.errno or 0))
         return 2
     _log.info("starting", extra=logs.fields(bind=host, port=port))
     # uvicorn stops well on both, and then raises them again.

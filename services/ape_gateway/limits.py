@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ape_contracts.service_settings import GatewaySettings
 from ape_service.memory import MemoryBudget, MemoryExhausted, MemoryReservation
 
 # A request may hold this much of its body, and each of its calls of its answer, without a permit.
@@ -22,9 +23,9 @@ _PERMIT_SECONDS = 5.0
 class Limits:
     """`in_flight` calls run at once, `queue` more wait; `timeout` seconds bound both together."""
 
-    in_flight: int = 256
+    in_flight: int = GatewaySettings.max_in_flight
     queue: int = 1024
-    timeout: float = 30.0
+    timeout: float = GatewaySettings.request_timeout_seconds
 
 
 class Overloaded(Exception):

@@ -17,6 +17,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from ape_contracts.gateway_config import CONNECTION, TIMEOUT, Endpoint, Route
+from ape_contracts.service_settings import GatewaySettings
 from ape_gateway import wire
 from ape_service import trace
 from ape_service.retry_after import retry_after
@@ -84,10 +85,10 @@ class PoolSizes:
     target's behavior.
     """
 
-    connections: int = 10
-    maxsize: int = 20
-    keepalive: int = 50
-    keepalive_seconds: float = 5.0
+    connections: int = GatewaySettings.pool_connections
+    maxsize: int = GatewaySettings.pool_maxsize
+    keepalive: int = GatewaySettings.keepalive_connections
+    keepalive_seconds: float = GatewaySettings.keepalive_seconds
 
     @property
     def kept(self) -> int:

@@ -1,90 +1,57 @@
-"""`python -m ape_proxy`: serve the model that APE_MODEL names."""
+"""`python -m ape_proxy`: serve the model that the settings name."""
 
 from __future__ import annotations
 
 import gc
-from pathlib import Path
 
 from aiohttp import web
 
 from ape_contracts.recording import RecordingError, load
+from ape_contracts.service_settings import ProxySettings
 from ape_proxy.app import Options, make_app
 from ape_proxy.limiter import Limits
 from ape_proxy.metrics import Prices
 from ape_proxy.models import Model, Offline
 from ape_proxy.recording import Recorded
 from ape_proxy.upstream import Upstream
-from ape_service import env
+from ape_service.settings import problem, read_file, read_secret
 from ape_service.web import run
 
-MODELS = ("offline", "cerebras", "recorded")
 
-
-def from_env() -> web.Application:
-    """Raises EnvError."""
-    limits, options = Limits(), Options()
+def app_of(settings: ProxySettings) -> web.Application:
+    """Raises ServiceSettingsError."""
     return make_app(
-        _model(),
+        _model(settings),
         Options(
-            token=_secret("APE_PROXY_TOKEN_FILE") if env.text("APE_PROXY_TOKEN_FILE", "") else "",
-            timeout=_timeout(),
-            retries=env.integer("APE_MODEL_RETRIES", options.retries),
+            token=read_secret("token_file", settings.token_file),
+            timeout=settings.request_timeout_seconds,
+            retries=settings.retries,
             limits=Limits(
-                requests_per_minute=env.integer("APE_MODEL_REQUESTS_PER_MINUTE", 0),
-                tokens_per_minute=env.integer("APE_MODEL_TOKENS_PER_MINUTE", 0),
-                in_flight=env.integer("APE_MODEL_IN_FLIGHT", limits.in_flight, 1),
-                queue=env.integer("APE_QUEUE_LENGTH", limits.queue, 1),
-                queue_seconds=env.number("APE_QUEUE_SECONDS", limits.queue_seconds, 0.001),
+                requests_per_minute=settings.requests_per_minute,
+                tokens_per_minute=settings.tokens_per_minute,
+                queue_seconds=settings.queue_seconds,
             ),
-            prices=Prices(
-                env.number("APE_MODEL_INPUT_PRICE", 0.0), env.number("APE_MODEL_OUTPUT_PRICE", 0.0)
-            ),
-            record=env.text("APE_MODEL_RECORD", "false") == "true",
+            prices=Prices(float(settings.input_price), float(settings.output_price)),
+            record=settings.record,
         ),
     )
 
 
-def _model() -> Model:
-    kind = env.text("APE_MODEL", "offline")
-    if kind == "offline":
+def _model(settings: ProxySettings) -> Model:
+    if settings.kind == "offline":
         return Offline()
-    name = env.text("APE_MODEL_NAME", "llama-3.3-70b")
-    if kind == "recorded":
+    if settings.kind == "recorded":
         try:
-            return Recorded(name, load(_read("APE_MODEL_RECORDING")))
-        except RecordingError as problem:
-            raise env.EnvError(f"APE_MODEL_RECORDING: {problem}") from None
-    if kind != "cerebras":
-        raise env.EnvError(f"APE_MODEL: must be one of {', '.join(MODELS)}. Correct it.")
-    url = env.text("APE_MODEL_BASE_URL", "https://api.cerebras.ai/v1")
-    if not url.startswith(("http://", "https://")):
-        raise env.EnvError("APE_MODEL_BASE_URL: has no http:// or https://. Write the whole URL.")
-    key = _secret("APE_API_KEY_FILE", "/run/secrets/cerebras_api_key")
-    return Upstream(name, url, key, _timeout())
+            recording = load(read_file("recording_file", settings.recording_file))
+        except RecordingError as error:
+            raise problem("recording_file", error) from None
+        return Recorded(settings.name, recording)
+    key = read_secret("api_key_file", settings.api_key_file)
+    return Upstream(settings.name, settings.base_url, key, settings.request_timeout_seconds)
 
 
-def _timeout() -> float:
-    return env.number("APE_REQUEST_TIMEOUT_SECONDS", Options().timeout, 0.001)
-
-
-def _read(name: str, default: str | None = None) -> str:
-    path = Path(env.text(name, default))
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        why = getattr(problem, "strerror", None) or "not UTF-8 text"
-        raise env.EnvError(f"{name}: {path}: {why}. Name a file that can be read.") from None
-
-
-def _secret(name: str, default: str | None = None) -> str:
-    secret = _read(name, default).strip()
-    if not secret or not secret.isascii() or any(c.isspace() for c in secret):
-        raise env.EnvError(f"{name}: the file must hold one key and nothing else.")
-    return secret
-
-
-def make() -> web.Application:
-    app = from_env()
+def make(settings: ProxySettings) -> web.Application:
+    app = app_of(settings)
     # A full collection visits every open stream, and all of them wait for it: 30 ms at 1000. What
     # is loaded by now stays and need not be visited; the young are collected often enough for
     # pauses of some 5 ms, the old seldom (bench/proxy).
@@ -95,4 +62,4 @@ def make() -> web.Application:
 
 
 if __name__ == "__main__":
-    run(make, "proxy", cancel_on_disconnect=True)
+    run(make, ProxySettings, "proxy", cancel_on_disconnect=True)

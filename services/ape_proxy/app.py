@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
+from ape_contracts.service_settings import ProxySettings
 from ape_proxy.completion import Assembly, charge, is_completion
 from ape_proxy.errors import NO_RETRY, ProxyError, bad_request, overloaded
 from ape_proxy.events import Events
@@ -46,8 +47,8 @@ class Options:
     """
 
     token: str = ""
-    timeout: float = 30.0
-    retries: int = 2
+    timeout: float = ProxySettings.request_timeout_seconds
+    retries: int = ProxySettings.retries
     limits: Limits = field(default_factory=Limits)
     prices: Prices = field(default_factory=Prices)
     record: bool = False

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from ape_contracts.service_settings import ProxySettings
 from ape_proxy.errors import ProxyError, bad_request, overloaded
 from ape_service.token_bucket import TokenBucket
 
@@ -24,11 +25,11 @@ class Limits:
     `queue_seconds`: how long a request may be queued.
     """
 
-    requests_per_minute: int = 0
-    tokens_per_minute: int = 0
+    requests_per_minute: int = ProxySettings.requests_per_minute
+    tokens_per_minute: int = ProxySettings.tokens_per_minute
     in_flight: int = 2000
     queue: int = 2000
-    queue_seconds: float = 20.0
+    queue_seconds: float = ProxySettings.queue_seconds
 
 
 class RoundRobin(Generic[T]):

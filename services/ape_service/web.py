@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
-from ape_service import env, logs, trace
+from ape_contracts.service_settings import HttpSettings, ServiceSettingsError
+from ape_service import logs, settings, trace
 from ape_service.prom import METRICS_TYPE
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+H = TypeVar("H", bound=HttpSettings)
 STOP_SECONDS = 8.0
 
 _log = logging.getLogger(__name__)
@@ -60,31 +63,36 @@ def application(
 
 
 def run(
-    make: Callable[[], web.Application], service: str, *, cancel_on_disconnect: bool = False
+    make: Callable[[H], web.Application],
+    kind: type[H],
+    service: str,
+    *,
+    cancel_on_disconnect: bool = False,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish the requests in flight. Exit code 2: bad settings.
+    """Serve the app of the service's settings until SIGTERM or SIGINT.
 
-    `cancel_on_disconnect`: end a request's handler when its client disconnects.
+    Then finish the requests in flight. Exit code 2: bad settings. `cancel_on_disconnect`: end a
+    request's handler when its client disconnects.
     """
     logs.setup(service)
     try:
-        host, port = env.text("APE_BIND", "0.0.0.0"), env.integer("APE_PORT", 8080)
-        app = make()
-    except env.EnvError as problem:
+        found = settings.load(kind)
+        app = make(found)
+    except ServiceSettingsError as problem:
         _log.error("cannot start: %s", problem)
         sys.exit(2)
-    _log.info("starting", extra=logs.fields(bind=host, port=port))
+    _log.info("starting", extra=logs.fields(bind=found.bind, port=found.port))
     try:
         web.run_app(
             app,
-            host=host,
-            port=port,
+            host=found.bind,
+            port=found.port,
             access_log=None,
             print=None,
             shutdown_timeout=STOP_SECONDS,
             handler_cancellation=cancel_on_disconnect,
         )
     except OSError as problem:
-        _log.error("APE_BIND, APE_PORT: cannot listen on %s:%d: %s", host, port, problem.strerror)
+        _log.error("cannot listen on %s:%d: %s", found.bind, found.port, problem.strerror)
         sys.exit(2)
     _log.info("stopped")

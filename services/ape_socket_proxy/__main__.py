@@ -1,4 +1,4 @@
-"""`python -m ape_socket_proxy`: serve APE_SOCKET from APE_DOCKER_SOCKET. `… check`: is it well?
+"""`python -m ape_socket_proxy`: serve Docker's API on a socket. `… check`: is it well?
 
 A Unix socket in a volume, not a port: on every node the neighbour in the volume is the node's own,
 and the proxy needs no network.
@@ -14,7 +14,9 @@ import signal
 import socket
 import sys
 
-from ape_service import env, logs
+from ape_contracts.service_settings import ServiceSettingsError, SocketProxySettings
+from ape_service import logs
+from ape_service.settings import load
 from ape_socket_proxy.rules import Rejection, forwarded, refusal
 
 HEAD_BYTES, HEAD_SECONDS = 16384, 10.0
@@ -126,17 +128,20 @@ def check(listen: str) -> bool:
 
 
 def main() -> int:
-    listen = env.text("APE_SOCKET", "/run/ape/docker.sock")
+    logs.setup("socket-proxy")
+    try:
+        settings = load(SocketProxySettings)
+    except ServiceSettingsError as error:
+        _log.error("cannot start: %s", error)
+        return 2
+    listen = settings.listen
     if sys.argv[1:] == ["check"]:
         return not check(listen)
-    logs.setup("socket-proxy")
-    upstream = env.text("APE_DOCKER_SOCKET", "/var/run/docker.sock")
-    with_logs = env.text("APE_SOCKET_PROXY_LOGS", "0") == "1"
     try:
-        _log.info("starting", extra=logs.fields(listen=listen, logs=with_logs))
-        asyncio.run(serve(listen, upstream, with_logs=with_logs))
+        _log.info("starting", extra=logs.fields(listen=listen, logs=settings.logs))
+        asyncio.run(serve(listen, settings.docker_socket, with_logs=settings.logs))
     except OSError as error:
-        _log.error("APE_SOCKET: cannot listen on %s: %s", listen, error.strerror)
+        _log.error("cannot listen on %s: %s", listen, error.strerror)
         return 2
     _log.info("stopped")
     return 0

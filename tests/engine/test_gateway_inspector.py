@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from ape_contracts.service_settings import VARIABLE, DemoTargetSettings, GatewaySettings, encode
+
 pytestmark = pytest.mark.engine
 SERVICES = Path(__file__).resolve().parents[2] / "services"
 INSPECTOR = "@modelcontextprotocol/inspector@2.12.0"
@@ -33,14 +35,15 @@ def gateway(tmp_path: Path) -> Iterator[str]:
     config["routes"]["shop"]["base_url"] = f"http://127.0.0.1:{target}"
     file = tmp_path / "gateway.json"
     file.write_text(json.dumps(config))
-    env = {
-        **os.environ,
-        "APE_BIND": "127.0.0.1",
-        "APE_GATEWAY_CONFIG": str(file),
+    told = {
+        "ape_demo_target": DemoTargetSettings(bind="127.0.0.1", port=target),
+        "ape_gateway": GatewaySettings(bind="127.0.0.1", port=port, config_file=str(file)),
     }
     running = [
-        subprocess.Popen([sys.executable, "-m", module], env={**env, "APE_PORT": str(at)})
-        for module, at in (("ape_demo_target", target), ("ape_gateway", port))
+        subprocess.Popen(
+            [sys.executable, "-m", module], env={**os.environ, VARIABLE: encode(settings)}
+        )
+        for module, settings in told.items()
     ]
     for at in (target, port):
         for _ in range(300):

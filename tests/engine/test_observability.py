@@ -37,7 +37,7 @@ from ape_infra.observability import (
 )
 from ape_infra.observability.text import yaml_of
 from ape_infra.program.components import observability as parts
-from ape_infra.program.workload import Logs, Workload
+from ape_infra.program.workload import Workload
 from ape_infra.reporting import draw
 from ape_infra.reporting.loki import Loki
 from ape_infra.reporting.prometheus import Prometheus
@@ -67,11 +67,11 @@ http.server.HTTPServer(("", 8080), Hook).serve_forever()
 STREAM_CODE = """
 import json, os, urllib.request as u
 told = json.loads(os.environ["APE_SETTINGS"])
-token = open(told["APE_PROXY_TOKEN_FILE"]).read().strip()
-body = {"model": told["APE_MODEL_NAME"], "stream": True,
+token = open(told["token_file"]).read().strip()
+body = {"model": told["model_name"], "stream": True,
         "messages": [{"role": "user", "content": "Hello"}]}
 headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json"}
-url = told["APE_PROXY_URL"] + "/v1/chat/completions"
+url = told["proxy_url"] + "/v1/chat/completions"
 u.urlopen(u.Request(url, json.dumps(body).encode(), headers)).read()
 """
 
@@ -111,15 +111,11 @@ RENDERED = {
 
 
 def workloads(of: Settings, stack: str) -> dict[str, Workload]:
-    found = parts.arguments(
-        of,
-        dict.fromkeys(SECRETS, "https://hooks.example.org/of-a-test"),
-        project=PROJECT,
-        stack=stack,
-        urls={},
-        logs=Logs("10m", 3, True),
-    )
-    return {part: parts.workload(args) for part, args in found.items()}
+    secrets = dict.fromkeys(SECRETS, "https://hooks.example.org/of-a-test")
+    return {
+        part: parts.workload(part, of, secrets, project=PROJECT, stack=stack)
+        for part in of.observability.parts
+    }
 
 
 def checked(tmp_path: Path, workload: Workload, *command: str, more: Path | None = None) -> str:

@@ -145,7 +145,7 @@ def _seen_by_the_monitor(stack: LiveStack) -> int | None:
 
 def _slots(stack: LiveStack) -> set[str]:
     return {
-        json.loads(env.partition("=")[2])["APE_AGENT_SLOT"].rpartition("+")[2]
+        json.loads(env.partition("=")[2])["slot"].rpartition("+")[2]
         for c in stack.containers("agent")
         if c["State"]["Running"]
         for env in c["Config"]["Env"]

@@ -1,7 +1,6 @@
 """The whole Pulumi program under mocks: what is declared, for each stack and N."""
 
 import json
-import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -11,23 +10,26 @@ import pulumi
 import pytest
 from pulumi.runtime import rpc
 
-from ape_agent.settings import from_env
+from ape_contracts.service_settings import AgentSettings, ProxySettings, decode
 from ape_docker_provider.check import check
 from ape_docker_provider.schema import RESOURCES
 from ape_docker_provider.values import plain_map, wrap
 from ape_infra.config.secrets import CEREBRAS_API_KEY
 from ape_infra.planning import plan as planning
-from ape_infra.program.components.proxy import TOKEN_ENV
-from tests.support.program_mocks import KEY, PROD, Recorder, run
+from tests.support.program_mocks import KEY, PROD, Recorder, Registered, run
 
 pytestmark = pytest.mark.program
 
 
-def read_settings(told: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What an agent makes of its one variable, as in its container, but for the token."""
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "environ", {"APE_SETTINGS": told, TOKEN_ENV: ""})
-        return from_env()
+def agent_settings(container: Registered) -> AgentSettings:
+    """What an agent makes of its one variable, as in its container."""
+    return decode(AgentSettings, only_variable(container))
+
+
+def only_variable(container: Registered) -> str:
+    ((name, told),) = (e.split("=", 1) for e in container.inputs["envs"])
+    assert name == "APE_SETTINGS"
+    return str(told)
 
 
 @pytest.mark.parametrize("agents", [1, 5, 20])
@@ -87,9 +89,7 @@ def test_swarm_declares_one_service_a_shard(agents: int, shards: int, networks: 
     assert sum(r.inputs["mode"]["replicated"]["replicas"] for r in fleet) == agents
 
 
-def test_dense_containers_add_up_the_limits_of_their_agents(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_dense_containers_add_up_the_limits_of_their_agents() -> None:
     # As far as one event loop can use them: a core.
     few = run("dev", agents=600, agentsPerContainer=4).agents()
     assert {(a.inputs["memory"], a.inputs["cpus"]) for a in few} == {(4 * 128, "0.4")}
@@ -102,9 +102,7 @@ def test_dense_containers_add_up_the_limits_of_their_agents(
     }
     slots = {}
     for agent in found:
-        ((name, told),) = (e.split("=", 1) for e in agent.inputs["envs"])
-        assert name == "APE_SETTINGS"
-        slots[agent.name] = list(read_settings(told, monkeypatch).slots)
+        slots[agent.name] = list(agent_settings(agent).slots)
     assert slots == {
         "agent-0001": list(range(1, 21)),
         "agent-0021": list(range(21, 41)),
@@ -117,9 +115,7 @@ def test_dense_containers_add_up_the_limits_of_their_agents(
     assert [name for name in before if before[name] != after[name]] == ["agent-0041"]
 
 
-def test_dense_swarm_declares_the_rest_as_a_service_of_its_own(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_dense_swarm_declares_the_rest_as_a_service_of_its_own() -> None:
     def services(agents: int) -> dict[str, dict[str, Any]]:
         found = run("dev", agents=agents, agentsPerContainer=20, runtime="swarm")
         return {r.name: r.inputs for r in found.of("Service") if r.name.startswith("agents-")}
@@ -129,7 +125,7 @@ def test_dense_swarm_declares_the_rest_as_a_service_of_its_own(
         ((name, told),) = inputs["taskSpec"]["containerSpec"]["env"].items()
         assert name == "APE_SETTINGS"
         told = told.replace("{{.Task.Slot}}", str(task))
-        return list(read_settings(told, monkeypatch).slots)
+        return list(decode(AgentSettings, told).slots)
 
     before, after = services(45), services(85)
     assert {n: s["mode"]["replicated"]["replicas"] for n, s in before.items()} == {
@@ -300,10 +296,9 @@ def test_proxy_and_agents_share_a_token_of_the_stack() -> None:
         assert shared not in json.dumps(plain, default=str), made.name
     read = "/etc/ape/proxy_token"
     (front,) = (c for c in found.of("Container") if c.name == "proxy")
-    assert f"{TOKEN_ENV}={read}" in front.inputs["envs"]
+    assert decode(ProxySettings, only_variable(front)).token_file == read
     for agent in found.agents():
-        (told,) = agent.inputs["envs"]
-        assert json.loads(told.partition("=")[2])[TOKEN_ENV] == read, agent.name
+        assert agent_settings(agent).token_file == read, agent.name
     for made in [*found.agents(), front]:
         (volume,) = made.inputs["volumes"]
         assert (volume["containerPath"], volume["readOnly"]) == ("/etc/ape", True), made.name
@@ -316,7 +311,8 @@ def test_a_recording_is_handed_to_the_proxy(tmp_path: Path) -> None:
     found = run("dev", model="recorded", modelRecording=str(file))
     assert files(found, "proxy")["/etc/ape/recording.jsonl"] == line
     proxy = next(r for r in found.of("Container") if r.name == "proxy")
-    assert "APE_MODEL_RECORDING=/etc/ape/recording.jsonl" in proxy.inputs["envs"]
+    told = decode(ProxySettings, only_variable(proxy))
+    assert (told.kind, told.recording_file) == ("recorded", "/etc/ape/recording.jsonl")
     file.write_text("{")
     with pytest.raises(pulumi.RunError, match=r"ape:modelRecording: .*line 1"):
         run("dev", model="recorded", modelRecording=str(file))

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pulumi
 
 from ape_contracts import labels
+from ape_contracts.service_settings import AgentSettings
 from ape_infra.config.files import Scenario
+from ape_infra.config.fleet import FleetSettings
+from ape_infra.config.model import ModelSettings
 from ape_infra.planning import plan as planning
 from ape_infra.program.components import gateway, proxy
 from ape_infra.program.components.base import Component
-from ape_infra.program.components.networks import Networks
-from ape_infra.program.workload import Attachment, File, Health, Logs, Slots, Workload
-
-if TYPE_CHECKING:
-    from ape_infra.program.runtimes import Runtime
+from ape_infra.program.components.deployment import Deployment, shared
+from ape_infra.program.workload import Attachment, File, Health, Slots, Workload
 
 SERVICE = "agent"
 HEARTBEAT = "/tmp/heartbeat"  # noqa: S108 - a tmpfs of the container's own
@@ -25,19 +24,27 @@ STOP_GRACE_SECONDS = 15
 
 
 @dataclass(frozen=True)
-class AgentFleetArgs:
-    image: str
-    plan: planning.Plan
+class Mission:
+    """What every agent of the fleet is told. `token`: the file that the proxy asks for."""
+
+    fleet: FleetSettings
+    model: ModelSettings
     scenario: Scenario
-    model_name: str
     token: File
-    persona: str
-    test_duration_seconds: int
-    think_time_seconds: int
-    ramp_seconds: int
-    session_max_steps: int
-    session_max_seconds: int
-    logs: Logs
+
+    def settings(self, plan: planning.Plan, agents_here: int) -> AgentSettings:
+        return AgentSettings(
+            **shared(self.fleet, AgentSettings),
+            **self.scenario.plain(),
+            gateway_url=gateway.URL,
+            proxy_url=proxy.URL,
+            token_file=self.token.path,
+            model_name=self.model.name,
+            agents_here=agents_here,
+            start_delay_seed=round(plan.start_delay_seed, 6),
+            heartbeat_file=HEARTBEAT,
+            stop_grace_seconds=STOP_GRACE_SECONDS - 5,
+        )
 
 
 def health(plan: planning.Plan) -> Health | None:
@@ -54,37 +61,23 @@ def health(plan: planning.Plan) -> Health | None:
     )
 
 
-def workload(args: AgentFleetArgs, shard: planning.Shard, group: planning.Group) -> Workload:
+def workload(
+    image: str,
+    mission: Mission,
+    plan: planning.Plan,
+    shard: planning.Shard,
+    group: planning.Group,
+) -> Workload:
     """The containers of `group`, with the limits of all the agents in one of them."""
-    plan, each = args.plan, group.agents_each
+    each = group.agents_each
     return Workload(
         name=group.name,
         service=SERVICE,
-        image=args.image,
+        image=image,
         memory_mb=plan.tier.memory_mb * each,
         cpus=planning.container_cpus(plan.tier, each),
-        logs=args.logs,
-        env={
-            "APE_GATEWAY_URL": gateway.URL,
-            "APE_PROXY_URL": proxy.URL,
-            proxy.TOKEN_ENV: args.token.path,
-            "APE_MODEL_NAME": args.model_name,
-            "APE_GOAL": args.scenario.goal,
-            "APE_TARGET_API": args.scenario.api,
-            "APE_ENDPOINTS": args.scenario.dumped("endpoints"),
-            "APE_SUCCESS": args.scenario.dumped("success"),
-            "APE_PERSONA": args.persona,
-            "APE_AGENTS_HERE": str(each),
-            "APE_TEST_DURATION_SECONDS": str(args.test_duration_seconds),
-            "APE_THINK_TIME_SECONDS": str(args.think_time_seconds),
-            "APE_START_DELAY_SEED": f"{plan.start_delay_seed:.6f}",
-            "APE_RAMP_SECONDS": str(args.ramp_seconds),
-            "APE_SESSION_MAX_STEPS": str(args.session_max_steps),
-            "APE_SESSION_MAX_SECONDS": str(args.session_max_seconds),
-            "APE_HEARTBEAT_FILE": HEARTBEAT,
-            "APE_STOP_GRACE_SECONDS": str(STOP_GRACE_SECONDS - 5),
-        },
-        files=(args.token,),
+        settings=mission.settings(plan, each),
+        files=(mission.token,),
         networks=(Attachment(shard.name),),
         health=health(plan),
         labels={labels.TIER: plan.tier.label, labels.AGENTS: str(each)},
@@ -100,21 +93,22 @@ class AgentFleet(Component):
     def __init__(
         self,
         name: str,
-        args: AgentFleetArgs,
-        runtime: Runtime,
-        networks: Networks,
+        deployment: Deployment,
+        mission: Mission,
+        *,
         after: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("ape:fleet:AgentFleet", name, opts)
+        super().__init__("ape:fleet:AgentFleet", name, deployment.after_images("agent"))
+        plan, image = deployment.plan, deployment.images.names["agent"]
         made: list[pulumi.Resource] = []
-        for shard in args.plan.shards:
+        for shard in plan.shards:
             for group in shard.groups:
-                made += runtime.run(
-                    workload(args, shard, group),
-                    networks.by_name,
+                made += deployment.runtime.run(
+                    workload(image, mission, plan, shard, group),
+                    deployment.networks.by_name,
                     after=after,
                     preceding_replicas=made,
                     opts=self.child_opts,
                 )
+        self.ready = made
         self.register_outputs({})

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import pulumi
-
+from ape_infra.config.settings import Settings
 from ape_infra.observability import alloy
 from ape_infra.planning import plan as planning
 from ape_infra.program.components import monitor
-from ape_infra.program.components.base import Component
-from ape_infra.program.components.networks import EDGE, Networks
-from ape_infra.program.workload import Attachment, File, Health, Logs, Workload
-
-if TYPE_CHECKING:
-    from ape_infra.program.runtimes import Runtime
+from ape_infra.program.components.base import ServiceWithData
+from ape_infra.program.components.networks import EDGE
+from ape_infra.program.workload import Attachment, File, Health, Workload
 
 NAME = "alloy"
 DATA = "alloy-data"
@@ -23,23 +16,15 @@ DATA = "alloy-data"
 USER = "473:473"
 
 
-@dataclass(frozen=True)
-class AlloyArgs:
-    image: str
-    project: str
-    stack: str
-    push_url: str
-    logs: Logs
-
-
-def workload(args: AlloyArgs) -> Workload:
+def workload(settings: Settings, *, project: str, stack: str, push_url: str) -> Workload:
+    """`push_url`: where Loki takes logs."""
     file = File(
         "config.alloy",
         alloy.config(
             docker_url=monitor.DOCKER_HOST,
-            project=args.project,
-            stack=args.stack,
-            push_url=args.push_url,
+            project=project,
+            stack=stack,
+            push_url=push_url,
         ),
     )
     share = planning.OBSERVABILITY_SHARES["alloy"]
@@ -51,10 +36,9 @@ def workload(args: AlloyArgs) -> Workload:
     return Workload(
         name=NAME,
         service=NAME,
-        image=args.image,
+        image=settings.images.alloy,
         memory_mb=share.memory_mb,
         cpus=share.cpus,
-        logs=args.logs,
         command=(
             "run",
             f"--server.http.listen-addr=0.0.0.0:{alloy.PORT}",
@@ -74,17 +58,6 @@ def workload(args: AlloyArgs) -> Workload:
     )
 
 
-class Alloy(Component):
-    """`ready` is what a dependant waits for."""
-
-    def __init__(
-        self,
-        name: str,
-        args: AlloyArgs,
-        runtime: Runtime,
-        networks: Networks,
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__("ape:logs:Alloy", name, opts)
-        self.ready = self.run_with_data(runtime, DATA, workload(args), networks.by_name)
-        self.register_outputs({})
+class Alloy(ServiceWithData):
+    token = "ape:logs:Alloy"
+    data = DATA

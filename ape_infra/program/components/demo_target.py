@@ -2,63 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import pulumi
-
-from ape_infra.planning import plan as planning
+from ape_contracts.service_settings import LIMITS, SERVICE_PORT, DemoTargetSettings
+from ape_infra.config.ports import PortSettings
 from ape_infra.program.components.base import Component
-from ape_infra.program.components.networks import TARGET, Networks
-from ape_infra.program.workload import (
-    SERVICE_PORT,
-    Attachment,
-    Logs,
-    Port,
-    Workload,
-    service_health,
-)
-
-if TYPE_CHECKING:
-    from ape_infra.program.runtimes import Runtime
+from ape_infra.program.components.deployment import Deployment
+from ape_infra.program.components.networks import TARGET
+from ape_infra.program.workload import Attachment, Port, Workload, service_health
 
 NAME = "target"
 
 
-@dataclass(frozen=True)
-class DemoTargetArgs:
-    image: str
-    port: int
-    faults: bool
-    logs: Logs
-
-
-def workload(args: DemoTargetArgs) -> Workload:
+def workload(image: str, ports: PortSettings, *, faults: bool) -> Workload:
+    """`faults`: the shop can be told to fail."""
+    limits = LIMITS["demo_target"]
     return Workload(
         name=NAME,
         service=NAME,
-        image=args.image,
-        memory_mb=planning.DEMO_TARGET_MEMORY_MB,
-        cpus=1.0,
-        logs=args.logs,
-        env={"APE_DEMO_FAULTS": "1" if args.faults else "0"},
+        image=image,
+        memory_mb=limits.memory_mb,
+        cpus=limits.cpus,
+        settings=DemoTargetSettings(faults=faults),
         networks=(Attachment(TARGET, (NAME,)),),
-        ports=(Port(SERVICE_PORT, args.port),),
+        ports=(Port(SERVICE_PORT, ports.target),),
         health=service_health(),
     )
 
 
 class DemoTarget(Component):
-    """`ready` is what a dependant waits for."""
-
-    def __init__(
-        self,
-        name: str,
-        args: DemoTargetArgs,
-        runtime: Runtime,
-        networks: Networks,
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__("ape:target:DemoTarget", name, opts)
-        self.ready = runtime.run(workload(args), networks.by_name, opts=self.child_opts)
+    def __init__(self, name: str, deployment: Deployment, *, faults: bool) -> None:
+        super().__init__("ape:target:DemoTarget", name, deployment.after_images("demo_target"))
+        image = deployment.images.names["demo_target"]
+        self.ready = deployment.runtime.run(
+            workload(image, deployment.ports, faults=faults),
+            deployment.networks.by_name,
+            opts=self.child_opts,
+        )
         self.register_outputs({})

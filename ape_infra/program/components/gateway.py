@@ -2,70 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import pulumi
-
+from ape_contracts.service_settings import LIMITS, SERVICE_PORT, GatewaySettings
+from ape_infra.config.ports import PortSettings
 from ape_infra.planning import plan as planning
 from ape_infra.program.components.base import Component
-from ape_infra.program.components.networks import EDGE, TARGET, Networks
-from ape_infra.program.workload import (
-    SERVICE_PORT,
-    Attachment,
-    File,
-    Logs,
-    Port,
-    Workload,
-    service_health,
-)
-
-if TYPE_CHECKING:
-    from ape_infra.program.runtimes import Runtime
+from ape_infra.program.components.deployment import Deployment
+from ape_infra.program.components.networks import EDGE, TARGET
+from ape_infra.program.workload import Attachment, File, Port, Workload, service_health
 
 NAME = "gateway"
 MIN_IN_FLIGHT = 256
 URL = f"http://{NAME}:{SERVICE_PORT}"
 
 
-@dataclass(frozen=True)
-class GatewayArgs:
-    image: str
-    config: str
-    port: int
-    plan: planning.Plan
-    logs: Logs
-
-
-def workload(args: GatewayArgs) -> Workload:
+def workload(image: str, config: str, ports: PortSettings, plan: planning.Plan) -> Workload:
+    """`config`: JSON text of the gateway's config."""
     # The config may carry the credentials of the target, so it is treated as a secret.
-    config = File("gateway.json", args.config, secret=True)
-    pools = args.plan.pools
+    file = File("gateway.json", config, secret=True)
+    limits = LIMITS["gateway"]
     return Workload(
         name=NAME,
         service=NAME,
-        image=args.image,
-        memory_mb=planning.GATEWAY_MEMORY_MB,
-        cpus=planning.SERVICE_CPUS / 3,
-        logs=args.logs,
-        env={
-            "APE_GATEWAY_CONFIG": config.path,
-            "APE_POOL_CONNECTIONS": str(pools.connections),
-            "APE_POOL_MAXSIZE": str(pools.maxsize),
-            "APE_KEEPALIVE_CONNECTIONS": str(pools.keepalive),
-            "APE_KEEPALIVE_SECONDS": "5",
-            "APE_REQUEST_TIMEOUT_SECONDS": "30",
+        image=image,
+        memory_mb=limits.memory_mb,
+        cpus=limits.cpus,
+        settings=GatewaySettings(
+            config_file=file.path,
+            pool_connections=plan.pools.connections,
+            pool_maxsize=plan.pools.maxsize,
+            keepalive_connections=plan.pools.keepalive,
             # Each agent of the tier may have a request under way: what waits here would hide how
             # the target behaves.
-            "APE_MAX_IN_FLIGHT": str(max(MIN_IN_FLIGHT, args.plan.tier.max_agents)),
-        },
-        files=(config,),
+            max_in_flight=max(MIN_IN_FLIGHT, plan.tier.max_agents),
+        ),
+        files=(file,),
         networks=(
             Attachment(EDGE, (NAME,)),
             Attachment(TARGET),
-            *(Attachment(shard, (NAME,)) for shard in args.plan.networks),
+            *(Attachment(shard, (NAME,)) for shard in plan.networks),
         ),
-        ports=(Port(SERVICE_PORT, args.port),),
+        ports=(Port(SERVICE_PORT, ports.gateway),),
         health=service_health(),
         # A connection to each agent, one to the target for each request under way, and room.
         nofile=16384,
@@ -73,16 +49,12 @@ def workload(args: GatewayArgs) -> Workload:
 
 
 class Gateway(Component):
-    """`ready` is what a dependant waits for."""
-
-    def __init__(
-        self,
-        name: str,
-        args: GatewayArgs,
-        runtime: Runtime,
-        networks: Networks,
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__("ape:gateway:Gateway", name, opts)
-        self.ready = runtime.run(workload(args), networks.by_name, opts=self.child_opts)
+    def __init__(self, name: str, deployment: Deployment, config: str) -> None:
+        super().__init__("ape:gateway:Gateway", name, deployment.after_images("gateway"))
+        image = deployment.images.names["gateway"]
+        self.ready = deployment.runtime.run(
+            workload(image, config, deployment.ports, deployment.plan),
+            deployment.networks.by_name,
+            opts=self.child_opts,
+        )
         self.register_outputs({})

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Mapping
 from pathlib import Path
 
 import pulumi
 import pulumi_docker as docker
 
+from ape_infra.config.images import ImageSettings
 from ape_infra.planning.services import DOCKERFILES, package_folder, sources
 from ape_infra.program.components.base import Component
 
@@ -36,7 +36,7 @@ def content_digest(root: Path, service: str, base_image: str) -> str:
 
 
 class Images(Component):
-    """Builds the image of each service, but those that are `given`; `names`: service -> image.
+    """Builds the image of each service that the settings do not give; `names`: service -> image.
 
     `source_root` holds the services' sources; the build context is its path relative to `root`,
     the project's folder.
@@ -49,15 +49,13 @@ class Images(Component):
         *,
         root: Path,
         source_root: Path,
-        base_image: str,
-        registry: str,
-        given: Mapping[str, str],
+        settings: ImageSettings,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("ape:images:Images", name, opts)
         self.names: dict[str, str] = {}
         self.resources: dict[str, docker.Image] = {}
-        prefix = f"{registry}/" if registry else ""
+        given, prefix = settings.given or {}, f"{settings.registry}/" if settings.registry else ""
         machine = _ARCHITECTURES.get(platform.machine(), platform.machine())
         context = Path(os.path.relpath(source_root, root))
         for service in services:
@@ -65,7 +63,7 @@ class Images(Component):
                 self.names[service] = given[service]
                 continue
             repository = f"ape-{service.replace('_', '-')}"
-            tag = content_digest(source_root, service, base_image)
+            tag = content_digest(source_root, service, settings.base)
             self.names[service] = f"{prefix}{repository}:{tag}"
             self.resources[service] = docker.Image(
                 f"image-{service.replace('_', '-')}",
@@ -75,12 +73,12 @@ class Images(Component):
                     dockerfile=(context / DOCKERFILES / f"{service}.Dockerfile").as_posix(),
                     platform=f"linux/{machine}",
                     args={
-                        "BASE_IMAGE": base_image,
+                        "BASE_IMAGE": settings.base,
                         "SERVICE": service,
                         "SOURCE": package_folder(service),
                     },
                 ),
-                skip_push=not registry,
+                skip_push=not settings.registry,
                 opts=self.child_opts,
             )
         self.register_outputs({"names": self.names})

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import os
 
 import pulumi
 
-from ape_infra.planning import plan as planning
+from ape_contracts.service_settings import LIMITS, SERVICE_PORT, SocketProxySettings
+from ape_infra.config.alerting import AlertingSettings
+from ape_infra.config.ports import PortSettings
 from ape_infra.program.components import gateway
 from ape_infra.program.components.base import Component
-from ape_infra.program.components.networks import EDGE, Networks
-from ape_infra.program.workload import (
-    SERVICE_PORT,
-    Attachment,
-    Health,
-    Logs,
-    Port,
-    Workload,
-    service_health,
-)
-
-if TYPE_CHECKING:
-    from ape_infra.program.runtimes import Runtime
+from ape_infra.program.components.deployment import Deployment
+from ape_infra.program.components.networks import EDGE
+from ape_infra.program.workload import Attachment, Health, Port, Workload, service_health
 
 NAME = "monitor"
 PROXY = "socket-proxy"
@@ -43,44 +33,26 @@ INTERVAL_SECONDS = 5
 HEALTH_SECONDS = 10
 
 
-@dataclass(frozen=True)
-class MonitorArgs:
-    """`project` is the name before the stack's; `docker_host` the address of the stack's daemon
-
-    (empty: its default); `logs_by_proxy` lets a log shipper in, too.
-    """
-
-    image: str
-    proxy_image: str
-    project: str
-    stack: str
-    docker_host: str
-    port: int
-    thresholds: Mapping[str, Any]
-    logs_by_proxy: bool
-    logs: Logs
-
-
 def socket_path(docker_host: str) -> str:
     """Docker's socket on its own machine; the usual one where the address does not say."""
     scheme, _, path = docker_host.partition("://")
     return path if scheme == "unix" and path else DOCKER_SOCKET
 
 
-def proxy_workload(args: MonitorArgs) -> Workload:
+def proxy_workload(image: str, docker_host: str, *, logs: bool) -> Workload:
+    """`docker_host`: address of the stack's daemon; empty: its default. `logs`: a log shipper may
+
+    read, too.
+    """
     return Workload(
         name=PROXY,
         service=PROXY,
-        image=args.proxy_image,
-        memory_mb=planning.SOCKET_PROXY_MEMORY_MB,
-        cpus=0.25,
-        logs=args.logs,
-        env={
-            "APE_SOCKET": f"{SOCKET_DIR}/docker.sock",
-            "APE_SOCKET_PROXY_LOGS": "1" if args.logs_by_proxy else "0",
-        },
+        image=image,
+        memory_mb=LIMITS["socket_proxy"].memory_mb,
+        cpus=LIMITS["socket_proxy"].cpus,
+        settings=SocketProxySettings(listen=f"{SOCKET_DIR}/docker.sock", logs=logs),
         volumes={SOCKET_VOLUME: SOCKET_DIR},
-        host_paths={socket_path(args.docker_host): DOCKER_SOCKET},
+        host_paths={socket_path(docker_host): DOCKER_SOCKET},
         health=Health(
             test=("CMD", "python", "-m", "ape_socket_proxy", "check"),
             interval=HEALTH_SECONDS,
@@ -93,17 +65,18 @@ def proxy_workload(args: MonitorArgs) -> Workload:
     )
 
 
-def workload(args: MonitorArgs) -> Workload:
+def workload(image: str, alerting: AlertingSettings, ports: PortSettings, project: str) -> Workload:
+    """`project`: its containers are the ones that are watched."""
     return Workload(
         name=NAME,
         service=NAME,
-        image=args.image,
-        memory_mb=planning.MONITOR_MEMORY_MB,
-        cpus=0.5,
-        logs=args.logs,
+        image=image,
+        memory_mb=LIMITS["monitor"].memory_mb,
+        cpus=LIMITS["monitor"].cpus,
         command=("--no-console",),
+        # Not APE_SETTINGS: the monitor is a command of its own, with options and their variables.
         env={
-            "APE_MONITOR_PROJECT": f"{args.project}-{args.stack}",
+            "APE_MONITOR_PROJECT": project,
             "APE_MONITOR_INTERVAL": str(INTERVAL_SECONDS),
             "APE_MONITOR_BIND": "0.0.0.0",
             "APE_MONITOR_PORT": str(SERVICE_PORT),
@@ -111,12 +84,14 @@ def workload(args: MonitorArgs) -> Workload:
             "APE_MONITOR_CGROUP_ROOT": "/host/cgroup",
             "APE_MONITOR_PROC_ROOT": "/host/proc",
             "APE_MONITOR_GATEWAY": gateway.URL,
-            "APE_MONITOR_THRESHOLDS": json.dumps(dict(args.thresholds), sort_keys=True),
+            "APE_MONITOR_THRESHOLDS": json.dumps(
+                alerting.threshold_overrides or {}, sort_keys=True
+            ),
         },
         networks=(Attachment(EDGE, (NAME,)),),
         volumes={SOCKET_VOLUME: SOCKET_DIR},
         host_paths={"/sys/fs/cgroup": "/host/cgroup", "/proc": "/host/proc"},
-        ports=(Port(SERVICE_PORT, args.port),),
+        ports=(Port(SERVICE_PORT, ports.monitor),),
         health=service_health(interval=HEALTH_SECONDS),
         user=USER,
         # Ten files a container stay open; a host may allow no more than 20000.
@@ -126,25 +101,26 @@ def workload(args: MonitorArgs) -> Workload:
 
 
 class Monitor(Component):
-    """`ready` is what a dependant waits for."""
+    """`logs`: a log shipper reads Docker through the socket proxy, too."""
 
     def __init__(
-        self,
-        name: str,
-        args: MonitorArgs,
-        runtime: Runtime,
-        networks: Networks,
-        opts: pulumi.ResourceOptions | None = None,
+        self, name: str, deployment: Deployment, alerting: AlertingSettings, *, logs: bool
     ) -> None:
+        opts = deployment.after_images("monitor", "socket_proxy")
         super().__init__("ape:monitor:Monitor", name, opts)
+        runtime, networks = deployment.runtime, deployment.networks.by_name
+        context, images = runtime.context, deployment.images.names
         volume = runtime.volume(SOCKET_VOLUME, keep=False, opts=self.child_opts)
-
         after = pulumi.ResourceOptions.merge(
             self.child_opts, pulumi.ResourceOptions(depends_on=[volume])
         )
+        docker_host = context.platform.docker_host or os.environ.get("DOCKER_HOST", "")
+        proxy = proxy_workload(images["socket_proxy"], docker_host, logs=logs)
+        project = f"{context.project}-{context.stack}"
+        monitor = workload(images["monitor"], alerting, deployment.ports, project)
         # The monitor tries until the proxy is there, so neither waits for the other.
         self.ready = [
-            *runtime.run(proxy_workload(args), networks.by_name, opts=after),
-            *runtime.run(workload(args), networks.by_name, opts=after),
+            *runtime.run(proxy, networks, opts=after),
+            *runtime.run(monitor, networks, opts=after),
         ]
         self.register_outputs({})

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pulumi
 
+from ape_contracts.service_settings import SERVICE_PORT
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.project import config_key
-from ape_infra.config.secrets import (
-    GRAFANA_PASSWORD,
-    REMOTE_WRITE_TOKEN,
-    SLACK_URL,
-    SMTP_PASSWORD,
-    WEBHOOK_TOKEN,
-)
 from ape_infra.config.settings import Settings
 from ape_infra.observability import alertmanager as alertmanager_config
 from ape_infra.observability import alloy as alloy_config
-from ape_infra.observability import dashboards, rules
 from ape_infra.observability import grafana as grafana_config
 from ape_infra.observability import loki as loki_config
 from ape_infra.observability import prometheus as prometheus_config
+from ape_infra.observability import rules
 from ape_infra.planning import plan as planning
 from ape_infra.program.components import (
     alertmanager,
@@ -34,12 +28,10 @@ from ape_infra.program.components import (
     prometheus,
     proxy,
 )
-from ape_infra.program.components.networks import Networks
-from ape_infra.program.workload import SERVICE_PORT, Logs, Workload
+from ape_infra.program.components.base import ServiceWithData
+from ape_infra.program.components.deployment import Deployment
+from ape_infra.program.workload import Workload
 from monitoring.rules import prometheus_rules
-
-if TYPE_CHECKING:
-    from ape_infra.program.runtimes import Runtime
 
 # Names on the network and ports of /metrics.
 PORTS = {
@@ -49,10 +41,18 @@ PORTS = {
     loki.NAME: loki_config.PORT,
     alloy.NAME: alloy_config.PORT,
 }
+# Part -> its resource's name and class.
+COMPONENTS: dict[planning.Part, tuple[str, type[ServiceWithData]]] = {
+    "prometheus": ("metrics", prometheus.Metrics),
+    "alertmanager": ("alerts", alertmanager.Alertmanager),
+    "grafana": ("dashboards", grafana.Grafana),
+    "loki": ("logs", loki.Loki),
+    "alloy": ("log-shipper", alloy.Alloy),
+}
 
 
-def url(part: str) -> str:
-    """Of a part, for the others."""
+def url_of(part: str) -> str:
+    """Where the other parts reach `part`."""
     return f"http://{part}:{PORTS[part]}"
 
 
@@ -78,152 +78,77 @@ def alerts(settings: Settings, jobs: Sequence[str]) -> list[dict[str, Any]]:
         raise SettingsError([f"{config_key('alertOverrides')}.{error}."]) from None
 
 
-Args = (
-    prometheus.MetricsArgs
-    | alertmanager.AlertmanagerArgs
-    | grafana.GrafanaArgs
-    | loki.LokiArgs
-    | alloy.AlloyArgs
-)
-
-
-def arguments(
+def workload(
+    part: planning.Part,
     settings: Settings,
     secrets: Mapping[str, pulumi.Input[str]],
     *,
     project: str,
     stack: str,
-    urls: Mapping[str, str | None],
-    logs: Logs,
-) -> dict[planning.Part, Args]:
-    """What each part that the settings name is told. `urls`: of the parts, for the user."""
+    url: str | None = None,
+) -> Workload:
+    """The workload of a part, which knows the other parts of the settings. `url`: for users."""
     parts = settings.observability.parts
     services = [
         gateway.NAME,
         proxy.NAME,
         *([monitor.NAME] if settings.observability.monitored else []),
     ]
-    jobs = dict.fromkeys(services, SERVICE_PORT) | {part: PORTS[part] for part in parts}
-
-    def there(part: planning.Part) -> str | None:
-        return url(part) if part in parts else None
-
-    made: dict[planning.Part, Args] = {
-        "prometheus": prometheus.MetricsArgs(
-            image=settings.images.prometheus,
-            port=settings.ports.prometheus,
-            project=project,
-            stack=stack,
-            jobs=jobs,
-            alerts=alerts(settings, tuple(jobs)),
-            alertmanager=(alertmanager.NAME, PORTS[alertmanager.NAME])
-            if alertmanager.NAME in parts
-            else None,
-            remote_write_url=settings.observability.remote_write_url,
-            remote_write_token=secrets.get(REMOTE_WRITE_TOKEN),
-            retention_days=settings.observability.metrics_retention_days,
-            retention_size=settings.observability.metrics_retention_size,
-            url=urls.get(prometheus.NAME),
-            logs=logs,
-        ),
-        "alertmanager": alertmanager.AlertmanagerArgs(
-            image=settings.images.alertmanager,
-            port=settings.ports.alertmanager,
-            webhook_url=settings.alerting.webhook_url,
-            webhook_token=secrets.get(WEBHOOK_TOKEN),
-            watchdog_url=settings.alerting.watchdog_url,
-            slack_url=secrets.get(SLACK_URL),
-            slack_channel=settings.alerting.slack_channel,
-            email_to=settings.alerting.email_to,
-            email_from=settings.alerting.email_from,
-            smtp_host=settings.alerting.smtp_host,
-            smtp_user=settings.alerting.smtp_user,
-            smtp_password=secrets.get(SMTP_PASSWORD),
-            url=urls.get(alertmanager.NAME),
-            logs=logs,
-        ),
-        "grafana": grafana.GrafanaArgs(
-            image=settings.images.grafana,
-            port=settings.ports.grafana,
-            password=secrets.get(GRAFANA_PASSWORD, ""),
-            prometheus_url=url(prometheus.NAME),
-            loki_url=there("loki"),
-            alertmanager_url=there("alertmanager"),
-            dashboards=dashboards.files(),
-            url=urls.get(grafana.NAME),
-            logs=logs,
-        ),
-        "loki": loki.LokiArgs(
-            image=settings.images.loki,
-            port=settings.ports.loki,
-            retention_days=settings.observability.logs_retention_days,
-            logs=logs,
-        ),
-        "alloy": alloy.AlloyArgs(
-            image=settings.images.alloy,
-            project=project,
-            stack=stack,
-            push_url=f"{url(loki.NAME)}{loki_config.PUSH_PATH}",
-            logs=logs,
-        ),
-    }
-    return {part: made[part] for part in parts}
+    jobs = dict.fromkeys(services, SERVICE_PORT) | {name: PORTS[name] for name in parts}
+    match part:
+        case "prometheus":
+            return prometheus.workload(
+                settings,
+                secrets,
+                project=project,
+                stack=stack,
+                jobs=jobs,
+                alerts=alerts(settings, tuple(jobs)),
+                alertmanager=(alertmanager.NAME, PORTS[alertmanager.NAME])
+                if "alertmanager" in parts
+                else None,
+                url=url,
+            )
+        case "alertmanager":
+            return alertmanager.workload(settings, secrets, url=url)
+        case "grafana":
+            return grafana.workload(
+                settings,
+                secrets,
+                prometheus_url=url_of(prometheus.NAME),
+                loki_url=url_of(loki.NAME) if "loki" in parts else None,
+                alertmanager_url=url_of(alertmanager.NAME) if "alertmanager" in parts else None,
+                url=url,
+            )
+        case "loki":
+            return loki.workload(settings)
+        case "alloy":
+            push_url = f"{url_of(loki.NAME)}{loki_config.PUSH_PATH}"
+            return alloy.workload(settings, project=project, stack=stack, push_url=push_url)
 
 
 def declare(
     settings: Settings,
     secrets: Mapping[str, pulumi.Output[str]],
-    runtime: Runtime,
-    networks: Networks,
-    logs: Logs,
-    opts: pulumi.ResourceOptions,
+    deployment: Deployment,
     *,
-    watched: Sequence[pulumi.Resource],
-) -> dict[str, str | None]:
-    """Register the parts that the settings name; returns their endpoints for the user.
+    monitors: Sequence[pulumi.Resource],
+) -> None:
+    """Register the parts that the settings name.
 
-    `watched`: the monitor and its proxy, through which Alloy reads Docker.
+    `monitors`: the monitor and its proxy, through which Alloy reads Docker.
     """
-    urls = {
-        name.removesuffix("Port"): runtime.endpoint(port)
-        for name, port in settings.part_ports.items()
-    }
-    context = runtime.context
-    found = arguments(
-        settings, secrets, project=context.project, stack=context.stack, urls=urls, logs=logs
-    )
-    for args in found.values():
-        match args:
-            case prometheus.MetricsArgs():
-                prometheus.Metrics("metrics", args, runtime, networks, opts)
-            case alertmanager.AlertmanagerArgs():
-                alertmanager.Alertmanager("alerts", args, runtime, networks, opts)
-            case grafana.GrafanaArgs():
-                grafana.Grafana("dashboards", args, runtime, networks, opts)
-            case loki.LokiArgs():
-                loki.Loki("logs", args, runtime, networks, opts)
-            case alloy.AlloyArgs():
-                after = pulumi.ResourceOptions(depends_on=list(watched))
-                alloy.Alloy(
-                    "log-shipper",
-                    args,
-                    runtime,
-                    networks,
-                    pulumi.ResourceOptions.merge(opts, after),
-                )
-    return urls
-
-
-def workload(args: Args) -> Workload:
-    """The workload of a part."""
-    match args:
-        case prometheus.MetricsArgs():
-            return prometheus.workload(args)
-        case alertmanager.AlertmanagerArgs():
-            return alertmanager.workload(args)
-        case grafana.GrafanaArgs():
-            return grafana.workload(args)
-        case loki.LokiArgs():
-            return loki.workload(args)
-        case alloy.AlloyArgs():
-            return alloy.workload(args)
+    runtime = deployment.runtime
+    ports = settings.part_ports
+    for part in settings.observability.parts:
+        made = workload(
+            part,
+            settings,
+            secrets,
+            project=runtime.context.project,
+            stack=runtime.context.stack,
+            url=runtime.endpoint(ports[port]) if (port := f"{part}Port") in ports else None,
+        )
+        name, component = COMPONENTS[part]
+        opts = deployment.after(*monitors) if part == "alloy" else deployment.opts
+        component(name, deployment, made, opts)

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
 import pulumi
 
+from ape_contracts.service_settings import LIMITS, SERVICE_PORT, ProxySettings
+from ape_infra.config.model import ModelSettings
+from ape_infra.config.ports import PortSettings
 from ape_infra.planning import plan as planning
 from ape_infra.program.components.base import Component
-from ape_infra.program.components.networks import EDGE, Networks
-from ape_infra.program.workload import (
-    SERVICE_PORT,
-    Attachment,
-    File,
-    Logs,
-    Port,
-    Workload,
-    service_health,
-)
-
-if TYPE_CHECKING:
-    from ape_infra.program.runtimes import Runtime
+from ape_infra.program.components.deployment import Deployment, shared
+from ape_infra.program.components.networks import EDGE
+from ape_infra.program.workload import Attachment, File, Port, Workload, service_health
 
 NAME = "proxy"
 URL = f"http://{NAME}:{SERVICE_PORT}"
-TOKEN_ENV = "APE_PROXY_TOKEN_FILE"
 
 
 def token_file(token: str) -> File:
@@ -33,63 +22,37 @@ def token_file(token: str) -> File:
     return File("proxy_token", token, secret=True)
 
 
-@dataclass(frozen=True)
-class InferenceProxyArgs:
-    image: str
-    model: Literal["offline", "cerebras", "recorded"]
-    model_name: str
-    model_base_url: str
-    api_key: pulumi.Output[str] | None
-    token: File
-    recording: str | None
-    record: bool
-    requests_per_minute: int
-    tokens_per_minute: int
-    queue_seconds: int
-    retries: int
-    input_price: str
-    output_price: str
-    port: int
-    plan: planning.Plan
-    logs: Logs
-
-
-def workload(args: InferenceProxyArgs) -> Workload:
-    files = [args.token]
-    env = {
-        TOKEN_ENV: args.token.path,
-        "APE_MODEL": args.model,
-        "APE_MODEL_NAME": args.model_name,
-        "APE_MODEL_BASE_URL": args.model_base_url,
-        "APE_MODEL_REQUESTS_PER_MINUTE": str(args.requests_per_minute),
-        "APE_MODEL_TOKENS_PER_MINUTE": str(args.tokens_per_minute),
-        "APE_QUEUE_SECONDS": str(args.queue_seconds),
-        "APE_MODEL_RETRIES": str(args.retries),
-        "APE_MODEL_INPUT_PRICE": args.input_price,
-        "APE_MODEL_OUTPUT_PRICE": args.output_price,
-        "APE_MODEL_RECORD": "true" if args.record else "false",
-        "APE_REQUEST_TIMEOUT_SECONDS": "30",
-    }
-    if args.api_key is not None:
-        files.append(File("cerebras_api_key", args.api_key, secret=True))
-        env["APE_API_KEY_FILE"] = files[-1].path
-    if args.recording is not None:
-        files.append(File("recording.jsonl", args.recording))
-        env["APE_MODEL_RECORDING"] = files[-1].path
+def workload(
+    image: str,
+    model: ModelSettings,
+    ports: PortSettings,
+    plan: planning.Plan,
+    *,
+    token: File,
+    api_key: pulumi.Output[str] | None,
+    recording: str | None,
+) -> Workload:
+    """`recording`: its text; None where the model needs none."""
+    files = {"token_file": token}
+    if api_key is not None:
+        files["api_key_file"] = File("cerebras_api_key", api_key, secret=True)
+    if recording is not None:
+        files["recording_file"] = File("recording.jsonl", recording)
+    given = shared(model, ProxySettings) | {name: file.path for name, file in files.items()}
+    limits = LIMITS["proxy"]
     return Workload(
         name=NAME,
         service=NAME,
-        image=args.image,
-        memory_mb=planning.PROXY_MEMORY_MB,
-        cpus=planning.SERVICE_CPUS / 3,
-        logs=args.logs,
-        env=env,
-        files=tuple(files),
+        image=image,
+        memory_mb=limits.memory_mb,
+        cpus=limits.cpus,
+        settings=ProxySettings(**given),
+        files=tuple(files.values()),
         networks=(
             Attachment(EDGE, (NAME,)),
-            *(Attachment(shard, (NAME,)) for shard in args.plan.networks),
+            *(Attachment(shard, (NAME,)) for shard in plan.networks),
         ),
-        ports=(Port(SERVICE_PORT, args.port),),
+        ports=(Port(SERVICE_PORT, ports.proxy),),
         health=service_health(),
         # Two connections a stream, of 2000 agents.
         nofile=8192,
@@ -97,16 +60,27 @@ def workload(args: InferenceProxyArgs) -> Workload:
 
 
 class InferenceProxy(Component):
-    """`ready` is what a dependant waits for."""
+    """`api_key` is needed with model cerebras, the text `recording` with model recorded."""
 
     def __init__(
         self,
         name: str,
-        args: InferenceProxyArgs,
-        runtime: Runtime,
-        networks: Networks,
-        opts: pulumi.ResourceOptions | None = None,
+        deployment: Deployment,
+        model: ModelSettings,
+        *,
+        token: File,
+        api_key: pulumi.Output[str] | None,
+        recording: str | None,
     ) -> None:
-        super().__init__("ape:proxy:InferenceProxy", name, opts)
-        self.ready = runtime.run(workload(args), networks.by_name, opts=self.child_opts)
+        super().__init__("ape:proxy:InferenceProxy", name, deployment.after_images("proxy"))
+        made = workload(
+            deployment.images.names["proxy"],
+            model,
+            deployment.ports,
+            deployment.plan,
+            token=token,
+            api_key=api_key,
+            recording=recording,
+        )
+        self.ready = deployment.runtime.run(made, deployment.networks.by_name, opts=self.child_opts)
         self.register_outputs({})

@@ -13,6 +13,9 @@ import pulumi
 import pulumi_docker as docker
 
 from ape_contracts import labels
+from ape_infra.config.platform import PlatformSettings
+from ape_infra.config.ports import PortSettings
+from ape_infra.config.rollout import RolloutSettings
 from ape_infra.program.workload import File, Workload
 
 
@@ -25,24 +28,14 @@ class Network:
 
 
 @dataclass(frozen=True)
-class UpdatePolicy:
-    """The seed's rolling update; see Settings for the units."""
-
-    parallelism: int
-    delay_seconds: int
-    monitor_seconds: int
-    rollback: bool
-
-
-@dataclass(frozen=True)
 class Context:
     """What every resource of a stack needs to know."""
 
     project: str
     stack: str
-    expose_address: str
-    update: UpdatePolicy
-    protect_data: bool
+    ports: PortSettings
+    rollout: RolloutSettings
+    platform: PlatformSettings
 
     def name(self, name: str) -> str:
         """The name on the engine, unique among projects and stacks of one daemon."""
@@ -90,7 +83,7 @@ class Runtime(ABC):
                 for k, v in self.context.labels(name).items()
             ],
             opts=pulumi.ResourceOptions.merge(
-                opts, pulumi.ResourceOptions(protect=keep and self.context.protect_data)
+                opts, pulumi.ResourceOptions(protect=keep and self.context.platform.production)
             ),
         )
 
@@ -146,10 +139,9 @@ def encoded(file: File) -> pulumi.Output[str]:
     )
 
 
-def log_options(workload: Workload) -> dict[str, str]:
-    logs = workload.logs
+def log_options(platform: PlatformSettings) -> dict[str, str]:
     return {
-        "max-size": logs.max_size,
-        "max-file": str(logs.max_files),
-        "compress": "true" if logs.compress else "false",
+        "max-size": platform.log_max_size,
+        "max-file": str(platform.log_max_files),
+        "compress": "true" if platform.log_compress else "false",
     }

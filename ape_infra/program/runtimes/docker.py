@@ -10,7 +10,7 @@ import pulumi_docker as docker
 
 from ape_infra.program.provider import PLUGIN_VERSION
 from ape_infra.program.runtimes.base import Network, Runtime, content_as_secret, digest, log_options
-from ape_infra.program.workload import CONFIG_DIR, Workload, replica_env
+from ape_infra.program.workload import CONFIG_DIR, Workload, environment
 
 TOKEN = "docker:index/container:Container"
 
@@ -53,7 +53,7 @@ class DockerRuntime(Runtime):
             mounts.append({"volumeName": volume, "containerPath": CONFIG_DIR, "readOnly": True})
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=waits))
         if workload.slots is None:
-            return [self._container(workload.name, workload, dict(workload.env), mounts, opts)]
+            return [self._container(workload.name, workload, environment(workload), mounts, opts)]
         return self._replicas(workload, mounts, preceding_replicas, opts)
 
     def _replicas(
@@ -70,7 +70,7 @@ class DockerRuntime(Runtime):
         """
         slots = workload.slots
         assert slots is not None
-        width = self.context.update.parallelism
+        width = self.context.rollout.parallelism
         made = list(preceding_replicas)
         for number in range(1, slots.count + 1):
             before = made[-width : -width + 1 or None] if len(made) >= width else []
@@ -78,7 +78,7 @@ class DockerRuntime(Runtime):
                 self._container(
                     f"{workload.service}-{slots.label(slots.first + number - 1)}",
                     workload,
-                    replica_env(workload, number),
+                    environment(workload, number),
                     mounts,
                     pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=before)),
                 )
@@ -119,7 +119,7 @@ class DockerRuntime(Runtime):
             "stopTimeout": workload.stop_grace_seconds,
             "destroyGraceSeconds": workload.stop_grace_seconds,
             "logDriver": "json-file",
-            "logOpts": log_options(workload),
+            "logOpts": log_options(self.context.platform),
             "healthcheck": health
             and {
                 "tests": list(health.test),
@@ -140,7 +140,7 @@ class DockerRuntime(Runtime):
                 {
                     "internal": p.internal,
                     "external": p.external,
-                    "ip": self.context.expose_address,
+                    "ip": self.context.ports.expose_address,
                     "protocol": "tcp",
                 }
                 for p in sorted(workload.ports, key=lambda p: p.internal)
@@ -213,4 +213,4 @@ class DockerRuntime(Runtime):
         return full, filler
 
     def endpoint(self, port: int) -> str | None:
-        return f"http://{self.context.expose_address}:{port}"
+        return f"http://{self.context.ports.expose_address}:{port}"

@@ -9,7 +9,7 @@ import pulumi
 import pulumi_docker as docker
 
 from ape_infra.program.runtimes.base import Network, Runtime, digest, encoded, log_options
-from ape_infra.program.workload import Workload, replica_env
+from ape_infra.program.workload import Workload, environment
 
 # What a task takes to be scheduled, started and seen healthy on a busy 2-core host, measured at
 # 5 -> 200 replicas (docs/facts.md): 0.5 s each on top of a fixed start.
@@ -25,10 +25,10 @@ class SwarmRuntime(Runtime):
     def _publishes(self) -> bool:
         # Swarm binds published ports on every address of every node. Where the user wants
         # loopback, nothing is published rather than more than was asked for.
-        return self.context.expose_address not in LOOPBACK
+        return self.context.ports.expose_address not in LOOPBACK
 
     def endpoint(self, port: int) -> str | None:
-        return f"http://{self.context.expose_address}:{port}" if self._publishes else None
+        return f"http://{self.context.ports.expose_address}:{port}" if self._publishes else None
 
     def run(
         self,
@@ -40,10 +40,10 @@ class SwarmRuntime(Runtime):
         opts: pulumi.ResourceOptions,
     ) -> Sequence[pulumi.Resource]:
         labels = {**self.context.labels(workload.service), **workload.labels}
-        update = self.context.update
+        rollout = self.context.rollout
         slots = workload.slots
         count = slots.count if slots else 1
-        env = replica_env(workload, "{{.Task.Slot}}") if slots else dict(workload.env)
+        env = environment(workload, "{{.Task.Slot}}")
         health = workload.health
         full = self.context.name(workload.name)
         service = docker.Service(
@@ -97,7 +97,7 @@ class SwarmRuntime(Runtime):
                     window="59s",
                 ),
                 log_driver=docker.ServiceTaskSpecLogDriverArgs(
-                    name="json-file", options=log_options(workload)
+                    name="json-file", options=log_options(self.context.platform)
                 ),
                 networks_advanceds=[
                     docker.ServiceTaskSpecNetworksAdvancedArgs(
@@ -107,18 +107,18 @@ class SwarmRuntime(Runtime):
                 ],
             ),
             update_config=docker.ServiceUpdateConfigArgs(
-                parallelism=update.parallelism,
-                delay=f"{update.delay_seconds}s",
-                monitor=f"{update.monitor_seconds}s",
-                failure_action="rollback" if update.rollback else "pause",
+                parallelism=rollout.parallelism,
+                delay=f"{rollout.delay_seconds}s",
+                monitor=f"{rollout.monitor_seconds}s",
+                failure_action="rollback" if rollout.rollback else "pause",
                 # One decimal: "0.05" would read back as another value.
                 max_failure_ratio="0.1",
                 order="stop-first",
             ),
             rollback_config=docker.ServiceRollbackConfigArgs(
-                parallelism=update.parallelism,
+                parallelism=rollout.parallelism,
                 delay="0s",
-                monitor=f"{update.monitor_seconds}s",
+                monitor=f"{rollout.monitor_seconds}s",
                 failure_action="pause",
                 max_failure_ratio="0.0",
                 order="stop-first",

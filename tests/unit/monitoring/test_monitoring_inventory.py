@@ -197,7 +197,7 @@ def test_names_of_two_projects_are_told_apart(
 
 
 @pytest.mark.parametrize(
-    "env", ["APE_AGENT_SLOT=250+3", 'APE_SETTINGS={"APE_AGENT_SLOT": "250+3", "APE_GOAL": "g"}']
+    "env", ["APE_AGENT_SLOT=250+3", 'APE_SETTINGS={"slot": "250+3", "goal": "g"}']
 )
 def test_a_container_of_many_agents(env: str) -> None:
     found = from_inspect(

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import time
@@ -17,14 +16,12 @@ from aiohttp import web
 from ape_agent.host import Host
 from ape_agent.peers import Peer
 from ape_agent.session import CookieJar, Session, Step
-from ape_agent.settings import Settings, from_env
-from ape_contracts import conditions
 from ape_contracts.gateway_config import load
+from ape_contracts.service_settings import AgentSettings
 from ape_demo_target.app import make_app as demo_app
 from ape_gateway.app import make_app as gateway_app
 from ape_proxy.app import make_app as proxy_app
 from ape_proxy.models import Offline
-from ape_service import env
 from ape_service.pacing import backoff
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
@@ -38,7 +35,7 @@ class World:
     """Demo target, gateway, offline proxy, and the settings of an agent among them."""
 
     def __init__(
-        self, target: Any, gateway: Any, proxy: Any, settings: Settings, serve: Any
+        self, target: Any, gateway: Any, proxy: Any, settings: AgentSettings, serve: Any
     ) -> None:
         self.target, self.gateway, self.proxy, self.settings = target, gateway, proxy, settings
         self.serve = serve
@@ -69,19 +66,19 @@ def world(serve: Any, scenario: dict[str, Any], tmp_path: Path) -> Any:
         raw["routes"]["shop"]["base_url"] = str(target.make_url("")).rstrip("/")
         gateway = await serve(gateway_app(load(json.dumps(raw)), declared=1))
         model = await serve(proxy or proxy_app(Offline()))
-        settings = Settings(
-            slots=range(1, 2),
+        settings = AgentSettings(
+            slot="1",
             gateway_url=str(gateway.make_url("")).rstrip("/"),
             proxy_url=str(model.make_url("")).rstrip("/"),
             goal=scenario["goal"],
             api=scenario["api"],
             endpoints=scenario["endpoints"],
-            success=conditions.parse(scenario["success"]),
-            think_time=0.0,
-            ramp=0.0,
-            pace=0.2,
+            success=scenario["success"],
+            think_time_seconds=0.0,
+            ramp_seconds=0.0,
+            report_seconds=0.2,
             heartbeat_file=str(tmp_path / "heartbeat"),
-            stop_grace=6.0,
+            stop_grace_seconds=6.0,
         )
         return World(target, gateway, model, settings, serve)
 
@@ -135,7 +132,7 @@ async def test_stopped_agent_ends_its_session_and_reports_it_within_the_stop_gra
     world: Any,
 ) -> None:
     here = await world()
-    host = Host(replace(here.settings, think_time=30.0, stop_grace=4.5))
+    host = Host(replace(here.settings, think_time_seconds=30.0, stop_grace_seconds=4.5))
     running = asyncio.create_task(host.run())
 
     async def begun() -> bool:
@@ -152,7 +149,7 @@ async def test_stopped_agent_ends_its_session_and_reports_it_within_the_stop_gra
 
 async def test_agent_stays_without_new_sessions_after_the_test_duration(world: Any) -> None:
     here = await world()
-    host = Host(replace(here.settings, test_duration=0.3))
+    host = Host(replace(here.settings, test_duration_seconds=0.3))
     running = asyncio.create_task(host.run())
 
     async def finished() -> bool:
@@ -217,8 +214,8 @@ async def test_results_are_kept_while_the_gateway_rejects_reports_and_counted_on
         replace(
             here.settings,
             gateway_url=url,
-            test_duration=1.2,
-            stop_grace=4.0 if stopped_at_once else 6.0,
+            test_duration_seconds=1.2,
+            stop_grace_seconds=4.0 if stopped_at_once else 6.0,
         )
     )
     running = asyncio.create_task(host.run())
@@ -277,7 +274,7 @@ def scripted_model(calls: Any, bodies: list[dict[str, Any]] | None = None) -> we
         (lambda n: {"method": "GET", "path": "/cart"}, {"session_max_steps": 3}, "step_limit"),
         (
             lambda n: {"method": "GET", "path": "/cart"},
-            {"session_max_seconds": 0.3, "think_time": 0.2},
+            {"session_max_seconds": 0.3, "think_time_seconds": 0.2},
             "time_limit",
         ),
         (lambda n: {"method": "GET"}, {"session_max_steps": 2}, "step_limit"),
@@ -332,14 +329,12 @@ async def test_session_succeeds_by_the_targets_answers_and_not_by_the_models_wor
     world: Any,
 ) -> None:
     here = await world()
-    success = conditions.parse({**CHECKOUT, "value_path": "no_such_field"})
+    success = {**CHECKOUT, "value_path": "no_such_field"}
     outcome, _ = await here.session(success=success)
     assert (outcome.result, outcome.reason, await here.orders()) == ("failure", "gave_up", 1)
     # Conditions on two answers: the cart must have held something, and the order has an id.
     cart = {"method": "GET", "path": "/cart", "status": 200, "value_path": "items[0].product_id"}
-    success = conditions.parse(
-        {**CHECKOUT, "value_path": "order_id", "matches": "^order-", "also": [cart]}
-    )
+    success = {**CHECKOUT, "value_path": "order_id", "matches": "^order-", "also": [cart]}
     outcome, steps = await here.session(success=success)
     assert (outcome.result, outcome.reason, outcome.steps) == ("success", "goal_met", 6)
     assert [step.result for step in steps] == ["ok"] * 6
@@ -370,76 +365,6 @@ async def test_cookie_jar_removes_expired_cookies_and_finds_nested_tokens() -> N
     assert jar.headers() == {"Authorization": "Bearer deep"}
 
 
-async def test_settings_come_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch, scenario: dict[str, Any], tmp_path: Path
-) -> None:
-    given = {
-        "APE_AGENT_SLOT": "250+3",
-        "APE_GATEWAY_URL": "http://gateway:8080/",
-        "APE_PROXY_URL": "http://proxy:8080",
-        "APE_GOAL": "g",
-        "APE_TARGET_API": "shop",
-        "APE_ENDPOINTS": json.dumps(scenario["endpoints"]),
-        "APE_SUCCESS": json.dumps(scenario["success"]),
-    }
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    settings = from_env()
-    assert list(settings.slots) == [253]
-    assert (settings.gateway_url, settings.stop_grace) == ("http://gateway:8080", 10.0)
-    token = tmp_path / "token"
-    token.write_text("secret\n")
-    # The third of three each, behind five thousand in others.
-    dense = {
-        "APE_AGENT_SLOT": "5000+3",
-        "APE_AGENTS_HERE": "3",
-        "APE_PROXY_TOKEN_FILE": str(token),
-        "APE_ENDPOINTS": "",
-    }
-    with monkeypatch.context() as patch:
-        for name, value in dense.items():
-            patch.setenv(name, value)
-        settings = from_env()
-        assert (list(settings.slots), settings.proxy_token) == ([5007, 5008, 5009], "secret")
-        assert settings.endpoints == []
-    for name, bad in [
-        ("APE_AGENT_SLOT", "0"),
-        ("APE_AGENT_SLOT", "-1+3"),
-        ("APE_ENDPOINTS", "{}"),
-        ("APE_SUCCESS", "[1]"),
-        ("APE_SUCCESS", json.dumps({**CHECKOUT, "value_path": "a", "matches": "("})),
-        ("APE_PROXY_URL", "proxy"),
-        ("APE_THINK_TIME_SECONDS", "-1"),
-        ("APE_GOAL", ""),
-        ("APE_PROXY_TOKEN_FILE", str(tmp_path / "none")),
-    ]:
-        with monkeypatch.context() as patch:
-            patch.setenv(name, bad)
-            with pytest.raises(env.EnvError, match=name):
-                from_env()
-
-
-async def test_one_variable_may_hold_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {
-        "APE_AGENT_SLOT": "40+1",
-        "APE_GATEWAY_URL": "http://gateway:8080",
-        "APE_PROXY_URL": "http://proxy:8080",
-        "APE_GOAL": "of the one variable",
-        "APE_TARGET_API": "shop",
-        "APE_SUCCESS": json.dumps(CHECKOUT),
-        "APE_AGENTS_HERE": "20",
-    }
-    given = {"APE_SETTINGS": json.dumps(told), "APE_TARGET_API": "own"}
-    monkeypatch.setattr(os, "environ", given)
-    settings = from_env()
-    assert (settings.goal, settings.api) == ("of the one variable", "own")
-    assert settings.slots == range(41, 61)
-    for rubbish in ("{", "[]", '{"APE_GOAL": 1}', "null"):
-        monkeypatch.setattr(os, "environ", {"APE_SETTINGS": rubbish})
-        with pytest.raises(env.EnvError, match="APE_SETTINGS: must be a JSON object"):
-            from_env()
-
-
 async def test_agents_in_one_container_report_separately(world: Any) -> None:
     asked: list[tuple[str, str]] = []
     front = proxy_app(Offline())
@@ -454,7 +379,7 @@ async def test_agents_in_one_container_report_separately(world: Any) -> None:
     front.middlewares.append(seen)
     here = await world(front)
     slots = range(21, 31)
-    host = Host(replace(here.settings, slots=slots, proxy_token="t"))
+    host = Host(replace(here.settings, slot="3", agents_here=10), "t")
     running = asyncio.create_task(host.run())
 
     async def done() -> bool:
@@ -512,7 +437,7 @@ async def test_agents_become_unhealthy_without_a_peer_and_recover_with_it(
 
     front.middlewares.append(gone)
     here = await world(front)
-    host = Host(replace(here.settings, slots=range(1, 21)))
+    host = Host(replace(here.settings, agents_here=20))
     running = asyncio.create_task(host.run())
     file = Path(here.settings.heartbeat_file)
 

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from ape_agent.host import Host
-from ape_agent.settings import Settings
-from ape_contracts import conditions
 from ape_contracts.gateway_config import load
+from ape_contracts.service_settings import AgentSettings
 from ape_gateway.app import make_app as gateway_app
 from ape_proxy.app import make_app as proxy_app
 from ape_proxy.models import Offline
@@ -28,17 +27,17 @@ async def test_ten_agents_reach_a_goal_in_an_external_application(
         config = {"routes": {"httpbin": {"base_url": target}}}
         gateway = await serve(gateway_app(load(json.dumps(config))))
         proxy = await serve(proxy_app(Offline()))
-        settings = Settings(
-            slots=range(1, 11),
+        settings = AgentSettings(
+            agents_here=10,
             gateway_url=str(gateway.make_url("")).rstrip("/"),
             proxy_url=str(proxy.make_url("")).rstrip("/"),
             goal=external_app.GOAL,
             api="httpbin",
             endpoints=external_app.ENDPOINTS,
-            success=conditions.parse(external_app.SUCCESS),
-            think_time=0.01,
-            ramp=0.2,
-            pace=0.2,
+            success=external_app.SUCCESS,
+            think_time_seconds=0.01,
+            ramp_seconds=0.2,
+            report_seconds=0.2,
             heartbeat_file=str(tmp_path / "heartbeat"),
         )
         host = Host(settings)

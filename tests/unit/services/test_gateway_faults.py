@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ape_contracts.gateway_config import load
+from ape_contracts.service_settings import VARIABLE, GatewaySettings, encode
 from ape_gateway import app as gateway_app
 from ape_gateway import limits
 from ape_gateway.app import MAX_REQUEST_BYTES, make_app
@@ -400,9 +401,9 @@ def started(tmp_path: Path) -> Iterator[Callable[[str], tuple[psutil.Process, st
             [sys.executable, "-OO", "-m", "ape_gateway"],
             env={
                 **os.environ,
-                "APE_GATEWAY_CONFIG": str(config),
-                "APE_BIND": "127.0.0.1",
-                "APE_PORT": str(port),
+                VARIABLE: encode(
+                    GatewaySettings(config_file=str(config), bind="127.0.0.1", port=port)
+                ),
                 "MALLOC_ARENA_MAX": "2",
             },
             stdout=subprocess.DEVNULL,
