@@ -4,8 +4,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ape_contracts import metrics
-from ape_infra.reporting.rates import added, quantile, rates
-from ape_infra.rollout.probe import counters, samples
+from ape_infra.reporting.rates import added, quantile, rates, samples
+from ape_infra.rollout.probe import counters
 from ape_service import prom
 
 pytestmark = pytest.mark.unit

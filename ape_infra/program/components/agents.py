@@ -11,6 +11,7 @@ import pulumi
 from ape_contracts import labels
 from ape_infra.config.files import Scenario
 from ape_infra.planning import plan as planning
+from ape_infra.planning import services
 from ape_infra.program.components import gateway, proxy
 from ape_infra.program.components.base import Component
 from ape_infra.program.components.networks import Networks
@@ -19,7 +20,7 @@ from ape_infra.program.workload import Attachment, File, Health, Logs, Slots, Wo
 if TYPE_CHECKING:
     from ape_infra.program.runtimes import Runtime
 
-SERVICE = "agent"
+SERVICE = services.AGENT
 HEARTBEAT = "/tmp/heartbeat"  # noqa: S108 - a tmpfs of the container's own
 STOP_GRACE_SECONDS = 15
 

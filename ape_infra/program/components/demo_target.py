@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pulumi
 
 from ape_infra.planning import plan as planning
+from ape_infra.planning import services
 from ape_infra.program.components.base import Component
 from ape_infra.program.components.networks import TARGET, Networks
 from ape_infra.program.workload import (
@@ -22,7 +23,7 @@ from ape_infra.program.workload import (
 if TYPE_CHECKING:
     from ape_infra.program.runtimes import Runtime
 
-NAME = "target"
+NAME = services.TARGET
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pulumi
 
 from ape_infra.planning import plan as planning
+from ape_infra.planning import services
 from ape_infra.program.components import gateway
 from ape_infra.program.components.base import Component
 from ape_infra.program.components.networks import EDGE, Networks
@@ -26,7 +27,7 @@ from ape_infra.program.workload import (
 if TYPE_CHECKING:
     from ape_infra.program.runtimes import Runtime
 
-NAME = "monitor"
+NAME = services.MONITOR
 PROXY = "socket-proxy"
 # A Unix socket in a volume: on every node it is the node's own proxy, and needs no network.
 SOCKET_VOLUME = "docker-api"
