@@ -79,7 +79,7 @@ def test_overrides_change_just_the_alert_they_name() -> None:
         JOBS,
         runbooks="r",
         overrides={
-            "AgentsSilent": rules.Override(hold=5),
+            "AgentsSilent": rules.Override(for_seconds=5),
             "ModelRateLimited": rules.Override(disabled=True),
         },
     )[0]["rules"]
@@ -87,7 +87,7 @@ def test_overrides_change_just_the_alert_they_name() -> None:
     different = [r for r in plain if r not in changed]
     assert {r["alert"] for r in different} == {"AgentsSilent", "ModelRateLimited"}
     assert next(r for r in changed if r["alert"] == "AgentsSilent")["for"] == "5s"
-    with pytest.raises(ValueError, match="Nothing: is no alert"):
+    with pytest.raises(ValueError, match="Nothing: is not an alert"):
         rules.groups(JOBS, runbooks="r", overrides={"Nothing": rules.Override()})
 
 
