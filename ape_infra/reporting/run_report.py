@@ -79,7 +79,7 @@ def _section(dashboard: str, panels: Iterable[PanelData], report: RunReport) -> 
         if not picture:
             section.empty.append(title)
             continue
-        # A title such as "Tokens a second" includes its unit.
+        # The title of a rate includes its unit.
         named = title.endswith(RATE_TITLES)
         unit = "" if named else scale(data.panel.unit, data.most)[1]
         note = " · ".join(filter(None, (unit, data.panel.description)))

@@ -73,7 +73,7 @@ class DockerProbe:
         psutil.cpu_percent(interval=None)
 
     def take(self) -> Readings:
-        """Return readings of this moment. Raises DockerException, OverrideError."""
+        """Return current readings. Raises DockerException, OverrideError."""
         summary, services, containers = measure_stack(
             self._client, self._project, self._stack, self._outputs()
         )

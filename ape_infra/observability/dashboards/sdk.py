@@ -123,13 +123,13 @@ def _variables() -> Iterator[builders.QueryVariable]:
             yield made.datasource(PROMETHEUS).query(f"label_values({source.name}, {label})")
 
 
-# True once at each change of the declared number of agents: at the first step that sees it.
+# True at the first step after each change of the declared number of agents.
 _DECLARED = series(recording_rules.AGENTS_DECLARED)
 SCALING = f"{_DECLARED} != {_DECLARED} offset $__interval"
 
 
 def _scaling() -> builders.AnnotationQuery:
-    """A mark where the stack was scaled."""
+    """Return the annotation that marks where the stack was scaled."""
     return (
         builders.AnnotationQuery()
         .name("Scaling")
