@@ -23,6 +23,7 @@ from ape_infra.cli.common import (
     running_outputs,
     show,
 )
+from ape_infra.config.project import config_key
 from ape_infra.reporting.draw import main_panels
 from ape_infra.reporting.prometheus import Prometheus, PrometheusError, Series
 from ape_infra.reporting.run_report import RunReport, outcomes, page
@@ -102,7 +103,8 @@ def report(
         outputs = running_outputs(engine)
         base = (outputs.get("endpoints") or {}).get("prometheus")
         if not base:
-            raise NotRunning("The stack has no Prometheus. Set ape:observability to metrics.")
+            setting = config_key("observability")
+            raise NotRunning(f"The stack has no Prometheus. Set {setting} to metrics.")
         client, end, history = Prometheus(base), time.time(), engine.history()
         start = end - 60 * minutes if minutes else start_of_test(history, end)
 

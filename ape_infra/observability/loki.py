@@ -1,4 +1,4 @@
-"""Loki's configuration: one process with a local disk; retention, streams and memory are limited."""
+"""Loki's configuration: one process and disk; retention, streams and memory are limited."""
 
 from __future__ import annotations
 

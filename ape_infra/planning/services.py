@@ -7,8 +7,6 @@ from typing import Literal, get_args
 
 # A service's name on the network, and the value of its label `ape.service`.
 AGENT, GATEWAY, PROXY, TARGET, MONITOR = "agent", "gateway", "proxy", "target", "monitor"
-# Each of these services listens on this port of its container.
-SERVICE_PORT = 8080
 
 BuiltService = Literal["gateway", "proxy", "agent", "demo_target", "monitor", "socket_proxy"]
 BUILT_SERVICES: tuple[BuiltService, ...] = get_args(BuiltService)

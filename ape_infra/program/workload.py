@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 
 import pulumi
 
-from ape_infra.planning.services import SERVICE_PORT as SERVICE_PORT
-
 # The user of the services' images (USER in services/images/Dockerfile).
 APE_USER = "10001:10001"
+SERVICE_PORT = 8080
 CONFIG_DIR = "/etc/ape"
 SLOT_ENV = "APE_AGENT_SLOT"
 # All variables of a replica in one, as a JSON object of texts; see replica_env.

@@ -14,7 +14,8 @@ import requests
 from docker.errors import DockerException
 
 from ape_contracts import labels
-from ape_infra.planning.services import AGENT, GATEWAY, SERVICE_PORT
+from ape_infra.planning.services import AGENT, GATEWAY
+from ape_infra.program.workload import SERVICE_PORT
 
 HEALTH_PATHS = {
     "prometheus": "/-/healthy",

@@ -37,7 +37,7 @@ DASHBOARD = Dashboard(
                 Panel(
                     "Declared and seen",
                     (
-                        # Each node has a monitor: these states are the node's own, the others the fleet's.
+                        # On each node a monitor: these are the node's own, the next the fleet's.
                         Query(total(series(metrics.FLEET_AGENTS, _HERE), "state"), "{{state}}"),
                         Query(
                             total(series(metrics.FLEET_AGENTS, _ALL), "state", op="max"),

@@ -101,7 +101,7 @@ def _panel(panel: Panel) -> _Built:
 
 
 def _variables() -> Iterator[builders.QueryVariable]:
-    """One for each label that a metric has; the tier of a log where no metric has one."""
+    """Yield a variable for each label of a metric, and for the tier, which logs have too."""
     known = (recording_rules.AGENTS_ALIVE, metrics.AGENT_MEMORY, metrics.CONTAINER_MEMORY)
     for name, label in VARIABLES.items():
         source = next((m for m in known if label in m.labels), None)
