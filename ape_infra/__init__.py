@@ -1,12 +1,12 @@
 """APE's infrastructure, a room per subject; each room imports only those above it.
 
+planning      the plan of a fleet: tier, networks, memory, CPU; names and sources of services
 config        settings: groups, rules, parsing, files that they name
-planning      what follows from the settings, as plain data
 observability configs, rules and dashboards, as plain data
-program       the Pulumi program: workloads, components, runtimes
 checks        the machine, the daemon and the target, before anything is changed
+program       the Pulumi program: workloads, components, runtimes
 automation    Pulumi's engine, the stack's lock
-reporting     what runs, measured
+reporting     the measured state of a stack; metrics, logs and the run report
 rollout       levels, checks of a level, the controller
 cli           `ape-load`, one command a file
 """

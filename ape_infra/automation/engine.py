@@ -205,7 +205,7 @@ class PulumiEngine:
             )
         return Preview({_plain(k): v for k, v in result.change_summary.items()}, operations)
 
-    def replaced(self, trial: ConfigTrial) -> Sequence[str]:
+    def replaced_agents(self, trial: ConfigTrial) -> Sequence[str]:
         kinds = ("replace", "create-replacement", "delete-replaced", "update")
         preview = self.preview(trial)
         self._built = [u for u, op in preview.operations.items() if IMAGE in u and op != "delete"]

@@ -111,14 +111,14 @@ def rollout(
                     agents=agents,
                     steps=(values,),
                     text="rollout" + (f" of {', '.join(new)}" if new else ""),
-                    look=settings.platform.runtime == "docker",
-                    settle=settle_seconds(plan),
-                    window=observation_seconds(plan),
+                    in_waves=settings.platform.runtime == "docker",
+                    settle_seconds=settle_seconds(plan),
+                    observation_seconds=observation_seconds(plan),
                 )
             ]
             outcome = run_rollout(engine, settings, way, timeout)
             lock.end()
-            if not outcome.well and engine.settings().images.given:
+            if not outcome.succeeded and engine.settings().images.given:
                 log(
                     f"The config names the images that held ({config_key('images')}). To try "
                     "again: ape-load rollout --unset images"

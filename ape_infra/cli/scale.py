@@ -43,7 +43,7 @@ from ape_infra.cli.plan import (
 )
 from ape_infra.config.project import current
 from ape_infra.config.settings import Settings
-from ape_infra.rollout.controller import Outcome, RolloutController, Stage
+from ape_infra.rollout.controller import RolloutController, RolloutResult, Stage
 from ape_infra.rollout.level_checks import Limits
 from ape_infra.rollout.levels import DEFAULT_STEP, Level
 from ape_infra.rollout.probe import DockerProbe
@@ -80,9 +80,9 @@ def stages(
                 steps=(*({**last, **step} for step in way), last),
                 text=text,
                 # The first shows what else would change; later ones only with a tier.
-                look=settings.platform.runtime == "docker" and (level.crosses or number == 0),
-                settle=settle_seconds(plan),
-                window=observation_seconds(plan),
+                in_waves=settings.platform.runtime == "docker" and (level.crosses or number == 0),
+                settle_seconds=settle_seconds(plan),
+                observation_seconds=observation_seconds(plan),
             )
         )
     return made
@@ -90,7 +90,7 @@ def stages(
 
 def run_rollout(
     engine: PulumiEngine, settings: Settings, way: Sequence[Stage], timeout: float
-) -> Outcome:
+) -> RolloutResult:
     """Go the way, under the gates."""
     client = preflight.connect(settings)
     probe = DockerProbe(
@@ -111,26 +111,30 @@ def run_rollout(
     return made.run(way)
 
 
-def report(outcome: Outcome, way: Sequence[Stage], before: int, seconds: float) -> dict[str, Any]:
-    held = way[outcome.held - 1].agents if outcome.held else before
+def report(
+    outcome: RolloutResult, way: Sequence[Stage], before: int, seconds: float
+) -> dict[str, Any]:
+    held = way[outcome.levels_passed - 1].agents if outcome.levels_passed else before
     return {
         "from": before,
         "to": way[-1].agents,
         "held": held,
-        "well": outcome.well,
+        "well": outcome.succeeded,
         "reasons": list(outcome.reasons),
         "interrupted": outcome.interrupted,
         "levels": [
             {"agents": stage.agents, "checks": [check.data() for check in found.checks]}
-            for stage, found in zip(way, outcome.verdicts, strict=False)
+            for stage, found in zip(way, outcome.check_results, strict=False)
         ],
         "seconds": round(seconds),
     }
 
 
-def finish(engine: PulumiEngine, outcome: Outcome, data: dict[str, Any], *, json: bool) -> int:
+def finish(
+    engine: PulumiEngine, outcome: RolloutResult, data: dict[str, Any], *, json: bool
+) -> int:
     def text(to: Console) -> None:
-        if outcome.well:
+        if outcome.succeeded:
             to.print(f"{data['to']} agents, and they hold ({data['seconds']} s).")
             return
         to.print(f"Returned to {data['held']} agents; the config says {data['held']} too.")
@@ -138,7 +142,7 @@ def finish(engine: PulumiEngine, outcome: Outcome, data: dict[str, Any], *, json
             to.print(f"reason: {reason}", markup=False)
 
     show(data, as_json=json, text=text)
-    if outcome.well:
+    if outcome.succeeded:
         return EXIT_OK
     return EXIT_INTERRUPTED if outcome.interrupted else EXIT_ROLLED_BACK
 

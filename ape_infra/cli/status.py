@@ -1,4 +1,4 @@
-"""`ape-load status`: what is declared, what runs, how it does; from live data."""
+"""`ape-load status`: configured, applied and running agents, health and rates; from live data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json as jsonlib
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import docker
@@ -32,92 +32,98 @@ from ape_infra.cli.common import (
 from ape_infra.cli.common import client_of as client_of_stack
 from ape_infra.config.project import current
 from ape_infra.reporting import cgroups
-from ape_infra.reporting.rates import Rates, Sample, rates
-from ape_infra.reporting.summary import Summary, measured
-from ape_infra.rollout.probe import OBSERVED_SERVICES, samples
+from ape_infra.reporting.rates import Rates, Sample, rates, samples
+from ape_infra.reporting.summary import Summary, measure_stack
+from ape_infra.rollout.probe import OBSERVED_SERVICES
 
-# Between the two looks from which the rates follow.
-LOOK_SECONDS = 5.0
+# Between the two samples that rates are computed from.
+SAMPLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class ServiceUsage:
-    """Of one service's containers on this machine; limits None where one of them has none."""
+    """Of one service's containers on this machine; `cpus_limit`: None if one has none."""
 
     containers: int
     memory_mb: float
-    memory_limit_mb: float | None
-    fullest_percent: float | None
+    memory_limit_mb: float
+    fullest_percent: float
     cpus: float
     cpus_limit: float | None
 
 
 @dataclass(frozen=True)
 class StackSample:
-    """One look at the stack."""
+    """The stack at the monotonic time `at`. `cpu`: container id -> CPU seconds so far."""
 
     at: float
     summary: Summary
     metrics: list[Sample]
-    found: list[dict[str, Any]]
+    containers: list[dict[str, Any]]
     cpu: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Status:
+    """`configured`: agents in the stack config. `applied`: agents in the stack's outputs.
+
+    `usage`: service -> resources. `alerts`: None if neither Prometheus nor the monitor answers.
+    """
+
     configured: int
     applied: int
     summary: Summary
     drift: list[str]
     rates: Rates
-    uses: dict[str, ServiceUsage]
+    usage: dict[str, ServiceUsage]
     alerts: list[str] | None
-    outputs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def well(self) -> bool:
-        return self.summary.well and not self.drift
+    def is_healthy(self) -> bool:
+        return self.summary.is_healthy and not self.drift
 
     def data(self) -> dict[str, Any]:
-        found = self.rates
+        """Return the status as JSON data."""
         return {
             "configured": self.configured,
             "applied": self.applied,
             **asdict(self.summary),
             "drift": self.drift,
             "rates": {
-                **asdict(found),
-                "request_seconds": {f"p{q * 100:g}": v for q, v in found.request_seconds.items()},
-                "first_token_seconds": {
-                    f"p{q * 100:g}": v for q, v in found.first_token_seconds.items()
-                },
+                **asdict(self.rates),
+                "request_seconds": _by_percentile(self.rates.request_seconds),
+                "first_token_seconds": _by_percentile(self.rates.first_token_seconds),
             },
-            "resources": {name: asdict(use) for name, use in self.uses.items()},
+            "resources": {name: asdict(usage) for name, usage in self.usage.items()},
             "alerts": self.alerts,
         }
 
 
-def look(client: docker.DockerClient, stack: str, outputs: Mapping[str, Any]) -> StackSample:
-    summary, reach, found = measured(client, current().name, stack, outputs)
-    metrics = [s for name in OBSERVED_SERVICES for s in samples(reach.get(name, "/metrics"))]
-    cpu = {c["Id"]: at[0] for c in found if (at := cgroups.cpu(c["Id"]))}
-    return StackSample(time.monotonic(), summary, metrics, found, cpu)
+def _by_percentile(quantiles: Mapping[float, float | None]) -> dict[str, float | None]:
+    return {f"p{q * 100:g}": value for q, value in quantiles.items()}
 
 
-def uses(before: StackSample, after: StackSample) -> dict[str, ServiceUsage]:
-    """Memory and CPU of each service, as far as its containers run here."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for container in after.found:
+def take_sample(client: docker.DockerClient, stack: str, outputs: Mapping[str, Any]) -> StackSample:
+    summary, services, containers = measure_stack(client, current().name, stack, outputs)
+    metrics = [s for name in OBSERVED_SERVICES for s in samples(services.get(name, "/metrics"))]
+    cpu = {c["Id"]: used[0] for c in containers if (used := cgroups.cpu(c["Id"]))}
+    return StackSample(time.monotonic(), summary, metrics, containers, cpu)
+
+
+def service_usage(before: StackSample, after: StackSample) -> dict[str, ServiceUsage]:
+    """Return memory and CPU of each service's running containers on this machine."""
+    ids_by_service: dict[str, list[str]] = defaultdict(list)
+    for container in after.containers:
         if container["State"] == "running":
-            groups[container["Labels"][labels.SERVICE]].append(container["Id"])
-    made = {}
-    for service, ids in sorted(groups.items()):
+            ids_by_service[container["Labels"][labels.SERVICE]].append(container["Id"])
+    usage = {}
+    for service, ids in sorted(ids_by_service.items()):
         memory = [m for i in ids if (m := cgroups.memory(i))]
         limits = [c[1] for i in ids if (c := cgroups.cpu(i))]
         if not memory:
             continue
         spent = sum(after.cpu[i] - before.cpu[i] for i in ids if i in after.cpu and i in before.cpu)
-        made[service] = ServiceUsage(
+        usage[service] = ServiceUsage(
             len(ids),
             sum(m[0] for m in memory) / 2**20,
             sum(m[1] for m in memory) / 2**20,
@@ -125,41 +131,41 @@ def uses(before: StackSample, after: StackSample) -> dict[str, ServiceUsage]:
             spent / (after.at - before.at),
             None if None in limits else sum(x for x in limits if x),
         )
-    return made
+    return usage
 
 
 def drift(
-    configured: int, applied: int, summary: Summary, found: list[dict[str, Any]]
+    configured: int, applied: int, summary: Summary, containers: list[dict[str, Any]]
 ) -> list[str]:
-    """Where config, state and reality differ, each with what mends it."""
-    made = []
+    """Return the differences between stack config, state and containers, each with its remedy."""
+    found = []
     if configured != applied:
-        made.append(
-            f"the config says {configured} agents, {applied} are applied: `ape-load up`, or "
+        found.append(
+            f"the stack config has {configured} agents, {applied} are applied: `ape-load up`, or "
             f"`ape-load scale --agents {configured}`"
         )
     if summary.running != applied:
-        made.append(f"{applied} agents are applied, {summary.running} run: `ape-load up`")
+        found.append(f"{applied} agents are applied, {summary.running} run: `ape-load up`")
     elif summary.healthy < summary.running:
-        made.append(f"{summary.running} agents run, {summary.healthy} of them are healthy")
+        found.append(f"{summary.running} agents run, {summary.healthy} of them are healthy")
     down = [name for name, (_, up) in summary.endpoints.items() if not up]
     if down:
-        made.append(f"{', '.join(down)} down: `ape-load logs --service {down[0]}`")
+        found.append(f"{', '.join(down)} down: `ape-load logs --service {down[0]}`")
     stopped = [
         c["Names"][0].lstrip("/")
-        for c in found
+        for c in containers
         if c["State"] in ("exited", "dead", "restarting", "paused")
     ]
     if stopped:
         some = ", ".join(sorted(stopped)[:5]) + (" and more" if len(stopped) > 5 else "")
-        made.append(f"not running: {some}")
-    return made
+        found.append(f"not running: {some}")
+    return found
 
 
 def alerts(outputs: Mapping[str, Any]) -> list[str] | None:
-    """Open alerts: of Prometheus, else of the monitor; None where neither is deployed.
+    """Return the open alerts of Prometheus, else of the monitor; None if neither answers.
 
-    Prometheus has the monitor's rules, and those of the test itself.
+    Prometheus evaluates the monitor's rules and those of the test itself.
     """
     endpoints = outputs.get("endpoints") or {}
     for name, path in (("prometheus", "/api/v1/alerts"), ("monitor", "/alerts")):
@@ -175,72 +181,76 @@ def alerts(outputs: Mapping[str, Any]) -> list[str] | None:
 
 
 def _open(item: Mapping[str, Any]) -> bool:
-    """Prometheus lists what waits for its time too, and the Watchdog, which always fires."""
-    labels = item.get("labels") or {}
-    return item.get("state") in (None, "firing") and labels.get("severity") != "none"
+    """Prometheus also lists pending alerts, and the Watchdog, which always fires."""
+    tags = item.get("labels") or {}
+    return item.get("state") in (None, "firing") and tags.get("severity") != "none"
 
 
 def _alert(item: Mapping[str, Any]) -> str:
-    labels = item.get("labels") or {}
-    notes = item.get("annotations") or {}
-    name = labels.get("alertname") or item.get("name") or "alert"
-    return f"{name}: {notes.get('summary') or item.get('summary') or jsonlib.dumps(labels)}"
+    tags = item.get("labels") or {}
+    annotations = item.get("annotations") or {}
+    name = tags.get("alertname") or item.get("name") or "alert"
+    return f"{name}: {annotations.get('summary') or item.get('summary') or jsonlib.dumps(tags)}"
 
 
-def take(
+def next_status(
     engine: PulumiEngine,
     client: docker.DockerClient,
     before: StackSample,
     outputs: Mapping[str, Any],
 ) -> tuple[Status, StackSample]:
-    after = look(client, engine.name, outputs)
-    configured = engine.settings().fleet.agents
-    declared = int(outputs["agents"])
-    made = Status(
+    """Take a sample, and return it with the status since the sample `before`."""
+    after = take_sample(client, engine.name, outputs)
+    configured, applied = engine.settings().fleet.agents, int(outputs["agents"])
+    found = Status(
         configured,
-        declared,
+        applied,
         after.summary,
-        drift(configured, declared, after.summary, after.found),
+        drift(configured, applied, after.summary, after.containers),
         rates(before.metrics, after.metrics, after.at - before.at),
-        uses(before, after),
+        service_usage(before, after),
         alerts(outputs),
-        outputs,
     )
-    return made, after
+    return found, after
 
 
 def _ms(value: float | None) -> str:
     return "-" if value is None else f"{1000 * value:.0f} ms"
 
 
-def drawn(status: Status) -> RenderableType:
-    """For people."""
+def _quantiles(quantiles: Mapping[float, float | None]) -> str:
+    return "  ".join(f"{name} {_ms(value)}" for name, value in _by_percentile(quantiles).items())
+
+
+def rendered(status: Status) -> RenderableType:
+    """Return the status as text for people."""
     found = status.rates
     parts: list[RenderableType] = [Text("\n".join(status.summary.lines()))]
     for line in status.drift:
         parts.append(Text(f"drift       {line}", style="yellow"))
     success = "-" if found.success_rate is None else f"{100 * found.success_rate:.1f} %"
-    quantiles = "  ".join(f"p{q * 100:g} {_ms(v)}" for q, v in found.request_seconds.items())
-    first = "  ".join(f"p{q * 100:g} {_ms(v)}" for q, v in found.first_token_seconds.items())
     parts.append(
         Text(
-            f"of the last {found.seconds:.0f} s:\n"
+            f"last {found.seconds:.0f} s:\n"
             f"  sessions  {found.sessions_per_second:.2f}/s, {success} succeeded\n"
-            f"  requests  {found.requests_per_second:.1f}/s  {quantiles}\n"
+            f"  requests  {found.requests_per_second:.1f}/s  {_quantiles(found.request_seconds)}\n"
             f"  tokens    {found.tokens_in_per_second:.0f}/s in, "
-            f"{found.tokens_out_per_second:.0f}/s out  first token {first}"
+            f"{found.tokens_out_per_second:.0f}/s out  "
+            f"first token {_quantiles(found.first_token_seconds)}"
         )
     )
     table = Table("service", "containers", "memory", "fullest", "cores", box=None, pad_edge=False)
-    for name, use in status.uses.items():
+    for name, usage in status.usage.items():
         table.add_row(
             name,
-            str(use.containers),
-            f"{use.memory_mb:.0f} of {use.memory_limit_mb:.0f} MB",
-            f"{use.fullest_percent:.0f} %",
-            f"{use.cpus:.2f} of {use.cpus_limit:g}" if use.cpus_limit else f"{use.cpus:.2f}",
+            str(usage.containers),
+            f"{usage.memory_mb:.0f} of {usage.memory_limit_mb:.0f} MB",
+            f"{usage.fullest_percent:.0f} %",
+            f"{usage.cpus:.2f} of {usage.cpus_limit:g}"
+            if usage.cpus_limit
+            else f"{usage.cpus:.2f}",
         )
-    if status.uses:
+    if status.usage:
         parts.append(table)
     if status.alerts is None:
         parts.append(Text("alerts      not deployed"))
@@ -253,43 +263,43 @@ def drawn(status: Status) -> RenderableType:
 
 @app.command()
 def status(
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Repeat until Ctrl-C.")] = False,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.5, help="Between two looks.")
-    ] = LOOK_SECONDS,
+        float, typer.Option("--seconds", min=0.5, help="Seconds between two samples.")
+    ] = SAMPLE_SECONDS,
     stack: StackName = "dev",
     json: AsJson = False,
 ) -> None:
-    """What is declared, what runs, what is healthy, how it does; exit code 3 if not all well."""
+    """Show agents, health, drift, rates, resources and alerts; exit with 3 if not healthy."""
 
     def work() -> int:
         engine = PulumiEngine(stack, log, create=False)
         client = client_of_stack(engine)
         outputs = running_outputs(engine)
-        before = look(client, stack, outputs)
+        before = take_sample(client, stack, outputs)
 
-        def after_a_while() -> Status:
+        def wait_for_status() -> Status:
             nonlocal before
             time.sleep(seconds)
-            made, before = take(engine, client, before, outputs)
-            return made
+            found, before = next_status(engine, client, before, outputs)
+            return found
 
-        def once() -> int:
-            found = after_a_while()
+        def print_status() -> int:
+            found = wait_for_status()
             if json:
                 print(jsonlib.dumps(found.data(), default=str), flush=True)
             else:
-                Console(highlight=False, soft_wrap=True).print(drawn(found))
-            return EXIT_OK if found.well else EXIT_NOT_HEALTHY
+                Console(highlight=False, soft_wrap=True).print(rendered(found))
+            return EXIT_OK if found.is_healthy else EXIT_NOT_HEALTHY
 
         if not watch:
-            return once()
+            return print_status()
         try:
             while json:
-                once()
-            with Live(Text("looking ..."), auto_refresh=False, screen=True) as live:
+                print_status()
+            with Live(Text("sampling ..."), auto_refresh=False, screen=True) as live:
                 while True:
-                    live.update(drawn(after_a_while()), refresh=True)
+                    live.update(rendered(wait_for_status()), refresh=True)
         except KeyboardInterrupt:
             return EXIT_OK
 

@@ -53,6 +53,6 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
             on_progress=lambda s: log(f"waiting: {s.healthy} of {s.declared} agents healthy"),
         )
         print(summary.json() if json else "\n".join(summary.lines()))
-        return EXIT_OK if summary.well else EXIT_NOT_HEALTHY
+        return EXIT_OK if summary.is_healthy else EXIT_NOT_HEALTHY
 
     run_command(work)

@@ -1,1 +1,1 @@
-"""What the observability stack is told: configs, rules, dashboards, as plain data."""
+"""Configs, rules and dashboards of the observability stack, as plain data."""

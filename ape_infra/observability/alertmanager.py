@@ -1,4 +1,4 @@
-"""Alertmanager's configuration: who is told of which alert, and which alerts mute others."""
+"""Alertmanager's configuration: receivers, routes, and which alerts mute others."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from ape_infra.observability.rules import AGENTS, HOST, REQUIRED_SERVICES, SERVICE, WATCHDOG
 
 PORT = 9093
-# Who gets nothing: the Watchdog, where nobody waits for it.
+# Receivers. The Watchdog goes to `nobody` if no URL expects it.
 NOBODY, TEAM, DEADMAN = "nobody", "team", "watchdog"
 
 
 @dataclass(frozen=True)
 class Receivers:
-    """Where alerts go. Secrets are paths of files in the container; empty or None: not used."""
+    """Where alerts go; empty or None: not used. Secrets are paths of files in the container."""
 
     webhook_url: str = ""
     webhook_token: str | None = None
@@ -29,7 +29,7 @@ class Receivers:
 
 
 def config(receivers: Receivers) -> dict[str, Any]:
-    """The configuration as data. An alert is a message for its name and tier, never an agent."""
+    """Return the configuration. Alerts are grouped by name and tier, never by agent."""
     return {
         "route": {
             "receiver": TEAM,
@@ -49,8 +49,8 @@ def config(receivers: Receivers) -> dict[str, Any]:
             ],
         },
         "inhibit_rules": [
-            # A host that is down, or a service that agents cannot do without, explains what they
-            # suffer. A watcher that is down explains nothing.
+            # A host or a required service that is down explains the alerts of agents. A monitor
+            # that is down explains none.
             *(
                 {
                     "source_matchers": ['severity="critical"', *source],

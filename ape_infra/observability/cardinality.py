@@ -1,4 +1,4 @@
-"""How many series a fleet makes: bounded, since no label holds an id, a path or an address."""
+"""The number of series of a fleet: bounded, as no label has an id, a path or an address."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from ape_contracts import metrics
 from ape_contracts.metrics import Metric
 
-# Containers beside the agents': services, the observability stack, the monitor and its proxy.
+# Containers besides the agents': services, the observability stack, the monitor and its proxy.
 SERVICES = 12
-# The most values of a label that any metric of ours is seen to have. `service` follows from `name`.
+# The highest number of values that a label has in our metrics. `service` follows from `name`.
 VALUES = {
     "route": 4,
     "method": 7,
@@ -39,7 +39,7 @@ HISTOGRAM = 16 + 3
 
 
 def of_metric(metric: Metric, agents: int) -> int:
-    """The most series of one metric for a fleet of `agents`."""
+    """Return the highest number of series of one metric for a fleet of `agents`."""
     labels = set(metric.labels)
     if "name" in labels:
         return agents + SERVICES
@@ -50,5 +50,5 @@ def of_metric(metric: Metric, agents: int) -> int:
 
 
 def most(agents: int, metrics: Iterable[Metric] = metrics.ALL) -> int:
-    """The most series of all metrics of ours for a fleet of `agents`."""
+    """Return the highest number of series of all our metrics for a fleet of `agents`."""
     return sum(of_metric(metric, agents) for metric in metrics)

@@ -1,10 +1,10 @@
-"""Metrics of others that rules and dashboards name: those of Prometheus and its companions."""
+"""Metrics of Prometheus, Alertmanager and Loki that rules and dashboards query."""
 
 from __future__ import annotations
 
 from ape_contracts.metrics import Metric
 
-UP = Metric("up", "gauge", "1 where the last scrape of a target went well, else 0.")
+UP = Metric("up", "gauge", "1 if the last scrape of a target succeeded, else 0.")
 ALERTS = Metric("ALERTS", "gauge", "Alerts of Prometheus.", ("alertname", "alertstate", "severity"))
 SCRAPED = Metric("scrape_samples_scraped", "gauge", "Samples of a target's last scrape.")
 HEAD_SERIES = Metric("prometheus_tsdb_head_series", "gauge", "Series that Prometheus holds.")
@@ -17,13 +17,13 @@ RULE_FAILURES = Metric(
 NOTIFICATIONS_FAILED = Metric(
     "alertmanager_notifications_failed_total",
     "counter",
-    "Messages of Alertmanager that a receiver did not take.",
+    "Notifications that a receiver rejected.",
     ("integration",),
 )
 LOG_LINES = Metric(
     "loki_distributor_lines_received_total",
     "counter",
-    "Log lines that Loki took.",
+    "Log lines that Loki received.",
     ("tenant", "aggregated_metric"),
 )
 

@@ -1,4 +1,4 @@
-"""What Grafana is provisioned with: environment, datasources, the folder of dashboards."""
+"""Grafana's provisioning: environment, datasources, the folder of dashboards."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 PORT = 3000
 PROVISIONING = "provisioning"
-# References of the dashboards to the datasources; fixed, so that links between them hold.
+# The dashboards refer to the datasources by these; fixed, so that links do not break.
 PROMETHEUS_UID, LOKI_UID = "ape-prometheus", "ape-loki"
 
 
 def environment(*, directory: str, password_file: str) -> dict[str, str]:
-    """Settings as Grafana reads them. Nobody sees anything without a login."""
+    """Return Grafana's settings. Every page requires a login."""
     return {
         "GF_PATHS_PROVISIONING": f"{directory}/{PROVISIONING}",
         "GF_LOG_MODE": "console",
@@ -33,6 +33,7 @@ def environment(*, directory: str, password_file: str) -> dict[str, str]:
 def datasources(
     *, prometheus_url: str, loki_url: str | None, alertmanager_url: str | None
 ) -> dict[str, Any]:
+    """Return the datasources; None: not deployed."""
     made: list[dict[str, Any]] = [
         {
             "name": "Prometheus",
@@ -87,7 +88,7 @@ def datasources(
 
 
 def providers(*, directory: str) -> dict[str, Any]:
-    """Where the dashboards lie. They are code: an edit in the browser is not kept."""
+    """Return the folder of the dashboards. They are code: edits in the browser are not saved."""
     return {
         "apiVersion": 1,
         "providers": [

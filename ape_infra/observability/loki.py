@@ -1,4 +1,4 @@
-"""Loki's configuration: one process, its own disk, bounded in time, streams and memory."""
+"""Loki's configuration: one process and disk; retention, streams and memory are limited."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 PORT = 3100
 DATA_DIR = "/loki"
 PUSH_PATH = "/loki/api/v1/push"
-# Few labels: a stream a service, not an agent. The ids are structured metadata.
+# One stream per service, not per agent; ids are structured metadata.
 MAX_STREAMS = 500
 
 
 def config(*, retention_days: int) -> dict[str, Any]:
+    """Return the configuration."""
     return {
         "auth_enabled": False,
         "analytics": {"reporting_enabled": False},
@@ -32,7 +33,7 @@ def config(*, retention_days: int) -> dict[str, Any]:
                 }
             },
         },
-        # There is nobody to hand streams over to: ready at once, gone at once.
+        # A single process transfers no streams: it is ready at once, and ends at once.
         "ingester": {"lifecycler": {"min_ready_duration": "0s", "final_sleep": "0s"}},
         "schema_config": {
             "configs": [

@@ -1,4 +1,4 @@
-"""Prometheus's own configuration."""
+"""Prometheus's configuration."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 PORT = 9090
 SCRAPE_SECONDS = 5
-# A job's names are asked of DNS again this often: a new shard or node is seen within it.
+# Interval of DNS queries for a job's names; a new shard or node is found within it.
 REFRESH_SECONDS = 5
 
 
 @dataclass(frozen=True)
 class RemoteWrite:
-    """`token`: path of a file with a bearer token, or None."""
+    """Where Prometheus copies its samples. `token`: path of a file with a bearer token, or None."""
 
     url: str
     token: str | None
@@ -29,9 +29,10 @@ def config(
     alertmanager: tuple[str, int] | None,
     remote_write: RemoteWrite | None,
 ) -> dict[str, Any]:
-    """The configuration as data. `jobs`: name on the network -> port of /metrics.
+    """Return the configuration. `jobs`: name on the network -> port of /metrics.
 
-    Targets come from DNS, which answers with every task of that name, on whichever node it is.
+    `alertmanager`: name and port, or None. Targets come from DNS, which returns the tasks of a name
+    on all nodes.
     """
     labels = {"project": project, "stack": stack}
     made: dict[str, Any] = {
@@ -46,8 +47,8 @@ def config(
             {
                 "job_name": job,
                 "dns_sd_configs": [_dns(job, port)],
-                # Series carry them here too, so that one query serves this Prometheus and one
-                # that many stacks write to. What a service says of others' containers stays.
+                # The labels are on the series too, so that a query works here and in a database of
+                # many stacks. Labels that a service sets for other containers are kept.
                 "honor_labels": True,
                 "relabel_configs": [
                     {"target_label": name, "replacement": value} for name, value in labels.items()

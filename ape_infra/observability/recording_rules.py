@@ -1,4 +1,4 @@
-"""Recording rules: what dashboards and alerts ask often. Each is a metric of its own."""
+"""Recording rules: the queries that dashboards and alerts share, each stored as a metric."""
 
 from __future__ import annotations
 
@@ -14,49 +14,53 @@ RUNNING, WHOLE = 'state="running"', 'status=~"[1-5].."'
 
 
 class RecordingRule(NamedTuple):
-    """`metric` is what the rule makes; `labels` are what it adds to each series."""
+    """`metric`: the metric that the rule stores. `labels`: those it adds to each series."""
 
     metric: Metric
     expr: str
     labels: tuple[tuple[str, str], ...] = ()
 
 
-def _made(name: str, help_text: str, *labels: str) -> Metric:
+def _metric(name: str, help_text: str, *labels: str) -> Metric:
     return Metric(f"ape:{name}", "gauge", help_text, (*SCOPE, *labels))
 
 
 def _quantiles(name: str, source: Metric, help_text: str) -> tuple[Metric, list[RecordingRule]]:
-    metric = _made(f"{name}:quantile_rate{WINDOW}", help_text, "quantile")
+    metric = _metric(f"{name}:quantile_rate{WINDOW}", help_text, "quantile")
     return metric, [
         RecordingRule(metric, quantile(q, source), (("quantile", f"{q:g}"),)) for q in QUANTILES
     ]
 
 
-SESSION_RATE = _made(f"sessions:rate{WINDOW}", "Finished sessions a second, by result.", "result")
-SESSION_SUCCESS = _made(f"session_success:ratio_rate{WINDOW}", "Share of sessions that succeeded.")
-ANSWER_RATE = _made(
+SESSION_RATE = _metric(
+    f"sessions:rate{WINDOW}", "Finished sessions per second, by result.", "result"
+)
+SESSION_SUCCESS = _metric(
+    f"session_success:ratio_rate{WINDOW}", "Share of sessions that succeeded."
+)
+ANSWER_RATE = _metric(
     f"gateway_answers:rate{WINDOW}",
-    "Answers of the gateway a second, the target's and its own, by class of status.",
+    "Answers of the gateway per second, the target's and its own, by class of status.",
     "class",
 )
-ERROR_RATIO = _made(
+ERROR_RATIO = _metric(
     f"gateway_answers:ratio_rate{WINDOW}", "Share of each class of status (4xx, 5xx).", "class"
 )
-MODEL_RATE = _made(f"proxy_requests:rate{WINDOW}", "Completions a second, by status.", "status")
-RATE_LIMITED = _made(
+MODEL_RATE = _metric(f"proxy_requests:rate{WINDOW}", "Completions per second, by status.", "status")
+RATE_LIMITED = _metric(
     f"proxy_rate_limited:ratio_rate{WINDOW}", "Share of completions that ended with 429."
 )
-TOKENS_OUT = _made(f"proxy_output_tokens:rate{WINDOW}", "Completion tokens a second.")
-TOKENS_IN = _made(f"proxy_input_tokens:rate{WINDOW}", "Prompt tokens a second.")
-AGENTS_ALIVE = _made("agents_alive:sum", "Agents with a fresh heartbeat.")
-AGENTS_DECLARED = _made(
-    "agents_declared:max", "Agents that the stack declares, as the gateway or the monitor knows."
+TOKENS_OUT = _metric(f"proxy_output_tokens:rate{WINDOW}", "Completion tokens per second.")
+TOKENS_IN = _metric(f"proxy_input_tokens:rate{WINDOW}", "Prompt tokens per second.")
+AGENTS_ALIVE = _metric("agents_alive:sum", "Agents with a fresh heartbeat.")
+AGENTS_DECLARED = _metric(
+    "agents_declared:max", "Agents that the stack declares, as the gateway or the monitor reports."
 )
-TOKENS_PER_AGENT = _made(
-    f"proxy_output_tokens_per_agent:rate{WINDOW}", "Completion tokens a second and running agent."
+TOKENS_PER_AGENT = _metric(
+    f"proxy_output_tokens_per_agent:rate{WINDOW}", "Completion tokens per second and running agent."
 )
-SERVICE_MEMORY = _made("service_memory_bytes:sum", "Working set by service.", "service")
-SERVICE_CPU = _made(f"service_cpu_cores:rate{WINDOW}", "CPU cores used, by service.", "service")
+SERVICE_MEMORY = _metric("service_memory_bytes:sum", "Working set by service.", "service")
+SERVICE_CPU = _metric(f"service_cpu_cores:rate{WINDOW}", "CPU cores used, by service.", "service")
 GATEWAY_SECONDS, _gateway = _quantiles(
     "gateway_request_duration_seconds", metrics.GATEWAY_SECONDS, "Time of the target's answers."
 )
@@ -75,7 +79,7 @@ BETWEEN_ACTIONS_SECONDS, _between = _quantiles(
 
 
 def _by_class(metric: Metric) -> str:
-    """Rate of `metric` with its status as a class."""
+    """Return the rate of `metric` by class of status, such as 5xx."""
     return f'label_replace({rate(metric, WHOLE)}, "class", "${{1}}xx", "status", "(.)..")'
 
 
@@ -136,7 +140,7 @@ RULES: tuple[RecordingRule, ...] = (
 
 
 def groups() -> list[dict[str, Any]]:
-    """The rules as Prometheus reads them."""
+    """Return the rules as Prometheus reads them."""
     return [
         {
             "name": "ape-recorded",

@@ -1,7 +1,7 @@
-"""Alerts of a load test and of what watches it. Those of machine and containers are the monitor's.
+"""Alerts of a load test, of the model and of the observability stack itself.
 
-An alert of a value against its baseline compares with the median of the last hour: that follows
-the target under test, whatever is normal for it, and needs no more than minutes of data.
+Alerts of host and containers are the monitor's (monitoring/rules.py). The baseline of a value is
+its median over the last hour: it follows the target under test, and needs only minutes of data.
 """
 
 from __future__ import annotations
@@ -15,38 +15,42 @@ from ape_contracts.metrics import Metric
 from ape_infra.observability import external_metrics, recording_rules
 from ape_infra.observability.external_metrics import NOTIFICATIONS_FAILED
 from ape_infra.observability.promql import SCOPE, rate, series, total
+from ape_infra.planning.services import GATEWAY, MONITOR, PROXY, TARGET
 
 Severity = Literal["critical", "warning", "none"]
-# What an alert speaks of; Alertmanager's inhibition goes by it.
+# The subject of an alert; Alertmanager's inhibition rules use it.
 HOST, SERVICE, CONTAINERS, AGENTS = "host", "service", "containers", "agents"
 MODEL, WATCH = "model", "watch"
 WATCHDOG = "Watchdog"
-# Services without which agents do nothing.
-REQUIRED_SERVICES = ("gateway", "proxy", "target")
+# Services without which agents cannot work.
+REQUIRED_SERVICES = (GATEWAY, PROXY, TARGET)
 
 SESSION_SUCCESS_MIN = 0.9
-# Fewer sessions than this in the window say nothing about a share.
+# A share of fewer sessions than this is not significant.
 SESSIONS_MIN = 5
 ERROR_RATIO_MAX = {"4xx": 0.25, "5xx": 0.05}
 RATE_LIMITED_MAX = 0.05
 BASELINE, BASELINE_FACTOR = "1h", 2.0
-# Below these nothing is slow, whatever the baseline: seconds.
+# Seconds below which nothing is slow, whatever the baseline.
 GATEWAY_SECONDS_MIN, FIRST_TOKEN_SECONDS_MIN = 0.25, 1.0
 COMPLETION_SECONDS_MIN, BETWEEN_ACTIONS_SECONDS_MIN = 2.0, 5.0
 TOKENS_FACTOR = 0.5
 EXHAUSTION_HOURS, EXHAUSTION_WINDOW = 4, "30m"
-# A prediction needs some of the resource to be used, or noise alone would fill it.
+# Below this use, a prediction would follow noise.
 EXHAUSTION_FROM_PERCENT = 50
 
 
 @dataclass(frozen=True)
 class Alert:
-    """`hold`: how long `expr` must hold, in seconds. `summary` and `description` may use Go
-    templates; `description` ends with what it means for the test."""
+    """`for_seconds`: how long `expr` must be true before the alert fires.
+
+    `summary` and `description` may use Go templates; `description` ends with the meaning for the
+    test.
+    """
 
     name: str
     expr: str
-    hold: int
+    for_seconds: int
     severity: Severity
     scope: str
     summary: str
@@ -60,26 +64,26 @@ def _above_baseline(metric: Metric, floor: float) -> str:
     return f"{now} > {BASELINE_FACTOR:g} * {normal} and {now} > {floor:g}"
 
 
-def _slow(name: str, metric: Metric, floor: float, what: str, scope: str, look: str) -> Alert:
+def _slow(name: str, metric: Metric, floor: float, subject: str, scope: str, meaning: str) -> Alert:
     return Alert(
         name,
         _above_baseline(metric, floor),
         60,
         "warning",
         scope,
-        f"{what} is more than {BASELINE_FACTOR:g} times what it was",
+        f"{subject} is more than {BASELINE_FACTOR:g} times what it was",
         f"The 95th percentile is {{{{ $value | humanizeDuration }}}}, above {floor:g} s and more "
-        f"than {BASELINE_FACTOR:g} times the median of the last hour. {look}",
+        f"than {BASELINE_FACTOR:g} times the median of the last hour. {meaning}",
     )
 
 
 def _down(job: str) -> Alert:
-    at = f'job="{job}"'
+    of_job = f'job="{job}"'
     up = external_metrics.UP
     return Alert(
         "TargetDown",
-        # A stopped container is gone from DNS, and with it the target: nothing says 0 then.
-        f"count({series(up, at)} == 0) > 0 or absent({series(up, at)} == 1)",
+        # A stopped container leaves DNS, and its target disappears: no series is 0 then.
+        f"count({series(up, of_job)} == 0) > 0 or absent({series(up, of_job)} == 1)",
         30,
         "critical" if job in REQUIRED_SERVICES else "warning",
         SERVICE if job in REQUIRED_SERVICES else WATCH,
@@ -93,163 +97,170 @@ _declared = series(recording_rules.AGENTS_DECLARED)
 _silent = f"{_declared} - ({series(recording_rules.AGENTS_ALIVE)} or {_declared} * 0)"
 
 
+_WATCHDOG = Alert(
+    WATCHDOG,
+    "vector(1)",
+    0,
+    "none",
+    WATCH,
+    "Alerts are on their way",
+    "Always firing. When it stops to arrive, nothing else arrives either.",
+)
+
+# Of every stack.
+_ALERTS = (
+    Alert(
+        "SessionSuccessLow",
+        f"{series(recording_rules.SESSION_SUCCESS)} < {SESSION_SUCCESS_MIN:g} and on ("
+        f"{', '.join(SCOPE)}) "
+        f"{total(f'increase({series(metrics.SESSIONS)}[2m])')} >= {SESSIONS_MIN}",
+        60,
+        "warning",
+        AGENTS,
+        "Sessions fail",
+        f"{{{{ $value | humanizePercentage }}}} of the sessions of the last two minutes "
+        f"succeeded, less than {SESSION_SUCCESS_MIN:.0%}. The label reason of "
+        f"{metrics.SESSIONS.name} says why they fail.",
+    ),
+    Alert(
+        "GatewayErrorRateHigh",
+        " or ".join(
+            f"""{series(recording_rules.ERROR_RATIO, f'class="{kind}"')} > {most:g}"""
+            for kind, most in ERROR_RATIO_MAX.items()
+        ),
+        60,
+        "warning",
+        AGENTS,
+        "Many answers are {{ $labels.class }}",
+        "{{ $value | humanizePercentage }} of the gateway's answers are "
+        "{{ $labels.class }}. 4xx: the agents ask for what is not there, or are not let in. "
+        "5xx: the target fails, or cannot be reached.",
+    ),
+    _slow(
+        "GatewayLatencyHigh",
+        recording_rules.GATEWAY_SECONDS,
+        GATEWAY_SECONDS_MIN,
+        "The target's time to answer",
+        AGENTS,
+        "The target has reached what it can take, or the gateway waits for it.",
+    ),
+    _slow(
+        "TimeToFirstTokenHigh",
+        recording_rules.FIRST_TOKEN_SECONDS,
+        FIRST_TOKEN_SECONDS_MIN,
+        "The model's time to the first token",
+        MODEL,
+        "Agents wait for the model, so the target gets less load than was meant.",
+    ),
+    _slow(
+        "CompletionTimeHigh",
+        recording_rules.COMPLETION_SECONDS,
+        COMPLETION_SECONDS_MIN,
+        "The model's time to the end of an answer",
+        MODEL,
+        "Agents wait for the model, so the target gets less load than was meant.",
+    ),
+    _slow(
+        "TimeBetweenActionsHigh",
+        recording_rules.BETWEEN_ACTIONS_SECONDS,
+        BETWEEN_ACTIONS_SECONDS_MIN,
+        "The time between two actions of an agent",
+        AGENTS,
+        "Agents are starved of CPU or wait for the model: the load is not what was meant.",
+    ),
+    Alert(
+        "ModelRateLimited",
+        f"{series(recording_rules.RATE_LIMITED)} > {RATE_LIMITED_MAX:g}",
+        60,
+        "warning",
+        MODEL,
+        "The model limits the rate",
+        "{{ $value | humanizePercentage }} of the completions end with 429: the limits of "
+        "the organisation, or those of the proxy, are used up.",
+    ),
+    Alert(
+        "TokenThroughputLow",
+        f"{series(recording_rules.TOKENS_PER_AGENT)} < {TOKENS_FACTOR:g} * "
+        f"quantile_over_time(0.5, {series(recording_rules.TOKENS_PER_AGENT)}[{BASELINE}])",
+        120,
+        "warning",
+        MODEL,
+        "The model gives fewer tokens than it did",
+        "{{ $value | humanize }} tokens a second and running agent, less than "
+        f"{TOKENS_FACTOR:.0%} of the median of the last hour.",
+    ),
+    Alert(
+        "AgentsSilent",
+        f"{_silent} > 0",
+        60,
+        "warning",
+        AGENTS,
+        "{{ $value }} declared agents are silent",
+        "The gateway has had no heartbeat of {{ $value }} agents for 30 s and more. They are "
+        "stopped, restarting, or cut off.",
+    ),
+    Alert(
+        "RuleEvaluationFailing",
+        f"{total(rate(external_metrics.RULE_FAILURES, window='5m'), 'rule_group')} > 0",
+        60,
+        "warning",
+        WATCH,
+        "Prometheus fails to evaluate rules",
+        "Rules of {{ $labels.rule_group }} fail: their alerts cannot fire. Its log says why.",
+    ),
+)
+
+# With the monitor.
+_MEMORY_EXHAUSTION = Alert(
+    "MemoryExhaustionPredicted",
+    f"predict_linear({series(metrics.SYSTEM_MEMORY)}[{EXHAUSTION_WINDOW}], "
+    f"{EXHAUSTION_HOURS} * 3600) > 100 and "
+    f"{series(metrics.SYSTEM_MEMORY)} > {EXHAUSTION_FROM_PERCENT}",
+    300,
+    "warning",
+    HOST,
+    f"The machine's memory will be full within {EXHAUSTION_HOURS} hours",
+    f"At the pace of the last {EXHAUSTION_WINDOW} it is then "
+    f"{{{{ $value | humanize }}}} percent full. A longer test will be cut off.",
+)
+
+# With Alertmanager.
+_NOT_DELIVERED = Alert(
+    "AlertsNotDelivered",
+    f"{total(rate(NOTIFICATIONS_FAILED, window='5m'), 'integration')} > 0",
+    60,
+    "warning",
+    WATCH,
+    "Alertmanager cannot deliver by {{ $labels.integration }}",
+    "Messages to {{ $labels.integration }} fail, so nobody is told. Its log says why.",
+)
+
+
 def alerts(jobs: Sequence[str]) -> tuple[Alert, ...]:
-    """Every alert, for a Prometheus that scrapes `jobs`."""
-    made = [
-        Alert(
-            WATCHDOG,
-            "vector(1)",
-            0,
-            "none",
-            WATCH,
-            "Alerts are on their way",
-            "Always firing. When it stops to arrive, nothing else arrives either.",
-        ),
+    """Return every alert for a Prometheus that scrapes `jobs`."""
+    return (
+        _WATCHDOG,
         *map(_down, jobs),
-        Alert(
-            "SessionSuccessLow",
-            f"{series(recording_rules.SESSION_SUCCESS)} < {SESSION_SUCCESS_MIN:g} and on ("
-            f"{', '.join(SCOPE)}) "
-            f"{total(f'increase({series(metrics.SESSIONS)}[2m])')} >= {SESSIONS_MIN}",
-            60,
-            "warning",
-            AGENTS,
-            "Sessions fail",
-            f"{{{{ $value | humanizePercentage }}}} of the sessions of the last two minutes "
-            f"succeeded, less than {SESSION_SUCCESS_MIN:.0%}. The label reason of "
-            f"{metrics.SESSIONS.name} says why they fail.",
-        ),
-        Alert(
-            "GatewayErrorRateHigh",
-            " or ".join(
-                f"""{series(recording_rules.ERROR_RATIO, f'class="{kind}"')} > {most:g}"""
-                for kind, most in ERROR_RATIO_MAX.items()
-            ),
-            60,
-            "warning",
-            AGENTS,
-            "Many answers are {{ $labels.class }}",
-            "{{ $value | humanizePercentage }} of the gateway's answers are "
-            "{{ $labels.class }}. 4xx: the agents ask for what is not there, or are not let in. "
-            "5xx: the target fails, or cannot be reached.",
-        ),
-        _slow(
-            "GatewayLatencyHigh",
-            recording_rules.GATEWAY_SECONDS,
-            GATEWAY_SECONDS_MIN,
-            "The target's time to answer",
-            AGENTS,
-            "The target has reached what it can take, or the gateway waits for it.",
-        ),
-        _slow(
-            "TimeToFirstTokenHigh",
-            recording_rules.FIRST_TOKEN_SECONDS,
-            FIRST_TOKEN_SECONDS_MIN,
-            "The model's time to the first token",
-            MODEL,
-            "Agents wait for the model, so the target gets less load than was meant.",
-        ),
-        _slow(
-            "CompletionTimeHigh",
-            recording_rules.COMPLETION_SECONDS,
-            COMPLETION_SECONDS_MIN,
-            "The model's time to the end of an answer",
-            MODEL,
-            "Agents wait for the model, so the target gets less load than was meant.",
-        ),
-        _slow(
-            "TimeBetweenActionsHigh",
-            recording_rules.BETWEEN_ACTIONS_SECONDS,
-            BETWEEN_ACTIONS_SECONDS_MIN,
-            "The time between two actions of an agent",
-            AGENTS,
-            "Agents are starved of CPU or wait for the model: the load is not what was meant.",
-        ),
-        Alert(
-            "ModelRateLimited",
-            f"{series(recording_rules.RATE_LIMITED)} > {RATE_LIMITED_MAX:g}",
-            60,
-            "warning",
-            MODEL,
-            "The model limits the rate",
-            "{{ $value | humanizePercentage }} of the completions end with 429: the limits of "
-            "the organisation, or those of the proxy, are used up.",
-        ),
-        Alert(
-            "TokenThroughputLow",
-            f"{series(recording_rules.TOKENS_PER_AGENT)} < {TOKENS_FACTOR:g} * "
-            f"quantile_over_time(0.5, {series(recording_rules.TOKENS_PER_AGENT)}[{BASELINE}])",
-            120,
-            "warning",
-            MODEL,
-            "The model gives fewer tokens than it did",
-            "{{ $value | humanize }} tokens a second and running agent, less than "
-            f"{TOKENS_FACTOR:.0%} of the median of the last hour.",
-        ),
-        Alert(
-            "AgentsSilent",
-            f"{_silent} > 0",
-            60,
-            "warning",
-            AGENTS,
-            "{{ $value }} declared agents are silent",
-            "The gateway has had no heartbeat of {{ $value }} agents for 30 s and more. They are "
-            "stopped, restarting, or cut off.",
-        ),
-        Alert(
-            "RuleEvaluationFailing",
-            f"{total(rate(external_metrics.RULE_FAILURES, window='5m'), 'rule_group')} > 0",
-            60,
-            "warning",
-            WATCH,
-            "Prometheus fails to evaluate rules",
-            "Rules of {{ $labels.rule_group }} fail: their alerts cannot fire. Its log says why.",
-        ),
-    ]
-    if "monitor" in jobs:
-        made += [
-            Alert(
-                "MemoryExhaustionPredicted",
-                f"predict_linear({series(metrics.SYSTEM_MEMORY)}[{EXHAUSTION_WINDOW}], "
-                f"{EXHAUSTION_HOURS} * 3600) > 100 and "
-                f"{series(metrics.SYSTEM_MEMORY)} > {EXHAUSTION_FROM_PERCENT}",
-                300,
-                "warning",
-                HOST,
-                f"The machine's memory will be full within {EXHAUSTION_HOURS} hours",
-                f"At the pace of the last {EXHAUSTION_WINDOW} it is then "
-                f"{{{{ $value | humanize }}}} percent full. A longer test will be cut off.",
-            )
-        ]
-    if "alertmanager" in jobs:
-        made.append(
-            Alert(
-                "AlertsNotDelivered",
-                f"{total(rate(NOTIFICATIONS_FAILED, window='5m'), 'integration')} > 0",
-                60,
-                "warning",
-                WATCH,
-                "Alertmanager cannot deliver by {{ $labels.integration }}",
-                "Messages to {{ $labels.integration }} fail, so nobody is told. Its log says why.",
-            )
-        )
-    return tuple(made)
+        *_ALERTS,
+        *((_MEMORY_EXHAUSTION,) if MONITOR in jobs else ()),
+        *((_NOT_DELIVERED,) if "alertmanager" in jobs else ()),
+    )
 
 
 @dataclass(frozen=True)
 class Override:
-    """`hold`: seconds instead of the alert's own, or None."""
+    """`for_seconds`: in place of the alert's own; None: unchanged."""
 
-    hold: int | None = None
+    for_seconds: int | None = None
     disabled: bool = False
 
 
 def anchor(name: str) -> str:
-    """The section of the runbooks for an alert, as Markdown names a heading."""
+    """Return the anchor of an alert's section in the runbooks, as Markdown derives it."""
     return name.lower()
 
 
-# What the alerts of others speak of, where it is not the machine.
+# Scopes of the monitor's alerts; the others have the scope HOST.
 _SCOPES = {
     "ServiceUnavailable": SERVICE,
     "RestartLoop": CONTAINERS,
@@ -260,7 +271,7 @@ _SCOPES = {
 
 
 def _completed(rule: Mapping[str, Any], runbooks: str) -> dict[str, Any]:
-    """A rule of others with what every alert of the stack has."""
+    """Add the scope and the runbook to a rule of the monitor."""
     if "alert" not in rule:
         return dict(rule)
     name = rule["alert"]
@@ -275,7 +286,7 @@ def _rule(alert: Alert, runbooks: str) -> dict[str, Any]:
     return {
         "alert": alert.name,
         "expr": alert.expr,
-        "for": f"{alert.hold}s",
+        "for": f"{alert.for_seconds}s",
         "labels": {"severity": alert.severity, "scope": alert.scope, **dict(alert.labels)},
         "annotations": {
             "summary": alert.summary,
@@ -292,9 +303,9 @@ def groups(
     overrides: Mapping[str, Override] | None = None,
     more: Sequence[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
-    """The alerts as Prometheus reads them, with the groups `more` of others.
+    """Return the groups of alerting rules as Prometheus reads them.
 
-    Raises ValueError where `overrides` names an alert that is not there.
+    `more`: the monitor's groups. Raises ValueError if `overrides` names an unknown alert.
     """
     found = [
         {"name": "ape-alerts", "rules": [_rule(a, runbooks) for a in alerts(jobs)]},
@@ -304,7 +315,7 @@ def groups(
     overrides = overrides or {}
     for name in overrides:
         if name not in known:
-            raise ValueError(f"{name}: is no alert. There are: {', '.join(sorted(known))}")
+            raise ValueError(f"{name}: is not an alert. Alerts: {', '.join(sorted(known))}")
     none = Override()
     for group in found:
         kept = []
@@ -312,8 +323,8 @@ def groups(
             override = overrides.get(rule.get("alert", ""), none)
             if override.disabled:
                 continue
-            if override.hold is not None:
-                rule["for"] = f"{override.hold}s"
+            if override.for_seconds is not None:
+                rule["for"] = f"{override.for_seconds}s"
             kept.append(rule)
         group["rules"] = kept
     return found

@@ -1,4 +1,4 @@
-"""Data as text, the same for the same data: a changed digest of it replaces what reads it."""
+"""Generated files as text, the same for the same data: a changed digest replaces the reader."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import yaml
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes everything out: Alertmanager's and Loki's readers know no anchors of ours."""
+    """Writes repeated data in full: the readers of Alertmanager and Loki do not share anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -16,3 +16,22 @@ class _Dumper(yaml.SafeDumper):
 
 def yaml_of(data: Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+
+
+def render(package: str, template: str, **values: object) -> str:
+    """Fill in a template of the folder `templates` of `package`; in HTML and SVG, escape values.
+
+    Raises jinja2.UndefinedError if a value is missing.
+    """
+    # Imported here: most runs of the program render no template.
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader(package),
+        autoescape=select_autoescape(enabled_extensions=("html.j2", "svg.j2")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(values)

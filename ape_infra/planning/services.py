@@ -1,4 +1,4 @@
-"""The services that this project builds, each with the package that its image runs."""
+"""The services of a stack: their names, and the sources of those that this project builds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from ape_contracts.service_settings import LIMITS
 
 REQUIREMENTS = Path("services/requirements")
+# A service's name on the network, and the value of its label `ape.service`.
+AGENT, GATEWAY, PROXY, TARGET, MONITOR = "agent", "gateway", "proxy", "target", "monitor"
+
 DOCKERFILES = Path("services/images")
 # A service is built where it has a file of requirements.
 BUILT_SERVICES = tuple(

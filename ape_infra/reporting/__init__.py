@@ -1,1 +1,1 @@
-"""What runs and how it does: Docker, the services' metrics, Prometheus, Loki, and the report."""
+"""The state of a stack and of a test: Docker, metrics, Prometheus, Loki, and the run report."""

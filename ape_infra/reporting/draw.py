@@ -1,11 +1,10 @@
-"""The dashboards' main panels without Grafana: asked of Prometheus, drawn as inline SVG.
+"""The dashboards' main panels without Grafana: queried from Prometheus, drawn as inline SVG.
 
-Asking is the caller's. A picture has no script and no font, and fetches nothing.
+The caller supplies the queries' results. A picture has no script and no font, and loads nothing.
 """
 
 from __future__ import annotations
 
-import html
 import itertools
 import math
 import re
@@ -15,33 +14,21 @@ from typing import NamedTuple
 
 from ape_infra.observability import dashboards
 from ape_infra.observability.dashboards.model import EVERYTHING, TRACE, VARIABLES, Panel, Unit
+from ape_infra.observability.text import render
 from ape_infra.reporting.prometheus import Series
 
-# Of Okabe and Ito: told apart with any kind of colour vision. Beyond them, lines are dashed.
+# Of Okabe and Ito: distinguishable with any kind of color vision. Further lines are dashed.
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#777777")
 MAX_LINES = 2 * len(COLORS)
-# About as many pixels as it takes on a page, so that its text is as large as the page's.
-WIDTH, HEIGHT = 480, 190
-LEFT, RIGHT, TOP, BOTTOM = 48, 8, 10, 24
-# What lies further apart than so many steps is not joined.
+# Points that are further apart than this number of steps are not joined.
 GAP_STEPS = 2.5
-STYLE = """
-svg{width:100%;font-size:11px}svg text{fill:#555}svg .grid{stroke:#e5e5e5}
-svg .mark{stroke:#777;stroke-dasharray:2 3}
-svg polyline{fill:none;stroke-width:1.5;stroke-linejoin:round}
-svg .second,.key .second{stroke-dasharray:6 3;border-top-style:dashed}
-.key{margin:0;font-size:13px;color:#555}.key span{margin-right:1em;white-space:nowrap}
-.key i{display:inline-block;width:1.3em;vertical-align:.3em;margin-right:.3em;
-border-top:.2em solid}
-@media(prefers-color-scheme:dark){svg text,.key{fill:#aaa;color:#aaa}
-svg .grid{stroke:#333}svg .mark{stroke:#777}}
-"""
 Points = Sequence[tuple[float, float]]
+# Takes PromQL, returns its series over the time of the report.
 Ask = Callable[[str], Sequence[Series]]
 
 
 class PanelData(NamedTuple):
-    """A panel's lines, by their legend: points of (Unix time, value)."""
+    """A panel and its lines: legend -> points of (Unix time, value)."""
 
     dashboard: str
     panel: Panel
@@ -49,14 +36,14 @@ class PanelData(NamedTuple):
 
     @property
     def most(self) -> float:
-        """The highest value; 0 without any."""
+        """The highest value; 0 without values."""
         return max((v for points in self.lines.values() for _, v in points), default=0)
 
 
 def plain(expr: str, seconds: int = 300, values: Mapping[str, str] | None = None) -> str:
-    """`expr` with the dashboard's variables at `values`, or at everything.
+    """Replace the dashboard's variables in `expr` by `values`, or by a pattern that selects all.
 
-    `seconds`: the time that the reader looks at; a step is a twentieth of it.
+    `seconds`: the time range that the dashboard shows; an interval is a twentieth of it.
     """
     values = values or {}
     for name in (*VARIABLES, TRACE):
@@ -66,12 +53,12 @@ def plain(expr: str, seconds: int = 300, values: Mapping[str, str] | None = None
 
 
 def legend(template: str, labels: Mapping[str, str], title: str) -> str:
-    """As Grafana fills a legend in: {{label}}."""
+    """Fill in the labels of a legend, `{{label}}`, as Grafana does."""
     return re.sub(r"{{(\w+)}}", lambda m: labels.get(m[1], ""), template).strip() or title
 
 
 def lines(panel: Panel, ask: Ask, seconds: int = 300) -> dict[str, Points]:
-    """The lines of one panel; `ask` takes PromQL and answers over its own time."""
+    """Return the lines of a panel."""
     return {
         legend(query.legend, series.labels, panel.title): series.points
         for query in panel.queries
@@ -80,7 +67,7 @@ def lines(panel: Panel, ask: Ask, seconds: int = 300) -> dict[str, Points]:
 
 
 def main_panels(ask: Ask, seconds: int = 300) -> list[PanelData]:
-    """Every main panel of every dashboard with its lines; none where Prometheus has none."""
+    """Return every main panel of every dashboard, with the lines that Prometheus has for it."""
     return [
         PanelData(dashboard.title, panel, lines(panel, ask, seconds))
         for dashboard in dashboards.ALL
@@ -90,7 +77,7 @@ def main_panels(ask: Ask, seconds: int = 300) -> list[PanelData]:
 
 
 def scale(unit: Unit, most: float) -> tuple[float, str]:
-    """How often a value counts as it is shown, and as what: of values up to `most`."""
+    """Return the factor and the name of the unit in which to show values up to `most`."""
     match unit:
         case "percentunit":
             return 100, "%"
@@ -103,9 +90,9 @@ def scale(unit: Unit, most: float) -> tuple[float, str]:
             name = ("B", "KiB", "MiB", "GiB", "TiB")[step]
             return 1 / 1024**step, name + ("/s" if unit == "Bps" else "")
         case "reqps":
-            return 1, "a second"
+            return 1, "per second"
         case "tok/s":
-            return 1, "tokens a second"
+            return 1, "tokens per second"
         case "currencyUSD":
             return 1, "dollars"
         case "short":
@@ -113,7 +100,7 @@ def scale(unit: Unit, most: float) -> tuple[float, str]:
 
 
 def ticks(most: float, wanted: int = 4) -> list[float]:
-    """Round numbers from 0 to at least `most`."""
+    """Return round numbers from 0 to at least `most`."""
     if most < 1e-12:
         return [0.0, 1.0]
     raw = most / wanted
@@ -122,78 +109,92 @@ def ticks(most: float, wanted: int = 4) -> list[float]:
     return [i * step for i in range(math.ceil(most / step - 1e-9) + 1)]
 
 
-def _joined(points: Points, longest: float) -> Iterator[Points]:
-    """`points` in pieces without a gap of more than `longest` seconds."""
+def _pieces(points: Points, max_gap: float) -> Iterator[Points]:
+    """Split `points` at gaps of more than `max_gap` seconds."""
     begin = 0
     for end in range(1, len(points) + 1):
-        if end == len(points) or points[end][0] - points[end - 1][0] > longest:
+        if end == len(points) or points[end][0] - points[end - 1][0] > max_gap:
             yield points[begin:end]
             begin = end
 
 
-def svg(drawn: PanelData, start: float, end: float, marks: Sequence[float] = ()) -> str:
-    """The picture with its key, or nothing where the panel has no data. `marks`: times of events.
+class Axes(NamedTuple):
+    """Maps times (Unix) and values to pixels. `highest` is the value at the top."""
 
-    The y axis starts at 0, and all pictures of a time have the same x axis. Of too many lines
-    those are drawn that reach highest.
+    start: float
+    end: float
+    highest: float
+    # About as many pixels as a picture takes on a page, so that its text is as large as the page's.
+    width: int = 480
+    height: int = 190
+    left: int = 48
+    right: int = 480 - 8
+    top: int = 10
+    bottom: int = 190 - 24
+
+    @property
+    def seconds(self) -> float:
+        return max(self.end - self.start, 1e-9)
+
+    def x(self, at: float) -> str:
+        return f"{self.left + (self.right - self.left) * (at - self.start) / self.seconds:.1f}"
+
+    def y(self, value: float) -> str:
+        """Of a value in the unit that is shown."""
+        return f"{self.top + (self.bottom - self.top) * (1 - value / self.highest):.1f}"
+
+    def times(self) -> list[tuple[float, str, str]]:
+        """Return five equidistant times: (Unix time, anchor of the text, text)."""
+        form = "%H:%M:%S" if self.seconds < 86400 else "%m-%d %H:%M"
+        found = []
+        for i, anchor in enumerate(("start", "middle", "middle", "middle", "end")):
+            at = self.start + self.seconds * i / 4
+            found.append((at, anchor, time.strftime(form, time.gmtime(at))))
+        return found
+
+
+class Line(NamedTuple):
+    """A line of a picture, in pieces without gaps."""
+
+    name: str
+    color: str
+    dashed: bool
+    pieces: list[list[tuple[float, float]]]
+
+
+def _lines(drawn: Mapping[str, Points], factor: float) -> list[Line]:
+    """Return the lines to draw, their values multiplied by `factor`."""
+    steps = [b[0] - a[0] for points in drawn.values() for a, b in itertools.pairwise(points)]
+    max_gap = GAP_STEPS * min(steps, default=0)
+    found = []
+    for number, (name, points) in enumerate(drawn.items()):
+        rounds, color = divmod(number, len(COLORS))
+        pieces = [[(at, v * factor) for at, v in piece] for piece in _pieces(points, max_gap)]
+        found.append(Line(name, COLORS[color], rounds > 0, pieces))
+    return found
+
+
+def svg(data: PanelData, start: float, end: float, marks: Sequence[float] = ()) -> str:
+    """Return the picture with its key; empty if the panel has no data. `marks`: times of events.
+
+    The y axis starts at 0, and all pictures of a report have the same x axis. Of more than
+    MAX_LINES lines, those with the highest values are drawn.
     """
-    named = {name: points for name, points in drawn.lines.items() if points}
+    named = {name: points for name, points in data.lines.items() if points}
     if not named:
         return ""
-    tall = sorted(named, key=lambda name: -max(v for _, v in named[name]))[:MAX_LINES]
-    left_out = len(named) - len(tall)
-    named = {name: points for name, points in named.items() if name in tall}
-    factor, _ = scale(drawn.panel.unit, drawn.most)
-    steps = [b[0] - a[0] for points in named.values() for a, b in itertools.pairwise(points)]
-    longest = GAP_STEPS * min(steps, default=0)
-    y_marks = ticks(drawn.most * factor)
-    span, top = max(end - start, 1e-9), y_marks[-1]
-    inner_w, inner_h = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-
-    def x(at: float) -> float:
-        return LEFT + inner_w * (at - start) / span
-
-    def y(shown: float) -> float:
-        return TOP + inner_h * (1 - shown / top)
-
-    title = html.escape(drawn.panel.title, quote=True)
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}" '
-        'xmlns="http://www.w3.org/2000/svg">'
-    ]
-    for mark in y_marks:
-        parts.append(
-            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(mark):.1f}" y2="{y(mark):.1f}" '
-            f'class="grid"/><text x="{LEFT - 6}" y="{y(mark) + 4:.1f}" text-anchor="end">'
-            f"{mark:,.10g}</text>"
-        )
-    clock = "%H:%M:%S" if span < 86400 else "%m-%d %H:%M"
-    for i, anchor in enumerate(("start", "middle", "middle", "middle", "end")):
-        at = start + span * i / 4
-        label = time.strftime(clock, time.gmtime(at))
-        parts.append(
-            f'<text x="{x(at):.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{label}</text>'
-        )
-    for at in marks:
-        if start <= at <= end:
-            parts.append(
-                f'<line x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{TOP}" y2="{TOP + inner_h}" '
-                'class="mark"/>'
-            )
-    keys = []
-    for number, (name, points) in enumerate(named.items()):
-        second, index = divmod(number, len(COLORS))
-        look = ' class="second"' if second else ""
-        for piece in _joined(points, longest):
-            where = [(f"{x(t):.1f}", f"{y(v * factor):.1f}") for t, v in piece]
-            if len(where) == 1:
-                cx, cy = where[0]
-                parts.append(f'<circle cx="{cx}" cy="{cy}" r="2" fill="{COLORS[index]}"/>')
-            else:
-                path = " ".join(map(",".join, where))
-                parts.append(f'<polyline points="{path}" stroke="{COLORS[index]}"{look}/>')
-        colour = f"border-color:{COLORS[index]}"
-        keys.append(f'<span><i style="{colour}"{look}></i>{html.escape(name)}</span>')
-    if left_out:
-        keys.append(f"<span>and {left_out} lower ones</span>")
-    return f'{"".join(parts)}</svg><p class="key">{"".join(keys)}</p>'
+    highest = sorted(named, key=lambda name: -max(v for _, v in named[name]))[:MAX_LINES]
+    factor, _ = scale(data.panel.unit, data.most)
+    values = ticks(data.most * factor)
+    axes = Axes(start, end, values[-1])
+    return render(
+        "ape_infra.reporting",
+        "picture.svg.j2",
+        title=data.panel.title,
+        axes=axes,
+        values=values,
+        times=axes.times(),
+        marks=[at for at in marks if start <= at <= end],
+        lines=_lines({n: points for n, points in named.items() if n in highest}, factor),
+        left_out=len(named) - len(highest),
+    )

@@ -1,4 +1,4 @@
-"""Questions to Loki's HTTP API."""
+"""A client of Loki's HTTP API."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import requests
 
 TIMEOUT_SECONDS = 30.0
-# Loki's own limit of what one question may give.
+# Loki's own limit of lines per query.
 MAX_LINES = 5000
 
 
 class LokiError(Exception):
-    """It did not answer, or refused; says why."""
+    """The request failed; the text states the URL and the reason."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """`at`: nanoseconds since 1970. `labels`: with the structured metadata of the line."""
+    """A log line. `at`: nanoseconds since 1970. `labels`: including structured metadata."""
 
     at: int
     line: str
@@ -30,7 +30,10 @@ class Loki:
         self._base = base.rstrip("/")
 
     def newest(self, query: str, start: float, end: float, limit: int = MAX_LINES) -> list[Entry]:
-        """The last `limit` lines of a LogQL query between two Unix times, in the order of time."""
+        """Return the last `limit` lines of a LogQL query between two Unix times, ordered by time.
+
+        Raises LokiError.
+        """
         params: dict[str, str | int] = {
             "query": query,
             "start": int(start * 1e9),

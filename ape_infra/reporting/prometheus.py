@@ -1,4 +1,4 @@
-"""Questions to Prometheus' HTTP API."""
+"""A client of Prometheus's HTTP API."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any
 import requests
 
 TIMEOUT_SECONDS = 30.0
-# Prometheus refuses more points a series than 11,000.
+# Prometheus rejects queries for more than 11,000 points per series.
 MAX_POINTS = 500
 
 
 class PrometheusError(Exception):
-    """It did not answer, or refused; says why."""
+    """The request failed; the text states the URL and the reason."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """`points`: (Unix time, value), in the order of time."""
+    """`points`: (Unix time, value), ordered by time."""
 
     labels: Mapping[str, str]
     points: tuple[tuple[float, float], ...]
 
 
 def steps(start: float, end: float) -> tuple[int, int, int]:
-    """First, last and distance of a range's steps in milliseconds, as Prometheus counts them.
+    """Return the first step, the last step and the step width of a range, in milliseconds.
 
-    They are counted back from the end, so that what has come just now is seen.
+    Steps are counted back from the end, so that the range includes the newest sample.
     """
     last, whole = round(1000 * end), round(1000 * (end - start))
     step = max(1000, math.ceil(whole / MAX_POINTS))
@@ -40,44 +40,33 @@ class Prometheus:
     def __init__(self, base: str) -> None:
         self._base = base.rstrip("/")
 
-    def _ask(self, method: str, path: str, **params: Any) -> Any:
-        try:
-            answer = requests.request(
-                method, f"{self._base}{path}", params=params, timeout=TIMEOUT_SECONDS
-            )
-            body = answer.json()
-        except (requests.RequestException, ValueError) as error:
-            raise PrometheusError(f"{self._base}{path}: {type(error).__name__}") from None
-        if body.get("status") != "success":
-            raise PrometheusError(f"{self._base}{path}: {body.get('error', answer.status_code)}")
-        return body.get("data")
-
     def range(self, query: str, start: float, end: float) -> list[Series]:
-        """The series of `query`; what is not a number (no data in a rate) is left out."""
+        """Return the series of `query`, without NaN and infinite values, which mean no data.
+
+        `start` and `end`: Unix times. Raises PrometheusError.
+        """
         first, last, step = steps(start, end)
-        data = self._ask(
-            "GET",
-            "/api/v1/query_range",
+        data = self._query(
             query=query,
             start=f"{first / 1000:.3f}",
             end=f"{last / 1000:.3f}",
             step=f"{step / 1000:.3f}",
         )
-        made = []
+        series = []
         for found in data["result"]:
             points = tuple((float(t), float(v)) for t, v in found["values"])
-            numbers = tuple(p for p in points if p[1] == p[1] and abs(p[1]) != float("inf"))
+            numbers = tuple(point for point in points if math.isfinite(point[1]))
             if numbers:
-                made.append(Series(found["metric"], numbers))
-        return made
+                series.append(Series(found["metric"], numbers))
+        return series
 
-    def at(self, query: str, when: float) -> list[Series]:
-        data = self._ask("GET", "/api/v1/query", query=query, time=when)
-        return [
-            Series(found["metric"], ((float(found["value"][0]), float(found["value"][1])),))
-            for found in data["result"]
-        ]
-
-    def snapshot(self) -> str:
-        """Name of a snapshot in its data directory. Needs --web.enable-admin-api."""
-        return str(self._ask("POST", "/api/v1/admin/tsdb/snapshot")["name"])
+    def _query(self, **params: str) -> Any:
+        url = f"{self._base}/api/v1/query_range"
+        try:
+            answer = requests.get(url, params=params, timeout=TIMEOUT_SECONDS)
+            body = answer.json()
+        except (requests.RequestException, ValueError) as error:
+            raise PrometheusError(f"{url}: {type(error).__name__}") from None
+        if body.get("status") != "success":
+            raise PrometheusError(f"{url}: {body.get('error', answer.status_code)}")
+        return body.get("data")

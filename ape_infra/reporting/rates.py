@@ -1,4 +1,4 @@
-"""What happened between two expositions of gateway and proxy, a few seconds apart."""
+"""Rates and quantiles between two expositions of gateway and proxy, a few seconds apart."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from ape_contracts import metrics
 
+# (name, labels, value)
 Sample = tuple[str, Mapping[str, str], float]
 QUANTILES = (0.5, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Of so many `seconds`. Latencies in seconds, by quantile; None: nothing happened."""
+    """Rates over the last `seconds`. A quantile or a share is None if there was no event.
+
+    `request_seconds` and `first_token_seconds`: quantile -> latency in seconds.
+    """
 
     seconds: float
     sessions_per_second: float
@@ -26,26 +32,38 @@ class Rates:
     tokens_out_per_second: float
 
 
+def samples(exposition: bytes | None) -> list[Sample]:
+    """Return the samples of an exposition; none if it is None."""
+    if exposition is None:
+        return []
+    return [
+        (s.name, s.labels, s.value)
+        for family in text_string_to_metric_families(exposition.decode(errors="replace"))
+        for s in family.samples
+    ]
+
+
 def added(before: Iterable[Sample], after: Iterable[Sample]) -> list[Sample]:
-    """Each sample of `after` less that of `before`; one that fell has begun again."""
-    was = {(name, *sorted(labels.items())): value for name, labels, value in before}
-    made = []
+    """Subtract `before` from `after`; a counter that decreased was reset, and counts from 0."""
+    previous = {(name, *sorted(labels.items())): value for name, labels, value in before}
+    differences = []
     for name, labels, value in after:
-        old = was.get((name, *sorted(labels.items())), 0.0)
-        made.append((name, labels, value - old if value >= old else value))
-    return made
+        old = previous.get((name, *sorted(labels.items())), 0.0)
+        differences.append((name, labels, value - old if value >= old else value))
+    return differences
 
 
 def total(found: Iterable[Sample], name: str, **labels: str) -> float:
+    """Sum the samples of this name that have these labels."""
     return sum(
         value
-        for sample, has, value in found
-        if sample == name and all(has.get(k) == v for k, v in labels.items())
+        for sample, sample_labels, value in found
+        if sample == name and all(sample_labels.get(k) == v for k, v in labels.items())
     )
 
 
 def quantile(found: Iterable[Sample], name: str, q: float) -> float | None:
-    """The quantile of a histogram, as Prometheus computes it: linear within a bucket."""
+    """Return a quantile of a histogram, linear within a bucket as in Prometheus; None if empty."""
     buckets: dict[float, float] = {}
     for sample, labels, value in found:
         if sample == f"{name}_bucket":
@@ -64,6 +82,7 @@ def quantile(found: Iterable[Sample], name: str, q: float) -> float | None:
 
 
 def rates(before: Iterable[Sample], after: Iterable[Sample], seconds: float) -> Rates:
+    """Return the rates between two expositions that were read `seconds` apart."""
     found = added(before, after)
     success = total(found, metrics.SESSIONS.name, result=metrics.SUCCESS)
     sessions = total(found, metrics.SESSIONS.name)

@@ -1,4 +1,4 @@
-"""What runs, from what was measured and not from the config."""
+"""The state of a stack, as measured; nothing in it is taken from the config."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import docker
 import requests
@@ -15,8 +15,7 @@ from docker.errors import DockerException
 
 from ape_contracts import labels
 from ape_contracts.service_settings import SERVICE_PORT
-from ape_infra.program.components import gateway
-from ape_infra.program.components.agents import SERVICE as AGENT
+from ape_infra.planning.services import AGENT, GATEWAY
 
 HEALTH_PATHS = {
     "prometheus": "/-/healthy",
@@ -25,14 +24,15 @@ HEALTH_PATHS = {
     "loki": "/ready",
 }
 TIMEOUT_SECONDS = 5
+POLL_SECONDS = 2
 
 
 @dataclass
 class Summary:
-    """`endpoints`: name -> (URL, up). How many agents are in which state, not how many containers:
+    """Counts of agents, not of containers.
 
-    `running` and `healthy` as Docker says of their containers, `alive` by their own word to the
-    gateway.
+    `endpoints`: service -> (URL, whether it is up). `running` and `healthy`: by the state of the
+    containers. `alive`: by heartbeats to the gateway. `sessions`: as the gateway counts them.
     """
 
     endpoints: dict[str, tuple[str, bool]] = field(default_factory=dict)
@@ -43,17 +43,14 @@ class Summary:
     sessions: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def settled(self) -> bool:
-        """All endpoints up, all agents healthy, and each has finished a session on average."""
+    def has_settled(self) -> bool:
+        """Whether the stack is healthy, and its agents finished one session each on average."""
         done = self.sessions.get("success", 0) + self.sessions.get("failure", 0)
-        return (
-            all(up for _, up in self.endpoints.values())
-            and self.healthy >= self.declared
-            and done >= self.declared
-        )
+        return self.is_healthy and done >= self.declared
 
     @property
-    def well(self) -> bool:
+    def is_healthy(self) -> bool:
+        """Whether all endpoints are up, and all declared agents are healthy."""
         return all(up for _, up in self.endpoints.values()) and self.healthy >= self.declared
 
     def lines(self) -> list[str]:
@@ -76,22 +73,22 @@ class Summary:
 
 
 def containers(client: docker.DockerClient, project: str, stack: str) -> list[dict[str, Any]]:
-    """Every container of the stack as Docker lists it, running or not."""
+    """Return every container of the stack as Docker lists it, running or not."""
     filters = labels.stack_filter(project, stack)
     found: list[dict[str, Any]] = client.api.containers(all=True, filters=filters)
     return found
 
 
-def tasks(client: docker.DockerClient, project: str, stack: str) -> Counter[str]:
-    """Tasks that run, by service, on all nodes of the Swarm; agents count, not their tasks."""
+def running_tasks(client: docker.DockerClient, project: str, stack: str) -> Counter[str]:
+    """Running tasks of each service on all nodes of the Swarm; of agents, the agents in them."""
     filters = labels.stack_filter(project, stack)
     found: Counter[str] = Counter()
     for service in client.api.services(filters=filters):  # type: ignore[no-untyped-call]
-        marks = service["Spec"]["Labels"]
         wanted = {"service": service["ID"], "desired-state": "running"}
-        there = client.api.tasks(filters=wanted)  # type: ignore[no-untyped-call]
-        running = sum(task["Status"]["State"] == "running" for task in there)
-        found[marks[labels.SERVICE]] += running * _agents_in(marks)
+        tasks = client.api.tasks(filters=wanted)  # type: ignore[no-untyped-call]
+        running = sum(task["Status"]["State"] == "running" for task in tasks)
+        own = service["Spec"]["Labels"]
+        found[own[labels.SERVICE]] += running * _agents_in(own)
     return found
 
 
@@ -101,12 +98,12 @@ def _healthy(container: Mapping[str, Any]) -> bool:
     return status.startswith("Up") and ("(healthy)" in status or "(" not in status)
 
 
-def _agents_in(marks: Mapping[str, str]) -> int:
-    return int(marks.get(labels.AGENTS, 1))
+def _agents_in(container_labels: Mapping[str, str]) -> int:
+    return int(container_labels.get(labels.AGENTS, 1))
 
 
-def _inside(client: docker.DockerClient, container_id: str, url: str) -> bytes | None:
-    """GET `url` from inside the container; None where that fails."""
+def _get_inside(client: docker.DockerClient, container_id: str, url: str) -> bytes | None:
+    """GET `url` from inside the container; None if that fails."""
     code = "import sys,urllib.request as u;sys.stdout.buffer.write(u.urlopen(sys.argv[1]).read())"
     made = client.api.exec_create(container_id, ["python", "-c", code, url])
     output: bytes = client.api.exec_start(made["Id"])
@@ -122,39 +119,55 @@ def _get(url: str) -> bytes | None:
 
 
 class ServiceClient:
-    """GETs a service of the stack: by its published port, or from inside its container."""
+    """Sends GET requests to services: to the published port, or from inside the container.
+
+    `endpoints`: service -> base URL. `container_ids`: service -> a running container of it.
+    """
 
     def __init__(
         self,
         client: docker.DockerClient,
         endpoints: Mapping[str, str | None],
-        at: Mapping[str, str],
+        container_ids: Mapping[str, str],
     ) -> None:
-        self._client, self._endpoints, self._at = client, endpoints, at
+        self._client, self._endpoints, self._container_ids = client, endpoints, container_ids
 
     def get(self, service: str, path: str) -> bytes | None:
-        """The body; None where the service does not answer with success, or is not here."""
+        """Return the body; None without a 2xx answer, or if no container runs on this node."""
         if base := self._endpoints.get(service):
             return _get(base + path)
-        if container := self._at.get(service):
+        if container := self._container_ids.get(service):
             try:
-                return _inside(self._client, container, f"http://127.0.0.1:{SERVICE_PORT}{path}")
+                return _get_inside(
+                    self._client, container, f"http://127.0.0.1:{SERVICE_PORT}{path}"
+                )
             except DockerException:
                 return None
         return None
 
 
+class Measurement(NamedTuple):
+    """A summary, a client of the services, and the containers on this node."""
+
+    summary: Summary
+    services: ServiceClient
+    containers: list[dict[str, Any]]
+
+
 def measure(
     client: docker.DockerClient, project: str, stack: str, outputs: Mapping[str, Any]
 ) -> Summary:
-    """Ask Docker, every endpoint, and the gateway's count of the fleet."""
-    return measured(client, project, stack, outputs)[0]
+    """Measure the stack with the given outputs. Raises DockerException."""
+    return measure_stack(client, project, stack, outputs).summary
 
 
-def measured(
+def measure_stack(
     client: docker.DockerClient, project: str, stack: str, outputs: Mapping[str, Any]
-) -> tuple[Summary, ServiceClient, list[dict[str, Any]]]:
-    """The summary, a way to ask the services for more, and the containers on this machine."""
+) -> Measurement:
+    """Query Docker, every endpoint, and the gateway's count of the fleet.
+
+    Raises DockerException.
+    """
     summary = Summary(declared=int(outputs["agents"]))
     found = containers(client, project, stack)
     running = [c for c in found if c["State"] == "running"]
@@ -162,38 +175,41 @@ def measured(
     agents = [c for c in running if c["Labels"][labels.SERVICE] == AGENT]
     summary.running = sum(_agents_in(c["Labels"]) for c in agents)
     summary.healthy = sum(_agents_in(c["Labels"]) for c in agents if _healthy(c))
-    swarm: Counter[str] | None = None
+    tasks: Counter[str] | None = None
     if outputs.get("runtime") == "swarm":
-        # A list of containers shows this node only; a task runs when it is healthy.
-        swarm = tasks(client, project, stack)
-        summary.running = summary.healthy = swarm[AGENT]
-    reach = ServiceClient(client, outputs["endpoints"], {k: c["Id"] for k, c in by_service.items()})
+        # A list of containers covers this node only; a task runs once it is healthy.
+        tasks = running_tasks(client, project, stack)
+        summary.running = summary.healthy = tasks[AGENT]
+    services = ServiceClient(
+        client, outputs["endpoints"], {name: c["Id"] for name, c in by_service.items()}
+    )
     for name, base in outputs["endpoints"].items():
         if base:
-            up = reach.get(name, HEALTH_PATHS.get(name, "/health")) is not None
+            up = services.get(name, HEALTH_PATHS.get(name, "/health")) is not None
             summary.endpoints[name] = (base, up)
         else:
-            at = by_service.get(name)
-            up = swarm[name] > 0 if swarm is not None else at is not None and _healthy(at)
+            container = by_service.get(name)
+            healthy_here = container is not None and _healthy(container)
+            up = tasks[name] > 0 if tasks is not None else healthy_here
             summary.endpoints[name] = ("inside the Swarm", up)
-    fleet = reach.get(gateway.NAME, "/fleet")
+    fleet = services.get(GATEWAY, "/fleet")
     if fleet is not None:
-        seen = json.loads(fleet)
-        summary.alive, summary.sessions = seen["alive"], seen["sessions"]
-    if not any("health" in str(c["Status"]) for c in agents) and swarm is None:
-        # A fleet too large for health checks proves its health by its heartbeats.
+        counted = json.loads(fleet)
+        summary.alive, summary.sessions = counted["alive"], counted["sessions"]
+    if not any("health" in str(c["Status"]) for c in agents) and tasks is None:
+        # A fleet too large for health checks proves its health by heartbeats.
         summary.healthy = min(summary.healthy, summary.alive)
-    return summary, reach, found
+    return Measurement(summary, services, found)
 
 
 def wait_settled(
     take: Callable[[], Summary], *, seconds: float, on_progress: Callable[[Summary], None]
 ) -> Summary:
-    """Measure every two seconds until the stack has settled or the time is over."""
+    """Measure every POLL_SECONDS until the stack has settled, for at most `seconds`."""
     end = time.monotonic() + seconds
     while True:
         summary = take()
-        if summary.settled or time.monotonic() >= end:
+        if summary.has_settled or time.monotonic() >= end:
             return summary
         on_progress(summary)
-        time.sleep(2)
+        time.sleep(POLL_SECONDS)

@@ -1,5 +1,5 @@
-"""Scaling in validated steps: levels, readings, gates and the walk over them.
+"""Rollouts: levels, readings, checks, and the controller.
 
-`levels`, `readings`, `gates` and `estimate` are plain data and pure functions; `walk` drives an
-engine and a probe that it is handed; `probe` reads the machine.
+`levels`, `readings`, `level_checks` and `estimate` are plain data and pure functions. `controller`
+drives the engine and the probe that it is given. `probe` reads Docker, the services and the host.
 """

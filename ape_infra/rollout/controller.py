@@ -1,8 +1,8 @@
-"""The walk over the stages of a change: apply, watch, keep or go back.
+"""The controller of a rollout: apply each level, observe it, keep it or roll back.
 
-What a stage tries is in a config of its own; the stack's config takes it only when it held. So the
-stack's config names the last good state at every moment, whatever kills us, and the way back is to
-apply it.
+A level is applied from a trial config, which becomes the stack config when its checks pass. So the
+stack config describes the last good level at every moment, also after `kill -9`, and a rollback
+applies the stack config.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from ape_infra.rollout.level_checks import CheckResults, Limits
 from ape_infra.rollout.readings import Counters, Readings
 
 SAMPLE_SECONDS = 2.0
-# The way back must not end at a daemon that was busy for a moment.
+# A daemon that is busy for a moment must not end a rollback.
 ROLLBACK_ATTEMPTS = 3
 ROLLBACK_PAUSE_SECONDS = 5.0
 
 
 class EngineError(Exception):
-    """An update failed; the text says why."""
+    """An update failed; the text states the reason."""
 
 
 class StackLockedError(Exception):
-    """Somebody else updates the stack; nothing of ours was begun."""
+    """Another update of the stack runs; this one was not started."""
 
 
-class Failed(Exception):
-    """A stage did not hold; one reason a line."""
+class LevelFailed(Exception):
+    """A level failed its checks. `reasons`: one for each failed check."""
 
     def __init__(self, reasons: Sequence[str]) -> None:
         self.reasons = tuple(reasons)
@@ -41,10 +41,10 @@ class Failed(Exception):
 
 
 class Trial(Protocol):
-    """A config that is tried."""
+    """A trial config."""
 
     def accept(self) -> None:
-        """Make it the stack's config, in one step."""
+        """Make it the stack config, atomically."""
         ...
 
 
@@ -54,21 +54,21 @@ T = TypeVar("T", bound=Trial)
 class Engine(Protocol[T]):
     def trial(self, values: Mapping[str, str | None]) -> AbstractContextManager[T]: ...
 
-    def replaced(self, trial: T) -> Sequence[str]:
-        """The agents' resources that applying `trial` would change, in order of their number."""
+    def replaced_agents(self, trial: T) -> Sequence[str]:
+        """Return the agents' resources that applying `trial` would change, ordered by number."""
         ...
 
     def apply(
         self, trial: T | None, message: str, only: Sequence[str] = (), *, seconds: float
     ) -> None:
-        """Bring the stack to `trial` (None: the stack's config), or `only` some of it.
+        """Apply `trial`, or the stack config if it is None, to the resources `only` (empty: all).
 
-        Raises EngineError, also when it takes longer than `seconds`; StackLockedError.
+        Raises EngineError, also after `seconds`, and StackLockedError.
         """
         ...
 
     def recover(self) -> None:
-        """Clear what an update that was cut off left."""
+        """Remove what an interrupted update left."""
         ...
 
 
@@ -78,38 +78,42 @@ class Probe(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """One level, or one rollout.
+    """One level of a rollout.
 
-    `steps`: the settings to apply one after the other (None: the default); only the last is
-    watched and kept. `look`: ask the engine first which agents would be replaced, and do those in
-    waves. `settle` and `window`: seconds that it may take to come up, and must hold then.
+    `steps`: settings to apply one after the other (None: the default); only the last is observed
+    and kept. `in_waves`: replace the agents that the last step changes in waves. `settle_seconds`:
+    how long the agents may take to become healthy. `observation_seconds`: how long they must then
+    pass their checks.
     """
 
     agents: int
     steps: tuple[Mapping[str, str | None], ...]
     text: str
-    look: bool
-    settle: float
-    window: float
+    in_waves: bool
+    settle_seconds: float
+    observation_seconds: float
 
 
 @dataclass
-class Outcome:
-    """`held`: how many stages held. `reasons`: why the next one did not."""
+class RolloutResult:
+    """`reasons`: why the level after the first `levels_passed` failed; empty if none did."""
 
-    held: int = 0
+    levels_passed: int = 0
     reasons: tuple[str, ...] = ()
-    returned: bool = False
+    rolled_back: bool = False
     interrupted: bool = False
-    verdicts: list[CheckResults] = field(default_factory=list)
+    check_results: list[CheckResults] = field(default_factory=list)
 
     @property
-    def well(self) -> bool:
+    def succeeded(self) -> bool:
         return not self.reasons
 
 
 class RolloutController(Generic[T]):
-    """`deadline`: on the clock `now`. `tell` gets lines for people."""
+    """Runs the stages of a rollout.
+
+    `on_progress` gets lines for people. `deadline` is a time of the clock `now`, in seconds.
+    """
 
     def __init__(
         self,
@@ -124,153 +128,158 @@ class RolloutController(Generic[T]):
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._engine, self._probe, self._limits, self._waves = engine, probe, limits, waves
-        self._on_progress, self._deadline, self._now, self._sleep = (
-            on_progress,
-            deadline,
-            now,
-            sleep,
-        )
-        self._before: Counters | None = None
+        self._on_progress = on_progress
+        self._deadline, self._now, self._sleep = deadline, now, sleep
+        self._previous_counters: Counters | None = None
 
-    def run(self, stages: Sequence[Stage]) -> Outcome:
-        """Go as far as the stages hold; after one that does not, return to the one before."""
-        outcome = Outcome()
-        now = self._probe.take()
-        self._before, last = now.counters, now.running
+    def run(self, stages: Sequence[Stage]) -> RolloutResult:
+        """Run the stages up to the first that fails, and roll back to the one before it.
+
+        Raises StackLockedError, and EngineError if the rollback fails.
+        """
+        result = RolloutResult()
+        readings = self._probe.take()
+        self._previous_counters, good_agents = readings.counters, readings.running
         for number, stage in enumerate(stages, 1):
             text = f"{stage.text}, level {number} of {len(stages)}"
             self._on_progress(f"{text}: {stage.agents} agents")
             try:
-                outcome.verdicts.append(self._attempt(stage, text))
-            except Failed as failed:
-                outcome.reasons = failed.reasons
+                result.check_results.append(self._apply_level(stage, text))
+            except LevelFailed as failed:
+                result.reasons = failed.reasons
             except EngineError as error:
-                outcome.reasons = (str(error),)
+                result.reasons = (str(error),)
             except StackLockedError:
                 raise
             except Exception as error:
-                # Whatever it was, the fleet is not left between two levels.
-                outcome.reasons = (f"{type(error).__name__}: {error}",)
+                # Any other error, too, must not leave the fleet between two levels.
+                result.reasons = (f"{type(error).__name__}: {error}",)
             except KeyboardInterrupt:
-                outcome.reasons, outcome.interrupted = ("stopped by a signal",), True
-            if outcome.reasons:
-                for reason in outcome.reasons:
-                    self._on_progress(f"does not hold: {reason}")
-                self._return(f"{text} failed: return")
-                outcome.returned = True
-                if not outcome.interrupted:
-                    self._recover(last, stage.settle)
-                return outcome
-            outcome.held, last = number, stage.agents
-        return outcome
+                result.reasons, result.interrupted = ("stopped by a signal",), True
+            if result.reasons:
+                for reason in result.reasons:
+                    self._on_progress(f"level failed: {reason}")
+                self._roll_back(f"{text} failed: rollback")
+                result.rolled_back = True
+                if not result.interrupted:
+                    self._wait_until_recovered(good_agents, stage.settle_seconds)
+                return result
+            result.levels_passed, good_agents = number, stage.agents
+        return result
 
-    def _return(self, message: str) -> None:
-        self._on_progress("returning to the last level that held")
-        for left in reversed(range(ROLLBACK_ATTEMPTS)):
+    def _roll_back(self, message: str) -> None:
+        self._on_progress("rolling back to the last good level")
+        for attempts_left in reversed(range(ROLLBACK_ATTEMPTS)):
             try:
                 self._engine.recover()
                 self._engine.apply(None, message, seconds=float("inf"))
                 return
             except StackLockedError as error:
-                # Not "nothing was begun": the way back is still to be gone.
-                raise EngineError(f"the way back is not free: {error}") from None
+                # As an EngineError: the stack was changed, and the rollback is still to be done.
+                raise EngineError(f"the rollback cannot start: {error}") from None
             except EngineError as error:
-                if not left:
+                if not attempts_left:
                     raise
-                self._on_progress(f"{error}\nThe way back failed; once more")
+                self._on_progress(
+                    f"{error}\nThe rollback failed; next attempt in {ROLLBACK_PAUSE_SECONDS:.0f} s"
+                )
                 self._sleep(ROLLBACK_PAUSE_SECONDS)
 
-    def _recover(self, agents: int, seconds: float) -> None:
-        """Wait until what we returned to is well again, and say how well it is."""
+    def _wait_until_recovered(self, agents: int, seconds: float) -> None:
+        """Wait until the last good level is healthy again, for at most `seconds`; report it."""
         self._deadline = float("inf")
         try:
-            for now in self._samples(seconds):
-                if level_checks.has_settled(agents, now, self._limits):
+            for readings in self._samples(seconds):
+                if level_checks.has_settled(agents, readings, self._limits):
                     break
-            self._on_progress(f"{now.healthy} of {agents} agents healthy again")
+            self._on_progress(f"{readings.healthy} of {agents} agents healthy after the rollback")
         except Exception as error:
-            # The return is done; what cannot be seen now, `status` will show.
-            self._on_progress(f"cannot see how well it is: {error}")
+            # The rollback itself is done; `ape-load status` shows the health later.
+            self._on_progress(f"cannot read the health of the fleet: {error}")
 
-    def _attempt(self, stage: Stage, text: str) -> CheckResults:
+    def _apply_level(self, stage: Stage, text: str) -> CheckResults:
         for values in stage.steps[:-1]:
             with self._engine.trial(values) as trial:
                 self._apply(trial, text)
         with self._engine.trial(stage.steps[-1]) as trial:
-            if stage.look:
-                self._in_waves(trial, self._engine.replaced(trial), text)
+            if stage.in_waves:
+                self._replace_in_waves(trial, self._engine.replaced_agents(trial), text)
             self._apply(trial, text)
-            seen = self._hold(stage)
+            results = self._observe_level(stage)
             trial.accept()
-        return seen
+        return results
 
     def _apply(self, trial: T, text: str, only: Sequence[str] = ()) -> None:
-        self._in_time()
+        self._require_time()
         self._engine.apply(trial, text, only, seconds=self._deadline - self._now())
 
-    def _in_time(self) -> None:
+    def _require_time(self) -> None:
         if self._now() >= self._deadline:
-            raise Failed(("the time given with --timeout is over",))
+            raise LevelFailed(("the time given with --timeout is over",))
 
-    def _in_waves(self, trial: T, agents: Sequence[str], text: str) -> None:
-        size = self._waves.size
-        waves = [agents[i : i + size] for i in range(0, len(agents), size)]
-        for number, wave in enumerate(waves, 1):
-            at = f"wave {number} of {len(waves)}"
-            self._on_progress(f"{at}: {len(wave)} agents change")
-            running = self._probe.take().running
-            self._apply(trial, f"{text}, {at}", wave)
-            self._watch(f"{at} holds", running)
-            if number < len(waves):
-                self._sleep(self._waves.pause)
-
-    def _watch(self, text: str, running: int) -> None:
-        """The watching of a wave: no restart loop, nothing full, as many agents run as before."""
-        seen: list[Readings] = []
-        for sample in self._samples(self._waves.watch):
-            seen.append(sample)
-            self._must(level_checks.safety_checks(seen[-1:], self._limits))
-        if seen[-1].running < level_checks.needed(running, self._limits):
-            raise Failed((f"{seen[-1].running} agents run, {running} did before the wave",))
-        down = [name for name, up in seen[-1].services.items() if not up]
-        if down:
-            raise Failed((f"services: {' and '.join(down)} down",))
-        self._on_progress(f"{text}: {seen[-1].running} agents run, {seen[-1].healthy} healthy")
+    def _require(self, results: CheckResults) -> None:
+        if not results.passed:
+            raise LevelFailed(results.reasons)
 
     def _samples(self, seconds: float) -> Iterator[Readings]:
-        """A reading now and every SAMPLE_SECONDS, for so many seconds."""
+        """Yield readings now and every SAMPLE_SECONDS, for `seconds`."""
         end = self._now() + seconds
         while True:
             yield self._probe.take()
-            self._in_time()
+            self._require_time()
             left = end - self._now()
             if left <= 0:
                 return
             self._sleep(min(SAMPLE_SECONDS, left))
 
-    def _must(self, found: CheckResults) -> None:
-        if not found.passed:
-            raise Failed(found.reasons)
+    def _replace_in_waves(self, trial: T, agents: Sequence[str], text: str) -> None:
+        size = self._waves.size
+        waves = [agents[i : i + size] for i in range(0, len(agents), size)]
+        for number, wave in enumerate(waves, 1):
+            name = f"wave {number} of {len(waves)}"
+            self._on_progress(f"{name}: updating {len(wave)} agents")
+            running = self._probe.take().running
+            self._apply(trial, f"{text}, {name}", wave)
+            self._observe_wave(name, running)
+            if number < len(waves):
+                self._sleep(self._waves.pause)
 
-    def _hold(self, stage: Stage) -> CheckResults:
-        now = Readings()
-        for now in self._samples(stage.settle):
-            self._must(level_checks.safety_checks([now], self._limits))
-            if level_checks.has_settled(stage.agents, now, self._limits):
+    def _observe_wave(self, name: str, previously_running: int) -> None:
+        """Require safe readings, and at the end as many running agents as before, services up."""
+        for readings in self._samples(self._waves.watch):
+            self._require(level_checks.safety_checks([readings], self._limits))
+        running = readings.running
+        if running < level_checks.needed(previously_running, self._limits):
+            raise LevelFailed(
+                (f"{running} agents are running, {previously_running} were before the wave",)
+            )
+        down = [service for service, up in readings.services.items() if not up]
+        if down:
+            raise LevelFailed((f"services: {' and '.join(down)} down",))
+        self._on_progress(f"{name} passed: {running} agents running, {readings.healthy} healthy")
+
+    def _observe_level(self, stage: Stage) -> CheckResults:
+        """Wait for the level to settle, then require its checks for the observation window."""
+        agents = stage.agents
+        for readings in self._samples(stage.settle_seconds):
+            self._require(level_checks.safety_checks([readings], self._limits))
+            if level_checks.has_settled(agents, readings, self._limits):
                 break
         else:
-            self._must(level_checks.steady_state_checks(stage.agents, [now], self._limits))
+            self._require(level_checks.steady_state_checks(agents, [readings], self._limits))
         self._on_progress(
-            f"{now.healthy} of {stage.agents} agents healthy; "
-            f"they must stay so for {stage.window:.0f} s"
+            f"{readings.healthy} of {agents} agents healthy; "
+            f"observing them for {stage.observation_seconds:.0f} s"
         )
         seen: list[Readings] = []
-        for now in self._samples(stage.window):
-            seen.append(now)
-            self._must(level_checks.steady_state_checks(stage.agents, seen, self._limits))
-        found = level_checks.observation_checks(stage.agents, seen, self._before, self._limits)
-        for check in found.checks:
+        for readings in self._samples(stage.observation_seconds):
+            seen.append(readings)
+            self._require(level_checks.steady_state_checks(agents, seen, self._limits))
+        results = level_checks.observation_checks(
+            agents, seen, self._previous_counters, self._limits
+        )
+        for check in results.checks:
             self._on_progress(f"  {check.status:<8} {check.text}")
-        self._must(found)
-        self._before = seen[-1].counters.since(seen[0].counters)
-        return found
+        self._require(results)
+        self._previous_counters = seen[-1].counters.since(seen[0].counters)
+        return results

@@ -29,7 +29,7 @@ import docker
 
 from ape_contracts import labels
 from ape_infra.reporting import cgroups
-from ape_infra.reporting.summary import measured
+from ape_infra.reporting.summary import measure_stack
 from tests.support.ape_load import Command
 from tests.support.live import PROJECT, LiveStack
 
@@ -96,7 +96,7 @@ def run(live: LiveStack, given: argparse.Namespace) -> dict[str, Any]:
     outputs = {key: value.value for key, value in live.stack.outputs().items()}
 
     def fleet() -> dict[str, Any]:
-        summary, reach, _ = measured(live.client, PROJECT, live.name, outputs)
+        summary, reach, _ = measure_stack(live.client, PROJECT, live.name, outputs)
         told = json.loads(reach.get("gateway", "/fleet") or b"{}")
         return {"healthy": summary.healthy, **told}
 

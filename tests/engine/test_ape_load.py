@@ -166,7 +166,7 @@ def test_a_fault_at_the_second_level_returns_to_the_first(
     assert found["held"] == levels[0]
     assert any(r.startswith("memory: 91 %") for r in found["reasons"])
     command.assert_consistent(levels[0])
-    assert command.messages()[-1].endswith(f"level 2 of {len(levels)} failed: return")
+    assert command.messages()[-1].endswith(f"level 2 of {len(levels)} failed: rollback")
     command.inject()
 
     for fault, reason in ((crash, "restarts"), (stop_gateway, "services")):

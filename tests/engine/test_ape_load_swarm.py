@@ -76,7 +76,7 @@ def test_agents_spread_a_node_dies_and_the_gate_notices(
     _, err = going.communicate(timeout=400)
     killer.join()
     assert going.returncode == 4, err
-    assert "returning to the last level that held" in err
+    assert "rolling back to the last good level" in err
     assert command.configured() == 3
     wait_until(lambda: sum(tasks(client, "t-nodes").values()) == 3, seconds=120)
     assert len(tasks(client, "t-nodes")) == 2, "they came back on the other nodes"

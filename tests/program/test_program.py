@@ -352,7 +352,7 @@ def test_full_runs_on_swarm() -> None:
 
 
 def test_an_override_of_no_alert_is_refused() -> None:
-    with pytest.raises(pulumi.RunError, match=r"ape:alertOverrides\.Nothing: is no alert"):
+    with pytest.raises(pulumi.RunError, match=r"ape:alertOverrides\.Nothing: is not an alert"):
         run("dev", alertOverrides={"Nothing": {"disabled": True}})
 
 

@@ -1,6 +1,5 @@
 """The pure parts of the commands: no Pulumi, no Docker."""
 
-import html
 import json
 import multiprocessing
 import os
@@ -11,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from ape_infra.automation.lock import Lock, LockHeldError
 from ape_infra.checks.check import Check
 from ape_infra.checks.facts import Machine
-from ape_infra.cli import status
 from ape_infra.cli.common import PreconditionFailed, intermediate_settings
 from ape_infra.cli.down import forget_salt
 from ape_infra.cli.logs import (
@@ -32,16 +29,11 @@ from ape_infra.cli.logs import (
     short,
 )
 from ape_infra.cli.plan import ScaleForecast
-from ape_infra.cli.report import begun, events
 from ape_infra.cli.rollout import parsed, pins
 from ape_infra.cli.scale import refuse, stages
 from ape_infra.config.parsing import parse
-from ape_infra.observability import dashboards, recording_rules
 from ape_infra.planning.plan import make_plan
-from ape_infra.reporting.draw import main_panels
 from ape_infra.reporting.loki import Entry
-from ape_infra.reporting.prometheus import Series
-from ape_infra.reporting.run_report import RunReport, outcomes, page
 from ape_infra.rollout.levels import levels
 
 pytestmark = pytest.mark.unit
@@ -101,44 +93,6 @@ def test_a_line_of_loki_is_as_one_of_docker() -> None:
     assert [line.name for line in last([said("a"), said("b"), said("a"), said("a")], 2)] == [
         *("b", "a", "a")
     ]
-
-
-PROMETHEUS = {
-    "status": "success",
-    "data": {
-        "alerts": [
-            {"state": "firing", "labels": {"alertname": "Watchdog", "severity": "none"}},
-            {"state": "pending", "labels": {"alertname": "TargetDown", "severity": "critical"}},
-            {
-                "state": "firing",
-                "labels": {"alertname": "SessionSuccessLow", "severity": "warning"},
-                "annotations": {"summary": "Sessions fail"},
-            },
-        ]
-    },
-}
-MONITOR = {"schema": 1, "alerts": [{"name": "HighCpuUsage", "summary": "CPU", "severity": "info"}]}
-
-
-@pytest.mark.parametrize(
-    ("answers", "told"),
-    [
-        ({"p": PROMETHEUS, "m": MONITOR}, ["SessionSuccessLow: Sessions fail"]),
-        ({"p": {"status": "error"}, "m": MONITOR}, ["HighCpuUsage: CPU"]),
-        ({"m": MONITOR}, ["HighCpuUsage: CPU"]),
-        ({}, None),
-    ],
-)
-def test_status_tells_what_fires(
-    answers: dict[str, Any], told: list[str] | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Answer:
-        def __init__(self, url: str) -> None:
-            self.json = lambda: answers[url[0]]
-
-    monkeypatch.setattr(requests, "get", lambda url, **_: Answer(url))
-    where = {"p": "prometheus", "m": "monitor"}
-    assert status.alerts({"endpoints": {where[a]: a for a in answers}}) == told
 
 
 def test_a_line_that_is_no_json_is_shown_as_it_is() -> None:
@@ -268,73 +222,6 @@ def test_an_interruption_is_told_until_it_is_mended(tmp_path: Path) -> None:
         assert lock.interrupted is not None, "a torn note is one of a killed command"
     with Lock(tmp_path, "dev") as lock:
         assert lock.interrupted is not None
-
-
-def test_a_report_holds_its_data_and_nothing_from_elsewhere() -> None:
-    points = tuple((1000.0 + i, float(i)) for i in range(10))
-
-    def ask(query: str) -> list[Series]:
-        if recording_rules.FIRST_TOKEN_SECONDS.name in query:
-            return []
-        return [Series({"result": "<b>success</b>", "state": "running"}, points)]
-
-    done = [(1005.0, "ape-load: scale to 10", "succeeded")]
-    test = RunReport("dev", 1000, 1060, {"agents": "5"}, [("gave_up", 3)], done)
-    made = page(test, main_panels(ask))
-    main = [p for d in dashboards.ALL for p in d.panels if p.main]
-    assert made.count("<svg") == len(main) - 1
-    for dashboard in dashboards.ALL:
-        assert f"<h2>{dashboard.title}</h2>" in made
-    assert "No data in this time: Time to first token." in made
-    assert made.count('class="mark"') == len(main) - 1, "each picture shows when it was scaled"
-    assert "1970-01-01 00:16:45" in made, "when it was scaled"
-    assert "Length of sessions <small>s</small>" in made
-    assert "Tokens a second <small></small>" in made, "the title says the unit"
-    assert "gave_up" in made
-    assert "<b>success" not in made, "values are escaped"
-    for outside in ("<script", "<link", "src=", "@import", "url("):
-        assert outside not in made
-
-
-def test_a_report_counts_the_sessions_of_its_time() -> None:
-    def series(result: str, reason: str, *points: tuple[float, float]) -> Series:
-        return Series({"result": result, "reason": reason}, points)
-
-    found = outcomes(
-        [
-            # There before, and started anew: 5, 1, 2 more.
-            series("success", "goal_met", (100, 10), (110, 15), (120, 1), (130, 3)),
-            # Of another gateway, which came later.
-            series("success", "goal_met", (120, 2), (130, 4)),
-            # The first of its kind.
-            series("failure", "gave_up", (130, 1)),
-            series("failure", "aborted", (100, 7), (130, 7)),
-        ],
-        100,
-    )
-    assert found == {
-        ("success", "goal_met"): 12,
-        ("failure", "gave_up"): 1,
-        ("failure", "aborted"): 0,
-    }
-
-
-def test_a_report_without_a_monitor_says_what_it_lacks() -> None:
-    made = page(RunReport("dev", 1000, 1060, {}, [], []), main_panels(lambda query: []))
-    assert "<svg" not in made
-    for dashboard in dashboards.ALL:
-        for panel in dashboard.panels:
-            assert not panel.main or html.escape(panel.title) in made
-
-
-def test_a_test_begins_with_the_last_up() -> None:
-    def entry(kind: str, minute: int) -> dict[str, Any]:
-        at = f"2026-01-01T10:{minute:02d}:00.000Z"
-        return {"kind": kind, "startTime": at, "result": "succeeded", "message": kind}
-
-    history = [entry("update", 9), entry("refresh", 8), entry("update", 7), entry("destroy", 6)]
-    start = begun(history, 0)
-    assert [what for _, what, _ in events(history, start)] == ["update", "refresh", "update"]
 
 
 def test_force_skips_what_the_pre_flight_refuses_and_says_so(

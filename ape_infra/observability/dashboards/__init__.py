@@ -22,5 +22,5 @@ ALL: tuple[Dashboard, ...] = (
 
 
 def files() -> dict[str, str]:
-    """File name -> what Grafana reads."""
+    """Return file name -> JSON of the dashboard."""
     return {f"{dashboard.uid}.json": json_of_dashboard(dashboard) for dashboard in ALL}

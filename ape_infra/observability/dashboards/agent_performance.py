@@ -1,4 +1,4 @@
-"""Agent performance: what agents do, and what they take."""
+"""Agent performance: the work of agents, and their resources."""
 
 from ape_contracts import metrics
 from ape_infra.observability import recording_rules
@@ -37,7 +37,7 @@ DASHBOARD = Dashboard(
                 Panel(
                     "Declared and seen",
                     (
-                        # A monitor on each node: these are the node's own, those the whole fleet's.
+                        # On each node a monitor: these are the node's own, the next the fleet's.
                         Query(total(series(metrics.FLEET_AGENTS, _HERE), "state"), "{{state}}"),
                         Query(
                             total(series(metrics.FLEET_AGENTS, _ALL), "state", op="max"),

@@ -1,4 +1,4 @@
-"""Infrastructure: containers, kernel limits, and what the watching itself takes."""
+"""Infrastructure: containers, kernel limits, and the cost of monitoring."""
 
 from ape_contracts import metrics
 from ape_infra.observability import external_metrics

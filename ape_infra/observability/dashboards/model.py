@@ -11,16 +11,16 @@ from ape_infra.observability import promql
 Unit = Literal[
     "short", "percent", "percentunit", "s", "bytes", "Bps", "reqps", "currencyUSD", "tok/s"
 ]
-# Variable -> the label it selects by. A query is narrowed by those that its metric has.
+# Variable of a dashboard -> the label it selects by. A query uses those that its metric has.
 TIER = "tier"
 VARIABLES = {label: label for label in (*promql.SCOPE, TIER, "shard", "agent")}
-# The variable with a trace id, for logs. A variable that selects everything.
+# The variable with a trace id, for logs. The pattern that selects everything.
 TRACE, EVERYTHING = "trace", ".*"
 
 
 @dataclass(frozen=True)
 class Query:
-    """`legend` may name labels: {{service}}."""
+    """`expr`: PromQL or LogQL. `legend` may name labels: `{{service}}`."""
 
     expr: str
     legend: str = ""
@@ -28,7 +28,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """A graph, a single number, or lines of logs (LogQL). `main` graphs go into reports."""
+    """A graph, a single number, or lines of logs (LogQL). The run report has the `main` graphs."""
 
     title: str
     queries: tuple[Query, ...]
@@ -66,7 +66,7 @@ def _matchers(metric: Metric) -> tuple[str, ...]:
 
 
 def series(metric: Metric, *matchers: str) -> str:
-    """As promql.series, narrowed by the dashboard's variables."""
+    """Return promql.series with the matchers of the dashboard's variables."""
     return promql.series(metric, *_matchers(metric), *matchers)
 
 
@@ -75,17 +75,17 @@ def rate(metric: Metric, *matchers: str) -> str:
 
 
 def total(expr: str, *by: str, op: str = "sum") -> str:
-    """`op` over all but `by`: a panel shows one project or all of them together."""
+    """Aggregate over all labels except `by`, also over projects."""
     return f"{op} by ({', '.join(by)}) ({expr})" if by else f"{op}({expr})"
 
 
 def quantiles(metric: Metric) -> tuple[Query, ...]:
-    """Median, 95th and 99th percentile of a recorded quantile."""
+    """Return the query of a recorded median, 95th and 99th percentile."""
     return (Query(total(series(metric), "quantile", op="max"), "quantile {{quantile}}"),)
 
 
 def or_none(expr: str, label: str) -> str:
-    """`expr`, or a zero that is named none: of what happens rarely, nothing is news too."""
+    """Return `expr`, or a zero with the label value `none`: a rare event has no series at first."""
     return f'{expr} or label_replace(vector(0), "{label}", "none", "", "")'
 
 
@@ -94,15 +94,15 @@ def or_zero(expr: str) -> str:
 
 
 def logs(*matchers: str, rest: str = "") -> str:
-    """LogQL: the lines of streams, filtered by `rest`."""
+    """Return LogQL for the lines of streams, filtered by `rest`."""
     scope = (f'{label}=~"${label}"' for label in (*promql.SCOPE, TIER))
-    # Loki wants a matcher that no empty label fits.
+    # Loki requires a matcher that an empty label does not satisfy.
     chosen = ", ".join((*scope, 'service=~".+"', *matchers))
     return f"{{{chosen}}}" + (f" {rest}" if rest else "")
 
 
 def traced() -> Panel:
-    """All lines of the trace that the variable names, over all services."""
+    """Return the panel with all lines of the chosen trace, over all services."""
     return Panel(
         "Logs of trace $trace",
         (Query(logs(rest=f'| trace_id=~"${TRACE}" | trace_id!=""')),),

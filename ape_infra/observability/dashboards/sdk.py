@@ -101,7 +101,7 @@ def _panel(panel: Panel) -> _Built:
 
 
 def _variables() -> Iterator[builders.QueryVariable]:
-    """One for each label that a metric has; the tier of a log where no metric has one."""
+    """Yield a variable for each label of a metric, and for the tier, which logs have too."""
     known = (recording_rules.AGENTS_ALIVE, metrics.AGENT_MEMORY, metrics.CONTAINER_MEMORY)
     for name, label in VARIABLES.items():
         source = next((m for m in known if label in m.labels), None)
@@ -123,13 +123,13 @@ def _variables() -> Iterator[builders.QueryVariable]:
             yield made.datasource(PROMETHEUS).query(f"label_values({source.name}, {label})")
 
 
-# True once at each change of the declared number of agents: at the first step that sees it.
+# True at the first step after each change of the declared number of agents.
 _DECLARED = series(recording_rules.AGENTS_DECLARED)
 SCALING = f"{_DECLARED} != {_DECLARED} offset $__interval"
 
 
 def _scaling() -> builders.AnnotationQuery:
-    """A mark where the stack was scaled."""
+    """Return the annotation that marks where the stack was scaled."""
     return (
         builders.AnnotationQuery()
         .name("Scaling")

@@ -1,4 +1,4 @@
-"""Service health: gateway, inference proxy, and what watches them."""
+"""Service health: gateway, inference proxy, and the monitoring of them."""
 
 from ape_contracts import metrics
 from ape_infra.observability import external_metrics, recording_rules
@@ -16,7 +16,7 @@ from ape_infra.observability.dashboards.model import (
 )
 
 _NOT_AGENTS = 'service!="agent"'
-# On Swarm a node goes on listing a task that ended there, while the next runs elsewhere.
+# On Swarm, a node still lists a task that ended there while its successor runs elsewhere.
 _HEALTHY = total(series(metrics.CONTAINER_HEALTHY, _NOT_AGENTS), "service", "name", op="max")
 
 DASHBOARD = Dashboard(

@@ -1,4 +1,4 @@
-"""System overview: the machine, and who uses it."""
+"""System overview: the host, and the services that use it."""
 
 from ape_contracts import metrics
 from ape_infra.observability import external_metrics, recording_rules

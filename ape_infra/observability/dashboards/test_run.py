@@ -1,4 +1,4 @@
-"""A test run: what came of it."""
+"""The results of a test."""
 
 from ape_contracts import metrics
 from ape_infra.observability import recording_rules

@@ -13,12 +13,13 @@ from ape_infra.config.files import Scenario
 from ape_infra.config.fleet import FleetSettings
 from ape_infra.config.model import ModelSettings
 from ape_infra.planning import plan as planning
+from ape_infra.planning import services
 from ape_infra.program.components import gateway, proxy
 from ape_infra.program.components.base import Component
 from ape_infra.program.components.deployment import Deployment, shared
 from ape_infra.program.workload import Attachment, File, Health, Slots, Workload
 
-SERVICE = "agent"
+SERVICE = services.AGENT
 HEARTBEAT = "/tmp/heartbeat"  # noqa: S108 - a tmpfs of the container's own
 STOP_GRACE_SECONDS = 15
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ape_contracts.service_settings import LIMITS, SERVICE_PORT, DemoTargetSettings
 from ape_infra.config.ports import PortSettings
+from ape_infra.planning import services
 from ape_infra.program.components.base import Component
 from ape_infra.program.components.deployment import Deployment
 from ape_infra.program.components.networks import TARGET
 from ape_infra.program.workload import Attachment, Port, Workload, service_health
 
-NAME = "target"
+NAME = services.TARGET
 
 
 def workload(image: str, ports: PortSettings, *, faults: bool) -> Workload:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from ape_contracts.service_settings import LIMITS, SERVICE_PORT, GatewaySettings
 from ape_infra.config.ports import PortSettings
 from ape_infra.planning import plan as planning
+from ape_infra.planning import services
 from ape_infra.program.components.base import Component
 from ape_infra.program.components.deployment import Deployment
 from ape_infra.program.components.networks import EDGE, TARGET
 from ape_infra.program.workload import Attachment, File, Port, Workload, service_health
 
-NAME = "gateway"
+NAME = services.GATEWAY
 MIN_IN_FLIGHT = 256
 URL = f"http://{NAME}:{SERVICE_PORT}"
 

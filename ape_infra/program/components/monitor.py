@@ -10,13 +10,14 @@ import pulumi
 from ape_contracts.service_settings import LIMITS, SERVICE_PORT, SocketProxySettings
 from ape_infra.config.alerting import AlertingSettings
 from ape_infra.config.ports import PortSettings
+from ape_infra.planning import services
 from ape_infra.program.components import gateway
 from ape_infra.program.components.base import Component
 from ape_infra.program.components.deployment import Deployment
 from ape_infra.program.components.networks import EDGE
 from ape_infra.program.workload import Attachment, Health, Port, Workload, service_health
 
-NAME = "monitor"
+NAME = services.MONITOR
 PROXY = "socket-proxy"
 # A Unix socket in a volume: on every node it is the node's own proxy, and needs no network.
 SOCKET_VOLUME = "docker-api"

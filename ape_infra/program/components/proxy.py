@@ -8,12 +8,13 @@ from ape_contracts.service_settings import LIMITS, SERVICE_PORT, ProxySettings
 from ape_infra.config.model import ModelSettings
 from ape_infra.config.ports import PortSettings
 from ape_infra.planning import plan as planning
+from ape_infra.planning import services
 from ape_infra.program.components.base import Component
 from ape_infra.program.components.deployment import Deployment, shared
 from ape_infra.program.components.networks import EDGE
 from ape_infra.program.workload import Attachment, File, Port, Workload, service_health
 
-NAME = "proxy"
+NAME = services.PROXY
 URL = f"http://{NAME}:{SERVICE_PORT}"
 
 

@@ -1,4 +1,4 @@
-"""How many series a fleet makes: as counted, and as its services really show them."""
+"""The number of series of a fleet: as computed, and as its services expose them."""
 
 import re
 from collections import Counter
@@ -32,12 +32,12 @@ AGENTS = 1000
 
 
 @given(st.integers(min_value=1, max_value=MAX_AGENTS))
-def test_series_grow_with_the_fleet_in_a_straight_line(agents: int) -> None:
+def test_number_of_series_grows_linearly_with_the_fleet(agents: int) -> None:
     each = cardinality.most(2) - cardinality.most(1)
     assert cardinality.most(agents) == cardinality.most(1) + each * (agents - 1)
 
 
-def test_the_facts_say_what_is_counted() -> None:
+def test_documented_number_of_series_is_the_computed_one() -> None:
     stated = re.search(
         r"about ([\d,]+) at most at 1000 agents, (\d+) an agent",
         (ROOT / "docs/facts.md").read_text(),
@@ -47,8 +47,8 @@ def test_the_facts_say_what_is_counted() -> None:
     assert int(stated[2]) == cardinality.most(2) - cardinality.most(1)
 
 
-def of_the_monitor(agents: int) -> str:
-    """GET /metrics of a monitor that sees the agents, and other containers as are counted."""
+def monitor_exposition(agents: int) -> str:
+    """Return the exposition of a monitor of the agents and the other containers."""
     usage = Usage(12.5, 100, 10, 64 << 20, 1000, 500, 4096, 8192, 128 << 20, 0.1, 0, 3)
     found = [
         Container(
@@ -81,8 +81,8 @@ def of_the_monitor(agents: int) -> str:
     return generate_latest(registry).decode() + container_text(sample)
 
 
-def of_the_gateway(agents: int) -> str:
-    """GET /metrics of a gateway that has heard of the agents, all that may happen to them."""
+def gateway_exposition(agents: int) -> str:
+    """Return the exposition of a gateway to which each agent reported every result."""
     registry = CollectorRegistry()
     fleet = Fleet(registry, agents)
     for slot in range(1, agents + 1):
@@ -103,8 +103,8 @@ def of_the_gateway(agents: int) -> str:
     return generate_latest(registry).decode()
 
 
-def test_a_thousand_agents_show_no_more_series_than_were_counted() -> None:
-    text = of_the_monitor(AGENTS) + of_the_gateway(AGENTS)
+def test_thousand_agents_expose_at_most_the_computed_number_of_series() -> None:
+    text = monitor_exposition(AGENTS) + gateway_exposition(AGENTS)
     shown: Counter[str] = Counter()
     for line in text.splitlines():
         if line and not line.startswith("#"):
@@ -113,7 +113,7 @@ def test_a_thousand_agents_show_no_more_series_than_were_counted() -> None:
             shown[metric.name] += 1
     for metric in metrics.ALL:
         assert shown[metric.name] <= cardinality.of_metric(metric, AGENTS), metric.name
-    # The count is not so generous that it would say nothing.
+    # For metrics of each container or agent, the number is exact.
     each = {m.name for m in metrics.ALL if {"name", "agent"} & set(m.labels)}
     assert each <= set(shown)
     assert sum(shown[name] for name in each) == sum(

@@ -1,4 +1,4 @@
-"""Dashboards: whole, readable by Grafana, and about metrics that exist."""
+"""Dashboards: complete, readable by Grafana, and of existing metrics."""
 
 import json
 from collections import Counter
@@ -15,7 +15,7 @@ PANELS = [(d, p) for d in dashboards.ALL for p in d.panels]
 JSON: dict[str, Any] = {name: json.loads(text) for name, text in dashboards.files().items()}
 
 
-def test_the_seeds_four_and_one_for_a_test_run() -> None:
+def test_dashboards_are_the_four_of_the_stack_and_one_of_a_test_run() -> None:
     assert {d.title for d in dashboards.ALL} == {
         "System Overview",
         "Agent Performance",
@@ -26,18 +26,18 @@ def test_the_seeds_four_and_one_for_a_test_run() -> None:
 
 
 @pytest.mark.parametrize(("dashboard", "panel"), PANELS, ids=lambda v: v.title)
-def test_a_panel_names_only_what_is_exported(dashboard: Dashboard, panel: Panel) -> None:
+def test_panel_queries_only_exported_metrics(dashboard: Dashboard, panel: Panel) -> None:
     assert panel.queries
     for query in panel.queries:
         if panel.kind != "logs":
             assert problems(query.expr) == []
-        # Every query is of the projects and stacks that the reader chose.
+        # Every query is limited to the chosen projects and stacks.
         assert '"$project"' in query.expr
         assert '"$stack"' in query.expr
 
 
 @pytest.mark.parametrize("name", JSON)
-def test_grafana_gets_a_whole_dashboard(name: str) -> None:
+def test_dashboard_has_variables_annotations_and_panels_side_by_side(name: str) -> None:
     made = JSON[name]
     assert made["uid"] == name.removesuffix(".json")
     variables = {v["name"] for v in made["templating"]["list"]}
@@ -61,7 +61,7 @@ def test_grafana_gets_a_whole_dashboard(name: str) -> None:
     assert max(x for x, _ in cells) < 24
 
 
-def test_graphs_lead_to_the_logs_and_back() -> None:
+def test_graphs_link_to_the_logs() -> None:
     for made in JSON.values():
         graphs = [p for p in made["panels"] if p["type"] == "timeseries"]
         for panel in graphs:
@@ -69,5 +69,5 @@ def test_graphs_lead_to_the_logs_and_back() -> None:
             assert any("/d/ape-test-run" in link["url"] for link in links)
 
 
-def test_the_same_code_makes_the_same_files() -> None:
+def test_dashboard_files_are_deterministic() -> None:
     assert dashboards.files() == dashboards.files()

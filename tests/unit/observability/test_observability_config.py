@@ -1,4 +1,4 @@
-"""The configs that the parts read: whole, without secrets, as bounded as the settings say."""
+"""Configs of the observability stack: complete, without secrets, limited as in the settings."""
 
 import re
 from typing import Any
@@ -30,7 +30,7 @@ def config(**changed: Any) -> dict[str, Any]:
     return prometheus.config(**{**given, **changed})
 
 
-def test_every_job_is_found_by_name_and_labelled_with_the_stack() -> None:
+def test_every_job_is_discovered_by_name_and_labeled_with_project_and_stack() -> None:
     found = config()["scrape_configs"]
     assert {job["job_name"] for job in found} == set(JOBS)
     for job in found:
@@ -40,7 +40,7 @@ def test_every_job_is_found_by_name_and_labelled_with_the_stack() -> None:
         assert labels == {"project": "ape", "stack": "dev"}
 
 
-def test_remote_write_and_alerting_are_there_when_asked_for() -> None:
+def test_config_has_remote_write_and_alerting_only_when_they_are_set() -> None:
     assert {"alerting", "remote_write"} & set(config()) == set()
     remote = prometheus.RemoteWrite("https://metrics.example/push", "/etc/ape/remote_write_token")
     made = config(alertmanager=("alertmanager", 9093), remote_write=remote)
@@ -53,12 +53,12 @@ def test_remote_write_and_alerting_are_there_when_asked_for() -> None:
     ]
 
 
-def test_alerts_are_grouped_by_name_and_tier_and_never_by_agent() -> None:
+def test_alerts_are_grouped_by_name_and_tier_and_not_by_agent() -> None:
     route = alertmanager.config(alertmanager.Receivers())["route"]
     assert route["group_by"] == ["alertname", "tier"]
 
 
-def test_each_receiver_is_there_when_it_is_set_and_reads_its_secret_from_a_file() -> None:
+def test_config_has_the_receivers_that_are_set_with_secrets_in_files() -> None:
     everything = alertmanager.Receivers(
         webhook_url="http://hook:1/x",
         webhook_token="/etc/ape/webhook_token",
@@ -86,7 +86,7 @@ def test_each_receiver_is_there_when_it_is_set_and_reads_its_secret_from_a_file(
     }
 
 
-def test_what_is_down_mutes_its_agents() -> None:
+def test_host_or_required_service_that_is_down_mutes_alerts_of_agents() -> None:
     found = alertmanager.config(alertmanager.Receivers())["inhibit_rules"]
     down = next(a for a in rules.alerts(("gateway",)) if a.name == "TargetDown")
     assert (down.severity, down.scope) == ("critical", rules.SERVICE)
@@ -94,13 +94,13 @@ def test_what_is_down_mutes_its_agents() -> None:
     assert sources
     for rule in sources:
         assert 'severity="critical"' in rule["source_matchers"]
-        # Not every service: Grafana's end would hide that of an agent.
+        # Required services only: Grafana must not mute agents.
         assert 'scope="host"' in rule["source_matchers"] or (
             'service=~"gateway|proxy|target"' in rule["source_matchers"]
         )
 
 
-def test_logs_have_few_labels_and_the_ids_as_metadata() -> None:
+def test_logs_have_four_labels_and_ids_as_metadata() -> None:
     assert set(alloy.LABELS) == {"project", "stack", "service", "tier"}
     assert {"trace_id", "session_id"} <= set(alloy.METADATA)
     text = alloy.config(
@@ -115,20 +115,20 @@ def test_logs_have_few_labels_and_the_ids_as_metadata() -> None:
     assert '"ape.stack=dev"' in text
 
 
-def test_logs_go_after_their_days() -> None:
+def test_loki_deletes_logs_after_the_retention_time() -> None:
     found = loki.config(retention_days=3)
     assert found["limits_config"]["retention_period"] == "72h"
     assert found["compactor"]["retention_enabled"]
 
 
-def test_grafana_lets_nobody_in_without_the_password() -> None:
+def test_grafana_requires_the_password_from_its_file() -> None:
     env = grafana.environment(directory="/etc/ape", password_file="/etc/ape/grafana_password")
     assert env["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
     assert env["GF_SECURITY_ADMIN_PASSWORD__FILE"] == "/etc/ape/grafana_password"
     assert "GF_SECURITY_ADMIN_PASSWORD" not in env
 
 
-def test_grafana_knows_the_datasources_that_are_there() -> None:
+def test_grafana_has_a_datasource_for_each_deployed_service() -> None:
     found = grafana.datasources(prometheus_url="http://p", loki_url=None, alertmanager_url=None)
     assert [d["uid"] for d in found["datasources"]] == [grafana.PROMETHEUS_UID]
     found = grafana.datasources(
@@ -137,14 +137,14 @@ def test_grafana_knows_the_datasources_that_are_there() -> None:
     assert [d["type"] for d in found["datasources"]] == ["prometheus", "loki", "alertmanager"]
 
 
-def test_text_is_what_the_data_was() -> None:
+def test_yaml_text_has_the_same_data_and_no_anchors() -> None:
     data = alertmanager.config(alertmanager.Receivers(webhook_url="http://hook:1/x"))
     text = yaml_of(data)
     assert yaml.safe_load(text) == data
     assert "&id" not in text
 
 
-def test_shares_fit_the_seeds_memory_and_leave_some_for_the_monitor() -> None:
+def test_shares_fit_the_memory_limit_and_leave_256_mb_for_the_monitor() -> None:
     shares = plan.OBSERVABILITY_SHARES
     assert set(shares) == set(plan.PARTS)
     left = plan.OBSERVABILITY_MEMORY_MB - sum(s.memory_mb for s in shares.values())
@@ -152,7 +152,7 @@ def test_shares_fit_the_seeds_memory_and_leave_some_for_the_monitor() -> None:
     assert round(sum(s.cpus for s in shares.values()), 2) == plan.SERVICE_CPUS / 3
 
 
-def test_parts_follow_from_the_mode() -> None:
+def test_mode_sets_the_parts_and_their_ports() -> None:
     assert parse({"observability": "off"}).observability.parts == ()
     assert parse({}).observability.parts == ("prometheus",)
     full = parse({"observability": "full"}, ["grafanaPassword"])
@@ -165,7 +165,7 @@ def test_parts_follow_from_the_mode() -> None:
     }
 
 
-REFUSED = [
+INVALID = [
     ({"observability": "full"}, "ape:grafanaPassword: is not set"),
     (
         {"observability": "full", "observabilityParts": '["loki"]'},
@@ -192,14 +192,16 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("raw", "line"), REFUSED, ids=lambda v: str(v)[:40])
-def test_bad_settings_of_observability_are_refused(raw: dict[str, str], line: str) -> None:
+@pytest.mark.parametrize(("raw", "line"), INVALID, ids=lambda v: str(v)[:40])
+def test_invalid_observability_setting_is_rejected_with_its_path(
+    raw: dict[str, str], line: str
+) -> None:
     with pytest.raises(SettingsError) as caught:
         parse(raw)
     assert any(found.startswith(line) for found in caught.value.lines), caught.value.lines
 
 
-def test_no_name_is_given_twice() -> None:
+def test_metric_names_are_unique() -> None:
     found = [m.name for m in metrics.ALL]
     assert len(found) == len(set(found))
     assert Settings().observability.parts == ("prometheus",)

@@ -1,4 +1,4 @@
-"""Alerts and recording rules: complete, documented, and about metrics that exist."""
+"""Alerting and recording rules: complete, documented, and of existing metrics."""
 
 import re
 from pathlib import Path
@@ -24,10 +24,10 @@ SCOPES = {
     rules.MODEL,
     rules.WATCH,
 }
-RECORDED = [rule for group in recording_rules.groups() for rule in group["rules"]]
+RECORDING_RULES = [rule for group in recording_rules.groups() for rule in group["rules"]]
 
 
-def test_the_seeds_five_are_there() -> None:
+def test_alerts_include_the_required_five() -> None:
     assert {
         "HighMemoryUsage",
         "HighCpuUsage",
@@ -43,7 +43,7 @@ def sections() -> set[str]:
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda r: r["alert"])
-def test_an_alert_says_all_that_its_reader_needs(rule: dict[str, dict[str, str]]) -> None:
+def test_alert_has_severity_scope_texts_and_a_runbook(rule: dict[str, dict[str, str]]) -> None:
     assert re.fullmatch(r"\d+s", str(rule["for"]))
     assert rule["labels"]["severity"] in ("critical", "warning", "none")
     for part in ("summary", "description"):
@@ -54,19 +54,19 @@ def test_an_alert_says_all_that_its_reader_needs(rule: dict[str, dict[str, str]]
     assert section in sections()
 
 
-@pytest.mark.parametrize("rule", ALERTS + RECORDED, ids=lambda r: str(r)[:50])
-def test_a_rule_names_only_what_is_exported(rule: dict[str, str]) -> None:
+@pytest.mark.parametrize("rule", ALERTS + RECORDING_RULES, ids=lambda r: str(r)[:50])
+def test_rule_queries_only_exported_metrics(rule: dict[str, str]) -> None:
     assert problems(rule["expr"]) == []
 
 
-def test_the_check_of_names_finds_what_is_wrong() -> None:
+def test_check_of_metric_names_finds_wrong_names_and_labels() -> None:
     assert problems("sum by (color) (rate(ape_sessions_total[2m]))") != []
     assert problems('ape_sessions_total{color="red"}') != []
     assert problems("ape_session_total") != []
     assert problems("ape_sessions_total_bucket") != []
 
 
-def test_every_alert_has_cases_in_which_it_fires_and_is_silent() -> None:
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_silent() -> None:
     cases = alert_cases.cases(JOBS)
     names = {alert.name for alert in rules.alerts(JOBS)}
     assert {c.alert for c in cases if c.labels is not None} == names
@@ -74,12 +74,12 @@ def test_every_alert_has_cases_in_which_it_fires_and_is_silent() -> None:
     assert {c.alert for c in cases if c.labels is None} == names - {rules.WATCHDOG}
 
 
-def test_overrides_change_just_the_alert_they_name() -> None:
+def test_override_changes_only_the_alert_it_names() -> None:
     changed = rules.groups(
         JOBS,
         runbooks="r",
         overrides={
-            "AgentsSilent": rules.Override(hold=5),
+            "AgentsSilent": rules.Override(for_seconds=5),
             "ModelRateLimited": rules.Override(disabled=True),
         },
     )[0]["rules"]
@@ -87,13 +87,13 @@ def test_overrides_change_just_the_alert_they_name() -> None:
     different = [r for r in plain if r not in changed]
     assert {r["alert"] for r in different} == {"AgentsSilent", "ModelRateLimited"}
     assert next(r for r in changed if r["alert"] == "AgentsSilent")["for"] == "5s"
-    with pytest.raises(ValueError, match="Nothing: is no alert"):
+    with pytest.raises(ValueError, match="Nothing: is not an alert"):
         rules.groups(JOBS, runbooks="r", overrides={"Nothing": rules.Override()})
 
 
-def test_groups_of_others_are_added_and_completed() -> None:
-    other: dict[str, Any] = {
-        "name": "other",
+def test_groups_of_the_monitor_are_added_and_completed() -> None:
+    group: dict[str, Any] = {
+        "name": "monitor",
         "rules": [
             {
                 "alert": "ServiceUnavailable",
@@ -104,8 +104,8 @@ def test_groups_of_others_are_added_and_completed() -> None:
             }
         ],
     }
-    found = rules.groups(JOBS, runbooks="docs", more=[other])
+    found = rules.groups(JOBS, runbooks="docs", more=[group])
     rule = found[-1]["rules"][0]
     assert rule["labels"] == {"severity": "critical", "scope": rules.SERVICE}
     assert rule["annotations"]["runbook_url"] == "docs#serviceunavailable"
-    assert other["rules"][0]["labels"] == {"severity": "critical"}, "the caller's data is its own"
+    assert group["rules"][0]["labels"] == {"severity": "critical"}, "the caller's data is unchanged"

@@ -27,7 +27,7 @@ def labels_of(svg: str) -> list[str]:
     return re.findall(r">([^<]+)</text>", svg)
 
 
-def test_every_main_panel_is_asked_for_once() -> None:
+def test_every_main_panel_is_queried_once() -> None:
     asked = []
 
     def ask(query: str) -> list[Series]:
@@ -45,7 +45,7 @@ def test_every_main_panel_is_asked_for_once() -> None:
     assert {f.dashboard for f in found} == {d.title for d in dashboards.ALL}
 
 
-def test_a_picture_shows_its_values_at_their_times() -> None:
+def test_picture_shows_values_at_their_times() -> None:
     made = draw.svg(drawn({"a": [(0, 0), (50, 10), (100, 5)]}), 0, 100)
     ((left, bottom), (middle, top), (right, half)) = lines_of(made)[0]
     assert left < middle < right
@@ -55,23 +55,23 @@ def test_a_picture_shows_its_values_at_their_times() -> None:
     assert labels_of(made)[-5:] == ["00:00:00", "00:00:25", "00:00:50", "00:01:15", "00:01:40"]
 
 
-def test_pictures_of_one_test_have_one_time_axis() -> None:
+def test_pictures_of_one_test_have_the_same_time_axis() -> None:
     late = draw.svg(drawn({"a": [(80, 1), (90, 1)]}), 0, 100, marks=[50, 500])
     whole = draw.svg(drawn({"a": [(0, 1), (100, 1)]}), 0, 100)
     assert labels_of(late) == labels_of(whole)
     assert lines_of(late)[0][0][0] > lines_of(whole)[0][0][0]
-    assert late.count('class="mark"') == 1, "what was not in this time has no mark"
+    assert late.count('class="mark"') == 1, "an event outside the time range has no mark"
 
 
-def test_what_was_not_measured_is_not_joined() -> None:
+def test_points_on_both_sides_of_a_gap_are_not_joined() -> None:
     points = [(t, 1.0) for t in (0, 1, 2, 50, 51, 80)]
     made = draw.svg(drawn({"a": points}), 0, 100)
     assert [len(line) for line in lines_of(made)] == [3, 2]
-    assert made.count("<circle") == 1, "a point alone shows too"
+    assert made.count("<circle") == 1, "a single point is drawn as a dot"
     assert "<circle" in draw.svg(drawn({"a": [(1.0, 2.0)]}), 0, 100)
 
 
-def test_of_many_lines_the_highest_are_drawn_and_told_apart() -> None:
+def test_of_many_lines_the_highest_are_drawn_and_distinguishable() -> None:
     many: dict[str, draw.Points] = {
         f"agent-{i:04d}": [(0.0, float(i)), (1.0, float(i))] for i in range(100)
     }
@@ -84,7 +84,7 @@ def test_of_many_lines_the_highest_are_drawn_and_told_apart() -> None:
     assert len(set(looks)) == draw.MAX_LINES
 
 
-def test_without_data_there_is_no_picture() -> None:
+def test_panel_without_data_has_no_picture() -> None:
     assert draw.svg(drawn({}), 0, 1) == ""
     assert draw.svg(drawn({"a": []}), 0, 1) == ""
 
@@ -102,7 +102,7 @@ SHOWN: list[tuple[Unit, float, str, str]] = [
 
 
 @pytest.mark.parametrize(("unit", "value", "number", "name"), SHOWN)
-def test_values_are_shown_in_a_unit_that_suits_them(
+def test_values_are_shown_in_a_unit_that_fits_their_size(
     unit: Unit, value: float, number: str, name: str
 ) -> None:
     factor, found = draw.scale(unit, value)
@@ -110,7 +110,7 @@ def test_values_are_shown_in_a_unit_that_suits_them(
 
 
 @given(st.floats(min_value=0, max_value=1e15))
-def test_ticks_are_round_and_reach_the_top(most: float) -> None:
+def test_ticks_are_round_and_reach_the_highest_value(most: float) -> None:
     marks = draw.ticks(most)
     assert marks[0] == 0
     assert marks[-1] >= most * (1 - 1e-6)

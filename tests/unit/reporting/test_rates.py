@@ -4,14 +4,14 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ape_contracts import metrics
-from ape_infra.reporting.rates import added, quantile, rates
-from ape_infra.rollout.probe import counters, samples
+from ape_infra.reporting.rates import added, quantile, rates, samples
+from ape_infra.rollout.probe import counters
 from ape_service import prom
 
 pytestmark = pytest.mark.unit
 
 
-def test_rates_of_what_a_gateway_and_a_proxy_expose() -> None:
+def test_rates_follow_from_two_expositions_of_gateway_and_proxy() -> None:
     registry = CollectorRegistry()
     requests = prom.counter(metrics.GATEWAY_REQUESTS, registry)
     errors = prom.counter(metrics.GATEWAY_ERRORS, registry)
@@ -42,11 +42,11 @@ def test_rates_of_what_a_gateway_and_a_proxy_expose() -> None:
     assert seen.failure_rate == 0.2
 
 
-def test_a_counter_that_began_again_counts_from_zero() -> None:
+def test_reset_counter_counts_from_zero() -> None:
     assert added([("a", {}, 9.0)], [("a", {}, 4.0)]) == [("a", {}, 4.0)]
 
 
-def test_a_quantile_past_the_last_bound_is_that_bound() -> None:
+def test_quantile_above_the_last_bound_is_that_bound() -> None:
     found = [("h_bucket", {"le": "1.0"}, 1.0), ("h_bucket", {"le": "+Inf"}, 10.0)]
     assert quantile(found, "h", 0.99) == 1.0
     assert quantile([], "h", 0.5) is None

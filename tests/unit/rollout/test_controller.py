@@ -1,4 +1,4 @@
-"""The walk with a made-up engine and a made-up fleet: no Pulumi, no Docker, no time passes."""
+"""The rollout controller with a simulated engine, fleet and clock: no Pulumi, no Docker."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,8 +8,8 @@ import pytest
 
 from ape_infra.rollout.controller import (
     EngineError,
-    Outcome,
     RolloutController,
+    RolloutResult,
     StackLockedError,
     Stage,
 )
@@ -23,7 +23,10 @@ pytestmark = pytest.mark.unit
 
 @dataclass
 class World:
-    """The fleet is what was applied last. `spoil` makes the readings of a fleet of n worse."""
+    """A stack whose fleet is the one applied last.
+
+    `spoil` worsens the readings of a fleet of n agents. `refuse` gives the error of an update.
+    """
 
     config: int = 5
     runs: int = 5
@@ -31,8 +34,8 @@ class World:
     log: list[str] = field(default_factory=list)
     spoil: Callable[[int, Readings], Readings] = lambda n, found: found
     refuse: Callable[[int, Sequence[str]], str | None] = lambda n, only: None
-    old: int = 0
-    settled: int = 0
+    to_replace: int = 0
+    recoveries: int = 0
     sizes: list[int] = field(default_factory=list)
 
     def now(self) -> float:
@@ -42,14 +45,19 @@ class World:
         self.clock += seconds
 
     @contextmanager
-    def trial(self, values: Mapping[str, str | None]) -> Iterator["Tried"]:
-        yield Tried(self, int(values["agents"] or 0))
+    def trial(self, values: Mapping[str, str | None]) -> Iterator["SimulatedTrial"]:
+        yield SimulatedTrial(self, int(values["agents"] or 0))
 
-    def replaced(self, trial: "Tried") -> Sequence[str]:
-        return [f"agent-{i:04d}" for i in range(1, self.old + 1)]
+    def replaced_agents(self, trial: "SimulatedTrial") -> Sequence[str]:
+        return [f"agent-{i:04d}" for i in range(1, self.to_replace + 1)]
 
     def apply(
-        self, trial: "Tried | None", message: str, only: Sequence[str] = (), *, seconds: float
+        self,
+        trial: "SimulatedTrial | None",
+        message: str,
+        only: Sequence[str] = (),
+        *,
+        seconds: float,
     ) -> None:
         size = trial.size if trial else self.config
         if why := self.refuse(size, only):
@@ -61,7 +69,7 @@ class World:
             self.sizes.append(size)
 
     def recover(self) -> None:
-        self.settled += 1
+        self.recoveries += 1
 
     def take(self) -> Readings:
         found = Readings(
@@ -76,7 +84,7 @@ class World:
 
 
 @dataclass
-class Tried:
+class SimulatedTrial:
     world: World
     size: int
 
@@ -84,18 +92,19 @@ class Tried:
         self.world.config = self.size
 
 
-def stage(agents: int, *steps: int, look: bool = False) -> Stage:
+def stage(agents: int, *steps: int, in_waves: bool = False) -> Stage:
     values = tuple({"agents": str(n)} for n in (*steps, agents))
-    return Stage(agents, values, f"scale 5 -> {agents}", look, settle=40, window=30)
+    text = f"scale 5 -> {agents}"
+    return Stage(agents, values, text, in_waves, settle_seconds=40, observation_seconds=30)
 
 
-def walk(
+def run(
     world: World,
     stages: Sequence[Stage],
     deadline: float = float("inf"),
     on_progress: Callable[[str], None] = lambda line: None,
-) -> Outcome:
-    made = RolloutController(
+) -> RolloutResult:
+    controller = RolloutController(
         world,
         world,
         limits=Limits.of(Thresholds()),
@@ -105,66 +114,69 @@ def walk(
         now=world.now,
         sleep=world.sleep,
     )
-    return made.run(stages)
+    return controller.run(stages)
 
 
-def test_levels_that_hold_end_at_the_goal() -> None:
+def test_rollout_ends_at_its_goal_when_all_levels_pass() -> None:
     world = World()
-    found = walk(world, [stage(15), stage(30), stage(60)])
-    assert found.well
-    assert (found.held, world.config, world.runs) == (3, 60, 60)
-    assert world.clock >= 3 * (5 + 30), "each level was watched for its window"
+    result = run(world, [stage(15), stage(30), stage(60)])
+    assert result.succeeded
+    assert (result.levels_passed, world.config, world.runs) == (3, 60, 60)
+    assert world.clock >= 3 * (5 + 30), "each level was observed for its window"
     assert world.log[0] == "scale 5 -> 15, level 1 of 3"
 
 
-def crash(n: int, found: Readings) -> Readings:
+def restart_loop(n: int, found: Readings) -> Readings:
     return replace(found, healthy=15, deaths={"agent-0020": 3}) if n > 15 else found
 
 
-def ill(n: int, found: Readings) -> Readings:
+def two_unhealthy(n: int, found: Readings) -> Readings:
     return replace(found, healthy=n - 2) if n > 15 else found
 
 
-def memory(n: int, found: Readings) -> Readings:
+def memory_full(n: int, found: Readings) -> Readings:
     return replace(found, memory_percent=91.0) if n > 15 else found
 
 
-def gateway(n: int, found: Readings) -> Readings:
+def gateway_down(n: int, found: Readings) -> Readings:
     return replace(found, services={"gateway": False, "proxy": True}) if n > 15 else found
 
 
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (crash, "restarts: agent-0020"),
-        (ill, "agents: 28 of 30 healthy"),
-        (memory, "memory: 91 %"),
-        (gateway, "services: gateway down"),
+        (restart_loop, "restarts: agent-0020"),
+        (two_unhealthy, "agents: 28 of 30 healthy"),
+        (memory_full, "memory: 91 %"),
+        (gateway_down, "services: gateway down"),
     ],
 )
-def test_a_fault_at_the_second_level_returns_to_the_first(
+def test_rollout_rolls_back_to_the_first_level_when_the_second_fails(
     spoil: Callable[[int, Readings], Readings], reason: str
 ) -> None:
     world = World(spoil=spoil)
-    found = walk(world, [stage(15), stage(30), stage(60)])
-    assert not found.well
-    assert found.returned
-    assert any(reason in r for r in found.reasons), found.reasons
-    assert (found.held, world.config, world.runs) == (1, 15, 15)
-    assert max(world.sizes) == 30, "the third level was not begun"
-    assert world.log[-1] == "scale 5 -> 30, level 2 of 3 failed: return"
-    assert world.settled == 1
+    result = run(world, [stage(15), stage(30), stage(60)])
+    assert not result.succeeded
+    assert result.rolled_back
+    assert any(reason in r for r in result.reasons), result.reasons
+    assert (result.levels_passed, world.config, world.runs) == (1, 15, 15)
+    assert max(world.sizes) == 30, "the third level was not started"
+    assert world.log[-1] == "scale 5 -> 30, level 2 of 3 failed: rollback"
+    assert world.recoveries == 1
 
 
-def test_a_fault_in_the_middle_of_a_window_is_seen() -> None:
+def test_rollout_rolls_back_when_a_check_fails_within_the_observation_window() -> None:
     world = World()
     world.spoil = lambda n, r: replace(r, healthy=0) if n == 15 and world.clock > 25 else r
-    found = walk(world, [stage(15)])
-    assert (found.held, world.config, world.runs) == (0, 5, 5)
+    result = run(world, [stage(15)])
+    assert (result.levels_passed, world.config, world.runs) == (0, 5, 5)
 
 
-def test_a_return_ends_when_the_fleet_is_well_again_or_says_how_well_it_is() -> None:
-    for limping, says in ((12.0, "15 of 15 agents healthy again"), (1e6, "14 of 15")):
+def test_rollback_waits_until_the_fleet_is_healthy_and_reports_its_health() -> None:
+    for unhealthy_seconds, line in (
+        (12.0, "15 of 15 agents healthy after"),
+        (1e6, "14 of 15 agents healthy"),
+    ):
         world = World()
         back: list[float] = []
 
@@ -173,28 +185,28 @@ def test_a_return_ends_when_the_fleet_is_well_again_or_says_how_well_it_is() -> 
             found: Readings,
             world: World = world,
             back: list[float] = back,
-            limping: float = limping,
+            unhealthy_seconds: float = unhealthy_seconds,
         ) -> Readings:
             if n > 15:
                 return replace(found, services={"gateway": False, "proxy": True})
-            if world.settled:
+            if world.recoveries:
                 back.append(world.clock)
-                if world.clock < back[0] + limping:
+                if world.clock < back[0] + unhealthy_seconds:
                     return replace(found, healthy=14)
             return found
 
         world.spoil = spoil
         lines: list[str] = []
-        found = walk(world, [stage(15), stage(30)], on_progress=lines.append)
-        assert found.returned
-        assert lines[-1].startswith(says)
-        assert back[-1] - back[0] == min(limping, 40), "as long as needed, at most the settling"
+        result = run(world, [stage(15), stage(30)], on_progress=lines.append)
+        assert result.rolled_back
+        assert lines[-1].startswith(line)
+        assert back[-1] - back[0] == min(unhealthy_seconds, 40), "at most the settle time"
 
 
-def test_a_return_that_fails_is_tried_again_and_at_last_said() -> None:
-    for times, returns in ((2, True), (3, False)):
-        world = World(spoil=memory)
-        left = [times]
+def test_failed_rollback_is_attempted_three_times_before_the_error_is_raised() -> None:
+    for failures, succeeds in ((2, True), (3, False)):
+        world = World(spoil=memory_full)
+        left = [failures]
 
         def refuse(
             n: int, only: Sequence[str], world: World = world, left: list[int] = left
@@ -205,24 +217,24 @@ def test_a_return_that_fails_is_tried_again_and_at_last_said() -> None:
             return None
 
         world.refuse = refuse
-        if returns:
-            assert walk(world, [stage(15), stage(30)]).returned
-            assert (world.config, world.runs, world.settled) == (15, 15, 3)
+        if succeeds:
+            assert run(world, [stage(15), stage(30)]).rolled_back
+            assert (world.config, world.runs, world.recoveries) == (15, 15, 3)
         else:
             with pytest.raises(EngineError, match="busy"):
-                walk(world, [stage(15), stage(30)])
+                run(world, [stage(15), stage(30)])
             assert world.config == 15
 
 
-def test_an_update_that_fails_returns() -> None:
+def test_rollout_rolls_back_when_an_update_fails() -> None:
     world = World(refuse=lambda n, only: "no room" if n == 30 else None)
-    found = walk(world, [stage(15), stage(30)])
-    assert found.reasons == ("no room",)
+    result = run(world, [stage(15), stage(30)])
+    assert result.reasons == ("no room",)
     assert (world.config, world.runs) == (15, 15)
 
 
-def test_whatever_goes_wrong_the_fleet_returns_but_not_over_somebody_elses_update() -> None:
-    for error, returns in (
+def test_any_error_rolls_back_except_that_another_update_runs() -> None:
+    for error, rolls_back in (
         (OSError("no more files"), True),
         (StackLockedError("pulumi up runs"), False),
     ):
@@ -234,17 +246,17 @@ def test_whatever_goes_wrong_the_fleet_returns_but_not_over_somebody_elses_updat
             return found
 
         world.spoil = spoil
-        if returns:
-            found = walk(world, [stage(15), stage(30)])
-            assert found.reasons == ("OSError: no more files",)
+        if rolls_back:
+            result = run(world, [stage(15), stage(30)])
+            assert result.reasons == ("OSError: no more files",)
             assert (world.config, world.runs) == (15, 15)
         else:
             with pytest.raises(StackLockedError):
-                walk(world, [stage(15), stage(30)])
-            assert world.settled == 0
+                run(world, [stage(15), stage(30)])
+            assert world.recoveries == 0
 
 
-def test_a_signal_returns() -> None:
+def test_rollout_rolls_back_when_a_signal_interrupts_it() -> None:
     world = World()
 
     def spoil(n: int, found: Readings) -> Readings:
@@ -253,49 +265,49 @@ def test_a_signal_returns() -> None:
         return found
 
     world.spoil = spoil
-    found = walk(world, [stage(15), stage(30)])
-    assert found.interrupted
+    result = run(world, [stage(15), stage(30)])
+    assert result.interrupted
     assert (world.config, world.runs) == (15, 15)
 
 
-def test_the_timeout_returns() -> None:
+def test_rollout_rolls_back_when_its_timeout_has_passed() -> None:
     world = World()
-    found = walk(world, [stage(15), stage(30), stage(60)], deadline=60)
-    assert found.reasons == ("the time given with --timeout is over",)
-    assert (found.held, world.config, world.runs) == (1, 15, 15)
+    result = run(world, [stage(15), stage(30), stage(60)], deadline=60)
+    assert result.reasons == ("the time given with --timeout is over",)
+    assert (result.levels_passed, world.config, world.runs) == (1, 15, 15)
 
 
-def test_what_replaces_agents_goes_in_waves_of_ten() -> None:
-    world = World(config=25, runs=25, old=25)
-    found = walk(world, [stage(25, look=True)])
-    assert found.well
+def test_agents_are_replaced_in_waves_of_ten() -> None:
+    world = World(config=25, runs=25, to_replace=25)
+    result = run(world, [stage(25, in_waves=True)])
+    assert result.succeeded
     assert [line.rpartition(", ")[2] for line in world.log] == [
         "wave 1 of 3 [10]",
         "wave 2 of 3 [10]",
         "wave 3 of 3 [5]",
         "level 1 of 1",
     ]
-    # Three waves: 5 s each to apply, 15 s of watching, 3 s between; then the level.
+    # Three waves: 5 s each to apply, 15 s of observation, 3 s between; then the level.
     assert world.clock == 3 * (5 + 15) + 2 * 3 + 5 + 30
 
 
-def test_a_wave_that_fails_is_taken_back_and_the_rest_is_left_alone() -> None:
-    world = World(config=25, runs=25, old=25)
+def test_failed_wave_is_rolled_back_and_later_waves_are_not_started() -> None:
+    world = World(config=25, runs=25, to_replace=25)
     world.spoil = lambda n, r: (
         replace(r, deaths={"agent-0011": 3}) if any("wave 2" in x for x in world.log) else r
     )
-    found = walk(world, [stage(25, look=True)])
-    assert found.returned
+    result = run(world, [stage(25, in_waves=True)])
+    assert result.rolled_back
     assert [line.rpartition(", ")[2] for line in world.log] == [
         "wave 1 of 3 [10]",
         "wave 2 of 3 [10]",
-        "level 1 of 1 failed: return",
+        "level 1 of 1 failed: rollback",
     ]
     assert world.config == 25
 
 
-def test_steps_within_a_level_are_applied_and_only_the_last_is_kept() -> None:
+def test_all_steps_of_a_level_are_applied_and_only_the_last_is_kept() -> None:
     world = World()
-    assert walk(world, [stage(35, 15, 25)]).well
+    assert run(world, [stage(35, 15, 25)]).succeeded
     assert world.sizes == [15, 25, 35]
     assert world.config == 35

@@ -1,4 +1,4 @@
-"""Questions to Prometheus: the steps of a range."""
+"""Queries of Prometheus: the steps of a range."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOW = 1_800_000_000.0
 
 
 @given(st.floats(0, 1e7), st.floats(0, 1))
-def test_a_range_ends_at_its_end_and_has_no_more_points_than_are_drawn(
+def test_range_ends_at_its_end_and_has_at_most_the_drawn_number_of_points(
     seconds: float, part: float
 ) -> None:
     start, end = NOW + part, NOW + part + seconds

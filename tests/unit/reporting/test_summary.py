@@ -15,9 +15,9 @@ OUTPUTS = {"agents": 45, "endpoints": {"gateway": "http://gateway"}}
 
 
 def container(agents: str, status: str) -> dict[str, Any]:
-    marks = {labels.SERVICE: "agent", labels.AGENTS: agents}
+    own = {labels.SERVICE: "agent", labels.AGENTS: agents}
     state = "running" if status.startswith("Up") else "exited"
-    return {"Id": status, "Labels": marks, "Status": status, "State": state}
+    return {"Id": status, "Labels": own, "Status": status, "State": state}
 
 
 @pytest.mark.parametrize(
@@ -25,11 +25,11 @@ def container(agents: str, status: str) -> dict[str, Any]:
     [
         (["Up 1 minute (healthy)", "Up 1 minute (unhealthy)", "Up 1 minute (healthy)"], 45, 25),
         (["Up 1 minute (healthy)", "Exited (1)", "Up 1 second (health: starting)"], 25, 20),
-        # Without health checks what the gateway hears of counts.
+        # Without health checks, heartbeats to the gateway count.
         (["Up 1 minute", "Up 1 minute", "Up 1 minute"], 45, 44),
     ],
 )
-def test_agents_are_counted_not_containers(
+def test_summary_counts_agents_and_not_containers(
     found: list[str], running: int, healthy: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet = {"alive": 44, "sessions": {"success": 3, "failure": 0}}
