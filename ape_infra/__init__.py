@@ -3,6 +3,7 @@
 config        settings: groups, rules, parsing, files that they name
 planning      what follows from the settings, as plain data
 observability configs, rules and dashboards, as plain data
+sdk_patches   changes to the Pulumi SDK, bound to its version
 program       the Pulumi program: workloads, components, runtimes
 checks        the machine, the daemon and the target, before anything is changed
 automation    Pulumi's engine, the stack's lock

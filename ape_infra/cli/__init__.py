@@ -1,6 +1,6 @@
-"""`ape-load`: one command a file, over the engine of this same program."""
+"""`ape-load`: one command per file."""
 
-from ape_infra.automation.engine import open_stack, read_settings
+from ape_infra.automation.stacks import open_stack, read_settings
 from ape_infra.cli import (
     backup,
     down,
@@ -8,6 +8,7 @@ from ape_infra.cli import (
     monitor,
     plan,
     report,
+    restore,
     rollout,
     scale,
     status,
@@ -27,6 +28,7 @@ __all__ = [
     "plan",
     "read_settings",
     "report",
+    "restore",
     "rollout",
     "scale",
     "status",

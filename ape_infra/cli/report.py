@@ -1,8 +1,9 @@
-"""`ape-load report`: a finished test as one self-contained HTML page."""
+"""`ape-load report`: the run report, one self-contained HTML page."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,13 +23,14 @@ from ape_infra.cli.common import (
     running_outputs,
     show,
 )
+from ape_infra.config.project import config_key
 from ape_infra.reporting.draw import main_panels
 from ape_infra.reporting.prometheus import Prometheus, PrometheusError, Series
 from ape_infra.reporting.run_report import RunReport, outcomes, page
 
 
 def begun(history: list[dict[str, Any]], now: float) -> float:
-    """When the stack was last brought up: the first update since it was last taken down."""
+    """Unix time of the first update since the last destroy; without one, an hour before `now`."""
     start = now - 3600
     for entry in history:
         if entry.get("kind") == "destroy":
@@ -43,7 +45,7 @@ def _unix(text: str) -> float:
 
 
 def events(history: list[dict[str, Any]], start: float) -> list[tuple[float, str, str]]:
-    """What happened to the stack since `start`, oldest first: Unix time, what, its result."""
+    """Updates of the stack since `start`, oldest first: Unix time, message, result."""
     return [
         (at, e.get("message") or str(e.get("kind")), str(e.get("result")))
         for e in reversed(history)
@@ -54,58 +56,71 @@ def events(history: list[dict[str, Any]], start: float) -> list[tuple[float, str
 @app.command()
 def report(
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file; report-STACK.html.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write to this file instead of report-STACK.html."),
     ] = None,
     minutes: Annotated[
-        float, typer.Option("--minutes", min=0, help="Of the last so many; 0: since the up.")
+        float,
+        typer.Option(
+            "--minutes", min=0, help="Report the last minutes; 0: since the first update."
+        ),
     ] = 0,
     stack: StackName = "dev",
     json: AsJson = False,
 ) -> None:
-    """Write what Prometheus saw of the test as one HTML page, with the dashboards' main panels."""
+    """Write Prometheus' data of the test as one HTML page, with the dashboards' main panels."""
 
     def work() -> int:
         engine = PulumiEngine(stack, log, create=False)
         outputs = running_outputs(engine)
         base = (outputs.get("endpoints") or {}).get("prometheus")
         if not base:
-            raise NotRunning("No Prometheus is published here. Set ape:observability to metrics.")
-        client, end, history = Prometheus(base), time.time(), engine.history()
+            raise NotRunning(
+                f"The stack publishes no Prometheus. Set {config_key('observability')} to metrics."
+            )
+        end, history = time.time(), engine.history()
         start = end - 60 * minutes if minutes else begun(history, end)
-
-        def ask(query: str) -> list[Series]:
-            return client.range(query, start, end)
-
         try:
-            ended = outcomes(ask(metrics.SESSIONS.name), start)
-            failures = [
-                (reason, count)
-                for (result, reason), count in ended.most_common()
-                if result == metrics.FAILURE and count
-            ]
-            failure = sum(count for _, count in failures)
-            total = ended.total()
-            success = total - failure
-            rate = f"{100 * success / total:.1f} %" if total else "-"
-            limits = f"{outputs['agentMemoryMb']} MB, {outputs['agentCpus']} cores"
-            summary = {
-                "agents": f"{outputs['agents']} ({outputs['runtime']}, tier {outputs['tier']})",
-                "limits of an agent": limits,
-                "sessions": f"{total}: {success} succeeded, {failure} failed ({rate})",
-            }
-            test = RunReport(stack, start, end, summary, failures, events(history, start))
-            made = page(test, main_panels(ask, round(end - start)))
+            made, sessions = _page(Prometheus(base), engine.name, outputs, history, (start, end))
         except PrometheusError as error:
-            raise NotRunning(f"Prometheus does not tell: {error}") from None
+            raise NotRunning(f"Prometheus query failed: {error}") from None
         file = output or Path(f"report-{stack}.html")
         file.write_text(made)
-        data = {
-            "file": str(file.resolve()),
-            "start": start,
-            "end": end,
-            "sessions": {"success": success, "failure": failure},
-        }
+        data = {"file": str(file.resolve()), "start": start, "end": end, "sessions": sessions}
         show(data, as_json=json, text=lambda to: to.print(f"Written: {file.resolve()}"))
         return EXIT_OK
 
     run_command(work)
+
+
+def _page(
+    client: Prometheus,
+    stack: str,
+    outputs: Mapping[str, Any],
+    history: list[dict[str, Any]],
+    times: tuple[float, float],
+) -> tuple[str, dict[str, int]]:
+    """The HTML text, and the number of sessions by result. Raises PrometheusError."""
+    start, end = times
+
+    def ask(query: str) -> list[Series]:
+        return client.range(query, start, end)
+
+    ended = outcomes(ask(metrics.SESSIONS.name), start)
+    failures = [
+        (reason, count)
+        for (result, reason), count in ended.most_common()
+        if result == metrics.FAILURE and count
+    ]
+    failure = sum(count for _, count in failures)
+    total = ended.total()
+    success = total - failure
+    rate = f"{100 * success / total:.1f} %" if total else "-"
+    summary = {
+        "agents": f"{outputs['agents']} ({outputs['runtime']}, tier {outputs['tier']})",
+        "limits of an agent": f"{outputs['agentMemoryMb']} MB, {outputs['agentCpus']} cores",
+        "sessions": f"{total}: {success} succeeded, {failure} failed ({rate})",
+    }
+    test = RunReport(stack, start, end, summary, failures, events(history, start))
+    made = page(test, main_panels(ask, round(end - start)))
+    return made, {"success": success, "failure": failure}

@@ -1,4 +1,4 @@
-"""`ape-load status`: what is declared, what runs, how it does; from live data."""
+"""`ape-load status`: declared and running agents, health, rates and usage, from live data."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from ape_infra.reporting.rates import Rates, Sample, rates
 from ape_infra.reporting.summary import Summary, measured
 from ape_infra.rollout.probe import OBSERVED_SERVICES, samples
 
-# Between the two looks from which the rates follow.
-LOOK_SECONDS = 5.0
+# Between the two samples from which the rates follow.
+SAMPLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class ServiceUsage:
-    """Of one service's containers on this machine; limits None where one of them has none."""
+    """Usage of one service's containers on this machine; a limit is None where one has none."""
 
     containers: int
     memory_mb: float
@@ -54,7 +54,7 @@ class ServiceUsage:
 
 @dataclass(frozen=True)
 class StackSample:
-    """One look at the stack."""
+    """Measurements of the stack at one moment, and its containers."""
 
     at: float
     summary: Summary
@@ -97,15 +97,15 @@ class Status:
         }
 
 
-def look(client: docker.DockerClient, stack: str, outputs: Mapping[str, Any]) -> StackSample:
+def take_sample(client: docker.DockerClient, stack: str, outputs: Mapping[str, Any]) -> StackSample:
     summary, reach, found = measured(client, current().name, stack, outputs)
     metrics = [s for name in OBSERVED_SERVICES for s in samples(reach.get(name, "/metrics"))]
     cpu = {c["Id"]: at[0] for c in found if (at := cgroups.cpu(c["Id"]))}
     return StackSample(time.monotonic(), summary, metrics, found, cpu)
 
 
-def uses(before: StackSample, after: StackSample) -> dict[str, ServiceUsage]:
-    """Memory and CPU of each service, as far as its containers run here."""
+def service_usage(before: StackSample, after: StackSample) -> dict[str, ServiceUsage]:
+    """Memory and CPU of each service, of its containers on this machine."""
     groups: dict[str, list[str]] = defaultdict(list)
     for container in after.found:
         if container["State"] == "running":
@@ -131,11 +131,11 @@ def uses(before: StackSample, after: StackSample) -> dict[str, ServiceUsage]:
 def drift(
     configured: int, applied: int, summary: Summary, found: list[dict[str, Any]]
 ) -> list[str]:
-    """Where config, state and reality differ, each with what mends it."""
+    """The differences between stack config, state and containers, each with its remedy."""
     made = []
     if configured != applied:
         made.append(
-            f"the config says {configured} agents, {applied} are applied: `ape-load up`, or "
+            f"the stack config has {configured} agents, {applied} are applied: `ape-load up`, or "
             f"`ape-load scale --agents {configured}`"
         )
     if summary.running != applied:
@@ -157,9 +157,9 @@ def drift(
 
 
 def alerts(outputs: Mapping[str, Any]) -> list[str] | None:
-    """Open alerts: of Prometheus, else of the monitor; None where neither is deployed.
+    """Open alerts of Prometheus, else of the monitor; None where neither is deployed.
 
-    Prometheus has the monitor's rules, and those of the test itself.
+    Prometheus has the rules of the monitor and those of the test itself.
     """
     endpoints = outputs.get("endpoints") or {}
     for name, path in (("prometheus", "/api/v1/alerts"), ("monitor", "/alerts")):
@@ -175,7 +175,7 @@ def alerts(outputs: Mapping[str, Any]) -> list[str] | None:
 
 
 def _open(item: Mapping[str, Any]) -> bool:
-    """Prometheus lists what waits for its time too, and the Watchdog, which always fires."""
+    """Prometheus also lists pending alerts, and the Watchdog, which always fires."""
     labels = item.get("labels") or {}
     return item.get("state") in (None, "firing") and labels.get("severity") != "none"
 
@@ -193,7 +193,7 @@ def take(
     before: StackSample,
     outputs: Mapping[str, Any],
 ) -> tuple[Status, StackSample]:
-    after = look(client, engine.name, outputs)
+    after = take_sample(client, engine.name, outputs)
     configured = engine.settings().fleet.agents
     declared = int(outputs["agents"])
     made = Status(
@@ -202,7 +202,7 @@ def take(
         after.summary,
         drift(configured, declared, after.summary, after.found),
         rates(before.metrics, after.metrics, after.at - before.at),
-        uses(before, after),
+        service_usage(before, after),
         alerts(outputs),
         outputs,
     )
@@ -214,7 +214,7 @@ def _ms(value: float | None) -> str:
 
 
 def drawn(status: Status) -> RenderableType:
-    """For people."""
+    """The status as text for people."""
     found = status.rates
     parts: list[RenderableType] = [Text("\n".join(status.summary.lines()))]
     for line in status.drift:
@@ -224,7 +224,7 @@ def drawn(status: Status) -> RenderableType:
     first = "  ".join(f"p{q * 100:g} {_ms(v)}" for q, v in found.first_token_seconds.items())
     parts.append(
         Text(
-            f"of the last {found.seconds:.0f} s:\n"
+            f"in the last {found.seconds:.0f} s:\n"
             f"  sessions  {found.sessions_per_second:.2f}/s, {success} succeeded\n"
             f"  requests  {found.requests_per_second:.1f}/s  {quantiles}\n"
             f"  tokens    {found.tokens_in_per_second:.0f}/s in, "
@@ -253,20 +253,22 @@ def drawn(status: Status) -> RenderableType:
 
 @app.command()
 def status(
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Until Ctrl-C.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show the status until Ctrl-C.")
+    ] = False,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.5, help="Between two looks.")
-    ] = LOOK_SECONDS,
+        float, typer.Option("--seconds", min=0.5, help="Measure over this many seconds.")
+    ] = SAMPLE_SECONDS,
     stack: StackName = "dev",
     json: AsJson = False,
 ) -> None:
-    """What is declared, what runs, what is healthy, how it does; exit code 3 if not all well."""
+    """Show agents, health, rates, usage and alerts; exit code 3: not healthy."""
 
     def work() -> int:
         engine = PulumiEngine(stack, log, create=False)
         client = client_of_stack(engine)
         outputs = running_outputs(engine)
-        before = look(client, stack, outputs)
+        before = take_sample(client, stack, outputs)
 
         def after_a_while() -> Status:
             nonlocal before
@@ -287,7 +289,7 @@ def status(
         try:
             while json:
                 once()
-            with Live(Text("looking ..."), auto_refresh=False, screen=True) as live:
+            with Live(Text("measuring ..."), auto_refresh=False, screen=True) as live:
                 while True:
                     live.update(drawn(after_a_while()), refresh=True)
         except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import requests
 from rich.console import Console
 
-from ape_infra.automation.engine import ROOT, PulumiEngine
+from ape_infra.automation.engine import PulumiEngine
 from ape_infra.checks import checklist, preflight
 from ape_infra.checks.checklist import Item
 from ape_infra.cli.common import (
@@ -68,8 +68,8 @@ def items(engine: PulumiEngine) -> Iterator[Item]:
         return
     yield Item("settings", "ok", f"{settings.plan(engine.name).summary}.")
     try:
-        _, api = gateway_config(settings, ROOT)
-        scenario = Scenario.of(settings, ROOT, api)
+        _, api = gateway_config(settings, current().root)
+        scenario = Scenario.of(settings, current().root, api)
     except SettingsError as error:
         for line in error.lines:
             yield Item("gateway", "fail", line)

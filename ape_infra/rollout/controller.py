@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from ape_infra.automation.errors import EngineError, StackLockedError
 from ape_infra.rollout import level_checks
 from ape_infra.rollout.estimate import Waves
 from ape_infra.rollout.level_checks import CheckResults, Limits
@@ -22,14 +23,6 @@ SAMPLE_SECONDS = 2.0
 # The way back must not end at a daemon that was busy for a moment.
 ROLLBACK_ATTEMPTS = 3
 ROLLBACK_PAUSE_SECONDS = 5.0
-
-
-class EngineError(Exception):
-    """An update failed; the text says why."""
-
-
-class StackLockedError(Exception):
-    """Somebody else updates the stack; nothing of ours was begun."""
 
 
 class Failed(Exception):
@@ -54,7 +47,7 @@ T = TypeVar("T", bound=Trial)
 class Engine(Protocol[T]):
     def trial(self, values: Mapping[str, str | None]) -> AbstractContextManager[T]: ...
 
-    def replaced(self, trial: T) -> Sequence[str]:
+    def replaced_agents(self, trial: T) -> Sequence[str]:
         """The agents' resources that applying `trial` would change, in order of their number."""
         ...
 
@@ -198,7 +191,7 @@ class RolloutController(Generic[T]):
                 self._apply(trial, text)
         with self._engine.trial(stage.steps[-1]) as trial:
             if stage.look:
-                self._in_waves(trial, self._engine.replaced(trial), text)
+                self._in_waves(trial, self._engine.replaced_agents(trial), text)
             self._apply(trial, text)
             seen = self._hold(stage)
             trial.accept()

@@ -18,22 +18,13 @@ from ape_infra.checks.checklist import Item, Machine, load, resources, way_back
 from ape_infra.cli import status
 from ape_infra.cli.common import PreconditionFailed, intermediate_settings
 from ape_infra.cli.down import forget_salt
-from ape_infra.cli.logs import (
-    ALIASES,
-    Filter,
-    Line,
-    chosen,
-    last,
-    of_entry,
-    place,
-    question,
-    recalled,
-    short,
-)
+from ape_infra.cli.logs.from_loki import log_query, of_entry, of_session
+from ape_infra.cli.logs.lines import Filter, Line, last
+from ape_infra.cli.logs.names import ALIASES, chosen, container_pattern, short
 from ape_infra.cli.plan import ScaleForecast
 from ape_infra.cli.report import begun, events
 from ape_infra.cli.rollout import parsed, pins
-from ape_infra.cli.scale import refuse, stages
+from ape_infra.cli.scale import require_checks, stages
 from ape_infra.config.parsing import parse
 from ape_infra.observability import dashboards, recording_rules
 from ape_infra.planning.plan import make_plan
@@ -63,15 +54,15 @@ def test_a_session_is_followed_over_containers_by_its_trace() -> None:
 
 def test_loki_is_asked_for_just_what_is_meant() -> None:
     plain = '{project="ape", stack="dev"}'
-    assert question("dev") == plain
-    assert question("dev", service="proxy").startswith(
+    assert log_query("dev") == plain
+    assert log_query("dev", service="proxy").startswith(
         '{project="ape", stack="dev", service="proxy"}'
     )
-    assert question("dev", grep='a "b"') == rf'{plain} |~ "a \"b\""'
-    found = question("dev", ids=frozenset({"t1", "s1"}))
+    assert log_query("dev", grep='a "b"') == rf'{plain} |~ "a \"b\""'
+    found = log_query("dev", ids=frozenset({"t1", "s1"}))
     assert found == f'{plain} | session_id=~"s1|t1" or trace_id=~"s1|t1"'
-    container = place(17, make_plan(20, stack="dev"))
-    (pattern,) = re.findall(r'container=~(".+")', question("dev", container=container))
+    container = container_pattern(17, make_plan(20, stack="dev"))
+    (pattern,) = re.findall(r'container=~(".+")', log_query("dev", container=container))
     # As Loki reads it: a pattern of the whole value.
     assert re.fullmatch(json.loads(pattern), "ape-dev-agent-0017")
     assert re.fullmatch(json.loads(pattern), "ape-dev-agents-00.17.abc")
@@ -87,9 +78,9 @@ def test_a_session_is_recalled_with_all_of_its_trace() -> None:
         asked.append(ids)
         return [line for line in (about, there) if any(i in line.text for i in ids)]
 
-    assert recalled(ask, Filter(None, "s1")) == [there, about]
+    assert of_session(ask, Filter(None, "s1")) == [there, about]
     assert asked == [{"s1"}, {"s1", "t1"}]
-    assert len(recalled(lambda ids: [about, there], Filter(None, None))) == 2
+    assert len(of_session(lambda ids: [about, there], Filter(None, None))) == 2
 
 
 def test_a_line_of_loki_is_as_one_of_docker() -> None:
@@ -142,7 +133,7 @@ def test_status_tells_what_fires(
 
 def test_a_line_that_is_no_json_is_shown_as_it_is() -> None:
     line = Line.of("prometheus", b"2026-01-01T00:00:00Z {not json\n")
-    assert line.said is None
+    assert line.fields is None
     assert line.pretty == "{not json"
     assert Filter("not", None).passes(line)
     assert said("x", level="info", msg="hello", n=1).pretty == "INFO    hello n=1"
@@ -203,9 +194,9 @@ def test_containers_are_chosen_by_service_alias_and_number() -> None:
 )
 def test_the_container_of_an_agent_is_found(agents: int, each: int, agent: int, name: str) -> None:
     plan = make_plan(agents, stack="dev", agents_per_container=each)
-    assert place(agent, plan).search(name)
-    assert not place(agent + each, plan).search(name)
-    assert not place(agent - each if agent > each else agent + each, plan).search(name)
+    assert container_pattern(agent, plan).search(name)
+    assert not container_pattern(agent + each, plan).search(name)
+    assert not container_pattern(agent - each if agent > each else agent + each, plan).search(name)
 
 
 @pytest.mark.parametrize(
@@ -359,9 +350,11 @@ def test_force_skips_what_the_pre_flight_refuses_and_says_so(
     )
     machine = Machine(memory_mb=1000, cpus=2)
     found = ScaleForecast(0, make_plan(5, stack="dev"), machine, items, (), 0.0, 0)
-    with pytest.raises(PreconditionFailed, match=r"memory: too little. Set fewer agents.\n--force"):
-        refuse(found, False)
-    refuse(found, True)
+    with pytest.raises(
+        PreconditionFailed, match=r"memory: too little. Set fewer agents.\nAdd --force"
+    ):
+        require_checks(found, False)
+    require_checks(found, True)
     assert capsys.readouterr().err == "forced: memory: too little. Set fewer agents.\n"
 
 

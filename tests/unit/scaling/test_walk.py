@@ -6,13 +6,8 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from ape_infra.rollout.controller import (
-    EngineError,
-    Outcome,
-    RolloutController,
-    StackLockedError,
-    Stage,
-)
+from ape_infra.automation.errors import EngineError, StackLockedError
+from ape_infra.rollout.controller import Outcome, RolloutController, Stage
 from ape_infra.rollout.estimate import Waves
 from ape_infra.rollout.level_checks import Limits
 from ape_infra.rollout.readings import Counters, Readings
@@ -45,7 +40,7 @@ class World:
     def trial(self, values: Mapping[str, str | None]) -> Iterator["Tried"]:
         yield Tried(self, int(values["agents"] or 0))
 
-    def replaced(self, trial: "Tried") -> Sequence[str]:
+    def replaced_agents(self, trial: "Tried") -> Sequence[str]:
         return [f"agent-{i:04d}" for i in range(1, self.old + 1)]
 
     def apply(
