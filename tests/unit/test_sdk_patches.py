@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.metadata import version
 
 import pytest
@@ -17,13 +16,13 @@ pytestmark = pytest.mark.unit
 
 
 @pytest.fixture
-def warnings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the patches warn of; the SDK is restored afterwards."""
     monkeypatch.setattr(log, "debug", log.debug)
     monkeypatch.setattr(registration, "_get_stack_trace", registration._get_stack_trace)
     monkeypatch.setattr("gc.disable", lambda: None)
     monkeypatch.setattr("atexit.register", lambda work: None)
-    yield []
+    return []
 
 
 @pytest.fixture
