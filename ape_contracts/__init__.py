@@ -1,6 +1,6 @@
 """What the infrastructure and the services must agree on.
 
-The metric metrics, the labels of containers, the settings that a container is given, the gateway's
+The metrics, the labels of containers, the settings that a container is given, the gateway's
 config, the success conditions and the recording format. Both sides import it, so it needs neither
 Pulumi nor a web framework.
 """

@@ -19,14 +19,14 @@ from ape_contracts import paths
 Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 METHODS: tuple[Method, ...] = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 CONNECTION, TIMEOUT = "connection", "timeout"
-# From here on a timeout is in milliseconds: nobody waits 1000 s for an answer.
+# From this value on, a timeout is in milliseconds: no one waits 1000 s for an answer.
 MILLISECONDS_FROM = 1000
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class GatewayConfigError(Exception):
-    """Every broken rule of the config, one line each: path, what is wrong, what to do."""
+    """Every broken rule of the config, one line each: path, rule and remedy."""
 
 
 class _Strict(BaseModel):
@@ -45,7 +45,7 @@ def _checked_headers(headers: dict[str, str]) -> dict[str, str]:
 class RetryPolicy(_Strict):
     """Retries of idempotent requests (GET, HEAD, OPTIONS, PUT, DELETE); others are sent once.
 
-    Retry n waits `backoff_factor` x 2^(n-1) seconds, or as long as the target's Retry-After says.
+    Retry n waits `backoff_factor` x 2^(n-1) seconds, or the target's Retry-After if it is longer.
     `retry_on` holds statuses of the target, "connection" and "timeout".
     """
 
@@ -80,7 +80,7 @@ class HealthCheck(_Strict):
 
 
 class Endpoint(_Strict):
-    """`path` may be a template, /products/{id}. `rateLimit`: requests a minute, for all agents."""
+    """`path` may be a template, /products/{id}. `rateLimit`: of all agents, per minute."""
 
     path: str
     methods: list[Method] = Field(default=["GET"], min_length=1)
@@ -105,7 +105,7 @@ class Endpoint(_Strict):
 class Route(_Strict):
     """An API that agents may call. `timeout`: seconds, or milliseconds from 1000 on.
 
-    `endpoints`, where given, are all that agents may call.
+    Agents may call only the `endpoints`, if any are given.
     """
 
     name: str = ""
@@ -127,7 +127,7 @@ class Route(_Strict):
             parts = urlsplit(value)
             _ = parts.port
         except ValueError:
-            raise ValueError("is no URL. Write it as in http://shop:8080") from None
+            raise ValueError("is not a URL. Write it as in http://shop:8080") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(
                 "has no scheme (http:// or https://) or no host. Write it as in http://shop:8080"
@@ -175,7 +175,7 @@ class GatewayConfig(_Strict):
 
     @property
     def warnings(self) -> list[str]:
-        """What is accepted but deserves a look, one sentence each."""
+        """Values that are accepted but may be mistakes, one sentence each."""
         return [
             f"routes.{name}.timeout: {route.timeout:g} is taken as milliseconds "
             f"({route.timeout_seconds:g} s). Write seconds below {MILLISECONDS_FROM}."

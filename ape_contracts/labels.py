@@ -6,7 +6,7 @@ PROJECT = "ape.project"
 STACK = "ape.stack"
 SERVICE = "ape.service"
 TIER = "ape.tier"
-# How many agents are in the container.
+# The number of agents in the container.
 AGENTS = "ape.agents"
 
 

@@ -1,4 +1,4 @@
-"""The metric catalogue: names, labels, meaning. Dashboards and alerts read from here."""
+"""The metric catalog: names, types, help texts and labels, for services, dashboards and alerts."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ GATEWAY_REQUESTS = Metric(
 GATEWAY_ERRORS = Metric(
     "ape_gateway_errors_total",
     "counter",
-    "Requests that the gateway answered itself: refused, target unreachable, target too slow.",
+    "Requests that the gateway answered itself: rejected, target unreachable, target timeout.",
     ("route", "method", "status", "error"),
 )
 GATEWAY_RETRIES = Metric(
     "ape_gateway_retries_total",
     "counter",
-    "Attempts that were followed by another, by what made the gateway try again.",
+    "Attempts that were followed by another, by the cause of the retry.",
     ("route", "method", "cause"),
 )
 GATEWAY_FIRST = Metric(
     "ape_gateway_first_attempts_total",
     "counter",
-    "First attempts by what came of them: the target's status, connection, or timeout.",
+    "First attempts by outcome: the target's status, connection, or timeout.",
     ("route", "method", "outcome"),
 )
 GATEWAY_SECONDS = Metric(
@@ -45,13 +45,13 @@ GATEWAY_SECONDS = Metric(
     ("route", "method"),
 )
 GATEWAY_QUEUE_SECONDS = Metric(
-    "ape_gateway_queue_seconds", "histogram", "Time a request waited for its turn in the gateway."
+    "ape_gateway_queue_seconds", "histogram", "Time for which a request was queued in the gateway."
 )
 GATEWAY_IN_FLIGHT = Metric(
-    "ape_gateway_in_flight_requests", "gauge", "Requests under way to targets."
+    "ape_gateway_in_flight_requests", "gauge", "Requests in flight to targets."
 )
 GATEWAY_QUEUED = Metric(
-    "ape_gateway_queued_requests", "gauge", "Requests that wait for their turn in the gateway."
+    "ape_gateway_queued_requests", "gauge", "Requests that are queued in the gateway."
 )
 GATEWAY_ROUTE_UP = Metric(
     "ape_gateway_route_up",
@@ -67,41 +67,39 @@ AGENTS = Metric(
     "ape_agents", "gauge", "Agents with a heartbeat younger than 30 s, by state.", ("state",)
 )
 AGENTS_DECLARED = Metric("ape_agents_declared", "gauge", "Agents that the stack declares.")
-STEPS = Metric(
-    "ape_steps_total", "counter", "Actions of agents, by what came of them.", ("result",)
-)
+STEPS = Metric("ape_steps_total", "counter", "Steps of agents, by result.", ("result",))
 STEP_SECONDS = Metric(
     "ape_step_duration_seconds",
     "histogram",
-    "Time from an agent's action to its answer, as the agent sees it, the gateway included.",
+    "Time from an agent's request to its answer, with the time in the gateway.",
     ("result",),
 )
 TIME_BETWEEN_ACTIONS = Metric(
     "ape_time_between_actions_seconds",
     "histogram",
-    "Time from an answer to the agent's next action: the model and the pause.",
+    "Time from an answer to the agent's next request: the model and the pause.",
 )
 AGENT_RESIDENT_MEMORY = Metric(
     "ape_agent_resident_memory_bytes",
     "gauge",
-    "Resident memory of an agent's process, its share where one process holds many.",
+    "Resident memory of an agent: of its process, divided by the agents in it.",
     ("agent",),
 )
 AGENT_RESULTS_LOST = Metric(
     "ape_agent_results_lost_total",
     "counter",
-    "Steps and sessions that agents had to forget while the gateway was away.",
+    "Steps and sessions that agents dropped while the gateway was not available.",
 )
 PROXY_REQUESTS = Metric(
     "ape_proxy_requests_total",
     "counter",
-    "Completions by what came of them and the status that the client got.",
+    "Completions by result, and by the status that the client got.",
     ("model", "result", "status"),
 )
 PROXY_FIRST_TOKEN_SECONDS = Metric(
     "ape_proxy_time_to_first_token_seconds",
     "histogram",
-    "Streams: time from the request, its wait included, to the first text or tool call.",
+    "Streams: time from the request, with its time in the queue, to the first text or tool call.",
     ("model",),
 )
 PROXY_INTER_TOKEN_SECONDS = Metric(
@@ -114,19 +112,19 @@ PROXY_INTER_TOKEN_SECONDS = Metric(
 PROXY_SECONDS = Metric(
     "ape_proxy_request_duration_seconds",
     "histogram",
-    "Time from the request, its wait included, to the end of the answer.",
+    "Time from the request, with its time in the queue, to the end of the answer.",
     ("model",),
 )
 PROXY_QUEUE_SECONDS = Metric(
     "ape_proxy_queue_seconds",
     "histogram",
-    "Time that a completion waited for the limits of the model.",
+    "Time for which a completion was queued for the limits of the model.",
     ("model",),
 )
 PROXY_TOKENS_PER_SECOND = Metric(
     "ape_proxy_output_tokens_per_second",
     "histogram",
-    "Completion tokens of one answer by its duration, the wait in the queue left out.",
+    "Completion tokens of one answer per second, without its time in the queue.",
     ("model",),
     (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000),
 )
@@ -142,7 +140,7 @@ PROXY_TOKENS_OUT = Metric(
 PROXY_COST = Metric(
     "ape_proxy_cost_dollars_total",
     "counter",
-    "Price of the tokens; nothing while no price is set.",
+    "Price of the tokens; absent if no price is set.",
     ("model",),
 )
 PROXY_RETRIES = Metric(
@@ -154,19 +152,19 @@ PROXY_RETRIES = Metric(
 PROXY_REFUSALS = Metric(
     "ape_proxy_refusals_total",
     "counter",
-    "Requests that the proxy answered itself, with an error, by its code.",
+    "Requests that the proxy rejected, by error code.",
     ("code",),
 )
 PROXY_IN_FLIGHT = Metric(
-    "ape_proxy_in_flight_requests", "gauge", "Completions under way to the model."
+    "ape_proxy_in_flight_requests", "gauge", "Completions in flight to the model."
 )
 PROXY_QUEUED = Metric(
-    "ape_proxy_queued_requests", "gauge", "Completions that wait for the limits of the model."
+    "ape_proxy_queued_requests", "gauge", "Completions that are queued for the limits of the model."
 )
 DEMO_REQUESTS = Metric(
-    "ape_demo_requests_total", "counter", "Requests to the shop.", ("endpoint", "status")
+    "ape_demo_requests_total", "counter", "Requests to the demo target.", ("endpoint", "status")
 )
-DEMO_ORDERS = Metric("ape_demo_orders_total", "counter", "Orders that the shop took.")
+DEMO_ORDERS = Metric("ape_demo_orders_total", "counter", "Orders of the demo target.")
 
 # The monitor. cAdvisor's own names (container_…) where the meaning is the same. `name` is the
 # stable name of a container (agent-0001, gateway), never its id.
@@ -178,12 +176,12 @@ AGENT_MEMORY = Metric(
 AGENT_CPU = Metric(
     "ape_agent_cpu_usage_percent", "gauge", "CPU of an agent's container, of one core.", ("agent",)
 )
-# Named by the seed; a gauge must not end in _total, so it carries no type.
-CONCURRENT_AGENTS = Metric("ape_concurrent_agents_total", "untyped", "Agents that run.")
+# The required name; a gauge must not end in _total, so the metric has no type.
+CONCURRENT_AGENTS = Metric("ape_concurrent_agents_total", "untyped", "Running agents.")
 FLEET_AGENTS = Metric(
     "ape_fleet_agents",
     "gauge",
-    "Agents declared, running and healthy by Docker, heard of by the gateway, and missing.",
+    "Agents declared, running and healthy in Docker, seen by the gateway, and missing.",
     ("state",),
 )
 SYSTEM_MEMORY = Metric("ape_system_memory_percent", "gauge", "Memory in use of the machine.")
@@ -212,10 +210,10 @@ SYSTEM_DISK_IO = Metric(
     "ape_system_disk_io_bytes_total", "counter", "Bytes of the machine's disks.", ("direction",)
 )
 KERNEL_USED = Metric(
-    "ape_kernel_limit_used", "gauge", "What is used of a kernel limit.", ("limit",)
+    "ape_kernel_limit_used", "gauge", "The part of a kernel limit that is used.", ("limit",)
 )
 KERNEL_ALLOWED = Metric(
-    "ape_kernel_limit_allowed", "gauge", "What a kernel limit allows.", ("limit",)
+    "ape_kernel_limit_allowed", "gauge", "The value of a kernel limit.", ("limit",)
 )
 CONTAINER_UP = Metric(
     "ape_container_up", "gauge", "1 while the container runs, else 0.", _CONTAINER
@@ -223,7 +221,7 @@ CONTAINER_UP = Metric(
 CONTAINER_HEALTHY = Metric(
     "ape_container_healthy",
     "gauge",
-    "0 once its health check has failed, or it ended with an error or is gone; else 1.",
+    "0 if its health check failed, it exited with an error, or it was removed; else 1.",
     _CONTAINER,
 )
 CONTAINER_RESTARTS = Metric(
@@ -261,11 +259,11 @@ CONTAINER_WRITTEN = Metric(
     "container_fs_writes_bytes_total", "counter", "Bytes written to disks.", _CONTAINER
 )
 CONTAINER_OOM = Metric(
-    "container_oom_events_total", "counter", "Kills for want of memory.", _CONTAINER
+    "container_oom_events_total", "counter", "Kills for lack of memory.", _CONTAINER
 )
 CONTAINER_PIDS = Metric("container_threads", "gauge", "Processes and threads.", _CONTAINER)
 CONTAINER_STARTED = Metric(
-    "container_start_time_seconds", "gauge", "When it started last, Unix time.", _CONTAINER
+    "container_start_time_seconds", "gauge", "Time of its last start, in Unix time.", _CONTAINER
 )
 MONITOR_SAMPLE_SECONDS = Metric(
     "ape_monitor_sample_duration_seconds", "gauge", "Time that the last sample took."
@@ -294,7 +292,7 @@ ALL: tuple[Metric, ...] = tuple(v for v in list(globals().values()) if isinstanc
 
 SUCCESS, FAILURE = "success", "failure"
 GOAL_MET = "goal_met"
-# Why a session failed; the only values of label `reason` beside goal_met.
+# Reasons of failed sessions: the values of label `reason`, with goal_met.
 FAILURE_REASONS = (
     "target_error",
     "gateway_error",
@@ -305,9 +303,9 @@ FAILURE_REASONS = (
     "aborted",
 )
 AGENT_STATES = ("waiting", "running", "finished", "stopping")
-# What came of a completion. incomplete: a stream that broke; cancelled: its client went away.
+# Results of a completion. incomplete: its stream broke; cancelled: its client disconnected.
 PROXY_RESULTS = ("success", "incomplete", "cancelled", "error")
-# What came of a step. refused: by the gateway, with a 4xx of its own. bad_call: no request in it.
+# Results of a step. refused: the gateway rejected it with a 4xx. bad_call: it had no request.
 STEP_RESULTS = ("ok", "target_error", "refused", "gateway_error", "bad_call")
 
 

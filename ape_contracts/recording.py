@@ -6,13 +6,13 @@ import json
 import re
 from typing import Any
 
-# A Swarm config holds no more (moby, MaxConfigSize).
+# The maximum size of a Swarm config (moby, MaxConfigSize).
 MAX_BYTES = 1000 * 1024
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class RecordingError(Exception):
-    """The text is no recording; the message names the line and the rule."""
+    """The text is not a recording; the message names the line and the rule."""
 
 
 def line(key: str, completion: dict[str, Any]) -> str:
@@ -20,7 +20,7 @@ def line(key: str, completion: dict[str, Any]) -> str:
 
 
 def load(text: str) -> dict[str, dict[str, Any]]:
-    """Completions by key; the first of a key counts. Raises RecordingError."""
+    """Completions by key; the first with a key counts. Raises RecordingError."""
     if len(text.encode()) > MAX_BYTES:
         raise RecordingError(f"larger than {MAX_BYTES} bytes. Record fewer different sessions.")
     found: dict[str, dict[str, Any]] = {}
@@ -37,9 +37,9 @@ def load(text: str) -> dict[str, dict[str, Any]]:
         if not good or not _KEY.fullmatch(key):
             raise RecordingError(
                 f'line {number}: must be {{"key": 64 hex digits, "completion": {{...}}}}. '
-                "Use the file as GET /recording of the proxy gives it."
+                "Use the file of the proxy's GET /recording unchanged."
             )
         found.setdefault(key, completion)
     if not found:
-        raise RecordingError("holds no answer. Record some first, with modelRecord.")
+        raise RecordingError("has no answers. Record some first, with modelRecord.")
     return found

@@ -1,4 +1,4 @@
-"""Who is measured gets a core of its own."""
+"""A core of its own for the processes that are measured."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import psutil
 
 
 def apart(*workers: int) -> None:
-    """Give the workers a core from which nobody else of this benchmark takes time.
+    """Give the workers a core that no other process of this benchmark uses.
 
-    They work in turns, so one core is enough for them. This process and what else it has started,
-    or will start, stays on the other. Nothing is done where there is one core only.
+    They work alternately, so one core is enough for them. This process and its other children, also
+    later ones, stay on the first core. With a single core, nothing is changed.
     """
     first, *rest = sorted(os.sched_getaffinity(0))
     if rest:

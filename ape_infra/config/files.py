@@ -18,7 +18,7 @@ from ape_infra.config.errors import SettingsError, problems_of
 from ape_infra.config.group import Strict
 from ape_infra.config.project import SOURCE_ROOT
 from ape_infra.config.settings import Settings
-from ape_infra.config.target import Endpoint, Success
+from ape_infra.config.target import Endpoint, SuccessCondition
 
 DEMO_DIR = SOURCE_ROOT / "services" / "ape_demo_target"
 
@@ -32,7 +32,7 @@ class Scenario(Strict):
     goal: str
     api: str
     endpoints: list[Endpoint] = Field(default=[])
-    success: Success
+    success: SuccessCondition
 
     def dumped(self, part: Literal["endpoints", "success"]) -> str:
         value = self.model_dump(mode="json", by_alias=True, exclude_defaults=True).get(part, [])

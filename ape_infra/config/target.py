@@ -21,25 +21,26 @@ class Endpoint(Strict):
     body: dict[str, Any] | None = None
 
 
-class BodyCheck(Strict):
-    """One thing that must hold of a body; see ape_contracts.conditions."""
+class BodyCondition(Strict):
+    """One condition on a body; see ape_contracts.conditions. `json_path`: former `value_path`."""
 
+    value_path: str | None = Field(default=None, alias="value_path")
     json_path: str | None = Field(default=None, alias="json_path")
     equals: str | int | float | bool | None = None
     matches: str | None = None
     text: str | None = None
 
 
-class Answer(BodyCheck):
-    """An answer that must come: to `method` `path`, with `status`, and all checks hold."""
+class Answer(BodyCondition):
+    """An answer that must come, to `method` `path`; `checks`: further conditions on its body."""
 
     method: Method
     path: str = Field(pattern=r"^/")
     status: int = Field(ge=100, le=599)
-    checks: list[BodyCheck] = Field(default=[])
+    checks: list[BodyCondition] = Field(default=[])
 
 
-class Success(Answer):
+class SuccessCondition(Answer):
     """A session succeeds when this answer has come, and all of `also`."""
 
     also: list[Answer] = Field(default=[])
@@ -71,11 +72,11 @@ class TargetSettings(Group):
         alias="targetOpenapi",
         description="Path of an OpenAPI file (JSON or YAML) whose operations are the endpoints.",
     )
-    success: Success | None = Field(
+    success: SuccessCondition | None = Field(
         None,
         alias="targetSuccess",
         description="The answer that makes a session a success: method, path, status, and what "
-        "its body holds: json_path (with equals or matches) or text; more in checks, further "
+        "its body holds: value_path (with equals or matches) or text; more in checks, further "
         "answers in also; empty: the demo's (demo only).",
     )
     gateway_config: str = Field(

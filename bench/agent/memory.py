@@ -1,10 +1,10 @@
-"""Resident memory of the agent over many sessions, and of what an SDK would have cost.
+"""Resident memory of the agent over many sessions, and of an SDK for comparison.
 
     .ape/run python bench/agent/memory.py [--sessions 1000] [--agents 1] [--json]
 
-An agent process holds sessions with the demo shop through gateway and offline proxy, each a process
+An agent process runs sessions with the demo shop through gateway and offline proxy, each a process
 of its own. Its peer, in the same run: a process of the same interpreter and settings that only
-imports the official openai client and makes one. Exit code 1: a goal of issue 4 is missed.
+imports the official openai client and makes one. Exit code 1: a goal is missed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import aiohttp
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ROOT / "services"
-# Issue 4: at most 45 MB after 100 sessions, and no growth above 5 % over 1000.
+# At most 45 MB after 100 sessions, and no growth above 5 % over 1000.
 MAX_MB, AT_SESSIONS, MAX_GROWTH = 45.0, 100, 0.05
 # As in the image of the agent.
 PYTHON_ENV = {"PYTHONOPTIMIZE": "2", "PYTHONDONTWRITEBYTECODE": "1", "MALLOC_ARENA_MAX": "2"}

@@ -60,8 +60,8 @@ def request_of(url: str, body: bytes | None) -> bytes:
     head = f"{line}Host: {parts.netloc}\r\n"
     if body is None:
         return f"{head}\r\n".encode()
-    told = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return f"{head}{told}".encode() + body
+    content = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return f"{head}{content}".encode() + body
 
 
 async def run(url: str, body: bytes | None, callers: int, rate: float, seconds: float) -> None:
@@ -83,7 +83,7 @@ async def run(url: str, body: bytes | None, callers: int, rate: float, seconds: 
         took.append(time.perf_counter() - due)
         idle.put_nowait(caller)
 
-    async def in_turn() -> None:
+    async def repeat() -> None:
         while time.perf_counter() < begin + seconds:
             await one(time.perf_counter())
 
@@ -97,7 +97,7 @@ async def run(url: str, body: bytes | None, callers: int, rate: float, seconds: 
             tasks.append(asyncio.create_task(one(time.perf_counter())))
         await asyncio.gather(*tasks)
     else:
-        await asyncio.gather(*(in_turn() for _ in range(callers)))
+        await asyncio.gather(*(repeat() for _ in range(callers)))
     spent = time.perf_counter() - begin
     cuts = statistics.quantiles(took, n=100)
     result = {

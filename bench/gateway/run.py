@@ -1,11 +1,11 @@
-"""What the gateway costs: `python bench/gateway/run.py [--rounds N] [--json]`.
+"""The cost of the gateway: `python bench/gateway/run.py [--rounds N] [--json]`.
 
 Three ways to the same nginx that answers a small JSON text: directly, through a second nginx that
-is nothing but a reverse proxy, and through one worker of the gateway (POST /mcp/request). Each has
+is only a reverse proxy, and through one worker of the gateway (POST /mcp/request). Each has
 one process, those that are compared a core apart from target and callers where there are two; the
-ways take turns within a round, and the figure is the median of the rounds. Goals
-(issue 4): added p50 of at most 1 ms and p99 of at most 5 ms at 500 requests a second, and at least
-2,500 requests a second with 32 callers. Exit code 1: a goal is missed.
+ways alternate within a round, and the figure is the median of the rounds. Goals:
+added p50 of at most 1 ms and p99 of at most 5 ms at 500 requests per second, and at least 2,500
+requests per second with 32 callers. Exit code 1: a goal is missed.
 
 Needs nginx: apt-get install nginx-light.
 """
@@ -71,7 +71,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(port: int, *command: str, env: dict[str, str] | None = None) -> Iterator[int]:
-    """The process id, once it listens; ended afterwards."""
+    """The process id, once it listens; the process is ended afterwards."""
     process = subprocess.Popen(
         command, env={**os.environ, **(env or {})}, stdout=subprocess.DEVNULL
     )
@@ -94,7 +94,7 @@ def running(port: int, *command: str, env: dict[str, str] | None = None) -> Iter
 def nginx(folder: Path, port: int, text: str, **values: Any) -> Iterator[int]:
     binary = shutil.which("nginx") or "/usr/sbin/nginx"
     if not Path(binary).exists():
-        sys.exit("nginx is not here. Install it with: apt-get install nginx-light")
+        sys.exit("nginx is not installed. Install it with: apt-get install nginx-light")
     folder.mkdir()
     file = folder / "nginx.conf"
     file.write_text(NGINX.format(folder=folder, rest=text.format(port=port, **values)))
@@ -142,7 +142,7 @@ def measure(ways: dict[str, tuple[str, Path | None]], gateway: int, rounds: int)
         }
         for name in ways
     }
-    # Within a round, so that what else the machine does falls out.
+    # Within a round, so that other load of the machine cancels out.
     found["added"] = {
         f"{name}_{q}_ms": statistics.median(
             run[f"{q}_ms"] - direct[f"{q}_ms"]
@@ -202,8 +202,8 @@ def main() -> int:
     else:
         for part, values in found.items():
             for key, value in values.items():
-                told = f"{value:.2f}" if isinstance(value, float) else value
-                print(f"{part:8} {key:22} {told}")
+                text = f"{value:.2f}" if isinstance(value, float) else value
+                print(f"{part:8} {key:22} {text}")
     return 0 if all(met.values()) else 1
 
 

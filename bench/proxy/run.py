@@ -1,6 +1,6 @@
-"""How much later the first token comes through the proxy, with 1000 streams open on one worker.
+"""The time that the proxy adds to the first token, with 1000 streams open on one worker.
 
-Streams are opened at an even rate, in turns through the proxy and straight to the provider, both
+Streams are opened at an even rate, alternately through the proxy and straight to the provider, both
 in the same run and under the same load; then, while all are open, more come and go. Added time to
 first token = the quantile through the proxy less the same quantile without it.
 
@@ -93,7 +93,7 @@ async def stream(port: int, tokens: int, gap: float) -> tuple[float, int]:
 
 
 class Phase:
-    """Streams that begin at an even rate, in turns at the proxy and at the provider."""
+    """Streams that begin at an even rate, alternately at the proxy and at the provider."""
 
     def __init__(self, proxy: int, provider: int) -> None:
         self._ports = {"proxy": proxy, "direct": provider}

@@ -1,7 +1,7 @@
-"""A provider that does nothing but stream: as little of it as possible is in the measure.
+"""A provider that only streams, so that it adds little to the measurement.
 
 Each request asks for its own stream in `bench`: {"tokens": how many, "gap": seconds between two,
-"first": seconds before the first}. Token number i is the text "i ", so that what is lost is seen.
+"first": seconds before the first}. Token i is the text "i ", so that lost tokens are visible.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The agent: holds sessions with the target until it is stopped."""
+"""The agent: runs sessions with the target until it is stopped."""

@@ -1,4 +1,4 @@
-"""One agent's life: wait for its peers, hold sessions, until the test is over or it is stopped."""
+"""An agent: waits for its peers, and runs sessions until the test ends or it is stopped."""
 
 from __future__ import annotations
 
@@ -14,76 +14,76 @@ from ape_agent.session import Session
 from ape_agent.settings import Settings
 from ape_service.pacing import backoff, startup_delay
 
-_BEGIN_AGAIN_AFTER = ("gateway_error", "model_error")
+_PEER_FAILURES = ("gateway_error", "model_error")
 EndpointProvider = Callable[[], Coroutine[Any, Any, list[dict[str, Any]]]]
 _T = TypeVar("_T")
 
 
 class Agent:
-    """`briefing` gives the endpoints when the peers are there; `stop` ends the agent."""
+    """`endpoints` returns the endpoints once the peers are available; `stop` ends the agent."""
 
     def __init__(
         self,
         slot: int,
         settings: Settings,
         peers: Peers,
-        ledger: ReportQueue,
-        briefing: EndpointProvider,
+        queue: ReportQueue,
+        endpoints: EndpointProvider,
         stop: asyncio.Event,
     ) -> None:
         self.slot, self._settings, self._peers = slot, settings, peers
-        self._ledger, self._briefing, self._stop = ledger, briefing, stop
+        self._queue, self._endpoints, self._stop = queue, endpoints, stop
         self._state = "waiting"
 
     @property
     def state(self) -> str:
-        """One of names.AGENT_STATES."""
+        """One of metrics.AGENT_STATES."""
         return "stopping" if self._stop.is_set() else self._state
 
     async def run(self) -> None:
-        """Live until the stop; cancelled in a session, that is over as `aborted`."""
+        """Run until the stop; a session that is cancelled ends as `aborted`."""
         settings = self._settings
-        endpoints = await self._unless_stopped(self._briefing())
+        endpoints = await self._unless_stopped(self._endpoints())
         if endpoints is None:
             return
         await self._pause(startup_delay(self.slot, settings.start_delay_seed, settings.ramp))
-        begun = time.monotonic()
-        troubles = 0
+        started = time.monotonic()
+        failures = 0
         while not self._stop.is_set():
-            if 0 < settings.test_duration <= time.monotonic() - begun:
+            if 0 < settings.test_duration <= time.monotonic() - started:
                 self._state = "finished"
                 await self._stop.wait()
                 return
             self._state = "running"
-            outcome = await Session(
+            result = await Session(
                 self.slot,
                 settings,
                 endpoints,
                 self._peers.gateway,
                 self._peers.proxy,
-                self._ledger.step,
+                self._queue.step,
             ).run()
-            self._ledger.session(outcome)
-            if outcome.reason == "aborted":
+            self._queue.session(result)
+            if result.reason == "aborted":
                 return
-            if outcome.reason in _BEGIN_AGAIN_AFTER:
+            if result.reason in _PEER_FAILURES:
                 self._state = "waiting"
-                await self._pause(backoff(troubles))
-                troubles += 1
-                self._peers.doubt()
+                await self._pause(backoff(failures))
+                failures += 1
+                self._peers.mark_suspect()
                 await self._unless_stopped(self._peers.ready())
             else:
-                troubles = 0
-                # Never zero: a target that fails at once must not make us spin.
+                failures = 0
+                # Never zero: a target that fails at once must not cause a busy loop.
                 await self._pause(max(settings.think_time, 0.01))
 
     async def _pause(self, seconds: float) -> None:
-        """Sleep, or wake at the stop."""
+        """Sleep until the stop, at most `seconds`."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), seconds)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T | None:
-        """What `work` gives; None where the stop comes first."""
+        """The result of `work`; None if the stop comes first."""
         task, stop = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)

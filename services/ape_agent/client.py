@@ -1,6 +1,6 @@
-"""A small HTTP/1.1 client on asyncio's streams; h11 keeps to the protocol.
+"""A small HTTP/1.1 client on asyncio's streams, with h11 for the protocol.
 
-aiohttp does more, and its import alone takes twice the memory of this whole agent (docs/facts.md).
+aiohttp does more, and its import alone takes twice the memory of the whole agent (docs/facts.md).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 import h11
 
 MAX_ANSWER_BYTES = 4 << 20
-# Servers keep an idle connection for 5 s (the seed); ours goes first.
+# Servers close an idle connection after 5 s; the client closes it first.
 IDLE_SECONDS = 4.0
 _READ_BYTES = 1 << 16
 
 
 class HttpError(Exception):
-    """No answer: too slow, broken off, too large, or no HTTP."""
+    """No answer: timeout, closed connection, answer too large, or not HTTP."""
 
 
 class NotConnected(HttpError):
@@ -76,10 +76,10 @@ class _Connection:
             elif isinstance(event, h11.EndOfMessage):
                 return Answer(status, headers, bytes(content))
             elif not isinstance(event, h11.InformationalResponse):
-                raise HttpError("the connection broke off")
+                raise HttpError("the connection was closed")
 
     def recycle(self) -> bool:
-        """Make ready for the next request; False where the server closes."""
+        """Prepare the next request; False if the server closes the connection."""
         if self.protocol.our_state is h11.DONE and self.protocol.their_state is h11.DONE:
             self.protocol.start_next_cycle()
             self.idle_since = time.monotonic()
@@ -91,10 +91,10 @@ class _Connection:
 
 
 class Client:
-    """Requests to one origin, over as many kept connections as there are requests at once."""
+    """Requests to one origin; as many connections are kept as requests ran at once."""
 
     def __init__(self, url: str) -> None:
-        """`url`: http or https, with a path in front of those that are asked for, or none."""
+        """`url`: http or https; its path is prepended to the paths of requests."""
         parts = urlsplit(url)
         secure = parts.scheme == "https"
         self._host, self._port = parts.hostname or "", parts.port or (443 if secure else 80)
@@ -130,7 +130,7 @@ class Client:
             kept = connection.recycle()
             return answer
         except (OSError, h11.RemoteProtocolError) as problem:
-            # TimeoutError is an OSError; a connection that was never made had no effect either.
+            # TimeoutError is an OSError. Without a connection, a request had no effect.
             kind = NotConnected if connection is None else HttpError
             raise kind(type(problem).__name__) from None
         finally:
@@ -141,7 +141,7 @@ class Client:
                     connection.close()
 
     def _take(self) -> _Connection | None:
-        """The connection used last, while it lives; those that died before it are let go."""
+        """The connection used last that is still usable; unusable ones are closed."""
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:

@@ -1,4 +1,4 @@
-"""The container: its agents on one event loop, their peers watched and their results sent once."""
+"""The agents of a container: one event loop, one check of the peers, one sender of reports."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ape_agent.settings import Settings
 from ape_service import logs, trace
 from ape_service.pacing import backoff
 
-# Of the stop grace, what is kept for the last report.
+# The part of the stop grace that is reserved for the last report.
 REPORT_SECONDS = 2.0
-MAX_PACE_SECONDS = 10.0
+MAX_INTERVAL_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -26,7 +26,7 @@ class Host:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stop = asyncio.Event()
-        self._ledger = ReportQueue()
+        self._queue = ReportQueue()
         self._trace_id = trace.new_trace_id()
         timeout = settings.request_timeout
         token = settings.proxy_token
@@ -37,24 +37,24 @@ class Host:
             ),
             settings.heartbeat_file,
         )
-        self._learning = asyncio.Lock()
-        self._learned: list[dict[str, Any]] | None = settings.endpoints or None
+        self._endpoints_lock = asyncio.Lock()
+        self._known_endpoints: list[dict[str, Any]] | None = settings.endpoints or None
         self._agents = [
-            Agent(slot, settings, self._peers, self._ledger, self._briefing, self._stop)
+            Agent(slot, settings, self._peers, self._queue, self._endpoints, self._stop)
             for slot in settings.slots
         ]
 
     def stop(self) -> None:
-        """End, within the stop grace."""
+        """Stop within the stop grace."""
         self._stop.set()
 
     async def run(self) -> None:
-        """Live until `stop`."""
+        """Run until `stop`."""
         logs.trace_id.set(self._trace_id)
         helpers = [asyncio.create_task(work) for work in (self._peers.watch(), self._report())]
         agents = [asyncio.create_task(agent.run()) for agent in self._agents]
         stopped = asyncio.create_task(self._stop.wait())
-        # Without the stop nothing ends but by a fault of ours, which must not go on silently.
+        # Without the stop, a task ends only because of a bug, which must not stay unnoticed.
         await asyncio.wait((stopped, *helpers, *agents), return_when=asyncio.FIRST_COMPLETED)
         if self._stop.is_set():
             grace = max(0.0, self._settings.stop_grace - 2 * REPORT_SECONDS)
@@ -66,72 +66,72 @@ class Host:
         with suppress(TimeoutError, PeerError):
             async with asyncio.timeout(REPORT_SECONDS):
                 await self._send()
-                while not self._ledger.empty:
+                while not self._queue.empty:
                     await self._send()
         self._peers.close()
         for problem in ended:
             if isinstance(problem, Exception):
                 raise problem
 
-    async def _briefing(self) -> list[dict[str, Any]]:
-        """The endpoints: the settings' or, where they have none, the gateway's, asked for once."""
+    async def _endpoints(self) -> list[dict[str, Any]]:
+        """The endpoints of the settings, or those of the gateway, which is asked once."""
         await self._peers.ready()
-        async with self._learning:
+        async with self._endpoints_lock:
             attempt = 0
-            while self._learned is None:
+            while self._known_endpoints is None:
                 with suppress(PeerError):
                     reply = await self._peers.gateway.get("/tools")
                     if reply.status == 200:
-                        self._learned = endpoints_of(reply.body, self._settings.api)
-                        if not self._learned:
-                            _log.warning("the gateway names no endpoints; the model has the goal")
+                        self._known_endpoints = endpoints_of(reply.body, self._settings.api)
+                        if not self._known_endpoints:
+                            _log.warning("the gateway names no endpoints")
                         break
                 await asyncio.sleep(backoff(attempt))
                 attempt += 1
-        return self._learned or []
+        return self._known_endpoints or []
 
     async def _report(self) -> None:
-        """Forever: who is here and what was done, as often as the gateway asks for."""
+        """Report agents and results forever, at the interval that the gateway asks for."""
         failures = 0
         while True:
             try:
-                pace = await self._send()
+                interval = await self._send()
                 failures = 0
-                if self._ledger.behind:
+                if self._queue.has_backlog:
                     continue
             except PeerError:
-                pace = backoff(failures, base=self._settings.pace)
+                interval = backoff(failures, base=self._settings.pace)
                 failures += 1
-            await asyncio.sleep(pace * random.uniform(0.9, 1.0))  # noqa: S311 - jitter
+            await asyncio.sleep(interval * random.uniform(0.9, 1.0))  # noqa: S311 - jitter
 
     async def _send(self) -> float:
         """Send one report; returns the seconds until the next. Raises PeerError."""
-        batch = self._ledger.batch()
+        batch = self._queue.batch()
         reply = await self._peers.gateway.post(
             "/agents/report",
             {
-                "source": self._ledger.source,
+                "source": self._queue.source,
                 "memory_bytes": resident_bytes(),
                 "agents": [[agent.slot, agent.state] for agent in self._agents],
                 **batch,
             },
             self._trace_id,
-            patient=False,
+            retry=False,
         )
         if reply.status not in (200, 413, 422):
             raise PeerError(f"status {reply.status}")
         if reply.status != 200:
-            # The gateway will never take it; kept, it would block what follows.
-            _log.error("report refused", extra=logs.fields(status=reply.status))
-        self._ledger.acknowledge()
+            # The gateway will never accept it; kept, it would block the following reports.
+            _log.error("report rejected", extra=logs.fields(status=reply.status))
+        self._queue.acknowledge()
         wanted = reply.body.get("report_after_seconds")
-        if isinstance(wanted, int | float) and 0.1 <= wanted <= MAX_PACE_SECONDS:
+        if isinstance(wanted, int | float) and 0.1 <= wanted <= MAX_INTERVAL_SECONDS:
             return float(wanted)
         return self._settings.pace
 
 
 def endpoints_of(tools: dict[str, Any], api: str) -> list[dict[str, Any]]:
-    """The endpoints of route `api` in the gateway's GET /tools, one a method and path."""
+    """The endpoints of route `api` in the gateway's GET /tools, one for each method and path."""
     found = tools.get("tools")
     return [
         {"method": method, "path": endpoint["path"], "description": endpoint.get("description", "")}

@@ -1,4 +1,4 @@
-"""What the agents of a container did, until the gateway has counted it."""
+"""The results of a container's agents, until the gateway has counted them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import secrets
 from collections import deque
 from typing import Any, TypeVar
 
-from ape_agent.session import Outcome, Step
+from ape_agent.session import SessionResult, Step
 
-# Held while the gateway is away; beyond it the oldest are forgotten, and their number told.
+# Held while the gateway is not available; beyond it the oldest are dropped, and counted as lost.
 MAX_SESSIONS, MAX_STEPS = 2000, 20_000
 BATCH_SESSIONS, BATCH_STEPS = 100, 1000
 _T = TypeVar("_T")
 
 
 class ReportQueue:
-    """Results in numbered batches: one is sent until it is acknowledged, then comes the next.
+    """Results in numbered batches: each is sent until it is acknowledged, then the next one.
 
     The gateway counts a number of a source once, so a batch whose answer was lost may be sent
     again.
@@ -25,7 +25,7 @@ class ReportQueue:
         self.source = secrets.token_hex(8)
         self._number = 0
         self._steps: deque[Step] = deque()
-        self._sessions: deque[Outcome] = deque()
+        self._sessions: deque[SessionResult] = deque()
         self._lost = 0
         self._batch: dict[str, Any] | None = None
 
@@ -35,8 +35,8 @@ class ReportQueue:
             self._steps.popleft()
             self._lost += 1
 
-    def session(self, outcome: Outcome) -> None:
-        self._sessions.append(outcome)
+    def session(self, result: SessionResult) -> None:
+        self._sessions.append(result)
         if len(self._sessions) > MAX_SESSIONS:
             self._sessions.popleft()
             self._lost += 1
@@ -46,8 +46,8 @@ class ReportQueue:
         return not (self._batch or self._steps or self._sessions)
 
     @property
-    def behind(self) -> bool:
-        """Whether more than a batch is waiting."""
+    def has_backlog(self) -> bool:
+        """Whether more than one batch is queued."""
         return len(self._steps) > BATCH_STEPS or len(self._sessions) > BATCH_SESSIONS
 
     def batch(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class ReportQueue:
                     [s.result, _rounded(s.seconds), _rounded(s.since)]
                     for s in _taken(self._steps, BATCH_STEPS)
                 ],
-                "sessions": [o.report() for o in _taken(self._sessions, BATCH_SESSIONS)],
+                "sessions": [r.report() for r in _taken(self._sessions, BATCH_SESSIONS)],
                 "lost": self._lost,
             }
             self._lost = 0

@@ -1,4 +1,4 @@
-"""The agents' two peers, gateway and proxy: JSON over HTTP, and whether they are there."""
+"""The agents' two peers, gateway and proxy: JSON over HTTP, and whether they are available."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from typing import Any
 from ape_agent.client import Client, HttpError, NotConnected
 from ape_service import logs, trace
 from ape_service.pacing import backoff
+from ape_service.retry_after import retry_after
 
-_TRIES = 4
+_ATTEMPTS = 4
 _MAX_RETRY_AFTER_SECONDS = 15.0
 _PROBE_SECONDS = 5.0
-# A peer that was not heard of for so long is asked how it is.
+# A peer that was silent for this long is probed.
 _QUIET_SECONDS = 10.0
-# A peer away for longer makes the container unhealthy: its heartbeat file goes.
+# A peer that is away for longer makes the container unhealthy: the heartbeat file is removed.
 AWAY_SECONDS = 30.0
 TOUCH_SECONDS = 5.0
-# However many agents doubt their peers at once, they are asked no more often.
+# Of all agents that mark their peers as suspect, the peers get at most one probe per interval.
 _BETWEEN_PROBES_SECONDS = 0.2
 _log = logging.getLogger(__name__)
 
 
 class PeerError(Exception):
-    """The peer cannot be reached, is too slow, or answers what is no JSON object."""
+    """The peer cannot be reached, is too slow, or its answer is not a JSON object."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Reply:
 
 class Peer:
     def __init__(self, url: str, timeout: float, headers: Mapping[str, str] | None = None) -> None:
-        """`headers` go with every request; `timeout` is in seconds."""
+        """`headers`: of every request; `timeout`: seconds."""
         self._client = Client(url)
         self._timeout = timeout
         self._headers = {"Content-Type": "application/json", **(headers or {})}
@@ -72,23 +73,23 @@ class Peer:
         trace_id: str,
         *,
         headers: Mapping[str, str] | None = None,
-        patient: bool = True,
+        retry: bool = True,
     ) -> Reply:
         """The reply to a JSON body. Raises PeerError.
 
-        A patient call tries again, a few times, only where the first try had no effect: no
-        connection was made, or the peer was too busy to begin (429, 503).
+        `retry`: up to three times, only if the attempt had no effect: no connection was made, or
+        the peer rejected the request as overloaded (429, 503).
         """
         content = json.dumps(body, separators=(",", ":")).encode()
         sent = {**self._headers, **trace.headers(trace_id), **(headers or {})}
-        for attempt in range(_TRIES):
-            last = attempt == _TRIES - 1 or not patient
+        for attempt in range(_ATTEMPTS):
+            last = attempt == _ATTEMPTS - 1 or not retry
             wait = backoff(attempt, cap=5)
             try:
-                reply, retry_after = await self._once("POST", path, content, sent)
+                reply, asked = await self._once("POST", path, content, sent)
                 if last or reply.status not in (429, 503):
                     return reply
-                wait = max(wait, min(retry_after, _MAX_RETRY_AFTER_SECONDS))
+                wait = max(wait, min(asked, _MAX_RETRY_AFTER_SECONDS))
             except _NotReached:
                 if last:
                     raise
@@ -110,11 +111,10 @@ class Peer:
         try:
             decoded = json.loads(answer.body)
         except (ValueError, RecursionError):
-            raise PeerError(f"status {answer.status}, and no JSON") from None
+            raise PeerError(f"status {answer.status}, and not JSON") from None
         if not isinstance(decoded, dict):
-            raise PeerError(f"status {answer.status}, and no JSON object")
-        after = answer.headers.get("retry-after", "")
-        return Reply(answer.status, decoded), float(after) if after.isdecimal() else 0.0
+            raise PeerError(f"status {answer.status}, and not a JSON object")
+        return Reply(answer.status, decoded), retry_after(answer.headers) or 0.0
 
     def close(self) -> None:
         self._client.close()
@@ -125,62 +125,62 @@ class _NotReached(PeerError):
 
 
 class Peers:
-    """Both peers, watched once for all agents of the container."""
+    """Both peers, checked once for all agents of the container."""
 
     def __init__(self, gateway: Peer, proxy: Peer, heartbeat_file: str) -> None:
         self.gateway, self.proxy = gateway, proxy
         self._file = Path(heartbeat_file)
-        self._there = asyncio.Event()
-        self._doubt = asyncio.Event()
+        self._available = asyncio.Event()
+        self._suspect = asyncio.Event()
 
     @property
-    def there(self) -> bool:
-        return self._there.is_set()
+    def available(self) -> bool:
+        return self._available.is_set()
 
     async def ready(self) -> None:
-        """Wait until both are there."""
-        await self._there.wait()
+        """Wait until both are available."""
+        await self._available.wait()
 
-    def doubt(self) -> None:
-        """A call failed: agents wait until both peers have answered anew."""
-        self._there.clear()
-        self._doubt.set()
+    def mark_suspect(self) -> None:
+        """After a failed call: agents wait until both peers have answered again."""
+        self._available.clear()
+        self._suspect.set()
 
     async def watch(self) -> None:
-        """Forever: ask the peers where they were quiet, with backoff while one is away.
+        """Probe silent peers forever, with backoff while one is away.
 
-        The heartbeat file is touched while the loop turns and both are there, and removed when
-        one has stayed away: its age is the container's health.
+        The heartbeat file is touched while the event loop runs and both peers are available, and
+        removed when one has been away for long: its age shows the container's health.
         """
         failures = 0
         while True:
-            doubted = self._doubt.is_set()
-            self._doubt.clear()
+            suspected = self._suspect.is_set()
+            self._suspect.clear()
             found = await asyncio.gather(
                 *(
                     peer.probe()
-                    if doubted or not self.there or peer.away() > _QUIET_SECONDS
+                    if suspected or not self.available or peer.away() > _QUIET_SECONDS
                     else _yes()
                     for peer in (self.gateway, self.proxy)
                 )
             )
             if all(found):
-                self._there.set()
+                self._available.set()
                 failures, wait = 0, TOUCH_SECONDS
             else:
                 if failures == 0:
                     fields = logs.fields(gateway=found[0], proxy=found[1])
                     _log.warning("waiting for peers", extra=fields)
-                self._there.clear()
+                self._available.clear()
                 wait = backoff(failures)
                 failures += 1
             self._beat()
             await asyncio.sleep(_BETWEEN_PROBES_SECONDS)
             if not failures:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._doubt.wait(), wait)
+                    await asyncio.wait_for(self._suspect.wait(), wait)
             else:
-                # Doubt does not shorten the backoff.
+                # A suspect peer does not shorten the backoff.
                 await asyncio.sleep(wait)
 
     def _beat(self) -> None:

@@ -1,4 +1,4 @@
-"""One session: ask the model, call the target through the gateway, read, go on."""
+"""One session: ask the model, call the target through the gateway, show the answer, repeat."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ape_agent.settings import Settings
 from ape_contracts import metrics
 from ape_service import logs, trace
 
-# What the model is shown of one answer: more fills its context, not its understanding.
+# The part of an answer that the model is shown; more would fill its context.
 MAX_SHOWN_CHARS = 6000
 MAX_COMPLETION_TOKENS = 400
-# By it the proxy is fair to every agent, also to many behind one address.
+# The proxy queues fairly by it, also for many agents with one address.
 AGENT_HEADER = "X-APE-Agent"
 _LOGIN = re.compile(r"log-?in|sign-?in|auth|token|session", re.IGNORECASE)
 _TOKENS = ("access_token", "token", "jwt", "id_token")
@@ -57,10 +57,10 @@ _TOOLS = [
 
 @dataclass(frozen=True)
 class Step:
-    """One action. `result`: one of metrics.STEP_RESULTS.
+    """One decision of the model and its request. `result`: one of metrics.STEP_RESULTS.
 
-    `seconds`: how long its answer took; None where nothing was sent. `since`: seconds between the
-    answer before it and its start, which the model and the pause took; None of the first.
+    `seconds`: until the answer; None if no request was sent. `since`: seconds from the answer
+    before it to its start, for the model and the pause; None for the first step.
     """
 
     slot: int
@@ -70,7 +70,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SessionResult:
     """A finished session. `reason`: goal_met, or one of metrics.FAILURE_REASONS."""
 
     slot: int
@@ -98,8 +98,8 @@ class CookieJar:
             made["Authorization"] = f"Bearer {self._token}"
         return made
 
-    def take(self, method: str, path: str, status: int, headers: Any, body: Any) -> None:
-        """Learn from an answer of the target: Set-Cookie, and the token of a login."""
+    def store(self, method: str, path: str, status: int, headers: Any, body: Any) -> None:
+        """Store the cookies of the target's answer, and the token of a login."""
         given = headers.get("set-cookie", []) if isinstance(headers, dict) else []
         for line in [given] if isinstance(given, str) else given:
             pair, *attributes = str(line).split(";")
@@ -116,7 +116,7 @@ class CookieJar:
 
 
 def _tokens(body: Any, depth: int) -> Iterator[str]:
-    """What is named as a token, the outermost first."""
+    """The values that are named as tokens, the outermost first."""
     if isinstance(body, dict):
         yield from (body[key] for key in _TOKENS if isinstance(body.get(key), str))
         if depth > 1:
@@ -125,7 +125,7 @@ def _tokens(body: Any, depth: int) -> Iterator[str]:
 
 
 def _expires_now(attribute: str) -> bool:
-    """Whether this attribute of a cookie takes it back: servers say so by an age or by 1970."""
+    """Whether this attribute removes the cookie: servers send an age or a date in 1970."""
     name, _, value = attribute.strip().lower().partition("=")
     if name == "max-age":
         return value.startswith("-") or value.strip() == "0"
@@ -133,11 +133,11 @@ def _expires_now(attribute: str) -> bool:
 
 
 class _Failed(Exception):
-    """The session is over; `args[0]` is the reason."""
+    """The session has failed; `args[0]` is the reason."""
 
 
 class Session:
-    """`endpoints`: what the model is told there is; `note` gets each step as it is done."""
+    """`endpoints`: shown to the model; `on_step` gets each step when it is finished."""
 
     def __init__(
         self,
@@ -146,9 +146,9 @@ class Session:
         endpoints: list[dict[str, Any]],
         gateway: Peer,
         proxy: Peer,
-        note: Callable[[Step], None],
+        on_step: Callable[[Step], None],
     ) -> None:
-        self._slot, self._settings, self._note = slot, settings, note
+        self._slot, self._settings, self._on_step = slot, settings, on_step
         self._gateway, self._proxy = gateway, proxy
         self._agent = metrics.agent(slot)
         self._id = secrets.token_hex(16)
@@ -157,8 +157,8 @@ class Session:
         self._steps = 0
         self._unmet = list(settings.success)
         self._answered: float | None = None
-        # Why the session fails if the model stops now.
-        self._standing = "gave_up"
+        # The reason of the failure if the model stops now.
+        self._failure = "gave_up"
         brief = {
             "goal": settings.goal,
             **({"persona": settings.persona} if settings.persona else {}),
@@ -171,38 +171,38 @@ class Session:
             {"role": "user", "content": settings.goal},
         ]
 
-    async def run(self) -> Outcome:
-        """Hold the session. Never raises; cancelled, it is over as `aborted`."""
+    async def run(self) -> SessionResult:
+        """Run the session. Never raises; a cancelled session ends as `aborted`."""
         logs.trace_id.set(self._trace_id)
         started = time.monotonic()
         reason = metrics.GOAL_MET
         try:
             async with asyncio.timeout(self._settings.session_max_seconds):
-                await self._hold()
+                await self._run_steps()
         except _Failed as failed:
             reason = str(failed.args[0])
         except TimeoutError:
             reason = "time_limit"
         except asyncio.CancelledError:
             reason = "aborted"
-        outcome = Outcome(
+        result = SessionResult(
             self._slot,
             metrics.SUCCESS if reason == metrics.GOAL_MET else metrics.FAILURE,
             reason,
             self._steps,
             round(time.monotonic() - started, 3),
         )
-        fields = logs.fields(agent=self._agent, session=self._id, **outcome.report())
+        fields = logs.fields(agent=self._agent, session=self._id, **result.report())
         _log.info("session", extra=fields)
-        return outcome
+        return result
 
-    async def _hold(self) -> None:
+    async def _run_steps(self) -> None:
         """Returns when the goal is met; raises _Failed."""
         while True:
             message = await self._ask()
             calls = message.get("tool_calls")
             if not isinstance(calls, list) or not calls:
-                raise _Failed(self._standing)
+                raise _Failed(self._failure)
             self._messages.append(
                 {"role": "assistant", "content": message.get("content"), "tool_calls": calls}
             )
@@ -217,7 +217,7 @@ class Session:
                 )
 
     async def _ask(self) -> dict[str, Any]:
-        """The model's next message."""
+        """The model's next message. Raises _Failed."""
         asked = {
             "model": self._settings.model_name,
             "messages": self._messages,
@@ -230,19 +230,21 @@ class Session:
                 "/v1/chat/completions", asked, self._trace_id, headers={AGENT_HEADER: self._agent}
             )
         except PeerError as problem:
-            _log.warning("no answer of the model", extra=logs.fields(error=str(problem)))
+            _log.warning("the model did not answer", extra=logs.fields(error=str(problem)))
             raise _Failed("model_error") from None
         try:
             message = reply.body["choices"][0]["message"] if reply.status == 200 else None
         except (KeyError, IndexError, TypeError):
             message = None
         if not isinstance(message, dict):
-            _log.warning("no message of the model", extra=logs.fields(status=reply.status))
+            _log.warning(
+                "the model's answer has no message", extra=logs.fields(status=reply.status)
+            )
             raise _Failed("model_error")
         return message
 
     async def _act(self, call: Any) -> bool:
-        """Do a tool call and tell the model what came back; whether the goal is met."""
+        """Send the request of a tool call, and append its answer; whether the goal is met."""
         try:
             call_id = str(call["id"])
             arguments = json.loads(call["function"]["arguments"])
@@ -250,8 +252,8 @@ class Session:
             payload = arguments.get("body")
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             call_id = str(call.get("id", "")) if isinstance(call, dict) else ""
-            self._tell(call_id, {"error": "call_api needs method and path."})
-            self._note(Step(self._slot, "bad_call", None, None))
+            self._append_tool_result(call_id, {"error": "call_api needs method and path."})
+            self._on_step(Step(self._slot, "bad_call", None, None))
             return False
         asked = {
             "target_api_name": self._settings.api,
@@ -272,32 +274,34 @@ class Session:
         except (PeerError, KeyError):
             status = None
         self._answered = time.monotonic()
-        self._note(Step(self._slot, result, self._answered - started, since))
+        self._on_step(Step(self._slot, result, self._answered - started, since))
         if not isinstance(status, int):
             raise _Failed("gateway_error")
         if reply.status != 200:
-            # The gateway speaks for itself. The model may have asked for what is not there (4xx).
-            self._standing = "target_error" if result == "target_error" else "gateway_error"
+            # An answer of the gateway itself. With a 4xx the model can still correct its request.
+            self._failure = "target_error" if result == "target_error" else "gateway_error"
             if reply.status >= 500:
-                raise _Failed(self._standing)
-            self._tell(call_id, {"status": status, "error": reply.body.get("error_message")})
+                raise _Failed(self._failure)
+            self._append_tool_result(
+                call_id, {"status": status, "error": reply.body.get("error_message")}
+            )
             return False
-        self._standing = "target_error" if result == "target_error" else "gave_up"
-        self._jar.take(method, path, status, reply.body.get("headers"), body)
+        self._failure = "target_error" if result == "target_error" else "gave_up"
+        self._jar.store(method, path, status, reply.body.get("headers"), body)
         self._unmet = [c for c in self._unmet if not c.holds(method, path, status, body)]
         if not self._unmet:
             return True
-        self._tell(call_id, _shown(status, body))
+        self._append_tool_result(call_id, _shown(status, body))
         return False
 
-    def _tell(self, call_id: str, result: dict[str, Any]) -> None:
+    def _append_tool_result(self, call_id: str, result: dict[str, Any]) -> None:
         self._messages.append(
             {"role": "tool", "tool_call_id": call_id, "content": json.dumps(result)}
         )
 
 
 def _result(reply: Reply, status: int) -> str:
-    """One of metrics.STEP_RESULTS, of what the gateway answered."""
+    """One of metrics.STEP_RESULTS, for the answer of the gateway."""
     if reply.status == 200:
         return "target_error" if status >= 400 else "ok"
     if reply.body.get("error") in _TARGET_FAILED:
@@ -306,7 +310,7 @@ def _result(reply: Reply, status: int) -> str:
 
 
 def _shown(status: int, body: Any) -> dict[str, Any]:
-    """What the model is shown of an answer."""
+    """The part of an answer that the model is shown."""
     try:
         text = body if isinstance(body, str) else json.dumps(body)
     except RecursionError:

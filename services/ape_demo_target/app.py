@@ -16,7 +16,7 @@ from ape_service.web import Handler, application, error
 
 COOKIE = "shop_session"
 MAX_BODY_BYTES = 64 << 10
-# What PUT /_faults can break: name -> (method, path).
+# The endpoints that PUT /_faults can break: name -> (method, path).
 ENDPOINTS = {
     "login": ("POST", "/login"),
     "products": ("GET", "/products"),
@@ -36,7 +36,7 @@ async def _object(request: web.Request) -> dict[str, Any] | None:
     return raw if isinstance(raw, dict) else None
 
 
-class _RequestMiddleware:
+class _Handlers:
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
 
@@ -80,7 +80,7 @@ class _RequestMiddleware:
         number = request.match_info["id"]
         found = PRODUCTS.get(int(number)) if number.isdecimal() and len(number) < 10 else None
         if found is None:
-            return error(404, "no_such_product", "GET /products lists what there is.")
+            return error(404, "no_such_product", "GET /products lists the products.")
         return web.json_response(asdict(found))
 
     async def cart_items(self, request: web.Request) -> web.Response:
@@ -92,7 +92,7 @@ class _RequestMiddleware:
         if type(number) is not int or type(quantity) is not int or quantity < 1:
             return error(422, "bad_request", "product_id, quantity: whole numbers from 1.")
         if number not in PRODUCTS:
-            return error(404, "no_such_product", "GET /products lists what there is.")
+            return error(404, "no_such_product", "GET /products lists the products.")
         session.cart[number] = min(session.cart.get(number, 0) + quantity, MAX_QUANTITY)
         return web.json_response(self._cart(session), status=201)
 
@@ -122,7 +122,7 @@ def make_app(*, faults: bool = False) -> web.Application:
     """The shop. `faults`: allow PUT /_faults {endpoint name: status} to break endpoints."""
     registry = prom.registry()
     app = application("demo_target", registry, MAX_BODY_BYTES)
-    front = _RequestMiddleware(Shop())
+    handlers = _Handlers(Shop())
     broken: dict[str, int] = {}
     requests = prom.counter(metrics.DEMO_REQUESTS, registry)
     orders = prom.counter(metrics.DEMO_ORDERS, registry)
@@ -153,9 +153,9 @@ def make_app(*, faults: bool = False) -> web.Application:
         broken.update(raw)
         return web.json_response(broken)
 
-    app.router.add_get("/", front.page)
+    app.router.add_get("/", handlers.page)
     for name, (method, path) in ENDPOINTS.items():
-        app.router.add_route(method, path, endpoint(name, getattr(front, name)))
+        app.router.add_route(method, path, endpoint(name, getattr(handlers, name)))
     if faults:
         app.router.add_put("/_faults", set_faults)
     return app

@@ -50,7 +50,7 @@ class Session:
 
 
 class Shop:
-    """The least recently used of more than MAX_SESSIONS sessions is forgotten."""
+    """Keeps MAX_SESSIONS sessions; beyond that the least recently used one is removed."""
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, Session] = OrderedDict()

@@ -1,1 +1,1 @@
-"""The gateway: the only way from the agents to the target."""
+"""The gateway: the service through which agents reach the target."""

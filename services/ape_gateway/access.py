@@ -1,7 +1,8 @@
-"""The access log: one line a forwarded request, as cheap as can be.
+"""The access log: one line for each forwarded request, at little cost.
 
-The lines are those of `ape_service.logs`, made by msgspec and written together a few times a
-second: at thousands of requests a second the logging module would take a tenth of the time.
+The lines have the form of `ape_service.logs`. msgspec makes them, and they are written together
+a few times per second: at thousands of requests per second, the logging module would take a tenth
+of the time.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class AccessLog:
             self._lines.append(self._encoder.encode(line).decode())
         else:
             fields = zip(Line.__struct_fields__[4:], args, strict=True)
-            told = " ".join(f"{key}={value}" for key, value in fields)
-            self._lines.append(f"{line.ts} INFO {line.msg} {told}")
+            text = " ".join(f"{key}={value}" for key, value in fields)
+            self._lines.append(f"{line.ts} INFO {line.msg} {text}")
         if len(self._lines) >= _AT_MOST_LINES:
             self.flush()
         elif self._timer is None:

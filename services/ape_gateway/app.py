@@ -25,14 +25,15 @@ from ape_gateway import wire
 from ape_gateway.engine import Engine
 from ape_gateway.fleet import Fleet, ReportError
 from ape_gateway.health import RouteHealth
-from ape_gateway.limits import SMALL_BYTES, Busy, Limits, MemoryPermit
-from ape_gateway.mcp_server import ROOM, make_manager, make_server
+from ape_gateway.limits import SMALL_BYTES, Limits, MemoryPermit, Overloaded
+from ape_gateway.mcp_server import MEMORY_PERMIT, make_manager, make_server
 from ape_gateway.upstream import PoolSizes
 from ape_service import logs, prom, trace
+from ape_service.prom import METRICS_TYPE
 
 MAX_REQUEST_BYTES = 4 << 20
-# For a caller to send its body, and again to take the answer.
-_PATIENCE_SECONDS = 30.0
+# For a caller to send its body, and again to read the answer.
+_TRANSFER_SECONDS = 30.0
 _TRACE = {b"traceparent": "traceparent", b"x-trace-id": "X-Trace-ID"}
 _READ = frozenset((b"origin", *_TRACE))
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -47,7 +48,7 @@ def error(
 
 
 async def _send_json(send: Send, status: int, body: bytes, retry_after: float | None) -> None:
-    """Send in pieces that wait for the caller to take them."""
+    """Send in pieces; each waits until the caller has read enough."""
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
@@ -56,7 +57,7 @@ async def _send_json(send: Send, status: int, body: bytes, retry_after: float | 
         headers.append((b"retry-after", str(max(1, round(retry_after))).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     if len(body) > SMALL_BYTES:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(_TRANSFER_SECONDS):
             for at in range(0, len(body), SMALL_BYTES):
                 piece = body[at : at + SMALL_BYTES]
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -65,9 +66,9 @@ async def _send_json(send: Send, status: int, body: bytes, retry_after: float | 
 
 
 class RequestMiddleware:
-    """Around every request: its trace id, its body and the room for it, and the last resort.
+    """Around every request: its trace id, its body and memory permit, and errors nobody handled.
 
-    Handlers get a body that is complete and no larger than MAX_REQUEST_BYTES.
+    Handlers get a body that is complete and at most MAX_REQUEST_BYTES long.
     """
 
     def __init__(self, app: ASGIApp, engine: Engine) -> None:
@@ -88,65 +89,73 @@ class RequestMiddleware:
             started = True
             await send(message)
 
-        with self._engine.doors.room() as room:
-            scope[ROOM] = room
+        with self._engine.admission.memory_permit() as permit:
+            scope[MEMORY_PERMIT] = permit
             try:
-                if not _from_here(given.get(b"origin")):
-                    raise _Refusal(403, "origin_refused", "Pages of other sites may not call this.")
-                await self._serve(scope, receive, sent, room)
+                if not _is_local(given.get(b"origin")):
+                    raise _HttpRejection(
+                        403, "origin_refused", "Pages of other sites may not call the gateway."
+                    )
+                await self._serve(scope, receive, sent, permit)
                 return
-            except _Refusal as problem:
-                refusal = error(*problem.args)
-            except Busy:
-                refusal = error(503, "gateway_busy", "Try again.", {"Retry-After": "1"})
+            except _HttpRejection as problem:
+                rejection = error(*problem.args)
+            except Overloaded:
+                rejection = error(503, "gateway_busy", "Try again.", {"Retry-After": "1"})
             except Exception:
                 _log.exception("unhandled error")
-                refusal = error(500, "internal_error", "The service failed; its log says where.")
+                rejection = error(500, "internal_error", "The service failed; see its log.")
             if not started:
-                await refusal(scope, receive, send)
+                await rejection(scope, receive, send)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, room: MemoryPermit) -> None:
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, permit: MemoryPermit
+    ) -> None:
         if scope["method"] == "POST":
-            body = await _body(receive, room)
-            # Past the router: this is what thousands of requests a second are for.
+            body = await _body(receive, permit)
+            # Not through the router: thousands of requests per second come here.
             if scope["path"] == "/mcp/request":
-                await _send_json(send, *await answer(self._engine, body, room))
+                await _send_json(send, *await answer(self._engine, body, permit))
                 return
             receive = _replayed(body, receive)
         await self._app(scope, receive, send)
 
 
-class _Refusal(Exception):
-    """Status, code and message of an answer to what no handler gets to see."""
+class _HttpRejection(Exception):
+    """Status, code and message of the answer to a request that no handler gets."""
 
 
-def _from_here(origin: str | None) -> bool:
-    """Whether no page sent it, or one of this machine did.
+def _is_local(origin: str | None) -> bool:
+    """Whether the request comes from a program, or from a page of this machine.
 
-    Else any page that a developer looks at could use the gateway, and the credentials in its
-    config, over the published port.
+    Otherwise any page that a developer opens could use the gateway, and the credentials in its
+    config, through the published port.
     """
     return origin is None or urlsplit(origin).hostname in _LOOPBACK
 
 
-async def _body(receive: Receive, room: MemoryPermit) -> bytes:
-    """The whole body. Raises _Refusal (400, 408, 413), Busy."""
+async def _body(receive: Receive, permit: MemoryPermit) -> bytes:
+    """The whole body. Raises _HttpRejection (400, 408, 413), Overloaded."""
     body = bytearray()
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(_TRANSFER_SECONDS):
             while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise _Refusal(400, "incomplete", "The body did not come in full.")
-                body += message.get("body", b"")
+                part = await receive()
+                if part["type"] == "http.disconnect":
+                    raise _HttpRejection(
+                        400, "incomplete", "The connection was closed before the body was complete."
+                    )
+                body += part.get("body", b"")
                 if len(body) > MAX_REQUEST_BYTES:
                     most = MAX_REQUEST_BYTES >> 20
-                    raise _Refusal(413, "too_large", f"A body may have {most} MiB at most.")
-                if not message.get("more_body", False):
+                    raise _HttpRejection(
+                        413, "too_large", f"The body is larger than {most} MiB. Send less."
+                    )
+                if not part.get("more_body", False):
                     return bytes(body)
-                await room.need(len(body))
+                await permit.acquire_for(len(body))
     except TimeoutError:
-        raise _Refusal(408, "too_slow", "The body did not come in time.") from None
+        raise _HttpRejection(408, "too_slow", "The body was not complete in time.") from None
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
@@ -159,7 +168,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 async def answer(
-    engine: Engine, body: bytes, room: MemoryPermit
+    engine: Engine, body: bytes, permit: MemoryPermit
 ) -> tuple[int, bytes, float | None]:
     """Status, body and Retry-After of POST /mcp/request; the wire is described in `wire`."""
     try:
@@ -167,16 +176,16 @@ async def answer(
             try:
                 items = wire.parse_batch(body)
             except wire.WireError as problem:
-                reply = engine.refuse(422, "bad_request", str(problem))
+                reply = engine.reject(422, "bad_request", str(problem))
             else:
-                with engine.doors.enter(len(items)):
-                    replies = await engine.batch([partial(wire.parse, i) for i in items], room)
+                with engine.admission.admit(len(items)):
+                    replies = await engine.batch([partial(wire.parse, i) for i in items], permit)
                 return 200, wire.encode([reply.answer for reply in replies]), None
         else:
-            with engine.doors.enter(1):
-                reply = await engine.call(partial(wire.parse, body), room)
-    except Busy:
-        reply = engine.busy()
+            with engine.admission.admit(1):
+                reply = await engine.call(partial(wire.parse, body), permit)
+    except Overloaded:
+        reply = engine.overloaded()
     return reply.status, wire.encode(reply.answer), reply.retry_after
 
 
@@ -196,6 +205,13 @@ def listed(config: GatewayConfig) -> dict[str, Any]:
             for name, route in config.routes.items()
         ]
     }
+
+
+def _rejected(_: Request, problem: Exception) -> Response:
+    """The answer to a request that the router rejects."""
+    assert isinstance(problem, HTTPException)
+    code = problem.detail.lower().replace(" ", "_")
+    return error(problem.status_code, code, problem.detail, dict(problem.headers or {}))
 
 
 def make_app(
@@ -228,10 +244,7 @@ def make_app(
         return JSONResponse({"status": "ok", "service": "gateway", "routes": checks.summary()})
 
     async def metrics(_: Request) -> Response:
-        return Response(
-            generate_latest(registry),
-            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
-        )
+        return Response(generate_latest(registry), headers={"Content-Type": METRICS_TYPE})
 
     async def report(request: Request) -> Response:
         try:
@@ -244,11 +257,6 @@ def make_app(
     async def summary(_: Request) -> Response:
         return JSONResponse(fleet.summary())
 
-    def refused(_: Request, problem: Exception) -> Response:
-        assert isinstance(problem, HTTPException)
-        code = problem.detail.lower().replace(" ", "_")
-        return error(problem.status_code, code, problem.detail, dict(problem.headers or {}))
-
     inner = Starlette(
         routes=[
             Route("/mcp", StreamableHTTPASGIApp(manager), methods=["POST"]),
@@ -258,7 +266,7 @@ def make_app(
             Route("/health", health),
             Route("/metrics", metrics),
         ],
-        exception_handlers={HTTPException: refused},
+        exception_handlers={HTTPException: _rejected},
         lifespan=lifespan,
     )
     return RequestMiddleware(inner, engine)

@@ -1,7 +1,7 @@
 """uvicorn's protocol with one write, and so one packet, for an answer's head and body.
 
-uvicorn writes them one after the other, and uvloop hands each write to the kernel at once: two of
-the three system calls that a request costs, and two awakenings of the caller.
+uvicorn writes them separately, and uvloop passes each write to the kernel at once. One write costs
+a tenth less CPU per request (docs/facts.md).
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-# More is written at once, so that a caller who is slow to take it is waited for.
+# Larger data is written at once, so that uvicorn waits for a caller that reads slowly.
 _SMALL = 16 << 10
 
 
 class _Corked:
-    """A transport that gathers small writes until the event loop's next turn."""
+    """A transport that collects small writes until the next iteration of the event loop."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
-        self._gathered: list[bytes] = []
+        self._pending: list[bytes] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        if not self._gathered:
+        if not self._pending:
             self._loop.call_soon(self._flush)
-        self._gathered.append(data)
+        self._pending.append(data)
         if len(data) > _SMALL:
             self._flush()
 
@@ -38,9 +38,9 @@ class _Corked:
         self._transport.close()
 
     def _flush(self) -> None:
-        if self._gathered:
-            self._transport.write(b"".join(self._gathered))
-            self._gathered.clear()
+        if self._pending:
+            self._transport.write(b"".join(self._pending))
+            self._pending.clear()
 
 
 class CorkedProtocol(HttpToolsProtocol):

@@ -1,4 +1,4 @@
-"""What one call goes through, whichever wire it came by: allow-list, limits, retries, metrics."""
+"""The steps of one call, on either wire: allowlist, limits, retries, metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ape_contracts import metrics
 from ape_contracts.gateway_config import GatewayConfig
 from ape_gateway import wire
 from ape_gateway.access import AccessLog
-from ape_gateway.limits import AdmissionController, Busy, Limits, MemoryPermit
+from ape_gateway.limits import AdmissionController, Limits, MemoryPermit, Overloaded
 from ape_gateway.upstream import (
     MAX_ANSWER_BYTES,
     Attempts,
@@ -32,18 +32,18 @@ _log = logging.getLogger(__name__)
 
 
 class Reply(NamedTuple):
-    """`retry_after`: seconds after which a refused call may be worth another try."""
+    """`retry_after`: seconds after which a rejected call may be sent again."""
 
     answer: wire.Answer
     retry_after: float | None = None
 
     @property
     def status(self) -> int:
-        """The HTTP status: 200 where the target answered, whatever it answered."""
+        """The HTTP status: 200 if the target answered, with any status."""
         return self.answer.status_code if self.answer.error else 200
 
 
-class _Refused(Exception):
+class _Rejected(Exception):
     def __init__(
         self, status: int, code: str, message: str, retry_after: float | None = None
     ) -> None:
@@ -56,18 +56,20 @@ class Engine:
         self, config: GatewayConfig, pool: PoolSizes, limits: Limits, registry: CollectorRegistry
     ) -> None:
         self.config = config
-        self.doors = AdmissionController(limits)
+        self.admission = AdmissionController(limits)
         self.upstreams = {name: Upstream(route, pool) for name, route in config.routes.items()}
         self._log = AccessLog(config.logging)
         self._errors = prom.counter(metrics.GATEWAY_ERRORS, registry)
         self._retries = prom.counter(metrics.GATEWAY_RETRIES, registry)
-        # Cached: labels() costs as much as the counting.
+        # Cached: labels() costs as much as counting does.
         self._requests = lru_cache(prom.counter(metrics.GATEWAY_REQUESTS, registry).labels)
         self._first = lru_cache(prom.counter(metrics.GATEWAY_FIRST, registry).labels)
         self._seconds = lru_cache(prom.histogram(metrics.GATEWAY_SECONDS, registry).labels)
         self._queue_seconds = prom.histogram(metrics.GATEWAY_QUEUE_SECONDS, registry)
-        prom.gauge(metrics.GATEWAY_IN_FLIGHT, registry).set_function(lambda: self.doors.in_flight)
-        prom.gauge(metrics.GATEWAY_QUEUED, registry).set_function(lambda: self.doors.waiting)
+        prom.gauge(metrics.GATEWAY_IN_FLIGHT, registry).set_function(
+            lambda: self.admission.in_flight
+        )
+        prom.gauge(metrics.GATEWAY_QUEUED, registry).set_function(lambda: self.admission.queued)
 
     async def open(self) -> None:
         for upstream in self.upstreams.values():
@@ -79,11 +81,11 @@ class Engine:
             await upstream.close()
 
     async def call(
-        self, make: Callable[[], wire.Call], room: MemoryPermit, max_bytes: int = MAX_ANSWER_BYTES
+        self, make: Callable[[], wire.Call], permit: MemoryPermit, max_bytes: int = MAX_ANSWER_BYTES
     ) -> Reply:
         """Forward the call that `make` makes (it may raise wire.WireError); never raises.
 
-        The call counts against the queue: the caller has entered `doors`.
+        The caller has admitted the call (AdmissionController.admit).
         """
         call: wire.Call | None = None
         attempts = Attempts()
@@ -91,31 +93,36 @@ class Engine:
             try:
                 call = make()
             except wire.WireError as problem:
-                raise _Refused(422, "bad_request", str(problem)) from None
+                raise _Rejected(422, "bad_request", str(problem)) from None
             if call.trace_id:
                 logs.trace_id.set(call.trace_id)
-            return await self._forward(call, attempts, room, max_bytes)
-        except Busy:
-            return self.refuse(*_BUSY, call=call, retry_after=1, attempts=attempts)
-        except _Refused as refused:
-            return self.refuse(
-                refused.status,
-                refused.code,
-                refused.message,
+            return await self._forward(call, attempts, permit, max_bytes)
+        except Overloaded:
+            return self.reject(*_OVERLOADED, call=call, retry_after=1, attempts=attempts)
+        except _Rejected as rejected:
+            return self.reject(
+                rejected.status,
+                rejected.code,
+                rejected.message,
                 call=call,
-                retry_after=refused.retry_after,
+                retry_after=rejected.retry_after,
                 attempts=attempts,
             )
 
-    async def batch(self, makes: list[Callable[[], wire.Call]], room: MemoryPermit) -> list[Reply]:
-        """All at once, answered in order. Each has a trace id of its own if it names one."""
+    async def batch(
+        self, makes: list[Callable[[], wire.Call]], permit: MemoryPermit
+    ) -> list[Reply]:
+        """Forward all calls at once; the replies are in their order.
+
+        A call has a trace id of its own if it names one.
+        """
         most = min(MAX_ANSWER_BYTES, MAX_BATCH_ANSWER_BYTES // max(1, len(makes)))
-        return await asyncio.gather(*(self.call(make, room, most) for make in makes))
+        return await asyncio.gather(*(self.call(make, permit, most) for make in makes))
 
-    def busy(self) -> Reply:
-        return self.refuse(*_BUSY, retry_after=1)
+    def overloaded(self) -> Reply:
+        return self.reject(*_OVERLOADED, retry_after=1)
 
-    def refuse(
+    def reject(
         self,
         status: int,
         code: str,
@@ -125,46 +132,51 @@ class Engine:
         retry_after: float | None = None,
         attempts: Attempts | None = None,
     ) -> Reply:
-        """The answer where the gateway itself speaks; counted and logged."""
+        """The gateway's own answer; it is counted and logged."""
         route = call.api if call and call.api in self.upstreams else UNKNOWN
         method = call.method if call else UNKNOWN
-        tried = attempts.outcomes if attempts else []
-        if tried:
-            self._first(route, method, tried[0]).inc()
+        outcomes = attempts.outcomes if attempts else []
+        if outcomes:
+            self._first(route, method, outcomes[0]).inc()
         self._errors.labels(route, method, status, code).inc()
         _log.warning(
-            "request refused",
+            "request rejected",
             extra=logs.fields(
-                route=route, method=method, status=status, error=code, attempts=len(tried)
+                route=route, method=method, status=status, error=code, attempts=len(outcomes)
             ),
         )
         answer = wire.Answer(
-            status, logs.trace_id.get(), attempts=len(tried), error=code, error_message=message
+            status, logs.trace_id.get(), attempts=len(outcomes), error=code, error_message=message
         )
         return Reply(answer, retry_after)
 
     async def _forward(
-        self, call: wire.Call, attempts: Attempts, room: MemoryPermit, max_bytes: int
+        self, call: wire.Call, attempts: Attempts, permit: MemoryPermit, max_bytes: int
     ) -> Reply:
         started = time.monotonic()
-        upstream = self._admitted(call)
-        timeout = self.doors.limits.timeout
-        await self.doors.take_turn(started + timeout)
+        upstream = self._allowed(call)
+        timeout = self.admission.limits.timeout
+        await self.admission.acquire_slot(started + timeout)
         try:
             self._queue_seconds.observe(time.monotonic() - started)
-            attempts.retried = partial(self._retried, call)
+            attempts.on_retry = partial(self._count_retry, call)
             response = await upstream.send(
-                call, logs.trace_id.get(), started + timeout, attempts, room.need, max_bytes
+                call,
+                logs.trace_id.get(),
+                started + timeout,
+                attempts,
+                permit.acquire_for,
+                max_bytes,
             )
         except TargetUnreachable as problem:
             message = f"The target of route {call.api} cannot be reached: {problem}."
-            raise _Refused(502, "target_unreachable", message) from None
+            raise _Rejected(502, "target_unreachable", message) from None
         except TargetTimeout as problem:
             message = f"The target of route {call.api} is too slow: {problem}."
-            raise _Refused(504, "target_timeout", message) from None
+            raise _Rejected(504, "target_timeout", message) from None
         finally:
-            self.doors.end_turn()
-        trace_id, tried = logs.trace_id.get(), len(attempts.outcomes)
+            self.admission.release_slot()
+        trace_id, count = logs.trace_id.get(), len(attempts.outcomes)
         self._first(call.api, call.method, attempts.outcomes[0]).inc()
         self._requests(call.api, call.method, response.status).inc()
         self._seconds(call.api, call.method).observe(response.seconds)
@@ -175,7 +187,7 @@ class Engine:
             call.bare_path,
             response.status,
             response.seconds,
-            tried,
+            count,
         )
         return Reply(
             wire.Answer(
@@ -186,19 +198,22 @@ class Engine:
                 response.body_encoding,
                 response.truncated,
                 round(response.seconds, 6),
-                tried,
+                count,
             )
         )
 
-    def _admitted(self, call: wire.Call) -> Upstream:
+    def _allowed(self, call: wire.Call) -> Upstream:
+        """The upstream of a call that the config allows. Raises _Rejected."""
         upstream = self.upstreams.get(call.api)
         if upstream is None:
             known = ", ".join(self.upstreams)
-            raise _Refused(404, "unknown_route", f"There is no such route. There is: {known}.")
+            raise _Rejected(
+                404, "unknown_route", f"There is no such route. The routes are: {known}."
+            )
         if upstream.route.endpoints:
             endpoint = upstream.route.endpoint(call.method, call.path)
             if endpoint is None:
-                raise _Refused(
+                raise _Rejected(
                     403,
                     "not_allowed",
                     f"Route {call.api} does not allow this method and path. GET /tools lists "
@@ -206,11 +221,15 @@ class Engine:
                 )
             if (wait := upstream.admit(endpoint)) > 0:
                 message = f"The rate limit of {endpoint.path} is used up."
-                raise _Refused(429, "rate_limited", message, retry_after=wait)
+                raise _Rejected(429, "rate_limited", message, retry_after=wait)
         return upstream
 
-    def _retried(self, call: wire.Call, outcome: str) -> None:
+    def _count_retry(self, call: wire.Call, outcome: str) -> None:
         self._retries.labels(call.api, call.method, outcome).inc()
 
 
-_BUSY = (503, "gateway_busy", "The gateway has as much to do as it may hold. Try again.")
+_OVERLOADED = (
+    503,
+    "gateway_busy",
+    "The gateway is at its limits of requests or memory. Try again.",
+)

@@ -1,4 +1,4 @@
-"""What the agents say of themselves, counted for all of them.
+"""The reports of the agents, and the counts of the whole fleet.
 
 POST /agents/report, from each container of agents every few seconds:
 
@@ -6,7 +6,7 @@ POST /agents/report, from each container of agents every few seconds:
      sessions: [{slot, result, reason, steps, seconds}], lost}
 
 `source` names the process, `number` its batch of steps and sessions: a number is counted once,
-however often it is sent. Answered with the pace that the gateway wishes for:
+however often it is sent. The answer has the interval that the gateway asks for:
 
     {counted, report_after_seconds}
 
@@ -28,18 +28,18 @@ from ape_contracts import metrics
 from ape_service import prom
 
 ALIVE_SECONDS = 30.0
-# A batch may be sent again for so long after its first time.
+# For this long after the first time, a batch may be sent again.
 REMEMBER_SECONDS = 900.0
 MAX_SLOTS = 10_000
 MAX_BATCH = 5000
-MAX_AGENTS_A_REPORT = 1000
-# All containers together report so often, each at most once in the shortest pace.
+MAX_AGENTS_PER_REPORT = 1000
+# At most, of all containers together; each container reports at most once per shortest interval.
 REPORTS_PER_SECOND = 50.0
-MIN_PACE_SECONDS, MAX_PACE_SECONDS = 1.0, 10.0
+MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 1.0, 10.0
 
 
 class ReportError(Exception):
-    """A report breaks the wire format; says where and how."""
+    """A report breaks the wire format; the message names the key and the rule."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def parse(raw: Any) -> Report:
     return Report(
         source,
         _whole(raw.get("number"), "number", 1),
-        tuple(_agent(item) for item in _list(raw, "agents", MAX_AGENTS_A_REPORT)),
+        tuple(_agent(item) for item in _list(raw, "agents", MAX_AGENTS_PER_REPORT)),
         _seconds(raw.get("memory_bytes", 0), "memory_bytes"),
         tuple(_step(item) for item in _list(raw, "steps", MAX_BATCH)),
         tuple(_session(item) for item in _list(raw, "sessions", MAX_BATCH)),
@@ -133,14 +133,14 @@ def _session(raw: Any) -> Session:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Heartbeat:
     at: float
     state: str
     memory_bytes: float
 
 
 class Fleet:
-    """Counts agents, steps and sessions. A Prometheus collector for what is so right now."""
+    """Counts agents, steps and sessions; a Prometheus collector of the current state."""
 
     def __init__(
         self,
@@ -150,8 +150,8 @@ class Fleet:
     ) -> None:
         self._declared = declared
         self._clock = clock
-        self._seen: OrderedDict[int, _Seen] = OrderedDict()
-        # Source -> (when, the number counted last), the longest silent first.
+        self._seen: OrderedDict[int, _Heartbeat] = OrderedDict()
+        # Source -> (time, last number counted), the longest silent first.
         self._sources: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._results: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -165,11 +165,11 @@ class Fleet:
         registry.register(self)
 
     def report(self, raw: Any) -> dict[str, Any]:
-        """Count a report, all of it or nothing; its answer. Raises ReportError."""
+        """Count a report as a whole; returns its answer. Raises ReportError, and counts nothing."""
         report, now = parse(raw), self._clock()
         share = report.memory_bytes / max(1, len(report.agents))
         for slot, state in report.agents:
-            self._seen[slot] = _Seen(now, state, share)
+            self._seen[slot] = _Heartbeat(now, state, share)
             self._seen.move_to_end(slot)
         while len(self._seen) > MAX_SLOTS:
             self._seen.popitem(last=False)
@@ -180,11 +180,11 @@ class Fleet:
         self._sources.move_to_end(report.source)
         while now - next(iter(self._sources.values()))[0] > REMEMBER_SECONDS:
             self._sources.popitem(last=False)
-        return {"counted": new, "report_after_seconds": self._pace()}
+        return {"counted": new, "report_after_seconds": self._interval()}
 
-    def _pace(self) -> float:
-        wished = len(self._sources) / REPORTS_PER_SECOND
-        return min(MAX_PACE_SECONDS, max(MIN_PACE_SECONDS, wished))
+    def _interval(self) -> float:
+        wanted = len(self._sources) / REPORTS_PER_SECOND
+        return min(MAX_INTERVAL_SECONDS, max(MIN_INTERVAL_SECONDS, wanted))
 
     def _count(self, report: Report) -> None:
         for step in report.steps:
@@ -202,7 +202,7 @@ class Fleet:
             self._session_seconds.labels(session.result).observe(session.seconds)
         self._lost.inc(report.lost)
 
-    def _alive(self) -> dict[int, _Seen]:
+    def _alive(self) -> dict[int, _Heartbeat]:
         since = self._clock() - ALIVE_SECONDS
         return {slot: seen for slot, seen in self._seen.items() if seen.at > since}
 

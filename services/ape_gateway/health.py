@@ -1,4 +1,4 @@
-"""Asks each route's health path, where the config says so, and remembers what came."""
+"""Checks the health path of each route whose config enables it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RouteHealth:
         registry.register(self)
 
     async def run(self) -> None:
-        """Check for ever, all routes at a time."""
+        """Check all routes at once, forever."""
         while True:
             await asyncio.gather(*(self._check(name) for name in self._checked))
             await asyncio.sleep(EVERY_SECONDS)
@@ -42,7 +42,7 @@ class RouteHealth:
         self._found[name] = found
 
     def summary(self) -> dict[str, dict[str, Any]]:
-        """{route: {healthy, outcome}}; null before the first check has come back."""
+        """{route: {healthy, outcome}}; both are null before the first check has ended."""
         return {
             name: dict(
                 zip(("healthy", "outcome"), self._found.get(name, (None, None)), strict=True)

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-# What a request may hold of its question, and a call of its answer, without asking for room.
+from ape_service.memory import MemoryBudget, MemoryExhausted, MemoryReservation
+
+# A request may hold this much of its body, and each of its calls of its answer, without a permit.
 SMALL_BYTES = 64 << 10
-# So many requests at a time may hold more.
+# The number of memory permits, and the most that the holder of one needs.
 LARGE_REQUESTS = 24
-_ROOM_SECONDS = 5.0
+LARGE_BYTES = 8 << 20
+_PERMIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -24,89 +27,78 @@ class Limits:
     timeout: float = 30.0
 
 
-class Busy(Exception):
+class Overloaded(Exception):
     """The gateway holds as much as it may."""
 
 
-class MemoryPermit:
-    """One HTTP request's share of the memory: a place among the large ones, once it needs it.
+class MemoryPermit(MemoryReservation):
+    """The right of one HTTP request to hold a large body, acquired when the body is large.
 
-    One place a request, however many calls it carries: none waits for a second one while it
-    holds a first.
+    One permit per request, however many calls it carries: no request waits for a second permit
+    while it holds a first.
     """
 
-    def __init__(self, places: asyncio.Semaphore) -> None:
-        self._places = places
+    def __init__(self, budget: MemoryBudget) -> None:
+        super().__init__(budget)
         self._lock = asyncio.Lock()
-        self._held = False
 
-    async def need(self, size: int) -> None:
-        """Raises Busy where `size` bytes are many and no place is free within 5 s."""
-        if size <= SMALL_BYTES or self._held:
+    async def acquire_for(self, size: int) -> None:
+        """Raises Overloaded if `size` bytes are large and no permit is free within 5 s."""
+        if size <= SMALL_BYTES or self.size:
             return
         async with self._lock:
-            if not self._held:
+            if not self.size:
                 try:
-                    await asyncio.wait_for(self._places.acquire(), _ROOM_SECONDS)
-                except TimeoutError:
-                    raise Busy from None
-                self._held = True
-
-    def leave(self) -> None:
-        if self._held:
-            self._held = False
-            self._places.release()
+                    await self.grow_within(LARGE_BYTES, _PERMIT_SECONDS)
+                except MemoryExhausted:
+                    raise Overloaded from None
 
 
 class AdmissionController:
-    """Counts what is inside, `waiting` and `in_flight`; lets no more in than Limits allow."""
+    """Counts the calls that are queued and in flight, and rejects those beyond Limits."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._turns = asyncio.Semaphore(limits.in_flight)
-        self._places = asyncio.Semaphore(LARGE_REQUESTS)
-        self._present = 0
+        self._slots = asyncio.Semaphore(limits.in_flight)
+        self._memory = MemoryBudget(LARGE_REQUESTS * LARGE_BYTES)
+        self._admitted = 0
         self.in_flight = 0
-        self.waiting = 0
+        self.queued = 0
+
+    def memory_permit(self) -> MemoryPermit:
+        """The permit of one HTTP request: a context manager that releases it at the end."""
+        return MemoryPermit(self._memory)
 
     @contextmanager
-    def room(self) -> Iterator[MemoryPermit]:
-        room = MemoryPermit(self._places)
-        try:
-            yield room
-        finally:
-            room.leave()
-
-    @contextmanager
-    def enter(self, calls: int) -> Iterator[None]:
-        """Raises Busy where `calls` more are too many."""
-        if self._present + calls > self.limits.in_flight + self.limits.queue:
-            raise Busy
-        self._present += calls
+    def admit(self, calls: int) -> Iterator[None]:
+        """Raises Overloaded if `calls` more are too many."""
+        if self._admitted + calls > self.limits.in_flight + self.limits.queue:
+            raise Overloaded
+        self._admitted += calls
         try:
             yield
         finally:
-            self._present -= calls
+            self._admitted -= calls
 
-    async def take_turn(self, deadline: float) -> None:
-        """Wait for one of the `in_flight` turns; give it back with end_turn().
+    async def acquire_slot(self, deadline: float) -> None:
+        """Wait until fewer than `in_flight` calls run; release_slot() ends this one.
 
-        `deadline`: of time.monotonic. Raises Busy.
+        `deadline`: of time.monotonic. Raises Overloaded.
         """
-        if not self._turns.locked():
-            await self._turns.acquire()
+        if not self._slots.locked():
+            await self._slots.acquire()
             self.in_flight += 1
             return
-        self.waiting += 1
+        self.queued += 1
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                await self._turns.acquire()
+                await self._slots.acquire()
         except TimeoutError:
-            raise Busy from None
+            raise Overloaded from None
         finally:
-            self.waiting -= 1
+            self.queued -= 1
         self.in_flight += 1
 
-    def end_turn(self) -> None:
+    def release_slot(self) -> None:
         self.in_flight -= 1
-        self._turns.release()
+        self._slots.release()

@@ -16,11 +16,11 @@ from starlette.requests import Request
 
 from ape_gateway import tools, wire
 from ape_gateway.engine import Engine, Reply
-from ape_gateway.limits import Busy, MemoryPermit
+from ape_gateway.limits import MemoryPermit, Overloaded
 from ape_service import logs, trace
 
 # Key of the request's MemoryPermit in its ASGI scope.
-ROOM = "ape.room"
+MEMORY_PERMIT = "ape.memory_permit"
 _READS = frozenset(("GET", "HEAD", "OPTIONS"))
 _REPEATABLE = _READS | {"PUT", "DELETE"}
 
@@ -44,8 +44,8 @@ def make_server(engine: Engine, version: str = "1") -> Server[Any]:
             raise MCPError(types.INVALID_PARAMS, "There is no such tool; tools/list names them.")
         given = params.arguments or {}
         assert context.request is not None
-        room: MemoryPermit = context.request.scope[ROOM]
-        # Where the MCP specification puts it; the HTTP headers have been read before.
+        permit: MemoryPermit = context.request.scope[MEMORY_PERMIT]
+        # The place that the MCP specification defines; the HTTP headers have been read before.
         parent = (context.meta or {}).get("traceparent")
         if trace_id := trace.from_headers({"traceparent": str(parent)}):
             logs.trace_id.set(trace_id)
@@ -56,18 +56,18 @@ def make_server(engine: Engine, version: str = "1") -> Server[Any]:
 
         try:
             if tool.name != tools.BATCH:
-                with engine.doors.enter(1):
-                    return _result(await engine.call(checked, room))
+                with engine.admission.admit(1):
+                    return _result(await engine.call(checked, permit))
             try:
                 _check(validators[tool.name], given)
             except wire.WireError as problem:
-                return _result(engine.refuse(422, "bad_request", str(problem)))
+                return _result(engine.reject(422, "bad_request", str(problem)))
             requests = given["requests"]
-            with engine.doors.enter(len(requests)):
-                replies = await engine.batch([partial(tool.call, one) for one in requests], room)
+            with engine.admission.admit(len(requests)):
+                replies = await engine.batch([partial(tool.call, one) for one in requests], permit)
             return _results(replies)
-        except Busy:
-            return _result(engine.busy())
+        except Overloaded:
+            return _result(engine.overloaded())
 
     return Server(
         "ape-gateway",
@@ -81,10 +81,10 @@ def make_server(engine: Engine, version: str = "1") -> Server[Any]:
 
 
 def make_manager(server: Server[Any]) -> StreamableHTTPSessionManager:
-    """What answers POST /mcp once its run() is entered.
+    """The handler of POST /mcp; it works while its run() is entered.
 
-    It checks no Host: agents use names of their own for this one. app.py bounds bodies and
-    refuses what pages in a browser send.
+    It does not check the Host header: agents use names of their own for the gateway. app.py bounds
+    bodies and rejects requests of pages in a browser.
     """
     return StreamableHTTPSessionManager(server, stateless=True, json_response=True)
 
@@ -92,7 +92,7 @@ def make_manager(server: Server[Any]) -> StreamableHTTPSessionManager:
 def _check(validator: Draft202012Validator, given: dict[str, Any]) -> None:
     if problem := best_match(validator.iter_errors(given)):
         where = ".".join(str(part) for part in problem.absolute_path) or "arguments"
-        # It quotes the value, which may be megabytes.
+        # The message quotes the value, which may be megabytes.
         raise wire.WireError(f"{where}: {problem.message[:200]}.")
 
 

@@ -2,7 +2,7 @@
 
 A route that names endpoints gives one tool for each of them and each of its methods. The routes
 that do not share `http_get`, `http_post`, `http_put`, `http_patch` and `http_delete`, whose
-argument `api_name` says which of them is meant. `http_batch` carries several requests of any kind.
+argument `api_name` names the route. `http_batch` carries several requests of any kind.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ape_gateway import wire
 
 BATCH = "http_batch"
 _GENERIC = ("GET", "POST", "PUT", "PATCH", "DELETE")
-# The strictest rule among the clients and models in use, for names of tools and of arguments.
+# For names of tools and arguments: the strictest rule of the clients and models in use.
 _MAX_NAME = 64
-_NO_NAME = re.compile(r"[^A-Za-z0-9_-]+")
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 _PLACEHOLDER = re.compile(r"\{([^{}/]*)\}")
 
 _HEADERS = {
@@ -46,13 +46,13 @@ ANSWER: dict[str, Any] = {
     "properties": {
         "status_code": {"type": "integer", "description": "Status of the API's answer."},
         "headers": {"type": "object"},
-        "body": {"description": "JSON value, text, or base64 text, as body_encoding says."},
+        "body": {"description": "JSON value, text, or base64 text, by body_encoding."},
         "body_encoding": {"enum": ["json", "text", "base64", "none"]},
         "truncated": {"type": "boolean", "description": "Whether body is only the beginning."},
         "execution_time": {"type": "number", "description": "Seconds that the API took."},
         "attempts": {"type": "integer"},
         "trace_id": {"type": "string"},
-        "error": {"type": ["string", "null"], "description": "Set where the gateway speaks."},
+        "error": {"type": ["string", "null"], "description": "Set if the gateway itself answered."},
         "error_message": {"type": ["string", "null"]},
     },
     "required": ["status_code", "headers", "body", "body_encoding", "trace_id", "error"],
@@ -66,7 +66,7 @@ ANSWERS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Tool:
-    """`placeholders`: argument by the name that stands in the template `path`, in order."""
+    """`placeholders`: the argument for each placeholder of the template `path`, in order."""
 
     name: str
     title: str
@@ -78,7 +78,7 @@ class Tool:
     placeholders: tuple[str, ...] = ()
 
     def call(self, given: dict[str, Any]) -> wire.Call:
-        """The call that arguments of `schema` mean. Raises wire.WireError."""
+        """The call for arguments of `schema`. Raises wire.WireError."""
         path = given.get("path", "") if self.path is None else self._filled(given)
         return wire.make_call(
             self.api or str(given.get("api_name", "")),
@@ -195,7 +195,7 @@ def _batch(apis: list[str]) -> Tool:
 
 
 def _plain(text: str) -> str:
-    return _NO_NAME.sub("_", text).strip("_")[:_MAX_NAME]
+    return _NOT_IN_A_NAME.sub("_", text).strip("_")[:_MAX_NAME]
 
 
 def _free(name: str, taken: Container[str]) -> str:

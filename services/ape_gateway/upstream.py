@@ -1,9 +1,8 @@
-"""One route's way to its target: pool, attempts, rate limits, bounded answers."""
+"""The connection of one route to its target: pool, attempts, rate limits, bounded answers."""
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import io
 import ssl
 import time
@@ -20,6 +19,8 @@ from yarl import URL
 from ape_contracts.gateway_config import CONNECTION, TIMEOUT, Endpoint, Route
 from ape_gateway import wire
 from ape_service import trace
+from ape_service.retry_after import retry_after
+from ape_service.token_bucket import TokenBucket
 
 MAX_ANSWER_BYTES = 1 << 20
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
@@ -30,11 +31,11 @@ _ONE_PIECE_BYTES = 1 << 20
 
 
 class TargetUnreachable(Exception):
-    """No connection, or it broke before the answer was whole; says how."""
+    """No connection was made, or it was closed before the answer was complete."""
 
 
 class TargetTimeout(Exception):
-    """No whole answer within the time there was; says how long that was."""
+    """No complete answer arrived in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,34 +53,35 @@ class Response:
 
 @dataclass(slots=True)
 class Attempts:
-    """What was tried for one call.
+    """The attempts of one call.
 
-    `outcomes`: of each attempt the target's status, "connection" or "timeout". `retried` is told
-    the outcome of an attempt when another one follows.
+    `outcomes`: of each attempt the target's status, "connection" or "timeout". `on_retry` gets the
+    outcome of an attempt when another one follows.
     """
 
-    retried: Callable[[str], None] | None = None
+    on_retry: Callable[[str], None] | None = None
     outcomes: list[str] = field(default_factory=list)
     connections: int = 0
 
-    def again(self, outcome: str) -> None:
-        if self.retried is not None:
-            self.retried(outcome)
+    def notify_retry(self, outcome: str) -> None:
+        if self.on_retry is not None:
+            self.on_retry(outcome)
 
     async def connected(self) -> None:
-        """A kept connection that the target had closed is replaced by aiohttp on its own."""
+        """Count a connection; aiohttp replaces a kept one that the target had closed."""
         self.connections += 1
         if self.connections > 1:
             self.outcomes.append(CONNECTION)
-            self.again(CONNECTION)
+            self.notify_retry(CONNECTION)
 
 
 @dataclass(frozen=True)
 class PoolSizes:
     """The plan's pool: connections kept open to a route's target, and for how long when idle.
 
-    It bounds what is kept, not how much runs at once: requests beyond it open a connection of
-    their own and close it. A pool that made agents wait would hide the target's behaviour.
+    It bounds the connections that are kept, not the requests that run at once: further requests
+    open a connection of their own and close it. A pool that made agents wait would hide the
+    target's behavior.
     """
 
     connections: int = 10
@@ -92,12 +94,12 @@ class PoolSizes:
         return max(self.connections, self.maxsize, self.keepalive)
 
 
-async def _no_room_needed(_: int) -> None:
+async def _no_permit_needed(_: int) -> None:
     pass
 
 
 def _counted() -> aiohttp.TraceConfig:
-    """Tells each request's Attempts of every connection that it was given."""
+    """Counts every connection of a request in its Attempts."""
 
     async def connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
         await context.trace_request_ctx.connected()
@@ -113,7 +115,12 @@ class Upstream:
         self.route = route
         self._pool = pool
         self._busy = 0
-        self._tokens: dict[int, tuple[float, float]] = {}
+        now = time.monotonic()
+        self._limits = {
+            id(endpoint): TokenBucket(endpoint.rate_limit, now)
+            for endpoint in route.endpoints
+            if endpoint.rate_limit is not None
+        }
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -132,15 +139,14 @@ class Upstream:
             await self._session.close()
 
     def admit(self, endpoint: Endpoint) -> float:
-        """Take a token of the rate limit; returns 0, or the seconds until there is one."""
-        if endpoint.rate_limit is None:
+        """Take a token of the rate limit; returns 0, or the seconds until one is available."""
+        limit = self._limits.get(id(endpoint))
+        if limit is None:
             return 0.0
-        now, per_second = time.monotonic(), endpoint.rate_limit / 60
-        tokens, at = self._tokens.get(id(endpoint), (float(endpoint.rate_limit), now))
-        tokens = min(float(endpoint.rate_limit), tokens + (now - at) * per_second)
-        granted = tokens >= 1
-        self._tokens[id(endpoint)] = (tokens - granted, now)
-        return 0.0 if granted else (1 - tokens) / per_second
+        now = time.monotonic()
+        if (wait := limit.wait(1, now)) == 0:
+            limit.take(1, now)
+        return wait
 
     async def send(
         self,
@@ -148,38 +154,38 @@ class Upstream:
         trace_id: str,
         deadline: float,
         attempts: Attempts,
-        room: Callable[[int], Awaitable[None]] = _no_room_needed,
+        acquire_permit: Callable[[int], Awaitable[None]] = _no_permit_needed,
         max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Response:
         """The target's final response, before `deadline` (of time.monotonic).
 
-        `attempts` is kept up to date; `room` is awaited with the size of the body, before more of
-        it is read. Raises TargetUnreachable, TargetTimeout, and what `room` raises.
+        `attempts` is kept up to date; `acquire_permit` is awaited with the size of the body before
+        more of it is read. Raises TargetUnreachable, TargetTimeout, and what `acquire_permit` does.
         """
         policy = self.route.retry_policy
-        tries = policy.max_retries if call.method in _IDEMPOTENT else 0
-        for attempt in range(tries + 1):
+        retries = policy.max_retries if call.method in _IDEMPOTENT else 0
+        for attempt in range(retries + 1):
             left = min(self.route.timeout_seconds, deadline - time.monotonic())
             response: Response | None = None
             problem: TargetUnreachable | TargetTimeout | None = None
             try:
                 async with asyncio.timeout(left):
-                    response = await self._once(call, trace_id, attempts, room, max_bytes)
+                    response = await self._once(call, trace_id, attempts, acquire_permit, max_bytes)
                 outcome: int | str = response.status
             except TimeoutError:
                 problem, outcome = (
-                    TargetTimeout(f"no whole answer within {max(left, 0):.3g} s"),
+                    TargetTimeout(f"no complete answer within {max(left, 0):.3g} s"),
                     TIMEOUT,
                 )
             except (aiohttp.ClientError, OSError, ValueError) as error:
-                problem, outcome = TargetUnreachable(_how(error)), CONNECTION
+                problem, outcome = TargetUnreachable(_reason(error)), CONNECTION
             attempts.outcomes.append(str(outcome))
             wait = max(
                 policy.backoff_factor * 2**attempt,
                 (response.retry_after if response else None) or 0.0,
             )
             if (
-                attempt == tries
+                attempt == retries
                 or outcome not in policy.retry_on
                 or wait > _MAX_RETRY_AFTER_SECONDS
                 or time.monotonic() + wait >= deadline
@@ -188,7 +194,7 @@ class Upstream:
                     return response
                 if problem is not None:
                     raise problem
-            attempts.again(str(outcome))
+            attempts.notify_retry(str(outcome))
             await asyncio.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
@@ -197,18 +203,12 @@ class Upstream:
         call: wire.Call,
         trace_id: str,
         attempts: Attempts,
-        room: Callable[[int], Awaitable[None]],
+        acquire_permit: Callable[[int], Awaitable[None]],
         max_bytes: int,
     ) -> Response:
         if self._session is None:
             raise RuntimeError("open() comes first")
-        # Later entries win: the operator's credentials are not the agents' to replace.
-        headers = CIMultiDict(self.route.headers)
-        headers.update(call.headers)
-        headers.update(self.route.auth.headers)
-        headers.update(trace.headers(trace_id))
-        if self._busy >= self._pool.kept:
-            headers["Connection"] = "close"
+        headers = self._headers(call, trace_id)
         data: bytes | io.BytesIO | None = None
         if call.payload is not None and not call.bodyless:
             headers.setdefault("Content-Type", "application/json")
@@ -233,7 +233,7 @@ class Upstream:
                     if len(content) > max_bytes:
                         response.close()
                         break
-                    await room(len(content))
+                    await acquire_permit(len(content))
         finally:
             self._busy -= 1
         seconds = time.monotonic() - started
@@ -251,24 +251,34 @@ class Upstream:
             encoding,
             truncated,
             seconds,
-            _retry_after(response.headers.get("Retry-After")),
+            retry_after(response.headers),
         )
 
+    def _headers(self, call: wire.Call, trace_id: str) -> CIMultiDict[str]:
+        # Later entries win: agents cannot replace the operator's credentials.
+        headers = CIMultiDict(self.route.headers)
+        headers.update(call.headers)
+        headers.update(self.route.auth.headers)
+        headers.update(trace.headers(trace_id))
+        if self._busy >= self._pool.kept:
+            headers["Connection"] = "close"
+        return headers
+
     async def healthy(self, trace_id: str) -> tuple[bool, str]:
-        """Whether the route's health path answers 2xx within 5 s, and the status or what failed."""
+        """Whether the route's health path answers 2xx within 5 s, and the status or the reason."""
         call = wire.Call("", "GET", self.route.health_check.path, {})
         try:
             async with asyncio.timeout(min(_HEALTH_SECONDS, self.route.timeout_seconds)):
-                response = await self._once(call, trace_id, Attempts(), _no_room_needed, 1 << 16)
+                response = await self._once(call, trace_id, Attempts(), _no_permit_needed, 1 << 16)
         except TimeoutError:
             return False, TIMEOUT
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return False, _how(error)
+            return False, _reason(error)
         return 200 <= response.status < 300, str(response.status)
 
 
-def _how(error: Exception) -> str:
-    """What broke, in words that quote nothing of what was sent or answered."""
+def _reason(error: Exception) -> str:
+    """The reason for the error; it quotes nothing that was sent or answered."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name does not resolve"
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError | ssl.CertificateError):
@@ -276,19 +286,7 @@ def _how(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"no connection: {error.strerror or type(error.os_error).__name__}"
     if isinstance(error, aiohttp.ClientPayloadError):
-        return "the answer broke off"
+        return "the connection was closed before the answer was complete"
     if isinstance(error, aiohttp.ServerDisconnectedError | OSError):
         return "the connection was closed or reset"
-    return f"what came is not valid HTTP: {type(error).__name__}"
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header, which is a number or a date."""
-    if value is None:
-        return None
-    if value.isascii() and value.strip().isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return None
+    return f"the answer is not valid HTTP: {type(error).__name__}"

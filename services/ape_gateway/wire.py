@@ -1,23 +1,24 @@
 """The wire of POST /mcp/request.
 
-Asked in either form, or a list of them (at most MAX_BATCH), answered by a list in the same order:
+A request has one of two forms. A list of requests (at most MAX_BATCH) is answered by a list in the
+same order:
 
     {target_api_name, http_method, endpoint_path, session_headers?, request_payload?, trace_id?}
     {api_name, method, path, headers?, data?, trace_id?}
 
-Answered, whether the target or the gateway speaks (then the HTTP status is not 200, except in a
+The answer of the target, or of the gateway itself (then the HTTP status is not 200, except for a
 list, which is always 200):
 
     {status_code, headers, body, body_encoding, truncated, execution_time, attempts, trace_id,
      error, error_message}
 
 `headers`: names in lower case, values texts; `set-cookie` is always a list of texts.
-`body`: JSON value, text, or base64 text, as `body_encoding` says (json, text, base64, none).
-`truncated`: the body was larger than the gateway's limit; what is there is its beginning.
+`body`: JSON value, text, or base64 text, by `body_encoding` (json, text, base64, none).
+`truncated`: whether the body was larger than the gateway's limit; then `body` is its beginning.
 `execution_time`: seconds that the target took to answer the last of `attempts` requests.
-`error`: a short code where the gateway speaks.
+`error`: a short code if the gateway itself answered.
 
-JSON bodies pass as the bytes they are: they are checked, not rebuilt.
+JSON bodies are forwarded byte by byte: they are checked, but not rebuilt.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ _NOT_IN_A_VALUE = re.compile(r"[\r\n\0]")
 
 
 class WireError(Exception):
-    """The request breaks the wire format; says where and how."""
+    """The request breaks the wire format; the message names the key and the rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +85,12 @@ class Call:
 
     @property
     def bare_path(self) -> str:
-        """The path without its query, which may hold what no log should."""
+        """The path without its query, which may hold secrets."""
         return self.path.partition("?")[0]
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What POST /mcp/request answers; see the module's words."""
+    """The answer of POST /mcp/request; see the description of the module."""
 
     status_code: int
     trace_id: str
@@ -103,7 +104,7 @@ class Answer(msgspec.Struct, frozen=True):
     error_message: str | None = None
 
 
-class _Asked(msgspec.Struct):
+class _WireRequest(msgspec.Struct):
     """Both forms at once."""
 
     target_api_name: str | None = None
@@ -121,7 +122,7 @@ class _Asked(msgspec.Struct):
 
 _LONG_KEYS = ("http_method", "endpoint_path", "session_headers")
 _SHORT_KEYS = ("method", "path", "headers")
-_asked = msgspec.json.Decoder(_Asked)
+_request = msgspec.json.Decoder(_WireRequest)
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 _dict = msgspec.json.Decoder(dict[str, Any])
 _raw = msgspec.json.Decoder(msgspec.Raw)
@@ -151,34 +152,39 @@ def parse_batch(body: bytes) -> list[bytes]:
 def parse(body: bytes) -> Call:
     """A Call of either form. Raises WireError."""
     try:
-        # What is inside of a msgspec.Raw has been checked for JSON, but not for UTF-8.
+        # msgspec checks the content of a Raw for JSON, but not for UTF-8.
         body.decode()
-        asked = _asked.decode(body)
+        request = _request.decode(body)
     except msgspec.ValidationError as problem:
-        raise WireError(_told(problem)) from None
+        raise WireError(_validation_message(problem)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise WireError("The body is not JSON.") from None
-    if asked.target_api_name is not None:
+    if request.target_api_name is not None:
         return make_call(
-            asked.target_api_name,
-            asked.http_method,
-            asked.endpoint_path,
-            asked.session_headers,
-            asked.request_payload,
-            asked.trace_id,
+            request.target_api_name,
+            request.http_method,
+            request.endpoint_path,
+            request.session_headers,
+            request.request_payload,
+            request.trace_id,
             _LONG_KEYS,
         )
-    if asked.api_name is None:
+    if request.api_name is None:
         raise WireError(
             "target_api_name: missing. Name a route of the gateway; GET /tools has them."
         )
     return make_call(
-        asked.api_name, asked.method, asked.path, asked.headers, asked.data, asked.trace_id
+        request.api_name,
+        request.method,
+        request.path,
+        request.headers,
+        request.data,
+        request.trace_id,
     )
 
 
-def _told(problem: msgspec.ValidationError) -> str:
-    """msgspec says: Expected `str`, got `int` - at `$.http_method`. It quotes no value."""
+def _validation_message(problem: msgspec.ValidationError) -> str:
+    """msgspec's: Expected `str`, got `int` - at `$.http_method`. It quotes no value."""
     text = str(problem)
     if match := _WHERE.search(text):
         return f"{match[1]}: {text[: match.start()]}."
@@ -203,10 +209,10 @@ def make_call(
     passed = {}
     for name, value in (headers or {}).items():
         if not _HEADER_NAME.fullmatch(name) or _NOT_IN_A_VALUE.search(value):
-            raise WireError(f"{keys[2]}: holds a name or a value that is no header.")
+            raise WireError(f"{keys[2]}: holds a name or a value that is not a header.")
         if name.lower() not in _DROPPED:
             passed[name] = value
-    # A JSON null has always meant: no payload.
+    # A JSON null means: no payload.
     raw = bytes(payload).strip()
     call = Call(
         api,
@@ -221,7 +227,7 @@ def make_call(
 
 
 def query_of(call: Call) -> dict[str, str]:
-    """The payload of a request that has no body, as its query; else empty. Raises WireError."""
+    """The query of a request without a body, from its payload; else empty. Raises WireError."""
     if call.payload is None or not call.bodyless:
         return {}
     try:
@@ -239,7 +245,7 @@ def query_of(call: Call) -> dict[str, str]:
 
 
 def headers_of(answer: CIMultiDictProxy[str]) -> dict[str, str | list[str]]:
-    """The target's headers; see the module's words on set-cookie."""
+    """The target's headers; set-cookie is a list (see the description of the module)."""
     made: dict[str, str | list[str]] = {}
     for key, value in answer.items():
         name = key.lower()

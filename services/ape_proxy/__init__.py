@@ -1,1 +1,1 @@
-"""The inference proxy: an OpenAI-compatible front of one model."""
+"""The inference proxy: an OpenAI-compatible API of one model."""

@@ -1,4 +1,4 @@
-"""The proxy's HTTP interface: OpenAI's, in front of one model."""
+"""The proxy's HTTP interface: OpenAI's, for one model."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ from ape_proxy.limiter import Limiter, Limits
 from ape_proxy.metrics import CANCELLED, COMPLETE, FAILED, INCOMPLETE, Measured, Metrics, Prices
 from ape_proxy.models import EVENTS, Answer, Model
 from ape_proxy.recording import Recorder
-from ape_proxy.upstream import retry_after
 from ape_service import logs, prom
+from ape_service.memory import MemoryBudget, MemoryExhausted, MemoryReservation
 from ape_service.pacing import backoff
+from ape_service.retry_after import retry_after
 from ape_service.web import Handler, application
 
 MAX_REQUEST_BYTES = 4 << 20
 MAX_ANSWER_BYTES = 8 << 20
-# Requests and whole answers held at the same time. As Python objects they take some times more.
+# Of requests and complete answers held at the same time. As Python objects they take more.
 MAX_HELD_BYTES = 96 << 20
 FLUSH_SECONDS = 5.0
 _OPEN = ("/health", "/metrics")
-# Statuses with which a provider says that it did nothing, and may be asked again.
+# Statuses after which a provider did nothing, and may be asked again.
 _RETRIED = (408, 429, 500, 502, 503, 504)
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Options:
-    """`token`: what callers must show; empty: nothing. `timeout`: seconds for a completion, its
+    """`token`: callers must send it; empty: none is needed. `retries`: attempts after the first.
 
-    wait included, and for a stream's beginning. `retries`: further attempts after a first.
+    `timeout`: seconds for a completion, the queue included, or until a stream begins.
     `record`: keep answers for GET /recording.
     """
 
@@ -52,57 +53,18 @@ class Options:
     record: bool = False
 
 
-class _Held:
-    """A bound on the memory of what is held at the same time."""
-
-    def __init__(self, most: int) -> None:
-        self._free = most
-
-    @contextmanager
-    def part(self) -> Iterator[_Part]:
-        part = _Part(self)
-        try:
-            yield part
-        finally:
-            self.give(part.size)
-
-    def give(self, size: int) -> None:
-        self._free += size
-
-    def take(self, size: int) -> None:
-        if size > self._free:
-            message = "Too much is under way at once for the proxy's memory. Come back later."
-            raise overloaded("out_of_memory", message, 1)
-        self._free -= size
-
-
-class _Part:
-    def __init__(self, held: _Held) -> None:
-        self._held = held
-        self.size = 0
-
-    def grow(self, size: int) -> None:
-        """Raises ProxyError (503) where there is no more."""
-        self._held.take(size)
-        self.size += size
-
-    def shrink(self, size: int) -> None:
-        self._held.give(size)
-        self.size -= size
-
-
 class _ClientGone(Exception):
     pass
 
 
 class _Broken(Exception):
-    """The stream broke after its beginning had been passed on."""
+    """The stream ended early, after its beginning had been forwarded."""
 
 
 class Proxy:
     def __init__(self, model: Model, options: Options, metrics: Metrics) -> None:
         self._model, self._options, self._metrics = model, options, metrics
-        self._held = _Held(MAX_HELD_BYTES)
+        self._memory = MemoryBudget(MAX_HELD_BYTES)
         self._recorder = Recorder() if options.record else None
 
     async def lifetime(self, _: web.Application) -> AsyncIterator[None]:
@@ -115,11 +77,11 @@ class Proxy:
 
     @web.middleware
     async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Ask for the token; give every refusal OpenAI's form."""
+        """Require the token; give every rejection OpenAI's form."""
         try:
             if request.path not in _OPEN and self._options.token:
-                scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
-                known = hmac.compare_digest(shown.strip().encode(), self._options.token.encode())
+                scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+                known = hmac.compare_digest(sent.strip().encode(), self._options.token.encode())
                 if scheme.lower() != "bearer" or not known:
                     raise ProxyError(
                         401,
@@ -129,24 +91,34 @@ class Proxy:
                         "Authorization: Bearer TOKEN",
                     )
             return await handler(request)
-        except ProxyError as refused:
-            self._metrics.refusals.labels(refused.code).inc()
-            return refused.response()
-        except web.HTTPException as refused:
-            if refused.status < 400:
+        except ProxyError as rejection:
+            self._metrics.rejections.labels(rejection.code).inc()
+            return rejection.response()
+        except web.HTTPException as problem:
+            if problem.status < 400:
                 raise
-            code = refused.reason.lower().replace(" ", "_")
-            return bad_request(code, f"{refused.reason}.", refused.status).response()
+            code = problem.reason.lower().replace(" ", "_")
+            return bad_request(code, f"{problem.reason}.", problem.status).response()
+
+    @contextmanager
+    def _reservation(self) -> Iterator[MemoryReservation]:
+        """The memory of one request. Raises ProxyError (503) when all memory is reserved."""
+        try:
+            with MemoryReservation(self._memory) as memory:
+                yield memory
+        except MemoryExhausted:
+            message = "The requests in flight take all of the proxy's memory. Try again later."
+            raise overloaded("out_of_memory", message, 1) from None
 
     async def models(self, _: web.Request) -> web.StreamResponse:
         found = await self._model.models()
         if isinstance(found, Answer):
-            with self._held.part() as part:
-                return _response(found, await _whole(found, part))
+            with self._reservation() as memory:
+                return _response(found, await _whole(found, memory))
         return web.json_response({"object": "list", "data": found})
 
     async def recording(self, _: web.Request) -> web.StreamResponse:
-        """What was recorded so far, as a file for setting modelRecording."""
+        """The recorded answers, as a file for the setting modelRecording."""
         if self._recorder is None:
             raise bad_request("not_recording", "Nothing is recorded. Set modelRecord.", 404)
         return web.Response(text=self._recorder.text(), content_type="application/jsonl")
@@ -155,18 +127,18 @@ class Proxy:
         measured = Measured(self._metrics)
         result, status = CANCELLED, 499
         try:
-            with self._held.part() as part:
-                answer = await self._complete(request, part, measured)
+            with self._reservation() as memory:
+                answer = await self._complete(request, memory, measured)
             status = answer.status
             result = INCOMPLETE if measured.broken else COMPLETE if status == 200 else FAILED
             return answer
-        except ProxyError as refused:
-            result, status = FAILED, refused.status
+        except ProxyError as problem:
+            result, status = FAILED, problem.status
             raise
         except _Broken:
             result, status = INCOMPLETE, 200
-            # The beginning is with the client: only a broken connection is honest now. What was
-            # passed on so far still reaches it, if it reads.
+            # The client has the beginning: only a closed connection shows that the rest is missing.
+            # The forwarded part still reaches the client, if it reads.
             if (transport := request.transport) is not None:
                 transport.close()
                 asyncio.get_running_loop().call_later(FLUSH_SECONDS, transport.abort)
@@ -181,33 +153,35 @@ class Proxy:
             )
 
     async def _complete(
-        self, request: web.Request, part: _Part, measured: Measured
+        self, request: web.Request, memory: MemoryReservation, measured: Measured
     ) -> web.StreamResponse:
-        """Ask the model, again where that helps, and pass its answer on."""
+        """Ask the model, with retries if they help, and forward its answer."""
         clock = asyncio.get_running_loop().time
         end = clock() + self._options.timeout
-        body, size = await _body(request, part)
+        body, size = await _body(request, memory)
         tokens = charge(body, size)
         agent = request.headers.get("X-APE-Agent", "")[:64]
         asked = body
         if body.get("stream"):
-            # Without it a stream does not tell its tokens; the client sees it if it asked for it.
+            # Without it a stream has no usage; the client gets the usage only if it asked for it.
             given = body.get("stream_options")
-            shown = given if isinstance(given, dict) else {}
-            asked = body | {"stream_options": shown | {"include_usage": True}}
+            options = given if isinstance(given, dict) else {}
+            asked = body | {"stream_options": options | {"include_usage": True}}
         for attempt in range(self._options.retries + 1):
             queue_end = min(end, clock() + self._options.limits.queue_seconds)
             problem: ProxyError | None = None
-            async with self._limiter.turn(agent, tokens, queue_end, measured.queued) as turn:
-                kept = part.size
+            async with self._limiter.reserve(
+                agent, tokens, queue_end, measured.queued
+            ) as reservation:
+                kept = memory.size
                 try:
                     async with self._model.ask(asked, max(0.001, end - clock())) as answer:
                         if answer.streams and answer.status == 200:
                             try:
                                 return await self._stream(request, body, answer, measured)
                             finally:
-                                turn.used = measured.tokens
-                        content = await _whole(answer, part)
+                                reservation.used = measured.tokens
+                        content = await _whole(answer, memory)
                 except ProxyError as error:
                     problem, cause = error, error.code
                     again, wait = error.transient, None
@@ -219,31 +193,31 @@ class Proxy:
                     )
                     if answer.status == 200:
                         self._take(body, content, measured)
-                    turn.used = measured.tokens or 0
+                    reservation.used = measured.tokens or 0
                 if wait is not None and cause == "429":
                     self._limiter.pause(wait)
             wait = max(wait or 0.0, backoff(attempt))
             if not again or attempt == self._options.retries or clock() + wait >= end:
                 break
-            part.shrink(part.size - kept)
+            memory.shrink(memory.size - kept)
             measured.retry(cause)
             await asyncio.sleep(wait)
         if problem is not None:
             raise problem
         response = _response(answer, content)
         if answer.status in _RETRIED:
-            # Tried here as often as it makes sense: the official clients need not.
+            # The proxy has made all useful attempts; the official clients need not retry.
             response.headers[NO_RETRY] = "false"
         return response
 
     def _take(self, body: dict[str, Any], content: bytes, measured: Measured) -> None:
-        """Learn from an answer of status 200. Raises ProxyError where it is no completion."""
+        """Count and record an answer of status 200. Raises ProxyError if it is not a completion."""
         try:
             found = json.loads(content)
         except (ValueError, RecursionError):
             found = None
         if not is_completion(found):
-            message = "The model's answer is no chat completion."
+            message = "The model's answer is not a chat completion."
             raise ProxyError(502, "upstream_error", "bad_answer", message)
         measured.usage(found.get("usage"))
         if self._recorder is not None:
@@ -252,7 +226,7 @@ class Proxy:
     async def _stream(
         self, request: web.Request, body: dict[str, Any], answer: Answer, measured: Measured
     ) -> web.StreamResponse:
-        """Pass a stream as it comes. Raises _Broken, _ClientGone; ProxyError before its begin."""
+        """Forward a stream. Raises _Broken, _ClientGone; ProxyError before it begins."""
         options = body.get("stream_options")
         assembly = Assembly() if self._recorder is not None else None
         events = Events(
@@ -287,28 +261,28 @@ class Proxy:
         return out
 
 
-async def _body(request: web.Request, part: _Part) -> tuple[dict[str, Any], int]:
+async def _body(request: web.Request, memory: MemoryReservation) -> tuple[dict[str, Any], int]:
     """The request's JSON object, and its size in bytes."""
     length = request.content_length
     if length is not None and length > MAX_REQUEST_BYTES:
         raise web.HTTPRequestEntityTooLarge(MAX_REQUEST_BYTES, length)
-    part.grow(MAX_REQUEST_BYTES if length is None else length)
+    memory.grow(MAX_REQUEST_BYTES if length is None else length)
     raw = await request.read()
-    part.shrink(part.size - len(raw))
+    memory.shrink(memory.size - len(raw))
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):
         raise bad_request("not_json", "The body is not JSON.") from None
     if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-        message = "messages: missing, or no list. Send the conversation so far."
+        message = "messages: missing, or not a list. Send the conversation so far."
         raise bad_request("no_messages", message)
     return body, len(raw)
 
 
-async def _whole(answer: Answer, part: _Part) -> bytes:
+async def _whole(answer: Answer, memory: MemoryReservation) -> bytes:
     content = bytearray()
     async for chunk in answer.chunks:
-        part.grow(len(chunk))
+        memory.grow(len(chunk))
         content += chunk
         if len(content) > MAX_ANSWER_BYTES:
             message = f"The model's answer is larger than {MAX_ANSWER_BYTES} bytes."

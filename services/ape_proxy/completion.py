@@ -7,17 +7,17 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-# Of a request that names no limit of its own: a guess, settled afterwards.
+# Assumed for a request without a limit, and corrected when the answer is known.
 DEFAULT_COMPLETION_TOKENS = 1024
-BYTES_A_TOKEN = 4
+BYTES_PER_TOKEN = 4
 DONE = b"data: [DONE]\n\n"
 _TEXTS = ("content", "reasoning", "reasoning_content", "refusal")
 
 
 def charge(body: dict[str, Any], size: int) -> int:
-    """Tokens that a request of `size` bytes may take, as providers charge beforehand.
+    """Tokens that a request of `size` bytes may take, as providers charge in advance.
 
-    The prompt at four bytes a token, tools and JSON included, and all completion tokens asked for.
+    The prompt at four bytes per token, with tools and JSON, and the maximum of completion tokens.
     """
     most = next(
         (
@@ -28,18 +28,18 @@ def charge(body: dict[str, Any], size: int) -> int:
         DEFAULT_COMPLETION_TOKENS,
     )
     choices = body.get("n")
-    return math.ceil(size / BYTES_A_TOKEN) + most * (
+    return math.ceil(size / BYTES_PER_TOKEN) + most * (
         choices if isinstance(choices, int) and choices > 0 else 1
     )
 
 
 def is_completion(answer: object) -> bool:
-    """Whether this is an object with choices, as a client expects of status 200."""
+    """Whether the answer is an object with choices, as clients expect of status 200."""
     return isinstance(answer, dict) and isinstance(answer.get("choices"), list)
 
 
 def has_token(event: dict[str, Any]) -> bool:
-    """Whether a chunk brings something of the answer: text or a tool call, not just a role."""
+    """Whether a chunk has a part of the answer: text or a tool call, not only a role."""
     for choice in event.get("choices") or ():
         delta = choice.get("delta") or {}
         if delta.get("tool_calls") or any(delta.get(k) for k in _TEXTS):
@@ -48,7 +48,7 @@ def has_token(event: dict[str, Any]) -> bool:
 
 
 def as_events(completion: dict[str, Any]) -> Iterator[bytes]:
-    """The completion as server-sent events, usage included."""
+    """The completion as server-sent events, with its usage."""
     head = {k: v for k, v in completion.items() if k not in ("choices", "usage")}
     head["object"] = "chat.completion.chunk"
 
@@ -68,7 +68,7 @@ def as_events(completion: dict[str, Any]) -> Iterator[bytes]:
 
 
 class Assembly:
-    """Puts the chunks of a stream together again."""
+    """Joins the chunks of a stream."""
 
     def __init__(self) -> None:
         self._head: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What the proxy answers itself, in OpenAI's error form."""
+"""The proxy's own answers, in OpenAI's error form."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ NO_RETRY = "x-should-retry"
 class ProxyError(Exception):
     """An answer other than the model's: `status`, OpenAI's `type`, `code` and `message`.
 
-    `retry_after`: seconds after which another try makes sense, where it does. `transient`: whether
-    the proxy itself may try again at once.
+    `retry_after`: seconds after which the client may retry, if a retry helps. `transient`: whether
+    the proxy itself may retry at once.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class ProxyError(Exception):
         if self.retry_after is not None:
             answer.headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
         else:
-            # The official clients' own word for: this was tried as often as it makes sense.
+            # The official clients do not retry after it.
             answer.headers[NO_RETRY] = "false"
         return answer
 
@@ -53,5 +53,5 @@ def bad_request(code: str, message: str, status: int = 400) -> ProxyError:
 
 
 def overloaded(code: str, message: str, retry_after: float) -> ProxyError:
-    """503: the request was not begun, and may be sent again."""
+    """503: the request had no effect, and may be sent again."""
     return ProxyError(503, "overloaded_error", code, message, retry_after=retry_after)

@@ -1,4 +1,4 @@
-"""Watches a stream of server-sent events as it passes, line by line."""
+"""Measures a stream of server-sent events while it is forwarded, line by line."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ape_proxy.completion import Assembly, has_token
 from ape_proxy.errors import ProxyError
 from ape_proxy.metrics import Measured
 
-# One event; a longer line is no stream of tokens.
+# Of one event; a longer line is not part of a stream of tokens.
 MAX_LINE_BYTES = 1 << 20
 
 
 class Events:
     """First token, gaps between tokens, usage and end of one stream.
 
-    `show_usage`: whether the client asked for the event that has nothing but the usage.
+    `show_usage`: whether the client asked for the event that has only the usage.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Events:
         self.failed = False
 
     def feed(self, chunk: bytes) -> bytes:
-        """The whole lines so far, to be passed on. Raises ProxyError where a line has no end."""
+        """The complete lines so far, to be forwarded. Raises ProxyError if a line is too long."""
         data = self._rest + chunk
         cut = data.rfind(b"\n") + 1
         self._rest = data[cut:]
@@ -40,7 +40,7 @@ class Events:
         return b"".join([line for line in data[:cut].splitlines(True) if self._passes(line, now)])
 
     def end(self) -> bytes:
-        """What is left when the stream ends: a line without its end."""
+        """The rest when the stream ends: a line without a line break."""
         rest, self._rest = self._rest, b""
         return rest if rest and self._passes(rest, time.monotonic()) else b""
 
@@ -54,7 +54,7 @@ class Events:
             event = json.loads(line[5:])
             return self._see(event, now)
         except (ValueError, TypeError, AttributeError, RecursionError, LookupError):
-            # Passed as it came; the client may make more of it.
+            # Forwarded unchanged; the client may understand it.
             return True
 
     def _see(self, event: dict[str, Any], now: float) -> bool:

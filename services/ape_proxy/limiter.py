@@ -1,4 +1,4 @@
-"""The one limiter of all agents: allowances a minute, and a fair queue in front of them."""
+"""The limiter of all agents: requests and tokens per minute, and a fair queue."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ape_proxy.errors import ProxyError, bad_request, overloaded
+from ape_service.token_bucket import TokenBucket
 
 T = TypeVar("T")
-# A provider that asks for a longer pause than this is asked again after it.
+# The longest pause that a provider can ask for; then it is asked again.
 MAX_PAUSE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """A minute's requests and tokens (0: no limit), completions at the same time, length of the
+    """Requests and tokens per minute (0: no limit); completions in flight; requests in the queue.
 
-    queue, and seconds that a request may wait in it.
+    `queue_seconds`: how long a request may be queued.
     """
 
     requests_per_minute: int = 0
@@ -30,39 +31,8 @@ class Limits:
     queue_seconds: float = 20.0
 
 
-class Allowance:
-    """A token bucket: full at first, refilled evenly, a minute's worth at most; 0: no limit.
-
-    In any t seconds at most `per_minute * (1 + t / 60)` is taken, as providers count.
-    """
-
-    def __init__(self, per_minute: int, now: float) -> None:
-        self.per_minute = per_minute
-        self._level, self._at = float(per_minute), now
-
-    def _refill(self, now: float) -> None:
-        gained = (now - self._at) * self.per_minute / 60
-        self._level = min(self.per_minute, self._level + gained)
-        self._at = now
-
-    def wait(self, amount: float, now: float) -> float:
-        """Seconds until `amount` is there; 0 when it is."""
-        if not self.per_minute:
-            return 0.0
-        self._refill(now)
-        # Not "amount - level > 0": at the very time that was waited for, rounding must not matter.
-        missing = amount - self._level
-        return missing * 60 / self.per_minute if missing > 1e-6 else 0.0
-
-    def take(self, amount: float, now: float) -> None:
-        """A negative amount is given back. The level may fall below 0: then it is owed."""
-        if self.per_minute:
-            self._refill(now)
-            self._level = min(self.per_minute, self._level - amount)
-
-
 class RoundRobin(Generic[T]):
-    """Items in turns over their owners, in order of arrival for each owner; O(1) each."""
+    """Items in round-robin order over their owners, in order of arrival for each owner; O(1)."""
 
     def __init__(self) -> None:
         self._owners: OrderedDict[str, OrderedDict[T, None]] = OrderedDict()
@@ -87,7 +57,7 @@ class RoundRobin(Generic[T]):
         return item
 
     def remove(self, owner: str, item: T) -> bool:
-        """Whether it was there."""
+        """Remove the item; whether it was queued."""
         items = self._owners.get(owner)
         if items is None or item not in items:
             return False
@@ -105,8 +75,8 @@ class _Waiter:
         self.tokens, self.granted = tokens, granted
 
 
-class Turn:
-    """A request's leave to go to the model, with what it was charged."""
+class Reservation:
+    """The right of a request to go to the model. `charged`, `used`: tokens; None: unknown."""
 
     def __init__(self, tokens: int) -> None:
         self.charged = tokens
@@ -114,13 +84,13 @@ class Turn:
 
 
 class Limiter:
-    """Lets requests through as the limits allow, agent by agent."""
+    """Admits requests as the limits allow, in round-robin order over the agents."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         now = asyncio.get_running_loop().time()
-        self._requests = Allowance(limits.requests_per_minute, now)
-        self._tokens = Allowance(limits.tokens_per_minute, now)
+        self._requests = TokenBucket(limits.requests_per_minute, now)
+        self._tokens = TokenBucket(limits.tokens_per_minute, now)
         self._queue: RoundRobin[_Waiter] = RoundRobin()
         self._queued_tokens = 0
         self._paused_until = now
@@ -132,44 +102,44 @@ class Limiter:
         return len(self._queue)
 
     def pause(self, seconds: float) -> None:
-        """Let nobody through for so long: a provider's limit holds for all its callers."""
+        """Admit no request for this long: a provider's limit applies to all its callers."""
         until = asyncio.get_running_loop().time() + min(seconds, MAX_PAUSE_SECONDS)
         self._paused_until = max(self._paused_until, until)
 
     @asynccontextmanager
-    async def turn(
+    async def reserve(
         self,
         agent: str,
         tokens: int,
         deadline: float,
-        waited: Callable[[float], None] = lambda _: None,
-    ) -> AsyncIterator[Turn]:
-        """Wait for leave for a request of about `tokens`; at the end settle with `Turn.used`.
+        on_wait: Callable[[float], None] = lambda _: None,
+    ) -> AsyncIterator[Reservation]:
+        """Wait until a request of about `tokens` is admitted; settle with `used` at the end.
 
-        `deadline` is the loop's time; `waited` is told the seconds, also where they were in vain.
-        Raises ProxyError: 400 where the tokens are more than a minute's, 503 where the queue is
-        full, 429 where the deadline passes.
+        `deadline` is the loop's time; `on_wait` gets the seconds in the queue, also after a
+        rejection. Raises ProxyError: 400 if the tokens are more than those of a minute, 503 if the
+        queue is full, 429 when the deadline passes.
         """
         if 0 < self.limits.tokens_per_minute < tokens:
             raise bad_request(
                 "request_too_large",
                 f"The request may take {tokens} tokens (its prompt and max_completion_tokens); "
-                f"the limit is {self.limits.tokens_per_minute} a minute. Lower "
+                f"the limit is {self.limits.tokens_per_minute} per minute. Lower "
                 "max_completion_tokens, or raise modelTokensPerMinute.",
             )
         since = self._now()
         try:
             await self._enter(agent, tokens, deadline)
         finally:
-            waited(self._now() - since)
-        turn = Turn(tokens)
+            on_wait(self._now() - since)
+        reservation = Reservation(tokens)
         try:
-            yield turn
+            yield reservation
         finally:
             self.in_flight -= 1
-            if turn.used is not None:
-                self._tokens.take(turn.used - turn.charged, self._now())
-            self._pump()
+            if reservation.used is not None:
+                self._tokens.take(reservation.used - reservation.charged, self._now())
+            self._admit_queued()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -178,13 +148,13 @@ class Limiter:
         if len(self._queue) >= self.limits.queue:
             raise overloaded(
                 "queue_full",
-                f"{len(self._queue)} requests wait for the model already. Come back later.",
-                self._drained_in(tokens),
+                f"{len(self._queue)} requests are queued for the model already. Try again later.",
+                self._seconds_until_admitted(tokens),
             )
         waiter = _Waiter(tokens, asyncio.get_running_loop().create_future())
         self._queue.push(agent, waiter)
         self._queued_tokens += tokens
-        self._pump()
+        self._admit_queued()
         if waiter.granted.done():
             return
         try:
@@ -194,17 +164,17 @@ class Limiter:
             if self._queue.remove(agent, waiter):
                 self._queued_tokens -= tokens
             elif not waiter.granted.cancelled():
-                # Let through at this very moment, and not needed any more.
+                # Admitted at this very moment, and no longer needed.
                 self._take(-1, -tokens)
-            self._pump()
+            self._admit_queued()
             if not isinstance(problem, TimeoutError):
                 raise
             raise ProxyError(
                 429,
                 "rate_limit_error",
                 "queue_deadline",
-                "The limits of the model left no room for this request in time. Come back later.",
-                retry_after=self._drained_in(tokens),
+                "The limits of the model did not admit this request in time. Try again later.",
+                retry_after=self._seconds_until_admitted(tokens),
             ) from None
 
     def _wait(self, tokens: int) -> float:
@@ -213,8 +183,8 @@ class Limiter:
             self._paused_until - now, self._requests.wait(1, now), self._tokens.wait(tokens, now)
         )
 
-    def _drained_in(self, tokens: int) -> float:
-        """Seconds until the queue would let another request through."""
+    def _seconds_until_admitted(self, tokens: int) -> float:
+        """Seconds until another request would be admitted."""
         now = self._now()
         return max(
             self._paused_until - now,
@@ -222,16 +192,16 @@ class Limiter:
             self._tokens.wait(self._queued_tokens + tokens, now),
         )
 
-    def _pump(self) -> None:
-        """Let through whom the limits allow; come back when they allow the next."""
+    def _admit_queued(self) -> None:
+        """Admit the requests that the limits allow, and continue when they allow the next."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         while self._queue and self.in_flight < self.limits.in_flight:
             tokens = self._queue.peek().tokens
-            # The next in turn is waited for: who needs more is not overtaken for ever.
+            # The first request is never overtaken, even if it needs more than the next ones.
             if (wait := self._wait(tokens)) > 0:
-                self._timer = asyncio.get_running_loop().call_later(wait, self._pump)
+                self._timer = asyncio.get_running_loop().call_later(wait, self._admit_queued)
                 return
             waiter = self._queue.pop()
             self._queued_tokens -= tokens

@@ -1,4 +1,4 @@
-"""What the proxy measures of each completion."""
+"""The measurements of each completion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMPLETE, INCOMPLETE, CANCELLED, FAILED = metrics.PROXY_RESULTS
 
 @dataclass(frozen=True)
 class Prices:
-    """Of a million tokens, in dollars; both 0: unknown."""
+    """In dollars per million tokens; both 0: unknown."""
 
     tokens_in: float = 0.0
     tokens_out: float = 0.0
@@ -29,9 +29,9 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, model: str, prices: Prices) -> None:
         self.model, self.prices = model, prices
         self.requests = prom.counter(metrics.PROXY_REQUESTS, registry)
-        self.refusals = prom.counter(metrics.PROXY_REFUSALS, registry)
+        self.rejections = prom.counter(metrics.PROXY_REFUSALS, registry)
         self.retries = prom.counter(metrics.PROXY_RETRIES, registry)
-        # Their only label has one value: looked up once, not for each token.
+        # Looked up once, not for each token: their only label has one value.
         self.first_token = prom.histogram(metrics.PROXY_FIRST_TOKEN_SECONDS, registry).labels(model)
         self.gap = prom.histogram(metrics.PROXY_INTER_TOKEN_SECONDS, registry).labels(model)
         self.seconds = prom.histogram(metrics.PROXY_SECONDS, registry).labels(model)
@@ -45,7 +45,7 @@ class Metrics:
 
 
 class Measured:
-    """One completion's measures; `done` once at its end. Times are of `time.monotonic`."""
+    """The measurements of one completion; call `done` at its end. Times are of time.monotonic."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -53,7 +53,7 @@ class Measured:
         self._last_token: float | None = None
         self._queued = 0.0
         self.tokens_in = self.tokens_out = 0
-        # The model told of an error in its stream.
+        # Whether the model reported an error in its stream.
         self.broken = False
 
     def queued(self, seconds: float) -> None:
@@ -79,7 +79,7 @@ class Measured:
 
     @property
     def tokens(self) -> int | None:
-        """Tokens used, where the model told."""
+        """Tokens used; None if the model did not report them."""
         return self.tokens_in + self.tokens_out or None
 
     def done(self, result: str, status: int) -> None:

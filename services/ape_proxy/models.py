@@ -1,4 +1,4 @@
-"""What a model behind the proxy is: it is asked, and answers in OpenAI's wire."""
+"""The interface of a model behind the proxy, with answers in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ EVENTS, JSON = "text/event-stream", "application/json"
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer whose head is there; `chunks` may raise ProxyError."""
+    """An answer after its head; `chunks` may raise ProxyError.
+
+    `headers` are case-insensitive, or have lower-case names.
+    """
 
     status: int
     content_type: str
@@ -42,13 +45,13 @@ class Model(Protocol):
     def ask(self, body: dict[str, Any], timeout: float) -> AbstractAsyncContextManager[Answer]:
         """The answer to a chat completion request. Raises ProxyError.
 
-        `timeout` in seconds: for all of an answer, or to the beginning of a stream.
+        `timeout`: seconds for a complete answer, or until a stream begins.
         """
         ...
 
 
 class Local:
-    """A model that needs nobody else: `complete` is all there is to it."""
+    """A model in this process; subclasses define `complete`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -87,12 +90,12 @@ class Offline(Local):
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         tools = body.get("tools")
-        turn = offline.next_turn(body["messages"], tools if isinstance(tools, list) else [])
+        decision = offline.next_decision(body["messages"], tools if isinstance(tools, list) else [])
         message: dict[str, Any] = {"role": "assistant", "content": None}
-        if isinstance(turn, str):
-            message["content"], finish = turn, "stop"
+        if isinstance(decision, str):
+            message["content"], finish = decision, "stop"
         else:
-            function = {"name": turn.name, "arguments": turn.arguments}
+            function = {"name": decision.name, "arguments": decision.arguments}
             call = {"id": f"call_{secrets.token_hex(8)}", "type": "function", "function": function}
             message["tool_calls"], finish = [call], "tool_calls"
         asked = sum(
@@ -100,13 +103,15 @@ class Offline(Local):
             for m in body["messages"]
             if isinstance(m, dict)
         )
-        answered = offline.count_tokens(turn if isinstance(turn, str) else turn.arguments)
+        answered = offline.count_tokens(
+            decision if isinstance(decision, str) else decision.arguments
+        )
         return {
             "id": f"chatcmpl-{secrets.token_hex(12)}",
             "object": "chat.completion",
             "created": int(time.time()),
             "model": self.name,
-            # The Cerebras client takes an answer without it for something else.
+            # Without it the Cerebras client takes the answer for another type.
             "system_fingerprint": f"fp_{self.name}",
             "choices": [
                 {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}

@@ -1,8 +1,8 @@
 """ape-offline: a deterministic stand-in for a language model.
 
-It walks the endpoints that the system message lists, in their order, one tool call a turn, and
-fills templates such as {product_id} with values of earlier answers, by the name of their field.
-It stops when an endpoint fails, when a value is nowhere to be found, or at the end of the list.
+It calls the endpoints of the system message in their order, one tool call per answer, and fills
+templates such as {product_id} with values of earlier answers, by the name of their field. It stops
+when an endpoint fails, when no answer has a value, or at the end of the list.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class _Exchange:
-    """A finished tool call: what was asked, what came back."""
+    """A finished tool call: the path of the request, and the answer."""
 
     path: str
     answer: dict[str, Any]
@@ -40,8 +40,8 @@ class _Missing(Exception):
     """No earlier answer has a value for this placeholder."""
 
 
-def next_turn(messages: list[Any], tools: list[Any]) -> ToolCall | str:
-    """The model's next turn: a call of the first tool, or its last words."""
+def next_decision(messages: list[Any], tools: list[Any]) -> ToolCall | str:
+    """The model's next decision: a call of the first tool, or its last words."""
     brief = _brief(messages)
     endpoints = brief.get("endpoints")
     tool = next((t["function"]["name"] for t in tools if _is_function(t)), None)
@@ -54,12 +54,12 @@ def next_turn(messages: list[Any], tools: list[Any]) -> ToolCall | str:
     if done:
         status = done[-1].answer.get("status")
         if not isinstance(status, int) or status >= 400:
-            return f"I cannot go on: {done[-1].path} answered {status}."
+            return f"I cannot continue: {done[-1].path} answered {status}."
     if len(done) >= len(endpoints):
         return "Every endpoint was called; there is nothing left to do."
     endpoint = endpoints[len(done)]
     if not isinstance(endpoint, dict) or not isinstance(endpoint.get("path"), str):
-        return f"I cannot go on: endpoint {len(done) + 1} has no path."
+        return f"I cannot continue: endpoint {len(done) + 1} has no path."
     context = brief.get("values")
     values = _Values(done, context if isinstance(context, dict) else {})
     try:
@@ -70,7 +70,7 @@ def next_turn(messages: list[Any], tools: list[Any]) -> ToolCall | str:
         if endpoint.get("body") is not None:
             arguments["body"] = values.filled(endpoint["body"])
     except _Missing as missing:
-        return f"I cannot go on: no answer so far has a value for {{{missing}}}."
+        return f"I cannot continue: no answer so far has a value for {{{missing}}}."
     return ToolCall(tool, json.dumps(arguments))
 
 
@@ -94,7 +94,7 @@ def _brief(messages: list[Any]) -> dict[str, Any]:
         if not isinstance(message, dict) or message.get("role") not in ("system", "developer"):
             continue
         text = text_of(message.get("content"))
-        # Bounded: a text full of braces is not worth more tries.
+        # Bounded, for texts that are full of braces.
         for start in itertools.islice((m.start() for m in re.finditer(r"\{", text)), 100):
             try:
                 found, _ = decoder.raw_decode(text, start)
@@ -128,8 +128,8 @@ def _exchanges(messages: list[Any]) -> Iterator[_Exchange]:
 class _Values:
     """Values of earlier answers, by field name; the newest answer that has one wins.
 
-    Where an answer has many (a metrics), the session's own number picks one: sessions differ,
-    and the same session always does the same.
+    Where an answer has many values (a catalog), the session's id picks one: sessions differ, and
+    the same session always makes the same choice.
     """
 
     def __init__(self, done: list[_Exchange], context: dict[str, Any]) -> None:
@@ -145,7 +145,7 @@ class _Values:
         return _PLACEHOLDER.sub(fill, template)
 
     def filled(self, template: Any) -> Any:
-        """The template with each "{name}" replaced; a text of nothing else becomes the value."""
+        """The template with each "{name}" replaced; a text with nothing else becomes the value."""
         if isinstance(template, dict):
             return {key: self.filled(value) for key, value in template.items()}
         if isinstance(template, list):
@@ -199,5 +199,5 @@ def _fields(value: Any, parent: str) -> Iterator[tuple[str, str, Any]]:
 
 
 def count_tokens(text: str) -> int:
-    """A rough count, four characters a token: this model has no tokens of its own."""
+    """An estimate, four characters per token: this model has no tokens."""
     return -(-len(text) // 4)

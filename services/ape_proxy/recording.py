@@ -1,8 +1,8 @@
-"""Recorded answers: kept while a real model answers, served again for free.
+"""Recorded answers: kept while a real model answers, and served again without it.
 
-An answer is found by its request, up to the names that differ from run to run: session ids, tokens
-and numbered names are replaced by their order of appearance, and put back into the answer. So what
-one agent recorded serves a thousand, in every run whose target answers alike.
+An answer is found by its request, without the names that differ between runs: session ids, tokens
+and numbered names are replaced by their order of appearance, and put back into the answer. So the
+answers to one agent serve a thousand, in every run in which the target gives the same answers.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ape_proxy.models import Local
 from ape_service import logs
 
 _log = logging.getLogger(__name__)
-# A long word without blanks is an id, a token, or at any rate the same in the next run; so is a
-# word with a number, such as agent-0007 or order-000017.
+# Names: long words without blanks, such as ids and tokens, and words with a number, such as
+# agent-0007 or order-000017.
 _NAME = re.compile(r"[A-Za-z0-9_-]{16,}|(?<![A-Za-z0-9_-])[A-Za-z_]+-[0-9]+(?![A-Za-z0-9_-])")
 _SLOT = re.compile(r'("slot": ?)[0-9]+')
 _MARK = re.compile(r"\u27e6([0-9]+)\u27e7")
-# How the answer is transported, and by whom it was asked.
+# The transport of the answer, and the caller.
 _IGNORED = ("stream", "stream_options", "user", "metadata", "safety_identifier", "store")
 
 
@@ -39,7 +39,7 @@ def _mapped(value: Any, change: Callable[[str], str]) -> Any:
 
 
 class Request:
-    """A request in canonical form: `key`, and the names that were taken out of it."""
+    """A request in canonical form: `key`, and the names that it replaces."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         self._order: dict[str, int] = {}
@@ -70,7 +70,7 @@ class Request:
 
 
 class Recorder:
-    """Keeps each answer once, as lines, up to what a stack can carry."""
+    """Keeps each answer once, as a line, up to the size that a stack can hold."""
 
     def __init__(self) -> None:
         self._lines: dict[str, str] = {}
@@ -92,7 +92,7 @@ class Recorder:
 
 
 class Recorded(Local):
-    """Answers what was recorded, and nothing else."""
+    """Gives the recorded answers, and no others."""
 
     def __init__(self, name: str, answers: dict[str, dict[str, Any]]) -> None:
         super().__init__(name)
@@ -105,8 +105,8 @@ class Recorded(Local):
             raise bad_request(
                 "not_recorded",
                 f"The recording has no answer to this request (key {request.key[:12]}). Record it "
-                "with a real model and modelRecord; what changes from run to run in a target's "
-                "answers cannot be replayed.",
+                "with a real model and modelRecord; answers of the target that differ between runs "
+                "cannot be replayed.",
                 404,
             )
         return request.with_names(found)

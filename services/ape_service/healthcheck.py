@@ -13,12 +13,12 @@ DEFAULT_URL = "http://127.0.0.1:8080/health"
 
 def healthy(url: str = DEFAULT_URL, timeout: float = 3.0) -> bool:
     """Whether `url` (http only) answers 200 within `timeout` seconds."""
-    place, _, path = url.removeprefix("http://").partition("/")
-    host, _, port = place.partition(":")
-    ask = f"GET /{path} HTTP/1.0\r\nHost: {place}\r\nConnection: close\r\n\r\n"
+    netloc, _, path = url.removeprefix("http://").partition("/")
+    host, _, port = netloc.partition(":")
+    request = f"GET /{path} HTTP/1.0\r\nHost: {netloc}\r\nConnection: close\r\n\r\n"
     try:
         with socket.create_connection((host, int(port or 80)), timeout) as connection:
-            connection.sendall(ask.encode())
+            connection.sendall(request.encode())
             status_line = connection.makefile("rb").readline(256).split()
     except (OSError, ValueError):
         return False

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on stdout, with the trace id of the request at hand."""
+"""Logs: one JSON object per line on stdout, with the trace id of the current request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class JsonLines(logging.Formatter):
         self.service = service
 
     def content(self, record: logging.LogRecord) -> dict[str, object]:
-        """What the line says, in order."""
+        """The fields of the line, in order."""
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, object] = {
             "ts": f"{moment}.{int(record.msecs):03d}Z",
@@ -29,7 +29,7 @@ class JsonLines(logging.Formatter):
             line["trace_id"] = trace
         line |= getattr(record, "ape", {})
         if record.exc_info and record.exc_info[1] is not None:
-            # The type and the place, not the message: it may quote what was sent.
+            # The type and the place, not the message: it may quote a body.
             error, at = record.exc_info[1], record.exc_info[2]
             while at is not None and at.tb_next is not None:
                 at = at.tb_next
@@ -42,7 +42,7 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(JsonLines):
-    """The same for people: time, level, message, and the rest as key=value."""
+    """The same as text: time, level, message, and the other fields as key=value."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = self.content(record)
@@ -52,7 +52,7 @@ class TextLines(JsonLines):
 
 
 def fields(**values: object) -> dict[str, object]:
-    """Fields for a log line: `log.info("what", extra=fields(route="shop"))`. No bodies in them."""
+    """Fields for a log line: `log.info("request", extra=fields(route="shop"))`; no bodies."""
     return {"ape": values}
 
 

@@ -1,4 +1,4 @@
-"""When agents start and how they wait: no herd, no spinning."""
+"""Start delays and backoff: agents neither act at the same moment nor in a busy loop."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ GOLDEN_RATIO_CONJUGATE = 0.6180339887498949
 def startup_delay(slot: int, seed: float, max_seconds: float) -> float:
     """Seconds in [0, max_seconds) that the agent of `slot` waits before its first session.
 
-    The same for the same slot and seed, different for any two slots, and evenly spread however
-    many slots there are (a golden-ratio sequence).
+    The same for the same slot and seed, different for any two slots, and evenly spread for any
+    number of slots (a golden-ratio sequence).
     """
     return (seed + slot * GOLDEN_RATIO_CONJUGATE) % 1.0 * max_seconds
 
@@ -22,4 +22,4 @@ def backoff(attempt: int, base: float = 0.5, cap: float = 15.0) -> float:
     Between half and the whole of the step, so it is never zero.
     """
     step: float = min(cap, base * 2 ** min(attempt, 16))
-    return step * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+    return step * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret

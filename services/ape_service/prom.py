@@ -1,4 +1,4 @@
-"""prometheus_client objects for the metrics of `names`."""
+"""prometheus_client objects for the metrics of `ape_contracts.metrics`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from prometheus_client import (
 
 from ape_contracts.metrics import Metric
 
-# The _created twins double the series and tell nothing here.
+# The _created series would double the number of series, and nothing reads them.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
+# The content type of Prometheus' text format.
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0),
@@ -23,7 +25,7 @@ _BUCKETS = (
 
 
 def registry() -> CollectorRegistry:
-    """A registry with this process's own memory and CPU."""
+    """A registry with the memory and CPU of this process."""
     made = CollectorRegistry()
     ProcessCollector(registry=made)
     return made

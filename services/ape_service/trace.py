@@ -17,7 +17,7 @@ def new_trace_id() -> str:
 
 
 def valid_trace_id(value: object) -> str | None:
-    """`value` as 32 lower-case hex digits; a UUID's dashes are dropped. None where it is none."""
+    """`value` as 32 lower-case hex digits, without a UUID's dashes; None if it is not one."""
     if not isinstance(value, str):
         return None
     plain = value.replace("-", "").lower()
@@ -25,7 +25,7 @@ def valid_trace_id(value: object) -> str | None:
 
 
 def headers(trace_id: str) -> dict[str, str]:
-    """The headers that hand `trace_id` on, with a span of their own."""
+    """The headers that pass `trace_id` on, with a new span."""
     return {
         "traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01",
         "X-Trace-ID": trace_id,

@@ -1,4 +1,4 @@
-"""What every HTTP service does alike: /health, /metrics, trace ids, start and stop."""
+"""The parts that all HTTP services have: /health, /metrics, trace ids, start and stop."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from ape_service import env, logs, trace
+from ape_service.prom import METRICS_TYPE
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 STOP_SECONDS = 8.0
@@ -26,7 +27,7 @@ def error(
 
 @web.middleware
 async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Set the log's trace id; turn what nobody caught into a 500 that says nothing private."""
+    """Set the log's trace id; turn unhandled errors into a 500 without private data."""
     token = logs.trace_id.set(trace.from_headers(request.headers) or trace.new_trace_id())
     try:
         return await handler(request)
@@ -36,7 +37,7 @@ async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
         return error(answer.status, answer.reason.lower().replace(" ", "_"), answer.reason)
     except Exception:
         _log.exception("unhandled error")
-        return error(500, "internal_error", "The service failed; its log says where.")
+        return error(500, "internal_error", "The service failed; see its log.")
     finally:
         logs.trace_id.reset(token)
 
@@ -44,17 +45,14 @@ async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
 def application(
     service: str, registry: CollectorRegistry, max_body: int = 1 << 20
 ) -> web.Application:
-    """An app with GET /health and GET /metrics; bodies above `max_body` bytes are refused (413)."""
+    """An app with GET /health and GET /metrics; bodies above `max_body` bytes get 413."""
     app = web.Application(middlewares=[traced], client_max_size=max_body)
 
     async def health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "service": service})
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(
-            body=generate_latest(registry),
-            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
-        )
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": METRICS_TYPE})
 
     app.router.add_get("/health", health)
     app.router.add_get("/metrics", metrics)
@@ -64,9 +62,9 @@ def application(
 def run(
     make: Callable[[], web.Application], service: str, *, cancel_on_disconnect: bool = False
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is under way. Exit code 2: bad settings.
+    """Serve until SIGTERM or SIGINT, then finish the requests in flight. Exit code 2: bad settings.
 
-    `cancel_on_disconnect`: end a request's handler when its client is gone.
+    `cancel_on_disconnect`: end a request's handler when its client disconnects.
     """
     logs.setup(service)
     try:

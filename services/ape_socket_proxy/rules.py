@@ -1,14 +1,14 @@
-"""What passes. Pure functions of a request's first line and headers."""
+"""The requests that are forwarded: pure functions of the first line and the headers."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-# No %, no dot segments: what is matched here is what the daemon sees.
+# No % and no dot segments: the daemon sees exactly the path that is matched.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _PATHS = ("containers/json", f"containers/{_NAME}/json", "events", "info", "version", "_ping")
-# For a shipper of logs; off unless it is asked for.
+# For a log shipper; off by default.
 _LOGS = (f"containers/{_NAME}/logs", "networks")
 _QUERY = re.compile(r"[!-~]*")
 
@@ -26,7 +26,7 @@ _READERS, _WITH_LOGS = _pattern(_PATHS), _pattern((*_PATHS, *_LOGS))
 
 
 def refusal(head: bytes, *, logs: bool = False) -> Rejection | None:
-    """Why the request with this head (up to the empty line) is refused; None where it passes."""
+    """The rejection of a request with this head (up to the empty line), or None."""
     try:
         lines = head.decode("ascii").split("\r\n")
         method, target, version = lines[0].split(" ")
@@ -48,6 +48,6 @@ def refusal(head: bytes, *, logs: bool = False) -> Rejection | None:
 
 
 def forwarded(head: bytes) -> bytes:
-    """The request as the daemon gets it: nothing of the caller's but the target."""
+    """The request that the daemon gets: of the caller's, only the request target."""
     target = head.split(b" ", 2)[1]
     return b"GET " + target + b" HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n"

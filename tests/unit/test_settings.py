@@ -99,15 +99,23 @@ REFUSED = [
     ),
     (
         {"targetSuccess": '{"method": "GET", "path": "/", "status": 200, "equals": 1}'},
-        "ape:targetSuccess.equals: has no json_path",
-        "which value",
+        "ape:targetSuccess.equals: has no `value_path`",
+        "Add the path of the value",
+    ),
+    (
+        {
+            "targetSuccess": '{"method": "GET", "path": "/", "status": 200, '
+            '"value_path": "a", "json_path": "a"}'
+        },
+        "ape:targetSuccess: has `value_path` and its former name `json_path`.",
+        "Remove `json_path`.",
     ),
     (
         {
             "targetSuccess": '{"method": "GET", "path": "/", "status": 200, '
             '"checks": [{"json_path": "a", "matches": "("}]}'
         },
-        "ape:targetSuccess.checks[0].matches: is no regular expression",
+        "ape:targetSuccess.checks[0].matches: is not a regular expression",
         "Correct",
     ),
     (
@@ -203,15 +211,16 @@ OWN = {
 }
 
 
-def test_success_reaches_the_agent_as_it_was_written() -> None:
+@pytest.mark.parametrize("value_path", ["value_path", "json_path"])
+def test_success_condition_reaches_the_agent_as_it_is_in_the_stack_config(value_path: str) -> None:
     success = {
         "method": "POST",
         "path": "/orders",
         "status": 201,
-        "json_path": "paid",
+        value_path: "paid",
         "equals": True,
-        "checks": [{"json_path": "n", "equals": 1}, {"text": "Thank you"}],
-        "also": [{"method": "GET", "path": "/cart", "status": 200, "json_path": "items[0]"}],
+        "checks": [{value_path: "n", "equals": 1}, {"text": "Thank you"}],
+        "also": [{"method": "GET", "path": "/cart", "status": 200, value_path: "items[0]"}],
     }
     settings = parse({"targetSuccess": json.dumps(success)})
     dumped = Scenario.of(settings, ROOT, "shop").dumped("success")

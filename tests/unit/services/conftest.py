@@ -1,4 +1,4 @@
-"""The services on the path, and each of them on an ephemeral loopback port."""
+"""Each service on an ephemeral loopback port."""
 
 from __future__ import annotations
 
@@ -36,21 +36,29 @@ class AsgiServer(BaseTestServer):
         listening = socket.create_server(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]
         self._root = URL.build(scheme="http", host="127.0.0.1", port=self.port)
-        self._uvicorn = _Quiet(config_of(self._app))
+        self._uvicorn = _TestServer(config_of(self._app))
         self._running = asyncio.create_task(self._uvicorn.serve([listening]))
         while not self._uvicorn.started and not self._running.done():
             await asyncio.sleep(0.01)
 
     async def close(self) -> None:
-        self._uvicorn.should_exit = True
+        self._uvicorn.stopping.set()
         await self._running
 
     async def _make_runner(self, **_: Any) -> Any:
         raise NotImplementedError
 
 
-class _Quiet(uvicorn.Server):
-    """Leaves the test run's signal handlers alone."""
+class _TestServer(uvicorn.Server):
+    """Ends at an event, not at uvicorn's next tick, and leaves signal handlers alone."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.stopping.wait()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -59,7 +67,7 @@ class _Quiet(uvicorn.Server):
 
 @pytest_asyncio.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Start an app, aiohttp's or ASGI; answers a client of it."""
+    """Start an app of aiohttp or ASGI; returns a client of it."""
     started: list[Client] = []
 
     async def start(app: Any) -> Client:
@@ -72,6 +80,13 @@ async def serve() -> AsyncIterator[Serve]:
     yield start
     for client in reversed(started):
         await client.close()
+
+
+@pytest.fixture
+def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let agents and proxy wait 10 ms before each retry."""
+    for module in ("ape_agent.peers", "ape_proxy.app"):
+        monkeypatch.setattr(f"{module}.backoff", lambda *_, **__: 0.01)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ async def raw(answer: Callable[[asyncio.StreamWriter], Any]) -> AsyncIterator[st
     server.close()
 
 
-async def test_requests_share_connections_and_keep_their_answers_apart(serve: Any) -> None:
+async def test_client_reuses_connections_and_keeps_answers_separate(serve: Any) -> None:
     ports: set[int] = set()
 
     async def echo(request: web.Request) -> web.Response:
@@ -56,7 +56,7 @@ async def test_requests_share_connections_and_keep_their_answers_apart(serve: An
     client.close()
 
 
-async def test_an_idle_connection_that_died_is_not_used(serve: Any) -> None:
+async def test_client_does_not_use_an_idle_connection_that_was_closed(serve: Any) -> None:
     app = web.Application()
 
     async def bye(request: web.Request) -> web.Response:
@@ -71,7 +71,7 @@ async def test_an_idle_connection_that_died_is_not_used(serve: Any) -> None:
         await asyncio.sleep(0.1)
 
 
-async def test_nothing_listens() -> None:
+async def test_client_raises_not_connected_without_a_server() -> None:
     with pytest.raises(NotConnected):
         await Client("http://127.0.0.1:1").request("GET", "/", timeout=5)
     with pytest.raises(NotConnected):
@@ -111,7 +111,7 @@ sent: list[int] = []
 
 
 @pytest.mark.parametrize("answer", [_garbage, _half, _nothing, _stalled, _huge])
-async def test_a_broken_answer_is_an_error_and_no_retry(answer: Any) -> None:
+async def test_client_raises_on_a_broken_answer_without_a_retry(answer: Any) -> None:
     connections: list[int] = []
 
     async def counted(writer: asyncio.StreamWriter) -> None:
@@ -123,5 +123,5 @@ async def test_a_broken_answer_is_an_error_and_no_retry(answer: Any) -> None:
             await Client(at).request("POST", "/", timeout=0.5, body=b"{}")
     assert not isinstance(caught.value, NotConnected)
     assert connections == [1]
-    # Not more is taken in than is allowed, and what the sockets hold.
+    # The client reads at most the maximum, and the buffers of the sockets.
     assert len(sent) < (MAX_ANSWER_BYTES >> 20) + 16

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ape_contracts import metrics
-from ape_gateway.fleet import ALIVE_SECONDS, MAX_PACE_SECONDS, Fleet, ReportError
+from ape_gateway.fleet import ALIVE_SECONDS, MAX_INTERVAL_SECONDS, Fleet, ReportError
 
 pytestmark = pytest.mark.unit
 DONE = {"result": "success", "seconds": 1.5}
@@ -37,7 +37,7 @@ def report(**changed: Any) -> dict[str, Any]:
     } | changed
 
 
-def test_a_batch_counts_once_however_often_it_is_sent() -> None:
+def test_batch_that_is_sent_again_counts_once() -> None:
     here = Counted()
     assert here.fleet.report(report())["counted"]
     assert not here.fleet.report(report())["counted"]
@@ -55,19 +55,19 @@ def test_a_batch_counts_once_however_often_it_is_sent() -> None:
     assert count(f"{metrics.TIME_BETWEEN_ACTIONS.name}_sum") == 1.0
     assert here.fleet.report(report(number=2, lost=7))["counted"]
     assert here.value(metrics.AGENT_RESULTS_LOST) == 7
-    # Another container, or the same one started anew, counts for itself.
+    # Another container, or the same one started again, counts for itself.
     assert here.fleet.report(report(source="b"))["counted"]
     assert here.fleet.summary()["sessions"]["success"] == 3
 
 
-def test_memory_is_shared_among_the_agents_of_a_process() -> None:
+def test_memory_of_a_process_is_divided_among_its_agents() -> None:
     here = Counted()
     here.fleet.report(report())
     assert here.value(metrics.AGENT_RESIDENT_MEMORY, agent="0001") == 20_000_000
     assert here.value(metrics.AGENT_RESIDENT_MEMORY, agent="0002") == 20_000_000
 
 
-def test_agents_without_a_young_heartbeat_are_not_alive() -> None:
+def test_agent_with_an_old_heartbeat_is_not_alive() -> None:
     here = Counted()
     here.fleet.report(report(agents=[[1, "waiting"]], steps=[], sessions=[]))
     here.now += ALIVE_SECONDS - 1
@@ -79,7 +79,7 @@ def test_agents_without_a_young_heartbeat_are_not_alive() -> None:
     assert here.value(metrics.AGENT_RESIDENT_MEMORY, agent="0001") is None
 
 
-def test_the_pace_bounds_the_reports_of_the_whole_fleet() -> None:
+def test_report_interval_bounds_the_reports_of_the_whole_fleet() -> None:
     here = Counted()
     paces = [
         here.fleet.report(report(source=f"s{i}", sessions=[], steps=[]))["report_after_seconds"]
@@ -87,7 +87,7 @@ def test_the_pace_bounds_the_reports_of_the_whole_fleet() -> None:
     ]
     assert paces[0] == paces[49] == 1.0
     assert paces[249] == 5.0
-    assert paces[-1] == MAX_PACE_SECONDS < ALIVE_SECONDS / 2
+    assert paces[-1] == MAX_INTERVAL_SECONDS < ALIVE_SECONDS / 2
     assert paces == sorted(paces)
 
 
@@ -116,7 +116,7 @@ def test_the_pace_bounds_the_reports_of_the_whole_fleet() -> None:
     ],
     ids=lambda v: str(v)[:30],
 )
-def test_a_bad_report_counts_nothing(bad: dict[str, Any]) -> None:
+def test_report_with_a_broken_rule_is_rejected_and_counts_nothing(bad: dict[str, Any]) -> None:
     here = Counted()
     with pytest.raises(ReportError):
         here.fleet.report(report(**bad))
@@ -125,6 +125,6 @@ def test_a_bad_report_counts_nothing(bad: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("bad", [None, [], "x"])
-def test_what_is_no_report_is_refused(bad: Any) -> None:
+def test_body_that_is_not_an_object_is_rejected(bad: Any) -> None:
     with pytest.raises(ReportError):
         Counted().fleet.report(bad)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from ape_agent import ledger
-from ape_agent.session import Outcome, Step
+from ape_agent.session import SessionResult, Step
 
 pytestmark = pytest.mark.unit
 STEP = Step(1, "ok", 0.12345678, None)
-DONE = Outcome(1, "success", "goal_met", 6, 1.5)
+DONE = SessionResult(1, "success", "goal_met", 6, 1.5)
 
 
-def test_a_batch_stays_the_same_until_it_is_acknowledged() -> None:
+def test_batch_stays_the_same_until_it_is_acknowledged() -> None:
     kept = ledger.ReportQueue()
     kept.step(STEP)
     kept.session(DONE)
@@ -35,13 +35,13 @@ def test_a_batch_stays_the_same_until_it_is_acknowledged() -> None:
     assert kept.empty
 
 
-def test_nothing_is_kept_without_bound_and_what_is_lost_is_told() -> None:
+def test_report_queue_is_bounded_and_counts_lost_results() -> None:
     kept = ledger.ReportQueue()
     for _ in range(ledger.MAX_STEPS + 7):
         kept.step(STEP)
     for _ in range(ledger.MAX_SESSIONS + 2):
         kept.session(DONE)
-    assert kept.behind
+    assert kept.has_backlog
     steps = sessions = lost = 0
     while not kept.empty:
         batch = kept.batch()
@@ -51,4 +51,4 @@ def test_nothing_is_kept_without_bound_and_what_is_lost_is_told() -> None:
         lost += batch["lost"]
         kept.acknowledge()
     assert (steps, sessions, lost) == (ledger.MAX_STEPS, ledger.MAX_SESSIONS, 9)
-    assert not kept.behind
+    assert not kept.has_backlog

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -21,7 +22,7 @@ SERVICES = Path(__file__).resolve().parents[3] / "services"
 
 
 @given(st.floats(0, 1), st.floats(0.1, 60))
-def test_start_delays_lie_in_range_and_differ(seed: float, most: float) -> None:
+def test_start_delays_are_in_range_and_differ_between_slots(seed: float, most: float) -> None:
     delays = [pacing.startup_delay(slot, seed, most) for slot in range(1, 2001)]
     assert all(0 <= d < most for d in delays)
     assert len({round(d / most, 9) for d in delays}) == 2000
@@ -85,14 +86,14 @@ def test_config_errors_name_path_rule_and_remedy(text: str, expected: list[str])
         {"base_url": "http://s", "auth": "hunter2"},
     ],
 )
-def test_config_errors_show_no_value(route: dict[str, object]) -> None:
+def test_config_errors_quote_no_value(route: dict[str, object]) -> None:
     with pytest.raises(gateway_config.GatewayConfigError) as caught:
         gateway_config.load(json.dumps({"routes": {"s": route}}))
     assert "routes.s" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_full_config_is_accepted_and_milliseconds_are_warned_of() -> None:
+def test_full_config_is_accepted_with_a_warning_about_milliseconds() -> None:
     config = gateway_config.load(
         json.dumps(
             {
@@ -128,7 +129,7 @@ def test_a_full_config_is_accepted_and_milliseconds_are_warned_of() -> None:
     assert config.routes["b"].endpoint("DELETE", "/p/7") is None
 
 
-def test_the_demo_config_loads_and_allows_the_scenario(scenario: dict[str, object]) -> None:
+def test_demo_config_allows_the_endpoints_of_the_scenario(scenario: dict[str, object]) -> None:
     config = gateway_config.load((SERVICES / "ape_demo_target" / "gateway.json").read_text())
     route = config.routes[str(scenario["api"])]
     assert route.base_url == "http://target:8080"
@@ -147,18 +148,18 @@ def test_the_demo_config_loads_and_allows_the_scenario(scenario: dict[str, objec
         ("/productsX7", False),
     ],
 )
-def test_templates_stand_for_one_segment(path: str, fits: bool) -> None:
+def test_placeholder_of_a_path_matches_exactly_one_segment(path: str, fits: bool) -> None:
     assert paths.matches("/products/{id}", path) is fits
 
 
 @pytest.mark.parametrize(
     "path", ["x", "//h", "/a/../b", "/a/%2e%2e/b", "/a b", "/a#b", "/a\\b", "/\n"]
 )
-def test_paths_that_leave_the_base_url_are_refused(path: str) -> None:
+def test_path_that_leaves_the_base_url_is_rejected(path: str) -> None:
     assert paths.problem(path)
 
 
-def test_trace_ids() -> None:
+def test_trace_id_is_read_from_headers_and_invalid_ones_are_ignored() -> None:
     made = trace.new_trace_id()
     assert trace.from_headers(trace.headers(made)) == made
     assert trace.from_headers({"X-Trace-ID": made}) == made
@@ -169,7 +170,7 @@ def test_trace_ids() -> None:
     assert trace.valid_trace_id("x" * 32) is None
 
 
-def test_log_lines_are_json_and_quote_no_exception() -> None:
+def test_log_line_has_the_type_of_an_exception_but_not_its_message() -> None:
     logs.trace_id.set("t1")
     try:
         raise ValueError("hunter2")
@@ -186,9 +187,11 @@ def test_log_lines_are_json_and_quote_no_exception() -> None:
     assert "hunter2" not in plain
 
 
-@pytest.mark.parametrize(("status", "well"), [(200, True), (503, False)])
+@pytest.mark.parametrize(("status", "expected"), [(200, True), (503, False)])
 @pytest.mark.asyncio
-async def test_healthcheck_tells_200_from_the_rest(serve, status: int, well: bool) -> None:  # type: ignore[no-untyped-def]
+async def test_healthcheck_succeeds_only_with_status_200(
+    serve: Any, status: int, expected: bool
+) -> None:
     app = web.Application()
 
     async def health(_: web.Request) -> web.Response:
@@ -196,10 +199,10 @@ async def test_healthcheck_tells_200_from_the_rest(serve, status: int, well: boo
 
     app.router.add_get("/health", health)
     client = await serve(app)
-    assert await asyncio.to_thread(healthy, str(client.make_url("/health"))) is well
+    assert await asyncio.to_thread(healthy, str(client.make_url("/health"))) is expected
 
 
-def test_healthcheck_exits_1_where_nobody_listens() -> None:
+def test_healthcheck_exits_1_without_a_server() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "ape_service.healthcheck", "http://127.0.0.1:1/health"],
         check=False,

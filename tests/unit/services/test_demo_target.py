@@ -18,7 +18,7 @@ async def login(client: Any) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-async def test_a_purchase_by_token_and_by_cookie(serve: Any) -> None:
+async def test_purchase_succeeds_with_a_token_and_with_a_cookie(serve: Any) -> None:
     client = await serve(make_app())
     bearer = await login(client)
     cookie = {"Cookie": f"{COOKIE}={bearer['Authorization'].removeprefix('Bearer ')}"}
@@ -39,7 +39,7 @@ async def test_a_purchase_by_token_and_by_cookie(serve: Any) -> None:
     assert "1 orders" in await (await client.get("/")).text()
 
 
-async def test_strangers_and_nonsense_are_refused(serve: Any) -> None:
+async def test_requests_without_login_or_with_bad_bodies_are_rejected(serve: Any) -> None:
     client = await serve(make_app())
     for method, path in [
         ("GET", "/products"),
@@ -57,7 +57,7 @@ async def test_strangers_and_nonsense_are_refused(serve: Any) -> None:
         assert (await client.post("/cart/items", json=item, headers=bearer)).status == status
 
 
-async def test_faults_break_and_mend_where_allowed(serve: Any) -> None:
+async def test_faults_break_endpoints_until_they_are_removed(serve: Any) -> None:
     client = await serve(make_app(faults=True))
     assert (await client.put("/_faults", json={"checkout": 503})).status == 200
     assert (await client.post("/checkout")).status == 503
@@ -68,7 +68,9 @@ async def test_faults_break_and_mend_where_allowed(serve: Any) -> None:
     assert (await closed.put("/_faults", json={"checkout": 503})).status in (404, 405)
 
 
-async def test_the_oldest_sessions_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_least_recently_used_session_is_removed_beyond_the_maximum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(shop, "MAX_SESSIONS", 2)
     made = shop.Shop()
     first, second = made.login("a"), made.login("b")

@@ -1,4 +1,4 @@
-"""Targets that misbehave: the gateway says what happened, stays small, and recovers."""
+"""Targets that misbehave: the gateway reports the fault, stays small, and recovers."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from ape_contracts.gateway_config import load
 from ape_gateway import app as gateway_app
 from ape_gateway import limits
 from ape_gateway.app import MAX_REQUEST_BYTES, make_app
-from ape_gateway.limits import AdmissionController, Busy, Limits
+from ape_gateway.limits import AdmissionController, Limits, Overloaded
 from ape_gateway.upstream import MAX_ANSWER_BYTES
 
 pytestmark = pytest.mark.unit
 SERVICES = Path(__file__).resolve().parents[3] / "services"
-WELL = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
+GOOD = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
 ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 209715200\r\n\r\n"
 Writer = asyncio.StreamWriter
-Behaviour = Callable[[Writer], Awaitable[None]]
+Behavior = Callable[[Writer], Awaitable[None]]
 
 
 class Toxic:
-    """A TCP server that reads a request's head and then does what it is told; by default well."""
+    """A TCP server that reads a request's head and follows the next of `behaviors`, or answers."""
 
     def __init__(self) -> None:
-        self.behaviours: list[Behaviour] = []
+        self.behaviors: list[Behavior] = []
         self.requests = 0
         self.written = 0
 
@@ -56,10 +56,10 @@ class Toxic:
         try:
             while await reader.readuntil(b"\r\n\r\n"):
                 self.requests += 1
-                if self.behaviours:
-                    await self.behaviours.pop(0)(writer)
+                if self.behaviors:
+                    await self.behaviors.pop(0)(writer)
                 else:
-                    writer.write(WELL)
+                    writer.write(GOOD)
                     await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
             pass
@@ -67,7 +67,7 @@ class Toxic:
             writer.close()
 
     async def huge(self, writer: Writer) -> None:
-        """200 MB, as fast as they are taken."""
+        """Write 200 MB as fast as they are read."""
         writer.write(ENDLESS)
         for _ in range(200):
             writer.write(b"x" * (1 << 20))
@@ -75,8 +75,8 @@ class Toxic:
             self.written += 1 << 20
 
 
-def says(data: bytes, then: Callable[[Writer], None] | None = None, wait: float = 0) -> Behaviour:
-    """Write `data` and go on, or wait, or end the connection by `then`."""
+def writes(data: bytes, then: Callable[[Writer], None] | None = None, wait: float = 0) -> Behavior:
+    """Write `data` and continue, or wait, or end the connection by `then`."""
 
     async def behave(writer: Writer) -> None:
         writer.write(data)
@@ -132,17 +132,22 @@ async def metrics(client: Any, name: str) -> dict[str, float]:
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
 
 
-HALF = WELL[:-5]
+HALF = GOOD[:-5]
 FAULTS = {
-    "slow": (says(b"", wait=1), 504, "target_timeout", "no whole answer within 0.4 s"),
-    "stalled": (says(HALF, wait=1), 504, "target_timeout", "no whole answer within 0.4 s"),
-    "closed": (says(b"", hang_up), 502, "target_unreachable", "closed or reset"),
-    "reset": (says(b"", reset), 502, "target_unreachable", "closed or reset"),
-    "reset half-way": (says(HALF, reset), 502, "target_unreachable", ""),
-    "closed half-way": (says(HALF, hang_up), 502, "target_unreachable", "broke off"),
-    "no HTTP": (says(b"220 mail ready\r\n\r\n", hang_up), 502, "target_unreachable", "HTTP"),
+    "slow": (writes(b"", wait=1), 504, "target_timeout", "no complete answer within 0.4 s"),
+    "stalled": (writes(HALF, wait=1), 504, "target_timeout", "no complete answer within 0.4 s"),
+    "closed": (writes(b"", hang_up), 502, "target_unreachable", "closed or reset"),
+    "reset": (writes(b"", reset), 502, "target_unreachable", "closed or reset"),
+    "reset half-way": (writes(HALF, reset), 502, "target_unreachable", ""),
+    "closed half-way": (
+        writes(HALF, hang_up),
+        502,
+        "target_unreachable",
+        "before the answer was complete",
+    ),
+    "no HTTP": (writes(b"220 mail ready\r\n\r\n", hang_up), 502, "target_unreachable", "HTTP"),
     "endless head": (
-        says(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, hang_up),
+        writes(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, hang_up),
         502,
         "target_unreachable",
         "",
@@ -151,10 +156,12 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_fault_is_told_and_passes(gateway: Any, toxic: Toxic, fault: str) -> None:
-    behaviour, status, code, why = FAULTS[fault]
+async def test_target_fault_is_reported_and_the_next_request_succeeds(
+    gateway: Any, toxic: Toxic, fault: str
+) -> None:
+    behavior, status, code, why = FAULTS[fault]
     client = await gateway()
-    toxic.behaviours = [behaviour]
+    toxic.behaviors = [behavior]
     got, answer = await sent(client, ask("POST"))
     assert (got, answer["status_code"], answer["error"]) == (status, status, code)
     assert why in answer["error_message"]
@@ -170,27 +177,27 @@ async def test_a_fault_is_told_and_passes(gateway: Any, toxic: Toxic, fault: str
 @pytest.mark.parametrize(
     "body", [b'{"ok":tru', b'{"a":NaN}', b'"\xff"', b"[" * 100_000, b'{"a":1} x']
 )
-async def test_garbage_json_passes_as_text(gateway: Any, toxic: Toxic, body: bytes) -> None:
+async def test_malformed_json_is_forwarded_as_text(gateway: Any, toxic: Toxic, body: bytes) -> None:
     client = await gateway()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    toxic.behaviours = [says(head.encode() + b"\r\n\r\n" + body)]
+    toxic.behaviors = [writes(head.encode() + b"\r\n\r\n" + body)]
     _, answer = await sent(client, ask())
     assert (answer["status_code"], answer["body_encoding"]) == (200, "text")
     assert answer["body"] == body.decode("utf-8", "replace")
 
 
-async def test_json_passes_as_it_is(gateway: Any, toxic: Toxic) -> None:
+async def test_json_is_forwarded_unchanged(gateway: Any, toxic: Toxic) -> None:
     body = b'{ "n": 12345678901234567890123, "f": 1.10, "n": [] }'
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     client = await gateway()
-    toxic.behaviours = [says(head.encode() + b"\r\n\r\n" + body)]
+    toxic.behaviors = [writes(head.encode() + b"\r\n\r\n" + body)]
     answer = await client.post("/mcp/request", json=ask())
     assert b'"body":' + body in await answer.read()
 
 
-async def test_a_huge_answer_is_cut_and_no_more_of_it_is_taken(gateway: Any, toxic: Toxic) -> None:
+async def test_huge_answer_is_truncated_and_not_read_further(gateway: Any, toxic: Toxic) -> None:
     client = await gateway(timeout=10)
-    toxic.behaviours = [toxic.huge]
+    toxic.behaviors = [toxic.huge]
     _, answer = await sent(client, ask())
     assert answer["truncated"]
     assert len(answer["body"]) == MAX_ANSWER_BYTES
@@ -198,7 +205,7 @@ async def test_a_huge_answer_is_cut_and_no_more_of_it_is_taken(gateway: Any, tox
     assert (await sent(client, ask()))[1]["body"] == {"ok": True}
 
 
-async def test_names_that_do_not_resolve_and_ports_that_nobody_has(gateway: Any) -> None:
+async def test_unknown_host_and_closed_port_get_502_with_the_reason(gateway: Any) -> None:
     for url, why in (
         ("http://no-such-host.invalid", "does not resolve"),
         ("http://127.0.0.1:1", "no connection"),
@@ -234,7 +241,7 @@ def self_signed(tmp_path: Path) -> ssl.SSLContext:
     return context
 
 
-async def test_tls_that_cannot_be_trusted_is_refused(
+async def test_target_with_an_untrusted_certificate_gets_no_request(
     gateway: Any, toxic: Toxic, self_signed: ssl.SSLContext
 ) -> None:
     status, answer = await sent(await gateway(await toxic.start(self_signed)), ask())
@@ -243,12 +250,12 @@ async def test_tls_that_cannot_be_trusted_is_refused(
     assert toxic.requests == 0
 
 
-async def test_retries_show_in_answer_and_metrics(gateway: Any, toxic: Toxic) -> None:
+async def test_retries_are_counted_in_answer_and_metrics(gateway: Any, toxic: Toxic) -> None:
     client = await gateway(
         retry_policy={"max_retries": 2, "backoff_factor": 0.01, "retry_on": [503, "connection"]}
     )
     busy = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
-    toxic.behaviours = [says(busy), says(b"", reset)]
+    toxic.behaviors = [writes(busy), writes(b"", reset)]
     _, answer = await sent(client, ask())
     assert (answer["status_code"], answer["attempts"]) == (200, 3)
     first = await metrics(client, "ape_gateway_first_attempts_total")
@@ -261,35 +268,35 @@ async def test_retries_show_in_answer_and_metrics(gateway: Any, toxic: Toxic) ->
     assert sum(retries.values()) == 2
 
 
-async def test_a_kept_connection_that_the_target_closed_is_a_retry_too(
+async def test_kept_connection_that_the_target_closed_counts_as_a_retry(
     gateway: Any, toxic: Toxic
 ) -> None:
     client = await gateway()
     await sent(client, ask())
-    toxic.behaviours = [says(b"", hang_up)]
+    toxic.behaviors = [writes(b"", hang_up)]
     _, answer = await sent(client, ask())
     assert (answer["status_code"], answer["attempts"], toxic.requests) == (200, 2, 3)
     retries = await metrics(client, "ape_gateway_retries_total")
     assert list(retries.values()) == [1]
 
 
-async def test_retries_end_with_the_request_timeout(gateway: Any, toxic: Toxic) -> None:
+async def test_retries_end_at_the_request_timeout(gateway: Any, toxic: Toxic) -> None:
     client = await gateway(
         limits=Limits(timeout=0.6),
         timeout=0.25,
         retry_policy={"max_retries": 10, "backoff_factor": 0, "retry_on": ["timeout"]},
     )
-    toxic.behaviours = [says(b"", wait=1)] * 20
+    toxic.behaviors = [writes(b"", wait=1)] * 20
     started = time.monotonic()
     status, answer = await sent(client, ask())
     assert (status, answer["attempts"]) == (504, 3)
     assert time.monotonic() - started < 1
 
 
-async def test_a_batch_is_answered_in_order_together(gateway: Any, toxic: Toxic) -> None:
+async def test_batch_runs_at_once_and_is_answered_in_order(gateway: Any, toxic: Toxic) -> None:
     client = await gateway(timeout=5, endpoints=[{"path": "/x", "methods": ["GET", "PUT"]}])
-    slow = says(WELL, wait=0.3)
-    toxic.behaviours = [slow] * 3
+    slow = writes(GOOD, wait=0.3)
+    toxic.behaviors = [slow] * 3
     started = time.monotonic()
     batch = [
         ask(trace_id="ab" * 16),
@@ -310,12 +317,14 @@ async def test_a_batch_is_answered_in_order_together(gateway: Any, toxic: Toxic)
 
 
 @pytest.mark.parametrize("batch", [[], [ask()] * 33])
-async def test_a_batch_has_1_to_32_requests(gateway: Any, toxic: Toxic, batch: Any) -> None:
+async def test_batch_without_1_to_32_requests_is_rejected(
+    gateway: Any, toxic: Toxic, batch: Any
+) -> None:
     status, answer = await sent(await gateway(), batch)
     assert (status, answer["error"], toxic.requests) == (422, "bad_request", 0)
 
 
-async def test_a_batch_is_taken_whole_or_not(gateway: Any, toxic: Toxic) -> None:
+async def test_batch_beyond_the_limits_is_rejected_as_a_whole(gateway: Any, toxic: Toxic) -> None:
     client = await gateway(limits=Limits(in_flight=1, queue=2))
     answer = await client.post("/mcp/request", json=[ask()] * 4)
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
@@ -325,7 +334,7 @@ async def test_a_batch_is_taken_whole_or_not(gateway: Any, toxic: Toxic) -> None
     assert [a["status_code"] for a in answers] == [200] * 3
 
 
-async def test_bodies_may_be_large_but_not_too_large(gateway: Any, toxic: Toxic) -> None:
+async def test_body_above_the_maximum_gets_413(gateway: Any, toxic: Toxic) -> None:
     client = await gateway(timeout=10)
     answer = await client.post("/mcp/request", data=b" " * (MAX_REQUEST_BYTES + 1))
     assert (answer.status, (await answer.json())["error"]) == (413, "too_large")
@@ -333,10 +342,8 @@ async def test_bodies_may_be_large_but_not_too_large(gateway: Any, toxic: Toxic)
     assert answer.status == 413
 
 
-async def test_a_body_that_does_not_come_is_given_up(
-    gateway: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gateway_app, "_PATIENCE_SECONDS", 0.2)
+async def test_incomplete_body_gets_408(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_app, "_TRANSFER_SECONDS", 0.2)
     client = await gateway()
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
     writer.write(b"POST /mcp/request HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
@@ -344,24 +351,26 @@ async def test_a_body_that_does_not_come_is_given_up(
     writer.close()
 
 
-async def test_only_so_many_hold_much_memory_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_request_without_a_free_memory_permit_is_rejected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(limits, "LARGE_REQUESTS", 1)
-    monkeypatch.setattr(limits, "_ROOM_SECONDS", 0.1)
-    doors = AdmissionController(Limits())
-    with doors.room() as one, doors.room() as other:
-        await other.need(limits.SMALL_BYTES)
-        await asyncio.gather(one.need(1 << 20), one.need(1 << 20))
-        with pytest.raises(Busy):
-            await other.need(1 << 20)
-    with doors.room() as again:
-        await again.need(1 << 20)
+    monkeypatch.setattr(limits, "_PERMIT_SECONDS", 0.1)
+    admission = AdmissionController(Limits())
+    with admission.memory_permit() as one, admission.memory_permit() as other:
+        await other.acquire_for(limits.SMALL_BYTES)
+        await asyncio.gather(one.acquire_for(1 << 20), one.acquire_for(1 << 20))
+        with pytest.raises(Overloaded):
+            await other.acquire_for(1 << 20)
+    with admission.memory_permit() as again:
+        await again.acquire_for(1 << 20)
 
 
-async def test_health_checks_show(
+async def test_health_check_of_a_route_is_in_health_and_metrics(
     gateway: Any, toxic: Toxic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ape_gateway.health.EVERY_SECONDS", 0.05)
-    toxic.behaviours = [says(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")]
+    toxic.behaviors = [writes(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")]
     client = await gateway(health_check={"enabled": True, "path": "/up"})
     seen = []
     for _ in range(100):
@@ -407,7 +416,7 @@ def started(tmp_path: Path) -> Iterator[Callable[[str], tuple[psutil.Process, st
         assert process.wait(20) == 0
 
 
-async def test_memory_stays_bounded_under_huge_answers_and_questions(
+async def test_memory_of_the_gateway_is_bounded_with_huge_answers_and_requests(
     toxic: Toxic, started: Any
 ) -> None:
     process, url = started(await toxic.start())
@@ -419,7 +428,7 @@ async def test_memory_stays_bounded_under_huge_answers_and_questions(
                 break
             except aiohttp.ClientError:
                 await asyncio.sleep(0.1)
-        toxic.behaviours = [toxic.huge] * 100
+        toxic.behaviors = [toxic.huge] * 100
         large = json.dumps(ask("POST", request_payload="x" * (3 << 20))).encode()
 
         async def one(body: bytes) -> int:
@@ -433,7 +442,7 @@ async def test_memory_stays_bounded_under_huge_answers_and_questions(
         assert statuses.count(200) >= limits.LARGE_REQUESTS
         statuses = await asyncio.gather(*(one(large) for _ in range(60)))
         assert set(statuses) <= {200, 502, 503}
-        toxic.behaviours = []
+        toxic.behaviors = []
         assert await one(small) == 200
     status = Path(f"/proc/{process.pid}/status").read_text()
     peak = next(int(x.split()[1]) for x in status.splitlines() if x.startswith("VmHWM"))

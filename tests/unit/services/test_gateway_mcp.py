@@ -31,7 +31,7 @@ def made(routes: dict[str, Any]) -> Any:
     return tools(load(json.dumps({"routes": routes})))
 
 
-def test_open_routes_share_the_five_tools_and_name_themselves() -> None:
+def test_routes_without_endpoints_share_five_tools_that_name_them() -> None:
     offered = made(TWO_OPEN)
     methods = ("get", "post", "put", "patch", "delete")
     assert list(offered) == [*(f"http_{m}" for m in methods), "http_batch"]
@@ -46,7 +46,7 @@ def test_open_routes_share_the_five_tools_and_name_themselves() -> None:
     )
 
 
-def test_endpoints_become_tools_of_their_own() -> None:
+def test_each_endpoint_and_method_becomes_a_tool() -> None:
     offered = made({"shop": {"base_url": "http://s", "endpoints": [PRODUCT]}})
     assert list(offered) == ["shop_get_products_id", "shop_put_products_id", "http_batch"]
     put = offered["shop_put_products_id"]
@@ -56,7 +56,7 @@ def test_endpoints_become_tools_of_their_own() -> None:
     assert (call.method, call.path, call.payload) == ("PUT", "/products/a%20b%2Fc", b"[null]")
 
 
-def test_names_are_unique_short_and_plain() -> None:
+def test_tool_names_are_unique_short_and_plain() -> None:
     endpoints = [
         {"path": "/a/{data}/{data}/{}", "methods": ["POST"]},
         {"path": "/a-{data}/{data}/{}", "methods": ["POST"]},
@@ -113,7 +113,7 @@ def gateway(serve: Any, shop: Shop, request: pytest.FixtureRequest) -> Any:
     return connect
 
 
-async def test_tools_are_listed_and_called(gateway: Any, shop: Shop) -> None:
+async def test_client_lists_and_calls_tools(gateway: Any, shop: Shop) -> None:
     async with gateway() as client:
         listed = {t.name: t for t in (await client.list_tools()).tools}
         assert listed["http_get"].input_schema["required"] == ["path"]
@@ -129,7 +129,9 @@ async def test_tools_are_listed_and_called(gateway: Any, shop: Shop) -> None:
         assert shop.seen[0].headers["X-A"] == "b"
 
 
-async def test_finer_tools_keep_to_the_allow_list_and_the_limits(gateway: Any, shop: Shop) -> None:
+async def test_endpoint_tools_obey_the_allowlist_and_the_rate_limit(
+    gateway: Any, shop: Shop
+) -> None:
     async with gateway(endpoints=[PRODUCT | {"rateLimit": 1}]) as client:
         got = await client.call_tool("shop_get_products_id", {"id": 7, "data": {"full": True}})
         assert got.structured_content["body"]["at"] == "/products/7?full=true"
@@ -146,7 +148,7 @@ async def test_finer_tools_keep_to_the_allow_list_and_the_limits(gateway: Any, s
         assert len(shop.seen) == 1
 
 
-async def test_a_batch_answers_in_order(gateway: Any) -> None:
+async def test_batch_tool_answers_in_order(gateway: Any) -> None:
     async with gateway(endpoints=[PRODUCT]) as client:
         asked = [
             {"api_name": "shop", "method": "GET", "path": "/products/1"},
@@ -162,7 +164,7 @@ async def test_a_batch_answers_in_order(gateway: Any) -> None:
         assert (await client.call_tool("http_batch", {"requests": many})).is_error
 
 
-async def test_a_trace_id_goes_through(gateway: Any, shop: Shop) -> None:
+async def test_trace_id_of_an_mcp_call_reaches_the_target(gateway: Any, shop: Shop) -> None:
     async with gateway() as client:
         made_here = trace.new_trace_id()
         meta = {"traceparent": trace.headers(made_here)["traceparent"]}
@@ -173,7 +175,7 @@ async def test_a_trace_id_goes_through(gateway: Any, shop: Shop) -> None:
         assert plain.structured_content["trace_id"] not in ("", made_here)
 
 
-async def test_a_full_gateway_says_so(gateway: Any) -> None:
+async def test_tool_call_beyond_the_limits_reports_gateway_busy(gateway: Any) -> None:
     async with gateway(limits=Limits(in_flight=1, queue=1)) as client:
         asked = [{"api_name": "shop", "method": "GET", "path": "/"}] * 3
         result = await client.call_tool("http_batch", {"requests": asked})
@@ -181,7 +183,7 @@ async def test_a_full_gateway_says_so(gateway: Any) -> None:
         assert result.structured_content["status_code"] == 503
 
 
-async def test_only_posts_and_no_pages_of_other_sites(gateway: Any) -> None:
+async def test_mcp_rejects_other_methods_and_pages_of_other_sites(gateway: Any) -> None:
     async with gateway():
         http = gateway.http
         assert (await http.get("/mcp")).status == 405

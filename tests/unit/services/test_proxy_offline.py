@@ -22,7 +22,7 @@ def played(
 ) -> tuple[list[dict[str, Any]], str]:
     """The calls that the model makes when these answers come back, and its last words."""
     messages, calls = brief(endpoints, session), []
-    while isinstance(turn := offline.next_turn(messages, TOOLS), offline.ToolCall):
+    while isinstance(turn := offline.next_decision(messages, TOOLS), offline.ToolCall):
         calls.append(json.loads(turn.arguments))
         function = {"name": turn.name, "arguments": turn.arguments}
         call_id = f"c{len(calls)}"
@@ -37,7 +37,7 @@ def played(
     return calls, turn
 
 
-def test_the_offline_model_walks_any_list_with_values_it_has_seen() -> None:
+def test_offline_model_calls_the_endpoints_with_values_of_earlier_answers() -> None:
     endpoints: list[dict[str, Any]] = [
         {"method": "POST", "path": "/signup", "body": {"mail": "{agent}@x", "deep": ["{agent}"]}},
         {"method": "GET", "path": "/boards"},
@@ -64,7 +64,7 @@ def test_the_offline_model_walks_any_list_with_values_it_has_seen() -> None:
     assert "nothing left" in words
 
 
-def test_the_offline_model_stops_at_an_error_and_at_a_missing_value() -> None:
+def test_offline_model_stops_at_an_error_and_at_a_missing_value() -> None:
     endpoints = [{"method": "GET", "path": "/a"}, {"method": "GET", "path": "/b/{b_id}"}]
     calls, words = played(endpoints, [{"status": 500, "body": None}])
     assert (len(calls), "500" in words) == (1, True)
@@ -72,7 +72,7 @@ def test_the_offline_model_stops_at_an_error_and_at_a_missing_value() -> None:
     assert (len(calls), "{b_id}" in words) == (1, True)
 
 
-def test_sessions_choose_differently_and_each_always_alike() -> None:
+def test_offline_model_chooses_by_session_and_always_alike() -> None:
     endpoints = [
         {"method": "GET", "path": "/products"},
         {"method": "GET", "path": "/products/{id}"},

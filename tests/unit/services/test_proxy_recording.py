@@ -48,7 +48,7 @@ def completion(text: str) -> dict[str, Any]:
     }
 
 
-def test_a_request_is_the_same_up_to_names_and_transport() -> None:
+def test_recorded_request_ignores_names_and_transport() -> None:
     one = Request(body(SESSIONS[0], "agent-0001", 1))
     assert one.key == Request(body(SESSIONS[1], "agent-0720", 720)).key
     assert one.key == Request(body(SESSIONS[1], "agent-0720", 720, stream=True, user="x")).key
@@ -63,7 +63,7 @@ def test_a_request_is_the_same_up_to_names_and_transport() -> None:
         assert one.key != Request(body(SESSIONS[0], "agent-0001", 1, **changed)).key
 
 
-def test_names_are_put_back_into_the_answer() -> None:
+def test_recorded_answer_gets_the_names_of_the_request() -> None:
     recorder = Recorder()
     recorder.add(
         body(SESSIONS[0], "agent-0001", 1), completion(f"/s/{SESSIONS[0]}?by=agent-0001&n=1")
@@ -77,7 +77,7 @@ def test_names_are_put_back_into_the_answer() -> None:
     assert json.loads(arguments) == {"path": f"/s/{SESSIONS[1]}?by=agent-0720&n=1"}
 
 
-def test_a_recording_is_bounded_and_keeps_the_first_answer() -> None:
+def test_recording_is_bounded_and_keeps_the_first_answer() -> None:
     recorder = Recorder()
     recorder.add(body(SESSIONS[0], "agent-0001", 1), completion("/first"))
     recorder.add(body(SESSIONS[0], "agent-0001", 1), completion("/second"))
@@ -91,7 +91,7 @@ def test_a_recording_is_bounded_and_keeps_the_first_answer() -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("", "holds no answer"),
+        ("", "has no answers"),
         ("\n{", "line 2"),
         ("[]", "line 1"),
         ('{"key": "k", "completion": {"choices": []}}', "line 1"),
@@ -99,12 +99,12 @@ def test_a_recording_is_bounded_and_keeps_the_first_answer() -> None:
         ("x" * (MAX_BYTES + 1), "larger than"),
     ],
 )
-def test_what_is_no_recording_is_refused(text: str, part: str) -> None:
+def test_text_that_is_not_a_recording_is_rejected(text: str, part: str) -> None:
     with pytest.raises(RecordingError, match=part):
         load(text)
 
 
-def test_a_stream_put_together_is_the_completion() -> None:
+def test_assembled_stream_is_the_completion() -> None:
     for whole in (completion("/a"), Offline().complete({"messages": [{"role": "user"}]})):
         assembly = Assembly()
         for event in as_events(whole):
@@ -116,7 +116,7 @@ def test_a_stream_put_together_is_the_completion() -> None:
         assert made == whole
 
 
-async def test_tool_calls_in_pieces_are_put_together() -> None:
+async def test_tool_calls_in_pieces_are_assembled() -> None:
     assembly = Assembly()
     for delta in (
         {"role": "assistant", "content": ""},
@@ -152,7 +152,7 @@ class Counting(Local):
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_recorded_with_one_client_and_replayed_to_another(
+async def test_answers_recorded_with_one_client_are_served_to_another(
     serve: Any, streaming: bool
 ) -> None:
     real = Counting()
@@ -221,7 +221,7 @@ async def session(
         messages += [message, {"role": "tool", "tool_call_id": call["id"], "content": shown}]
 
 
-async def test_a_session_in_the_shop_runs_again_with_other_agents(
+async def test_recorded_session_runs_again_with_other_agents(
     serve: Any, scenario: dict[str, Any]
 ) -> None:
     real = Counting()

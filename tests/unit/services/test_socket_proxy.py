@@ -49,12 +49,12 @@ STOP = [
 
 
 @pytest.mark.parametrize("target", PASS)
-def test_readers_pass(target: str) -> None:
+def test_read_only_paths_are_forwarded(target: str) -> None:
     assert refusal(f"GET {target} HTTP/1.1\r\nHost: x".encode()) is None
 
 
 @pytest.mark.parametrize("target", STOP)
-def test_everything_else_is_refused(target: str) -> None:
+def test_other_paths_are_rejected(target: str) -> None:
     why = refusal(f"GET {target} HTTP/1.1\r\nHost: x".encode())
     assert why
     assert why.status in (400, 403)
@@ -62,7 +62,7 @@ def test_everything_else_is_refused(target: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD", "PATCH", "get", "CONNECT"])
 @pytest.mark.parametrize("target", PASS)
-def test_only_get_passes(method: str, target: str) -> None:
+def test_methods_other_than_get_are_rejected(method: str, target: str) -> None:
     why = refusal(f"{method} {target} HTTP/1.1\r\nHost: x".encode())
     assert why
     assert why.status == 403
@@ -71,11 +71,11 @@ def test_only_get_passes(method: str, target: str) -> None:
 @pytest.mark.parametrize(
     "header", ["Content-Length: 5", "Transfer-Encoding: chunked", "content-length : 5"]
 )
-def test_a_body_is_refused(header: str) -> None:
+def test_request_with_a_body_is_rejected(header: str) -> None:
     assert refusal(f"GET /info HTTP/1.1\r\n{header}".encode())
 
 
-def test_logs_pass_where_they_are_asked_for() -> None:
+def test_log_paths_are_forwarded_only_when_enabled() -> None:
     for target in ("/containers/x/logs?stdout=1&follow=1", "/v1.41/networks"):
         head = f"GET {target} HTTP/1.1\r\nHost: x".encode()
         assert refusal(head)
@@ -83,7 +83,7 @@ def test_logs_pass_where_they_are_asked_for() -> None:
     assert refusal(b"GET /networks/x HTTP/1.1\r\nHost: x", logs=True)
 
 
-def test_the_daemon_sees_nothing_of_the_callers_headers() -> None:
+def test_daemon_gets_none_of_the_callers_headers() -> None:
     head = b"GET /info HTTP/1.1\r\nHost: evil\r\nUpgrade: tcp\r\nConnection: Upgrade"
     assert forwarded(head) == b"GET /info HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n"
 
@@ -126,7 +126,9 @@ async def ask(listen: str, request: bytes) -> bytes:
     return answer
 
 
-async def test_over_the_socket(proxied: tuple[Daemon, str]) -> None:
+async def test_socket_proxy_forwards_reads_and_rejects_the_rest(
+    proxied: tuple[Daemon, str],
+) -> None:
     daemon, listen = proxied
     assert (await ask(listen, b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n")).endswith(b"hello")
     for request in (
@@ -144,7 +146,7 @@ async def test_over_the_socket(proxied: tuple[Daemon, str]) -> None:
     assert await asyncio.to_thread(check, listen)
 
 
-async def test_a_caller_that_hangs_up_ends_its_event_stream(proxied: tuple[Daemon, str]) -> None:
+async def test_caller_that_disconnects_ends_its_event_stream(proxied: tuple[Daemon, str]) -> None:
     daemon, listen = proxied
     reader, writer = await asyncio.open_unix_connection(listen)
     writer.write(b"GET /events HTTP/1.1\r\n\r\n")
@@ -158,7 +160,7 @@ async def test_a_caller_that_hangs_up_ends_its_event_stream(proxied: tuple[Daemo
     assert daemon.open == 0
 
 
-async def test_no_daemon_is_a_502(tmp_path: Path) -> None:
+async def test_missing_daemon_gets_502(tmp_path: Path) -> None:
     listen = str(tmp_path / "down")
     proxy = Proxy(str(tmp_path / "none"), with_logs=False)
     async with await asyncio.start_unix_server(proxy.handle, listen):

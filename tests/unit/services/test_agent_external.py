@@ -1,4 +1,4 @@
-"""Ten agents and an application that is not ours."""
+"""Ten agents and an external application."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from tests.support import external_app
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
 
 
-async def test_ten_agents_reach_a_goal_in_httpbin(serve: Any, tmp_path: Path) -> None:
+async def test_ten_agents_reach_a_goal_in_an_external_application(
+    serve: Any, tmp_path: Path
+) -> None:
     with external_app.served("127.0.0.1") as target:
         config = {"routes": {"httpbin": {"base_url": target}}}
         gateway = await serve(gateway_app(load(json.dumps(config))))
