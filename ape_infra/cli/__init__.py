@@ -1,9 +1,13 @@
 """`ape-load`: one command per file."""
 
+import os
+import sys
+
 from ape_infra.automation.stacks import open_stack, read_settings
 from ape_infra.cli import (
     backup,
     down,
+    init,
     logs,
     monitor,
     plan,
@@ -16,11 +20,13 @@ from ape_infra.cli import (
     validate,
 )
 from ape_infra.cli.common import app
+from ape_infra.config.project import SOURCE_ROOT
 
 __all__ = [
     "app",
     "backup",
     "down",
+    "init",
     "logs",
     "main",
     "monitor",
@@ -38,5 +44,9 @@ __all__ = [
 
 
 def main() -> None:
-    """The command `ape-load`."""
+    """The command `ape-load`, in the environment that `make setup` has written, if it has."""
+    setup = SOURCE_ROOT / ".ape"
+    if (setup / "run").exists() and os.environ.get("APE_SETUP") != str(setup):
+        run = str(setup / "run")
+        os.execv(run, [run, sys.executable, *sys.orig_argv[1:]])  # noqa: S606
     app(prog_name="ape-load")
