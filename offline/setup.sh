@@ -61,7 +61,7 @@ pulumi_cli() {
 plugin() {
   local home launcher=$APE/plugin/pulumi-resource-docker installed
   # shellcheck disable=SC2016
-  home=$("$APE/run" bash -c 'echo "${PULUMI_HOME:-$HOME/.pulumi}"')
+  home=$("$APE/run" bash -c 'echo "${PULUMI_HOME:-$(eval "echo ~$(id -un)")/.pulumi}"')
   installed=$home/plugins/resource-docker-v$PLUGIN_VERSION/pulumi-resource-docker
   mkdir -p "$APE/plugin"
   printf '#!/bin/sh\nAPE_PYTHON=%q exec %q "$@"\n' "$APE/venv/bin/python" \
@@ -110,7 +110,9 @@ environment() {
 export APE_SETUP="$APE"
 export PATH="$APE/bin:$APE/venv/bin:\$PATH"
 export VIRTUAL_ENV="$APE/venv"
-if ! grep -qsE '"current": *"[^"]' "\${PULUMI_HOME:-\$HOME/.pulumi}/credentials.json"; then
+# Pulumi's default home is that of the account, whatever HOME is.
+if ! grep -qsE '"current": *"[^"]' \
+  "\${PULUMI_HOME:-\$(eval "echo ~\$(id -un)")/.pulumi}/credentials.json"; then
   export PULUMI_HOME="\${PULUMI_HOME:-$APE/pulumi}"
   if [ -z "\${PULUMI_BACKEND_URL:-}\${PULUMI_ACCESS_TOKEN:-}" ]; then
     export PULUMI_BACKEND_URL="file://$APE/state"
