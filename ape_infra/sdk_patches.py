@@ -34,8 +34,8 @@ def checked(on_warning: Callable[[str], object]) -> bool:
 
 def apply(on_warning: Callable[[str], object]) -> bool:
     """Apply the patches of a program; False where the SDK has another version."""
-    # Not a patch of the SDK: the program ends after its work, and a collection would only scan
-    # every object once more at the exit.
+    # Not a patch of the SDK: the program ends after its work, and a collection would only
+    # scan every object at the exit.
     gc.disable()
     atexit.register(gc.freeze)
     if not checked(on_warning):

@@ -33,7 +33,7 @@ build_language_host() {
   cd "$ROOT/offline/language-host"
   go build -mod=readonly -buildvcs=false -ldflags "-s -w" -o "$APE/bin/pulumi-language-python-host" \
     github.com/pulumi/pulumi/sdk/v3/python/cmd/pulumi-language-python
-  # Not written over a binary of an earlier set-up, which may be running.
+  # Not written over a binary of an earlier setup, which may be running.
   cp pulumi-language-python "$APE/bin/pulumi-language-python.new"
   mv "$APE/bin/pulumi-language-python.new" "$APE/bin/pulumi-language-python"
 }

@@ -52,7 +52,7 @@ def test_a_session_is_followed_over_containers_by_its_trace() -> None:
     assert not passing.passes(other)
 
 
-def test_loki_is_asked_for_just_what_is_meant() -> None:
+def test_a_loki_query_selects_service_container_ids_and_pattern() -> None:
     plain = '{project="ape", stack="dev"}'
     assert log_query("dev") == plain
     assert log_query("dev", service="proxy").startswith(
@@ -83,7 +83,7 @@ def test_a_session_is_recalled_with_all_of_its_trace() -> None:
     assert len(of_session(lambda ids: [about, there], Filter(None, None))) == 2
 
 
-def test_a_line_of_loki_is_as_one_of_docker() -> None:
+def test_a_line_of_loki_equals_one_of_docker() -> None:
     entry = Entry(1_500_000_000, '{"msg": "hello"}', {"container": "ape-dev-agent-0001"})
     assert of_entry(entry, "dev") == Line(
         "1970-01-01T00:00:01.500000Z", "agent-0001", '{"msg": "hello"}', {"msg": "hello"}
@@ -119,7 +119,7 @@ MONITOR = {"schema": 1, "alerts": [{"name": "HighCpuUsage", "summary": "CPU", "s
         ({}, None),
     ],
 )
-def test_status_tells_what_fires(
+def test_status_shows_the_alerts_that_fire(
     answers: dict[str, Any], told: list[str] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Answer:
@@ -131,7 +131,7 @@ def test_status_tells_what_fires(
     assert status.alerts({"endpoints": {where[a]: a for a in answers}}) == told
 
 
-def test_a_line_that_is_no_json_is_shown_as_it_is() -> None:
+def test_a_line_without_json_is_shown_unchanged() -> None:
     line = Line.of("prometheus", b"2026-01-01T00:00:00Z {not json\n")
     assert line.fields is None
     assert line.pretty == "{not json"
@@ -234,7 +234,7 @@ def hold(folder: Path, change: bool, ready: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [True, False])
-def test_a_killed_holder_lets_go_and_is_told_of(tmp_path: Path, change: bool) -> None:
+def test_a_killed_holder_releases_the_lock_and_its_note_stays(tmp_path: Path, change: bool) -> None:
     context = multiprocessing.get_context("fork")
     ready = context.Event()
     process = context.Process(target=hold, args=(tmp_path, change, ready))
@@ -252,7 +252,7 @@ def test_a_killed_holder_lets_go_and_is_told_of(tmp_path: Path, change: bool) ->
         assert lock.interrupted is None
 
 
-def test_an_interruption_is_told_until_it_is_mended(tmp_path: Path) -> None:
+def test_an_interruption_is_noted_until_the_stack_is_recovered(tmp_path: Path) -> None:
     (tmp_path / "dev.json").write_text('{"chang')
     with Lock(tmp_path, "dev") as lock:
         assert lock.interrupted is not None, "a torn note is one of a killed command"
@@ -306,7 +306,7 @@ def test_a_report_counts_the_sessions_of_its_time() -> None:
 
     found = outcomes(
         [
-            # There before, and started anew: 5, 1, 2 more.
+            # There before, and restarted: 5, 1, 2 more.
             series("success", "goal_met", (100, 10), (110, 15), (120, 1), (130, 3)),
             # Of another gateway, which came later.
             series("success", "goal_met", (120, 2), (130, 4)),
@@ -323,7 +323,7 @@ def test_a_report_counts_the_sessions_of_its_time() -> None:
     }
 
 
-def test_a_report_without_a_monitor_says_what_it_lacks() -> None:
+def test_a_report_without_data_names_the_missing_panels() -> None:
     made = page(RunReport("dev", 1000, 1060, {}, [], []), main_panels(lambda query: []))
     assert "<svg" not in made
     for dashboard in dashboards.ALL:
@@ -331,7 +331,7 @@ def test_a_report_without_a_monitor_says_what_it_lacks() -> None:
             assert not panel.main or html.escape(panel.title) in made
 
 
-def test_a_test_begins_with_the_last_up() -> None:
+def test_a_report_starts_at_the_first_update_after_a_destroy() -> None:
     def entry(kind: str, minute: int) -> dict[str, Any]:
         at = f"2026-01-01T10:{minute:02d}:00.000Z"
         return {"kind": kind, "startTime": at, "result": "succeeded", "message": kind}
@@ -341,7 +341,7 @@ def test_a_test_begins_with_the_last_up() -> None:
     assert [what for _, what, _ in events(history, start)] == ["update", "refresh", "update"]
 
 
-def test_force_skips_what_the_pre_flight_refuses_and_says_so(
+def test_force_logs_the_failed_checks_and_continues(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     items = (
@@ -372,7 +372,7 @@ def test_a_swarm_gets_no_more_new_replicas_at_a_time_than_may_start() -> None:
     assert intermediate_settings(larger, 0, 20) == [{"agents": "10", "sizedFor": "300"}]
 
 
-def test_a_level_of_a_swarm_comes_in_steps_and_ends_as_the_config_says() -> None:
+def test_a_level_of_a_swarm_comes_in_steps_and_ends_as_configured() -> None:
     settings = parse({"runtime": "swarm"})
     (stage,) = stages(settings, levels(40, 60, settings.fleet.tier_table), "t", "dev", force=False)
     assert stage.steps == ({"agents": "50", "sizedFor": "60"}, {"agents": "60"})

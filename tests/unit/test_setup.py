@@ -1,4 +1,4 @@
-"""The set-up: errors where something is missing, and whose Pulumi is used. The real scripts run."""
+"""Setup: errors where something is missing, and whose Pulumi is used. The real scripts run."""
 
 import hashlib
 import shutil
@@ -83,7 +83,7 @@ def test_without_docker_and_root_the_way_out_is_named(run: Run) -> None:
 def test_without_docker_and_apt_the_way_out_is_named(run: Run) -> None:
     code, said = run("docker.sh", "up", id="echo 0")
     assert code == 1
-    assert "no Docker here, and no apt-get to install it with. Install Docker" in said
+    assert "neither is apt-get, which could install it. Install Docker" in said
 
 
 Environment = Callable[..., dict[str, str]]
