@@ -41,7 +41,7 @@ test: setup lint ## every tier of the tests
 
 test-unit: ## the quick tests, without Docker
 	@offline/setup.sh --no-docker
-	@$(RUN) pytest -m "unit or program"
+	@$(RUN) pytest -n auto -m "unit or program"
 
 pipeline: ## what every change goes through: lint, tests, previews
 	@scripts/pipeline.sh lint

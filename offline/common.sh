@@ -1,4 +1,4 @@
-# Shared by the set-up scripts: where things go, and how they speak. Sourced, not run.
+# Shared by the setup scripts: folders, versions, messages. Sourced, not run.
 # shellcheck shell=bash disable=SC2034
 set -euo pipefail
 

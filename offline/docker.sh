@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# up: use the Docker daemon that answers, or install and start one. down: stop the one we started.
+# up: use the Docker daemon that answers, or install and start one. down: stop that one.
 # shellcheck source=offline/common.sh
 . "$(dirname "$0")/common.sh"
 
@@ -8,14 +8,13 @@ DAEMON_PID=/var/run/docker.pid
 CONTAINERD_PID=/var/run/docker/containerd/containerd.pid
 WAIT_SECONDS=60
 
-# alive PID NAME: whether that process runs and is the one of that name. A dead process that nobody
-# has waited for is gone, too.
+# alive PID NAME: whether the process runs and has that name. A zombie does not run.
 alive() {
   [ "$(cat "/proc/${1:-none}/comm" 2>/dev/null)" = "$2" ] &&
     grep -qs '^State:[[:space:]]*[^Z[:space:]]' "/proc/$1/status"
 }
 
-# stop PID NAME: end that process, and wait until it is gone.
+# stop PID NAME: end the process, and wait until it has ended.
 stop() {
   alive "$1" "$2" || return 0
   kill "$1"
@@ -26,7 +25,7 @@ stop() {
     }
     sleep 0.5
   done
-  die "$2 (process $1) does not stop; end it with: kill -9 $1"
+  die "$2 (process $1) does not stop. End it with: kill -9 $1"
 }
 
 answers() { timeout 10 docker info >/dev/null 2>&1 && [ -n "$(docker info --format '{{.ServerVersion}}' 2>/dev/null)" ]; }
@@ -36,17 +35,17 @@ up() {
   [ -z "${DOCKER_HOST:-}" ] || die "no Docker daemon answers at DOCKER_HOST=$DOCKER_HOST. Start it, or unset DOCKER_HOST."
   is_root || die "no Docker daemon answers, and only root can start one. Start Docker (sudo systemctl start docker), or run this as root."
   if ! command -v dockerd >/dev/null; then
-    command -v apt-get >/dev/null || die "no Docker here, and no apt-get to install it with. Install Docker and try again."
+    command -v apt-get >/dev/null || die "Docker is not installed, and neither is apt-get, which could install it. Install Docker and try again."
     say "Docker is not installed; installing Debian's docker.io with apt-get"
     step "apt-get update" apt-get update
     step "apt-get install docker.io" env DEBIAN_FRONTEND=noninteractive \
       apt-get install -y --no-install-recommends docker.io iptables
     answers && return
   fi
-  # A killed dockerd leaves its pid file, and another process may have the number by now.
+  # A killed dockerd leaves its pid file, and another process may have its number since.
   alive "$(cat "$DAEMON_PID" 2>/dev/null)" dockerd || rm -f "$DAEMON_PID"
-  # Its containerd dies with it, but not at once; a new dockerd that finds its number, even that of a
-  # dead process that nobody has waited for, waits for it in vain.
+  # Its containerd ends after it, but not at once; a new dockerd that finds its number, even that of
+  # a zombie, waits for it forever.
   for _ in $(seq 20); do
     alive "$(cat "$CONTAINERD_PID" 2>/dev/null)" containerd || break
     sleep 0.5
@@ -59,7 +58,7 @@ up() {
     sleep 0.5
   done
   tail -n 15 "$APE/logs/dockerd.log" >&2
-  die "the Docker daemon does not answer after $WAIT_SECONDS s; its log is $APE/logs/dockerd.log"
+  die "the Docker daemon does not answer after $WAIT_SECONDS s. Its log: $APE/logs/dockerd.log"
 }
 
 down() {

@@ -1,27 +1,27 @@
 #!/usr/bin/env bash
-# The base images: present, pulled, or, where no registry is reached, made from Debian's packages.
-# With `full` those of `observability: full`, too; Loki is built from its Go module.
+# Provide the base images: present, pulled, or, without a registry, made from Debian's packages.
+# `full`: also those of `observability: full`; Loki is built from its Go module.
 # shellcheck source=offline/common.sh
 . "$(dirname "$0")/common.sh"
 
-PYTHON_IMAGE=python:3.11-slim
-PROMETHEUS_IMAGE=prom/prometheus:v2.42.0
-ALERTMANAGER_IMAGE=prom/alertmanager:v0.25.0
-LOKI_IMAGE=grafana/loki:3.4.2
-GRAFANA_IMAGE=grafana/grafana:11.6.0
-ALLOY_IMAGE=grafana/alloy:v1.7.5
 SUITE=bookworm
+# The defaults of the settings, as BASE_IMAGE, PROMETHEUS_IMAGE and so on.
+defaults=$("$APE/venv/bin/python" -c '
+from ape_infra.config.images import ImageSettings
+for name, image in ImageSettings():
+    print(f"{name.upper()}_IMAGE={image or str()}")') || die "the settings cannot be read. Run: make setup"
+eval "$defaults"
 
 present() { docker image inspect "$1" >/dev/null 2>&1; }
 standin() { [ "$(docker image inspect -f '{{index .Config.Labels "ape.standin"}}' "$1" 2>/dev/null)" = true ]; }
 pull() { timeout 120 docker pull -q "$1" >/dev/null 2>&1; }
 
 need_debian() {
-  command -v apt-get >/dev/null || die "$1 cannot be pulled, and its stand-in is made with apt-get, which is not here. Load the image with: docker load"
+  command -v apt-get >/dev/null || die "$1 cannot be pulled, and its stand-in is made with apt-get, which is not installed. Load the image with: docker load"
   is_root || die "$1 cannot be pulled, and its stand-in is made as root. Load the image with docker load, or run this as root."
 }
 
-# Debian 12's Python is 3.11 too. pip is there for the build stages, as in the real image.
+# Debian 12 also has Python 3.11. pip is for the build stages, as in the published image.
 make_python() {
   local tar=$APE/cache/python.tar
   if ! command -v mmdebstrap >/dev/null; then
@@ -38,23 +38,23 @@ make_python() {
     --customize-hook='find "$1" -xdev -perm /6000 -type f -exec chmod a-s {} +' \
     "$SUITE" "$tar.new.tar"
   [ -s "$tar" ] || mv "$tar.new.tar" "$tar"
-  docker import --change 'CMD ["python3"]' --change 'LABEL ape.standin=true' "$tar" "$PYTHON_IMAGE"
+  docker import --change 'CMD ["python3"]' --change 'LABEL ape.standin=true' "$tar" "$BASE_IMAGE"
 }
 
-# debian DIR PACKAGE...: unpack Debian's packages and busybox into DIR.
+# debian DIR PACKAGE...: unpack the Debian packages and busybox into DIR.
 debian() {
   local dir=$1 deb
   shift
   apt-get update
-  # apt drops its rights to _apt, which must be able to write here.
+  # apt changes to user _apt, which must be able to write into the folder.
   mkdir -p "$dir"
   chmod 755 "$dir"
   (cd "$dir" && apt-get -o APT::Sandbox::User=root download "$@" busybox-static)
   for deb in "$dir"/*.deb; do dpkg -x "$deb" "$dir"; done
 }
 
-# pack IMAGE USER DATA BUSYBOX BINARY...: an image of the binaries with the libraries they are linked
-# to, started as the first of them, and busybox for the health check, as in the real image.
+# pack IMAGE USER DATA BUSYBOX BINARY...: make an image of the binaries and their libraries that
+# starts the first binary, with busybox for the health check, as in the published image.
 pack() {
   local image=$1 user=$2 data=$3 busybox=$4 root binary lib
   shift 4
@@ -64,7 +64,7 @@ pack() {
   for lib in sh wget; do ln -s busybox "$root/bin/$lib"; done
   for binary in "$@"; do
     cp "$binary" "$root/bin/"
-    # A static one has no libraries.
+    # A static binary has no libraries.
     { ldd "$binary" || true; } | grep -o '/[^ )]*' | while read -r lib; do
       [ ! -e "$lib" ] || install -D "$(readlink -f "$lib")" "$root$lib"
     done || true
@@ -97,7 +97,7 @@ make_alertmanager() {
   dir=$(mktemp -d "$APE/cache/alertmanager.XXXX")
   debian "$dir" prometheus-alertmanager
   mv "$dir/usr/bin/prometheus-alertmanager" "$dir/usr/bin/alertmanager"
-  # Debian's reads its templates from a file, the real one from itself.
+  # Debian's Alertmanager reads its templates from a file, the published one contains them.
   TEMPLATES="$dir/usr/share/prometheus" \
     pack "$ALERTMANAGER_IMAGE" 65534 /alertmanager "$(find "$dir" -path '*bin/busybox' -type f)" \
     "$dir"/usr/bin/{alertmanager,amtool}
@@ -107,17 +107,17 @@ make_alertmanager() {
 make_loki() {
   local dir
   command -v go >/dev/null ||
-    die "$LOKI_IMAGE cannot be pulled, and there is no Go 1.26 to build its stand-in with. Install Go, or load the image with: docker load"
+    die "$LOKI_IMAGE cannot be pulled, and building its stand-in needs Go 1.26. Install Go, or load the image with: docker load"
   dir=$(mktemp -d "$APE/cache/loki.XXXX")
   debian "$dir"
   (cd "$ROOT/offline/loki" && CGO_ENABLED=0 go build -mod=readonly -buildvcs=false -o "$dir/loki" \
-    -ldflags "-s -w -X github.com/grafana/loki/v3/pkg/util/build.Version=3.4.2" \
+    -ldflags "-s -w -X github.com/grafana/loki/v3/pkg/util/build.Version=${LOKI_IMAGE##*:}" \
     github.com/grafana/loki/v3/cmd/loki)
   pack "$LOKI_IMAGE" 10001 /loki "$(find "$dir" -path '*bin/busybox' -type f)" "$dir/loki"
   rm -rf "$dir"
 }
 
-# Containers here reach no index, so the build takes the wheels from the context.
+# Containers cannot reach a package index, so the build takes the wheels from its context.
 wheels_for=("$ROOT"/services/requirements/*.lock)
 wheels() {
   local lock service
@@ -125,9 +125,9 @@ wheels() {
   for lock in "$ROOT"/services/requirements/*.lock; do
     service=$(basename "$lock" .lock)
     mkdir -p "$ROOT/services/wheels/$service"
-    # A service may need nothing.
+    # A service may need no package.
     grep -q == "$lock" || continue
-    # For the image's Python, which need not be the host's.
+    # For the image's Python, which may differ from the host's.
     "$APE/venv/bin/pip" download --quiet --only-binary=:all: --require-hashes --no-deps \
       --python-version 3.11 --implementation cp \
       -d "$ROOT/services/wheels/$service" -r "$lock"
@@ -135,7 +135,7 @@ wheels() {
   done_with wheels "${wheels_for[@]}"
 }
 
-# have IMAGE HOW MAKE: the image, or its stand-in, made by the function MAKE.
+# have IMAGE HOW MAKE: pull the image, or make its stand-in with the function MAKE.
 have() {
   present "$1" || pull "$1" || {
     need_debian "$1"
@@ -143,9 +143,9 @@ have() {
   }
 }
 
-have "$PYTHON_IMAGE" " from Debian's packages" make_python
+have "$BASE_IMAGE" " from Debian's packages" make_python
 have "$PROMETHEUS_IMAGE" " from Debian's package" make_prometheus
-if standin "$PYTHON_IMAGE"; then
+if standin "$BASE_IMAGE"; then
   fresh wheels "${wheels_for[@]}" || step "wheels for the images" wheels
 fi
 if [ "${1:-}" = full ]; then
@@ -153,6 +153,6 @@ if [ "${1:-}" = full ]; then
   have "$LOKI_IMAGE" ", built with Go (some minutes)" make_loki
   for image in "$GRAFANA_IMAGE" "$ALLOY_IMAGE"; do
     present "$image" || pull "$image" ||
-      say "$image: cannot be pulled, and has no stand-in; leave its part out (observabilityParts)"
+      say "$image cannot be pulled, and has no stand-in. Leave its part out: set observabilityParts"
   done
 fi

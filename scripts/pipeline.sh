@@ -41,6 +41,9 @@ enter_copy() {
   trap 'rm -rf "$WORK"' EXIT
   mkdir "$WORK/project"
   cp -a ./* "$WORK/project/"
+  # The virtual environment that Pulumi.yaml names.
+  mkdir "$WORK/project/.ape"
+  ln -s "$ROOT/.ape/venv" "$WORK/project/.ape/venv"
   cd "$WORK/project"
 }
 

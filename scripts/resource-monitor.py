@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The resource monitor by the seed's name: the same as `python -m monitoring`."""
+"""The resource monitor: the same as `python -m monitoring`."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ sys.path.insert(0, str(_ROOT))
 try:
     from monitoring.__main__ import main
 except ModuleNotFoundError as error:
-    # Called with the system's Python: the project's own has the packages.
+    # The system's Python lacks the packages; the project's own has them.
     if not _PYTHON.exists() or sys.prefix == str(_ROOT / ".ape" / "venv"):
         sys.exit(f"resource-monitor: {error}. Set the project up with: make setup")
     os.execv(_PYTHON, [str(_PYTHON), *sys.argv])  # noqa: S606

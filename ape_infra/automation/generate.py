@@ -1,4 +1,4 @@
-"""`make generate`: write every file that is derived from the code.
+"""`make generate`: write every file that is generated from the code.
 
 python -m ape_infra.automation.generate           # write
 python -m ape_infra.automation.generate --check   # exit code 1 where a file differs
@@ -50,7 +50,7 @@ def stale(root: Path) -> list[Path]:
 
 
 def write(root: Path) -> list[Path]:
-    """Write what is stale; returns it."""
+    """Write the stale files; returns them."""
     found, written, linked = stale(root), texts(root), links()
     for path in found:
         file = root / path

@@ -1,4 +1,4 @@
-"""One command at a time for a stack, and a note of one that was cut off."""
+"""One command at a time per stack, and a note of a command that was interrupted."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any, Self
 
 
 class LockHeldError(Exception):
-    """Another command works on the stack; the text says who."""
+    """Another command works on the stack; the text names it."""
 
 
 class Lock:
-    """The kernel lets go of the lock whatever ends us; the note in the file stays.
+    """The kernel releases the lock however the process ends; the note in the file stays.
 
-    `interrupted`: the note of a command that began to change the stack and never ended.
+    `interrupted`: the note of a command that began to change the stack and did not finish.
     """
 
     def __init__(self, folder: Path, stack: str) -> None:
@@ -38,10 +38,9 @@ class Lock:
             note = self._read()
             self._file.close()
             raise LockHeldError(
-                f"stack {self._stack}: `{note.get('command', 'another command')}` of "
-                f"{note.get('user', 'somebody')} (process {note.get('pid', 'unknown')}, since "
-                f"{note.get('since', 'just now')}) works on it. Wait for it, or stop it with "
-                f"Ctrl-C there."
+                f"Stack {self._stack} is locked by `{note.get('command', 'another command')}` of "
+                f"{note.get('user', 'another user')} (process {note.get('pid', 'unknown')}, since "
+                f"{note.get('since', 'just now')}). Wait for it, or stop it with Ctrl-C there."
             ) from None
         note = self._read()
         self.interrupted = note if note.get("changing") else None
@@ -49,11 +48,11 @@ class Lock:
         return self
 
     def begin(self) -> None:
-        """From here on the stack changes."""
+        """Note that the command begins to change the stack."""
         self._write(changing=True)
 
     def end(self) -> None:
-        """The stack is as its config says."""
+        """Note that the stack matches its config."""
         self.interrupted = None
         self._write(changing=False)
 
@@ -70,7 +69,7 @@ class Lock:
         try:
             note = json.loads(self._file.read() or "{}")
         except ValueError:
-            # Killed while it wrote: take it as cut off.
+            # Killed while it wrote the note: treat it as interrupted.
             return {"changing": True}
         return note if isinstance(note, dict) else {}
 

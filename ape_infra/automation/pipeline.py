@@ -1,4 +1,4 @@
-"""What a pipeline does to a stack's config, in its copy of the project (scripts/pipeline.sh)."""
+"""The secrets of a stack in a pipeline's copy of the project (scripts/pipeline.sh)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ape_infra.config.project import config_key
 from ape_infra.config.secrets import SECRETS
 
 STAND_IN = "stand-in-of-a-preview"
-# How a stack's file tells the passphrase or key that its secrets are encrypted with.
+# The keys of a stack config that belong to the passphrase or key of its secrets.
 _ENCRYPTION = ("encryptionsalt", "encryptedkey", "secretsprovider")
 
 
 def variables() -> dict[str, str]:
-    """Each secret of the settings, and the environment variable a pipeline gives it in."""
+    """Secret -> the environment variable from which a pipeline sets it."""
     return {name: "APE_" + re.sub(r"(?=[A-Z])", "_", name).upper() for name in sorted(SECRETS)}
 
 
 def with_stand_ins(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A stack's file for a preview that has no secrets: stand-ins for those it has or lacks."""
+    """A stack config for a preview without secrets: stand-ins for those that it has or needs."""
     config: dict[str, Any] = {
         key: STAND_IN if isinstance(value, dict) and "secure" in value else value
         for key, value in (document.get("config") or {}).items()
@@ -44,13 +44,13 @@ def with_stand_ins(document: Mapping[str, Any]) -> dict[str, Any]:
             if not given.get(name) and any(
                 line.startswith(f"{config_key(name)}: is not set") for line in error.lines
             ):
-                config[f"{config_key(name)}"] = STAND_IN
+                config[config_key(name)] = STAND_IN
     kept = {key: value for key, value in document.items() if key not in _ENCRYPTION}
     return {**kept, "config": config}
 
 
 def main(arguments: list[str]) -> None:
-    """`secrets`: a line `NAME VARIABLE` each. `stand-ins FILE`: rewrite FILE."""
+    """`secrets`: print a line `NAME VARIABLE` for each. `stand-ins FILE`: rewrite FILE."""
     match arguments:
         case ["secrets"]:
             for name, variable in variables().items():

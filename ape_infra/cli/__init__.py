@@ -1,13 +1,18 @@
-"""`ape-load`: one command a file, over the engine of this same program."""
+"""`ape-load`: one command per file."""
 
-from ape_infra.automation.engine import open_stack, read_settings
+import os
+import sys
+
+from ape_infra.automation.stacks import open_stack, read_settings
 from ape_infra.cli import (
     backup,
     down,
+    init,
     logs,
     monitor,
     plan,
     report,
+    restore,
     rollout,
     scale,
     status,
@@ -15,11 +20,13 @@ from ape_infra.cli import (
     validate,
 )
 from ape_infra.cli.common import app
+from ape_infra.config.project import SOURCE_ROOT
 
 __all__ = [
     "app",
     "backup",
     "down",
+    "init",
     "logs",
     "main",
     "monitor",
@@ -27,6 +34,7 @@ __all__ = [
     "plan",
     "read_settings",
     "report",
+    "restore",
     "rollout",
     "scale",
     "status",
@@ -36,5 +44,9 @@ __all__ = [
 
 
 def main() -> None:
-    """The command `ape-load`."""
+    """The command `ape-load`, in the environment that `make setup` has written, if it has."""
+    setup = SOURCE_ROOT / ".ape"
+    if (setup / "run").exists() and os.environ.get("APE_SETUP") != str(setup):
+        run = str(setup / "run")
+        os.execv(run, [run, sys.executable, *sys.orig_argv[1:]])  # noqa: S606
     app(prog_name="ape-load")

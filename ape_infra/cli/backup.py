@@ -1,4 +1,4 @@
-"""`ape-load backup` and `restore`: config, state, gateway config and Prometheus' data, one file."""
+"""`ape-load backup`: config, state, gateway config and Prometheus' data in one file."""
 
 from __future__ import annotations
 
@@ -13,26 +13,21 @@ from typing import Annotated, Any
 
 import docker
 import typer
-from docker.errors import ImageNotFound
-from pulumi.automation import Deployment
 
 from ape_contracts import labels
-from ape_infra.automation.engine import ROOT, PulumiEngine
+from ape_infra.automation.engine import PulumiEngine
 from ape_infra.checks import preflight
 from ape_infra.cli.common import (
     EXIT_OK,
     AsJson,
-    PreconditionFailed,
     StackName,
     app,
-    apply_in_steps,
     log,
     run_command,
     show,
     stack_lock,
 )
 from ape_infra.config.project import current
-from ape_infra.config.settings import Settings
 from ape_infra.program.components import prometheus
 from ape_infra.reporting.summary import containers
 
@@ -49,10 +44,10 @@ def _add(into: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def prometheus_data(client: docker.DockerClient, stack: str, to: Path) -> bool:
-    """Copy Prometheus' data, as of one moment, into the tar file `to`; False: it is not here.
+    """Copy Prometheus' data, of one moment, into the tar file `to`; False: none runs here.
 
-    The container is paused for the copy: what Prometheus reads back then is what a power cut
-    leaves, and its write-ahead log is made for that.
+    The container is paused for the copy. The copied files are like those after a power cut, which
+    Prometheus' write-ahead log is made for.
     """
     here = [
         c["Id"]
@@ -72,33 +67,13 @@ def prometheus_data(client: docker.DockerClient, stack: str, to: Path) -> bool:
     return True
 
 
-def fill_volume(client: docker.DockerClient, settings: Settings, stack: str, data: Path) -> None:
-    """Make the volume that the stack will use, with the data in it. Raises PreconditionFailed."""
-    name = f"{current().name}-{stack}-{prometheus.DATA}"
-    marks = {labels.PROJECT: current().name, labels.STACK: stack, labels.SERVICE: prometheus.DATA}
-    client.api.create_volume(name, labels=marks)
-    try:
-        # A container that never starts can be copied into; its volume keeps what was copied.
-        made = client.api.create_container(
-            settings.images.prometheus,
-            volumes=[DATA_DIR],
-            host_config=client.api.create_host_config(binds=[f"{name}:{DATA_DIR}"]),
-        )
-    except ImageNotFound:
-        raise PreconditionFailed(
-            f"{settings.images.prometheus} is not here. Pull or load it (offline/images.sh)."
-        ) from None
-    try:
-        with data.open("rb") as file:
-            client.api.put_archive(made["Id"], "/", file)
-    finally:
-        client.api.remove_container(made["Id"], force=True)
-
-
 @app.command()
 def backup(
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file; backup-STACK-TIME.tar.gz.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write to this file instead of backup-STACK-TIME.tar.gz."
+        ),
     ] = None,
     stack: StackName = "dev",
     json: AsJson = False,
@@ -117,7 +92,7 @@ def backup(
             data = Path(folder) / DATA
             manifest: dict[str, Any] = {
                 "version": VERSION,
-                "project": current().name,
+                "project": engine.project.name,
                 "stack": stack,
                 "created": when,
                 "agents": outputs.get("agents"),
@@ -127,10 +102,14 @@ def backup(
             with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as into:
                 _add(into, MANIFEST, jsonlib.dumps(manifest).encode())
                 _add(into, CONFIG, engine.config_file.read_bytes())
-                # Secrets stay encrypted in it.
+                # Its secrets stay encrypted.
                 _add(into, STATE, engine.run("stack", "export").encode())
                 if settings.target.gateway_config:
-                    _add(into, GATEWAY, (ROOT / settings.target.gateway_config).read_bytes())
+                    _add(
+                        into,
+                        GATEWAY,
+                        (engine.project.root / settings.target.gateway_config).read_bytes(),
+                    )
                     parts.append(GATEWAY)
                 if prometheus_data(client, stack, data):
                     into.add(data, DATA)
@@ -142,88 +121,6 @@ def backup(
             done,
             as_json=json,
             text=lambda to: to.print(f"Written: {file.resolve()} ({', '.join(parts)})"),
-        )
-        return EXIT_OK
-
-    run_command(work)
-
-
-def _unpacked(file: Path, folder: Path) -> dict[str, Any]:
-    """The manifest; the parts are in `folder`. Raises PreconditionFailed."""
-    try:
-        with tarfile.open(file) as archive:
-            archive.extractall(folder, filter="data")
-        manifest = jsonlib.loads((folder / MANIFEST).read_text())
-    except (OSError, tarfile.TarError, ValueError) as error:
-        raise PreconditionFailed(f"{file}: is no backup of ape-load ({error}).") from None
-    if manifest.get("version") != VERSION or manifest.get("project") != current().name:
-        raise PreconditionFailed(
-            f"{file}: was written by another version ({manifest.get('version')})."
-        )
-    found: dict[str, Any] = manifest
-    return found
-
-
-@app.command()
-def restore(
-    file: Annotated[Path, typer.Argument(help="What `ape-load backup` wrote.")],
-    stack: Annotated[
-        str | None, typer.Option("--stack", "-s", help="Its name; that of the backup.")
-    ] = None,
-    json: AsJson = False,
-) -> None:
-    """Bring a stack back from a backup, on this or an empty machine; the passphrase must fit."""
-
-    def work() -> int:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            manifest = _unpacked(file, folder)
-            target = stack or str(manifest["stack"])
-            if target != manifest["stack"]:
-                raise PreconditionFailed(
-                    f"{file}: holds stack {manifest['stack']}, and a stack keeps its name."
-                )
-            config = ROOT / f"Pulumi.{target}.yaml"
-            kept = config.read_bytes() if config.exists() else None
-            # First of all: the stack must be made with the salt of this config.
-            config.write_bytes((folder / CONFIG).read_bytes())
-            try:
-                engine = PulumiEngine(target, log, verbose=not json)
-                if engine.outputs():
-                    raise PreconditionFailed(
-                        f"Stack {target} is up. Take it down first: ape-load down --stack {target}"
-                    )
-                if (part := folder / GATEWAY).exists():
-                    place = ROOT / manifest["gateway_config"]
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    place.write_bytes(part.read_bytes())
-                settings = engine.settings()
-                client = preflight.check(settings, current().name, target, on_warning=log)
-            except BaseException:
-                if kept is not None:
-                    config.write_bytes(kept)
-                raise
-            with stack_lock(engine, back=False) as lock:
-                lock.begin()
-                if (part := folder / DATA).exists():
-                    fill_volume(client, settings, target, part)
-                if containers(client, current().name, target):
-                    # Only the state was lost: take over what runs. On an empty machine the state
-                    # would claim images and containers that are not there.
-                    state = jsonlib.loads((folder / STATE).read_text())
-                    engine.stack.import_stack(
-                        Deployment(version=state["version"], deployment=state["deployment"])
-                    )
-                    engine.recover()
-                apply_in_steps(engine, settings, f"restore of {manifest['created']}")
-                lock.end()
-            outputs = engine.outputs()
-        show(
-            {"stack": target, "agents": outputs["agents"], "created": manifest["created"]},
-            as_json=json,
-            text=lambda to: to.print(
-                f"Stack {target} is back as of {manifest['created']}: {outputs['agents']} agents."
-            ),
         )
         return EXIT_OK
 

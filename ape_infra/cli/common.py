@@ -1,4 +1,4 @@
-"""What the commands share: options, words, exit codes, and the guard around each."""
+"""Shared by the commands: options, messages, exit codes, the handling of errors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import typer
 from docker.errors import DockerException
 from rich.console import Console
 
-from ape_infra.automation.engine import LOCKS, NoStackError, PulumiEngine
+from ape_infra.automation.engine import PulumiEngine
+from ape_infra.automation.errors import EngineError, NoStackError, StackLockedError
 from ape_infra.automation.lock import Lock, LockHeldError
 from ape_infra.checks import preflight
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.settings import Settings
-from ape_infra.rollout.controller import EngineError, StackLockedError
 from ape_infra.rollout.levels import start_steps
 from ape_infra.rollout.readings import OverrideError
 
@@ -30,26 +30,26 @@ EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="ape-load",
-    help="Load tests by AI agents: scale the fleet in validated steps, and see what it does.",
+    help="Load tests by AI agents: scale the fleet in checked levels, and measure it.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 StackName = Annotated[str, typer.Option("--stack", "-s", help="Name of the stack.")]
-AsJson = Annotated[bool, typer.Option("--json", help="The result as JSON, on stdout.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 class PreconditionFailed(Exception):
-    """Nothing was changed; says what stands in the way and what to do."""
+    """Nothing was changed; the text states the obstacle and the remedy."""
 
 
 class NotRunning(Exception):
-    """There is nothing to look at; says why."""
+    """The requested data is not available; the text states the reason and the remedy."""
 
 
 def log(text: str) -> None:
-    """A line on stderr; where the terminal is gone, the work goes on."""
+    """Write a line to stderr; without a terminal the work continues silently."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
@@ -57,7 +57,7 @@ def log(text: str) -> None:
 
 
 def show(value: Any, *, as_json: bool, text: Callable[[Console], None]) -> None:
-    """The result on stdout: JSON for programs, `text` for people."""
+    """Print the result on stdout: as JSON, or with `text` for people."""
     if as_json:
         print(json.dumps(value, default=str))
     else:
@@ -65,7 +65,7 @@ def show(value: Any, *, as_json: bool, text: Callable[[Console], None]) -> None:
 
 
 def run_command(work: Callable[[], int]) -> NoReturn:
-    """Run a command; turn what can go wrong into a sentence and an exit code."""
+    """Run a command; turn each expected error into a sentence and an exit code."""
     try:
         code = work()
     except (
@@ -75,7 +75,7 @@ def run_command(work: Callable[[], int]) -> NoReturn:
         LockHeldError,
         OverrideError,
     ) as error:
-        log(f"Refused, nothing was changed:\n{error}")
+        log(f"Precondition failed; nothing was changed:\n{error}")
         code = EXIT_PRECONDITION_FAILED
     except (NotRunning, NoStackError) as error:
         log(str(error))
@@ -84,13 +84,16 @@ def run_command(work: Callable[[], int]) -> NoReturn:
         log(str(error))
         code = EXIT_PRECONDITION_FAILED
     except EngineError as error:
-        log(f"{error}\nThe next ape-load command goes on from here.")
+        log(f"{error}\nThe next ape-load command continues from here.")
         code = EXIT_FAILED
     except (DockerException, requests.RequestException) as error:
         log(f"Docker failed: {error}")
         code = EXIT_FAILED
     except KeyboardInterrupt:
-        log("Stopped. The config says the last good level; the next command goes on from there.")
+        log(
+            "Stopped. The stack config has the last good level; the next ape-load command "
+            "continues from there."
+        )
         code = EXIT_INTERRUPTED
     raise typer.Exit(code)
 
@@ -100,27 +103,27 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def stack_lock(engine: PulumiEngine, *, back: bool = True) -> Iterator[Lock]:
-    """Hold the stack's lock; first bring a stack that was left in the middle to its config.
+def stack_lock(engine: PulumiEngine, *, restore: bool = True) -> Iterator[Lock]:
+    """Hold the stack's lock; after an interrupted command, first apply the stack config.
 
-    `back` False: only clear what was left; the command itself brings the stack where it belongs.
-    Signals that would end us become KeyboardInterrupt, so that the way back is taken.
+    `restore` False: only recover the stack; the command itself applies what it should be.
+    Signals that would end this process become KeyboardInterrupt, so that a rollout rolls back.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    with Lock(LOCKS, engine.name) as lock:
+    with Lock(engine.project.root / ".ape" / "locks", engine.name) as lock:
         if note := lock.interrupted:
-            log(f"`{note.get('command', 'a command')}` was cut off; clearing what it left")
+            log(f"`{note.get('command', 'a command')}` was interrupted; recovering the stack")
             engine.recover()
-            if back:
+            if restore:
                 if engine.outputs():
-                    log("returning to what the config says")
-                    engine.apply(None, "return after an interruption")
+                    log("applying the stack config")
+                    engine.apply(None, "restore after an interruption")
                 lock.end()
         try:
             yield lock
         except StackLockedError:
-            # Nothing of ours is half done, and what runs is not ours to clear.
+            # This command has changed nothing, and the other update is not to be recovered.
             lock.end()
             raise
 
@@ -136,10 +139,10 @@ def running_outputs(engine: PulumiEngine) -> dict[str, Any]:
 
 
 def intermediate_settings(settings: Settings, before: int, agents: int) -> list[dict[str, str]]:
-    """Settings of the fleets on the way up to `agents`, each agent as one of so many already.
+    """Settings of the steps from `before` up to `agents`, with limits sized for the whole fleet.
 
-    Plain Docker starts containers one by one; Swarm all new replicas at the same time, so the
-    replicas themselves must come in steps.
+    Docker starts containers one by one. Swarm starts all new replicas at the same time, so the
+    number of replicas itself must grow in steps.
     """
     if settings.agents_per_update is None:
         return []
@@ -149,26 +152,27 @@ def intermediate_settings(settings: Settings, before: int, agents: int) -> list[
 
 
 def apply_in_steps(engine: PulumiEngine, settings: Settings, message: str) -> None:
-    """Refresh the stack and bring it to its config, however many agents that starts."""
-    way = intermediate_settings(
+    """Refresh the stack and apply its config, in as many steps as the runtime needs."""
+    steps = intermediate_settings(
         settings, int(engine.outputs().get("agents", 0)), settings.fleet.agents
     )
-    for number, values in enumerate(way):
+    for number, values in enumerate(steps):
         log(f"{values['agents']} of {settings.fleet.agents} agents")
         with engine.trial(values) as trial:
             engine.apply(trial, f"{message}, first {values['agents']}", refresh=not number)
-    engine.apply(None, message, refresh=not way)
+    engine.apply(None, message, refresh=not steps)
 
 
 def client_of(engine: PulumiEngine) -> docker.DockerClient:
+    """A client of the stack's Docker daemon. Raises PreflightError."""
     return preflight.connect(engine.settings())
 
 
 def confirmed(question: str, yes: bool) -> None:
-    """Ask on a terminal. Raises PreconditionFailed."""
+    """Ask for confirmation on a terminal. Raises PreconditionFailed without one."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise PreconditionFailed("This is no terminal to ask on. Give --yes.")
+        raise PreconditionFailed("There is no terminal to ask for confirmation. Add --yes.")
     if not typer.confirm(question, err=True):
-        raise PreconditionFailed("You said no.")
+        raise PreconditionFailed("Cancelled.")

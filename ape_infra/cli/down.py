@@ -1,4 +1,4 @@
-"""`ape-load down`: take the stack away, and what a crash may have left."""
+"""`ape-load down`: remove the stack and its orphans."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import docker
 
 from ape_contracts import labels
-from ape_infra.automation.engine import ROOT, PulumiEngine, remove_when_free
+from ape_infra.automation.engine import PulumiEngine
+from ape_infra.automation.orphans import remove_when_free
 from ape_infra.checks import preflight
 from ape_infra.cli.common import (
     EXIT_OK,
@@ -24,45 +25,41 @@ from ape_infra.config.project import current
 
 @app.command()
 def down(stack: StackName = "dev", yes: Yes = False) -> None:
-    """Take the stack away, with what a crash may have left, its images and its state."""
-    del yes  # `make down` is asked for by name, and does not ask back.
+    """Remove the stack with its orphans, its data, its images and its state."""
+    del yes  # `down` never asks.
 
     def work() -> int:
         engine = PulumiEngine(stack, log)
         client = preflight.connect(engine.settings())
-        with stack_lock(engine, back=False) as lock:
+        with stack_lock(engine, restore=False) as lock:
             lock.begin()
             if engine.settings().platform.production:
-                engine.stack.workspace.pulumi_command.run(
-                    ["state", "unprotect", "--all", "--yes", "--stack", stack],
-                    str(ROOT),
-                    engine.stack.workspace.env_vars,
-                )
+                engine.run("state", "unprotect", "--all", "--yes")
             engine.destroy()
-            kept = [*engine.remove_orphans(), *forget(client, stack)]
+            kept = [*engine.remove_orphans(), *remove_leftovers(client, stack)]
             engine.stack.workspace.remove_stack(stack, preserve_config=True)
-            forget_salt(ROOT / f"Pulumi.{stack}.yaml")
+            forget_salt(engine.config_file)
             lock.end()
         if kept:
             raise NotRunning(
-                f"Stack {stack} is gone, but these are still in use: {', '.join(kept)}."
+                f"Stack {stack} is removed, but these are still in use: {', '.join(kept)}."
             )
-        log(f"Stack {stack} is gone.")
+        log(f"Stack {stack} is removed.")
         return EXIT_OK
 
     run_command(work)
 
 
 def forget_salt(file: Path) -> None:
-    """Take Pulumi's salt out of a stack's config again, where no secret was encrypted with it."""
+    """Remove Pulumi's salt from a stack config that has no secret encrypted with it."""
     text = file.read_text()
     if "secure:" not in text:
         kept = [x for x in text.splitlines(keepends=True) if not x.startswith("encryptionsalt:")]
         file.write_text("".join(kept))
 
 
-def forget(client: docker.DockerClient, stack: str) -> list[str]:
-    """Remove the stack's data that is in no state, and this project's images that nobody uses.
+def remove_leftovers(client: docker.DockerClient, stack: str) -> list[str]:
+    """Remove the stack's volumes that no state has, and the built images without a container.
 
     Returns what is still in use.
     """

@@ -14,13 +14,13 @@ from ape_infra.cli.common import EXIT_FAILED, app, log, run_command
     add_help_option=False,
 )
 def monitor(context: typer.Context) -> None:
-    """Watch containers and machine; the arguments are those of `python -m monitoring`."""
+    """Watch containers and host; takes the arguments of `python -m monitoring`."""
 
     def work() -> int:
         try:
             module = importlib.import_module("monitoring.__main__")
         except ModuleNotFoundError as error:
-            log(f"The monitor is not part of this checkout ({error.name} is missing).")
+            log(f"The monitor is not installed: {error.name} is missing. Run: make setup")
             return EXIT_FAILED
         return int(module.main(list(context.args)))
 

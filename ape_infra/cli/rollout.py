@@ -1,14 +1,14 @@
-"""`ape-load rollout`: a new setting or image, in waves, with the gates and the way back."""
+"""`ape-load rollout`: bring a new setting or image to the fleet in waves, with rollback."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from ape_infra.automation.engine import Preview, PulumiEngine
+from ape_infra.automation.engine import PulumiEngine
 from ape_infra.checks import preflight
 from ape_infra.cli.common import (
     EXIT_OK,
@@ -28,33 +28,33 @@ from ape_infra.cli.plan import observation_seconds, settle_seconds
 from ape_infra.cli.scale import Timeout, finish, report, run_rollout
 from ape_infra.config.project import config_key, current
 from ape_infra.config.secrets import SECRETS
+from ape_infra.config.settings import Settings
 from ape_infra.rollout.controller import Stage
 
 
 def parsed(pairs: list[str]) -> dict[str, str]:
-    """key=value, as given. Raises PreconditionFailed."""
+    """Setting -> value, of the KEY=VALUE pairs. Raises PreconditionFailed."""
     found = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise PreconditionFailed(f"--set {pair}: write KEY=VALUE, such as thinkTimeSeconds=2.")
+            raise PreconditionFailed(
+                f"--set {pair}: is not KEY=VALUE. Write, for example: --set thinkTimeSeconds=2"
+            )
         if key.partition("[")[0] == "agents":
-            raise PreconditionFailed("--set agents: that is what `ape-load scale` is for.")
+            raise PreconditionFailed(
+                "--set agents: a rollout keeps the number of agents. Run: ape-load scale"
+            )
         if key.removeprefix(config_key("")) in SECRETS:
             raise PreconditionFailed(
-                f"--set {key}: a secret is set with: pulumi config set --secret {key}"
+                f"--set {key}: is a secret. Set it with: pulumi config set --secret {key}"
             )
         found[key.removeprefix(config_key(""))] = value
     return found
 
 
-def builds(preview: Preview) -> bool:
-    """Whether images are built anew."""
-    return any("Image::" in urn and op != "delete" for urn, op in preview.operations.items())
-
-
 def pins(state: Mapping[str, Any]) -> dict[str, str]:
-    """The settings that keep the images that were built last, from the stack's state."""
+    """The settings that pin the images built last, from the stack's state."""
     resources = (state.get("deployment") or {}).get("resources") or []
     found = {}
     for resource in resources:
@@ -64,21 +64,43 @@ def pins(state: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def stage(
+    settings: Settings,
+    agents: int,
+    values: Mapping[str, str | None],
+    stack: str,
+    *,
+    names: Sequence[str],
+) -> Stage:
+    """The only stage of a rollout: all agents, with the new values; `names`: of the settings."""
+    plan = settings.plan(stack)
+    return Stage(
+        agents=agents,
+        steps=(values,),
+        text="rollout" + (f" of {', '.join(names)}" if names else ""),
+        in_waves=settings.platform.runtime == "docker",
+        settle_seconds=settle_seconds(plan),
+        observation_seconds=observation_seconds(plan),
+    )
+
+
 @app.command()
 def rollout(
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", help="KEY=VALUE of a setting; again for more. None: the images."),
+        typer.Option(
+            "--set", help="Set KEY=VALUE, repeatedly for more settings; none: new images."
+        ),
     ] = None,
     unset: Annotated[
-        list[str] | None, typer.Option("--unset", help="KEY of a setting: back to its default.")
+        list[str] | None, typer.Option("--unset", help="Reset the setting KEY to its default.")
     ] = None,
     timeout: Timeout = 0,
     stack: StackName = "dev",
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Bring a new setting or image to the fleet in waves; what does not hold is taken back."""
+    """Bring new settings or images to the fleet in waves; roll back when a check fails."""
 
     def work() -> int:
         engine = PulumiEngine(stack, log, verbose=not json, create=False)
@@ -101,26 +123,17 @@ def rollout(
             confirmed(f"Roll this out to the {agents} agents of stack {stack}?", yes)
             began = time.monotonic()
             lock.begin()
-            if builds(preview):
-                # The way back is the config, and one that builds cannot build what was before.
+            if preview.images:
+                # A rollback applies the stack config, which must not build images: the sources
+                # of the running ones may have changed.
                 engine.set_config(pins(engine.state()))
                 values = {**values, "images": None}
-            plan = settings.plan(stack)
-            way = [
-                Stage(
-                    agents=agents,
-                    steps=(values,),
-                    text="rollout" + (f" of {', '.join(new)}" if new else ""),
-                    in_waves=settings.platform.runtime == "docker",
-                    settle_seconds=settle_seconds(plan),
-                    observation_seconds=observation_seconds(plan),
-                )
-            ]
+            way = [stage(settings, agents, values, stack, names=list(new))]
             outcome = run_rollout(engine, settings, way, timeout)
             lock.end()
             if not outcome.succeeded and engine.settings().images.given:
                 log(
-                    f"The config names the images that held ({config_key('images')}). To try "
+                    f"The stack config names the previous images ({config_key('images')}). To try "
                     "again: ape-load rollout --unset images"
                 )
         data = report(outcome, way, agents, time.monotonic() - began)

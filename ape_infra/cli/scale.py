@@ -1,4 +1,4 @@
-"""`ape-load scale`: to N agents in levels that must hold, and back when one does not."""
+"""`ape-load scale`: change the number of agents level by level, with rollback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ape_infra.automation.engine import ConfigTrial, PulumiEngine
+from ape_infra.automation.engine import PulumiEngine
+from ape_infra.automation.lock import Lock
+from ape_infra.automation.trial import ConfigTrial
 from ape_infra.checks import preflight
 from ape_infra.checks.facts import is_local
 from ape_infra.cli.common import (
@@ -55,12 +57,12 @@ class Strategy(StrEnum):
 
 
 Timeout = Annotated[
-    int, typer.Option("--timeout", min=0, help="Seconds after which it returns; 0: none.")
+    int, typer.Option("--timeout", min=0, help="Roll back after this many seconds; 0: never.")
 ]
 
 
 def values(settings: Settings, agents: int, *, force: bool) -> dict[str, str]:
-    """The settings of a fleet of `agents`. What is forced is written down: the config is true."""
+    """The settings of a fleet of `agents`; `force` also allows overcommit in production."""
     forced = {"allowOvercommit": "true"} if force and settings.platform.production else {}
     return {"agents": str(agents), **forced}
 
@@ -68,7 +70,7 @@ def values(settings: Settings, agents: int, *, force: bool) -> dict[str, str]:
 def stages(
     settings: Settings, levels: Sequence[Level], text: str, stack: str, *, force: bool
 ) -> list[Stage]:
-    """What the walk does for each level."""
+    """The stages of the rollout: one for each level."""
     made = []
     for number, level in enumerate(levels):
         last = values(settings, level.agents, force=force)
@@ -91,7 +93,7 @@ def stages(
 def run_rollout(
     engine: PulumiEngine, settings: Settings, way: Sequence[Stage], timeout: float
 ) -> RolloutResult:
-    """Go the way, under the gates."""
+    """Apply the stages, with their checks."""
     client = preflight.connect(settings)
     probe = DockerProbe(
         client,
@@ -135,9 +137,9 @@ def finish(
 ) -> int:
     def text(to: Console) -> None:
         if outcome.succeeded:
-            to.print(f"{data['to']} agents, and they hold ({data['seconds']} s).")
+            to.print(f"Scaled to {data['to']} agents; all checks passed ({data['seconds']} s).")
             return
-        to.print(f"Returned to {data['held']} agents; the config says {data['held']} too.")
+        to.print(f"Rolled back to {data['held']} agents, as in the stack config.")
         for reason in data["reasons"]:
             to.print(f"reason: {reason}", markup=False)
 
@@ -147,54 +149,83 @@ def finish(
     return EXIT_INTERRUPTED if outcome.interrupted else EXIT_ROLLED_BACK
 
 
-def refuse(found: ScaleForecast, force: bool) -> None:
-    """Raises PreconditionFailed with what stands in the way, unless it is forced."""
+def require_checks(found: ScaleForecast, force: bool) -> None:
+    """Raise PreconditionFailed with the failed checks, unless `force` is set."""
     for check in found.checks:
         if check.status == "warn" or (force and check.status == "fail"):
             log(f"{'forced: ' if check.status == 'fail' else ''}{check.text}")
     if found.failed and not force:
         raise PreconditionFailed(
             "\n".join(check.text for check in found.failed)
-            + "\n--force goes on all the same; the validation of each level stays."
+            + "\nAdd --force to scale despite that; the checks of each level stay."
         )
+
+
+def dry_run_of(engine: PulumiEngine, agents: int, width: int | None, *, json: bool) -> int:
+    """Show the forecast and the preview; change nothing."""
+    with engine.trial({"agents": str(agents)}) as trial, ThreadPoolExecutor(1) as beside:
+        # The preview takes most of the time; the machine is checked meanwhile.
+        previewed = beside.submit(engine.preview, trial)
+        found = forecast(engine, trial.settings(), width, outputs=engine.outputs())
+        preview = previewed.result()
+    if not json:
+        show({}, as_json=False, text=found.print)
+    data = {**found.data(), "preview": preview.changes}
+    changes = ", ".join(f"{n} {op}" for op, n in sorted(preview.changes.items()))
+    show(data, as_json=json, text=lambda to: to.print(f"preview: {changes}"))
+    return EXIT_OK
+
+
+def scale_to(
+    engine: PulumiEngine,
+    lock: Lock,
+    found: ScaleForecast,
+    settings: Settings,
+    *,
+    force: bool,
+    timeout: float,
+    json: bool,
+) -> int:
+    """Scale through the forecast's levels; returns the exit code."""
+    before, agents = found.now, settings.fleet.agents
+    began = time.monotonic()
+    lock.begin()
+    if engine.settings().fleet.agents != before:
+        log(f"the stack config was changed and not applied; setting it to the {before} agents")
+        engine.set_config({"agents": str(before)})
+    text = f"scale {before} -> {agents}"
+    way = stages(settings, found.levels, text, engine.name, force=force)
+    outcome = run_rollout(engine, settings, way, timeout)
+    lock.end()
+    data = report(outcome, way, before, time.monotonic() - began)
+    return finish(engine, outcome, data, json=json)
 
 
 @app.command()
 def scale(
     agents: Agents,
     strategy: Annotated[
-        Strategy, typer.Option(help="gradual: in levels. immediate: at once.")
+        Strategy, typer.Option(help="Scale in levels (gradual) or at once (immediate).")
     ] = Strategy.gradual,
     step: Step = DEFAULT_STEP,
-    force: Annotated[bool, typer.Option("--force", help="Skip the pre-flight's refusals.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Scale even if a check of the forecast fails.")
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="The plan and the preview; change nothing.")
+        bool, typer.Option("--dry-run", help="Show the forecast and the preview; change nothing.")
     ] = False,
     timeout: Timeout = 0,
     stack: StackName = "dev",
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Scale the fleet in levels that must hold; one that does not is taken back."""
+    """Scale the fleet in levels; roll back to the last good level when a check fails."""
     width = None if strategy is Strategy.immediate else step
-
-    def dry(engine: PulumiEngine) -> int:
-        with engine.trial({"agents": str(agents)}) as trial, ThreadPoolExecutor(1) as beside:
-            # The preview takes most of the time; the machine is looked at meanwhile.
-            previewed = beside.submit(engine.preview, trial)
-            found = forecast(engine, trial.settings(), width, outputs=engine.outputs())
-            preview = previewed.result()
-        if not json:
-            show({}, as_json=False, text=found.print)
-        data = {**found.data(), "preview": preview.changes}
-        changes = ", ".join(f"{n} {op}" for op, n in sorted(preview.changes.items()))
-        show(data, as_json=json, text=lambda to: to.print(f"preview: {changes}"))
-        return EXIT_OK
 
     def work() -> int:
         engine = PulumiEngine(stack, log, verbose=not json, create=dry_run)
         if dry_run:
-            return dry(engine)
+            return dry_run_of(engine, agents, width, json=json)
         with stack_lock(engine) as lock:
             outputs = running_outputs(engine)
             settings = engine.settings(agents=str(agents))
@@ -202,7 +233,7 @@ def scale(
             before = found.now
             if not json:
                 show({}, as_json=False, text=found.print)
-            refuse(found, force)
+            require_checks(found, force)
             if not found.levels:
                 data = {"from": before, "to": agents, "held": before, "well": True, "reasons": []}
                 show(data, as_json=json, text=lambda to: None)
@@ -215,16 +246,6 @@ def scale(
                         f"{settings.rollout.parallelism} at a time"
                     )
             confirmed(f"Scale stack {stack} from {before} to {agents} agents?", yes)
-            began = time.monotonic()
-            lock.begin()
-            if engine.settings().fleet.agents != before:
-                log(f"the config was changed and never applied; {before} agents are, and count")
-                engine.set_config({"agents": str(before)})
-            text = f"scale {before} -> {agents}"
-            way = stages(settings, found.levels, text, stack, force=force)
-            outcome = run_rollout(engine, settings, way, timeout)
-            lock.end()
-        data = report(outcome, way, before, time.monotonic() - began)
-        return finish(engine, outcome, data, json=json)
+            return scale_to(engine, lock, found, settings, force=force, timeout=timeout, json=json)
 
     run_command(work)

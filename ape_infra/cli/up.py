@@ -21,20 +21,20 @@ from ape_infra.cli.common import (
 from ape_infra.config.project import current
 from ape_infra.reporting.summary import measure, wait_settled
 
-# A first session takes its start-up delay (10 s at most), the services' and its own health.
+# The first session needs the start-up delay (at most 10 s) and the health checks of all services.
 SETTLE_SECONDS = 90.0
 
 
 @app.command()
 def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None:
-    """Bring the stack to its config: preview, apply, measured summary."""
-    del yes  # An up asks nothing: it shows, and does what the config says.
+    """Apply the stack config: preview, apply, measure what runs."""
+    del yes  # `up` never asks: it shows the preview and applies the stack config.
 
     def work() -> int:
         engine = PulumiEngine(stack, log)
         settings = engine.settings()
         client = preflight.check(settings, current().name, stack, on_warning=log)
-        with stack_lock(engine, back=False) as lock:
+        with stack_lock(engine, restore=False) as lock:
             started = time.monotonic()
             preview = engine.preview(refresh=True)
             if preview.changing:
@@ -50,7 +50,7 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
         summary = wait_settled(
             lambda: measure(client, current().name, stack, outputs),
             seconds=SETTLE_SECONDS,
-            on_progress=lambda s: log(f"waiting: {s.healthy} of {s.declared} agents healthy"),
+            on_progress=lambda s: log(f"waiting: {s.healthy} of {s.declared} agents are healthy"),
         )
         print(summary.json() if json else "\n".join(summary.lines()))
         return EXIT_OK if summary.is_healthy else EXIT_NOT_HEALTHY

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-# Where this package and the services' sources are.
+# The folder of this package and of the services' sources.
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 PROJECT_FILE = "Pulumi.yaml"
 

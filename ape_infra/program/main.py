@@ -8,13 +8,13 @@ from importlib import import_module
 import pulumi
 from pulumi.runtime.config import CONFIG
 
+from ape_infra import sdk_patches
 from ape_infra.config.agent_token import agent_token
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.parsing import parse_config
 from ape_infra.config.project import current
 from ape_infra.config.secrets import AGENT_TOKEN, CEREBRAS_API_KEY, SECRETS
 from ape_infra.config.settings import Settings
-from ape_infra.program import sdk_patches
 from ape_infra.program.provider import docker_provider
 
 
@@ -75,5 +75,5 @@ async def main() -> dict[str, pulumi.Input[object]]:
 
 def run() -> None:
     """Run the program; called once by a project's `__main__.py`."""
-    sdk_patches.apply()
+    sdk_patches.apply(pulumi.log.warn)
     pulumi.run(main)

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from ape_infra.automation.errors import EngineError, StackLockedError
 from ape_infra.rollout import level_checks
 from ape_infra.rollout.estimate import Waves
 from ape_infra.rollout.level_checks import CheckResults, Limits
@@ -22,14 +23,6 @@ SAMPLE_SECONDS = 2.0
 # A daemon that is busy for a moment must not end a rollback.
 ROLLBACK_ATTEMPTS = 3
 ROLLBACK_PAUSE_SECONDS = 5.0
-
-
-class EngineError(Exception):
-    """An update failed; the text states the reason."""
-
-
-class StackLockedError(Exception):
-    """Another update of the stack runs; this one was not started."""
 
 
 class LevelFailed(Exception):

@@ -24,7 +24,8 @@ import requests
 import yaml
 
 from ape_contracts import labels, metrics
-from ape_infra.cli import logs
+from ape_infra.cli.logs.from_loki import log_query, of_entry, of_session
+from ape_infra.cli.logs.lines import Filter, Line
 from ape_infra.config.parsing import parse_config
 from ape_infra.config.secrets import SECRETS
 from ape_infra.config.settings import Settings
@@ -423,12 +424,12 @@ def test_a_failed_session_is_followed_over_all_services_by_one_id(watched: Watch
     # The command finds the same lines by the session's own id.
     loki = Loki(f"http://127.0.0.1:{PORTS['lokiPort']}")
 
-    def ask(ids: frozenset[str]) -> list[logs.Line]:
+    def ask(ids: frozenset[str]) -> list[Line]:
         now = time.time()
-        asked = loki.newest(logs.question(STACK, ids=ids), now - 3600, now)
-        return [logs.of_entry(entry, STACK) for entry in asked]
+        asked = loki.newest(log_query(STACK, ids=ids), now - 3600, now)
+        return [of_entry(entry, STACK) for entry in asked]
 
-    lines = logs.recalled(ask, logs.Filter(None, line["session"]))
+    lines = of_session(ask, Filter(None, line["session"]))
     assert sorted(said.text for said in lines) == sorted(
         text for stream in found for _, text in stream["values"]
     )

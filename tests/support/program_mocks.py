@@ -17,6 +17,28 @@ from ape_infra.config.secrets import CEREBRAS_API_KEY, GRAFANA_PASSWORD, SECRETS
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "csk-not-a-real-key"
+# The committed settings of the stacks. The files at the root are the user's own to change.
+STACKS: dict[str, dict[str, str]] = {
+    "dev": {"agents": "5"},
+    "prod": {
+        "production": "true",
+        "agents": "60",
+        "model": "cerebras",
+        "observability": "full",
+        "networkPool": "10.214.0.0/16",
+        "logMaxSize": "10m",
+        "logMaxFiles": "5",
+        "logCompress": "true",
+        "gatewayPort": "8180",
+        "proxyPort": "8181",
+        "targetPort": "8182",
+        "prometheusPort": "9190",
+        "alertmanagerPort": "9193",
+        "grafanaPort": "3001",
+        "lokiPort": "3101",
+        "monitorPort": "9191",
+    },
+}
 PROD = {CEREBRAS_API_KEY: KEY, GRAFANA_PASSWORD: "not-a-real-password"}
 
 
@@ -77,7 +99,5 @@ def declared(
 
 
 def run(stack: str, **config: Any) -> Recorder:
-    """What `stack` declares with `config` over its own."""
-    written = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
-    own = {name.removeprefix("ape:"): value for name, value in written.items()}
-    return declared(ROOT, stack, own | config, SECRETS)
+    """What `stack` declares with `config` over its committed settings."""
+    return declared(ROOT, stack, STACKS[stack] | config, SECRETS)

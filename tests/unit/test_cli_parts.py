@@ -16,21 +16,12 @@ from ape_infra.checks.check import Check
 from ape_infra.checks.facts import Machine
 from ape_infra.cli.common import PreconditionFailed, intermediate_settings
 from ape_infra.cli.down import forget_salt
-from ape_infra.cli.logs import (
-    ALIASES,
-    Filter,
-    Line,
-    chosen,
-    last,
-    of_entry,
-    place,
-    question,
-    recalled,
-    short,
-)
+from ape_infra.cli.logs.from_loki import log_query, of_entry, of_session
+from ape_infra.cli.logs.lines import Filter, Line, last
+from ape_infra.cli.logs.names import ALIASES, chosen, container_pattern, short
 from ape_infra.cli.plan import ScaleForecast
 from ape_infra.cli.rollout import parsed, pins
-from ape_infra.cli.scale import refuse, stages
+from ape_infra.cli.scale import require_checks, stages
 from ape_infra.config.parsing import parse
 from ape_infra.planning.plan import make_plan
 from ape_infra.reporting.loki import Entry
@@ -54,17 +45,17 @@ def test_a_session_is_followed_over_containers_by_its_trace() -> None:
     assert not passing.passes(other)
 
 
-def test_loki_is_asked_for_just_what_is_meant() -> None:
+def test_a_loki_query_selects_service_container_ids_and_pattern() -> None:
     plain = '{project="ape", stack="dev"}'
-    assert question("dev") == plain
-    assert question("dev", service="proxy").startswith(
+    assert log_query("dev") == plain
+    assert log_query("dev", service="proxy").startswith(
         '{project="ape", stack="dev", service="proxy"}'
     )
-    assert question("dev", grep='a "b"') == rf'{plain} |~ "a \"b\""'
-    found = question("dev", ids=frozenset({"t1", "s1"}))
+    assert log_query("dev", grep='a "b"') == rf'{plain} |~ "a \"b\""'
+    found = log_query("dev", ids=frozenset({"t1", "s1"}))
     assert found == f'{plain} | session_id=~"s1|t1" or trace_id=~"s1|t1"'
-    container = place(17, make_plan(20, stack="dev"))
-    (pattern,) = re.findall(r'container=~(".+")', question("dev", container=container))
+    container = container_pattern(17, make_plan(20, stack="dev"))
+    (pattern,) = re.findall(r'container=~(".+")', log_query("dev", container=container))
     # As Loki reads it: a pattern of the whole value.
     assert re.fullmatch(json.loads(pattern), "ape-dev-agent-0017")
     assert re.fullmatch(json.loads(pattern), "ape-dev-agents-00.17.abc")
@@ -80,12 +71,12 @@ def test_a_session_is_recalled_with_all_of_its_trace() -> None:
         asked.append(ids)
         return [line for line in (about, there) if any(i in line.text for i in ids)]
 
-    assert recalled(ask, Filter(None, "s1")) == [there, about]
+    assert of_session(ask, Filter(None, "s1")) == [there, about]
     assert asked == [{"s1"}, {"s1", "t1"}]
-    assert len(recalled(lambda ids: [about, there], Filter(None, None))) == 2
+    assert len(of_session(lambda ids: [about, there], Filter(None, None))) == 2
 
 
-def test_a_line_of_loki_is_as_one_of_docker() -> None:
+def test_a_line_of_loki_equals_one_of_docker() -> None:
     entry = Entry(1_500_000_000, '{"msg": "hello"}', {"container": "ape-dev-agent-0001"})
     assert of_entry(entry, "dev") == Line(
         "1970-01-01T00:00:01.500000Z", "agent-0001", '{"msg": "hello"}', {"msg": "hello"}
@@ -95,9 +86,9 @@ def test_a_line_of_loki_is_as_one_of_docker() -> None:
     ]
 
 
-def test_a_line_that_is_no_json_is_shown_as_it_is() -> None:
+def test_a_line_without_json_is_shown_unchanged() -> None:
     line = Line.of("prometheus", b"2026-01-01T00:00:00Z {not json\n")
-    assert line.said is None
+    assert line.fields is None
     assert line.pretty == "{not json"
     assert Filter("not", None).passes(line)
     assert said("x", level="info", msg="hello", n=1).pretty == "INFO    hello n=1"
@@ -158,9 +149,9 @@ def test_containers_are_chosen_by_service_alias_and_number() -> None:
 )
 def test_the_container_of_an_agent_is_found(agents: int, each: int, agent: int, name: str) -> None:
     plan = make_plan(agents, stack="dev", agents_per_container=each)
-    assert place(agent, plan).search(name)
-    assert not place(agent + each, plan).search(name)
-    assert not place(agent - each if agent > each else agent + each, plan).search(name)
+    assert container_pattern(agent, plan).search(name)
+    assert not container_pattern(agent + each, plan).search(name)
+    assert not container_pattern(agent - each if agent > each else agent + each, plan).search(name)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +189,7 @@ def hold(folder: Path, change: bool, ready: Any) -> None:
 
 
 @pytest.mark.parametrize("change", [True, False])
-def test_a_killed_holder_lets_go_and_is_told_of(tmp_path: Path, change: bool) -> None:
+def test_a_killed_holder_releases_the_lock_and_its_note_stays(tmp_path: Path, change: bool) -> None:
     context = multiprocessing.get_context("fork")
     ready = context.Event()
     process = context.Process(target=hold, args=(tmp_path, change, ready))
@@ -216,7 +207,7 @@ def test_a_killed_holder_lets_go_and_is_told_of(tmp_path: Path, change: bool) ->
         assert lock.interrupted is None
 
 
-def test_an_interruption_is_told_until_it_is_mended(tmp_path: Path) -> None:
+def test_an_interruption_is_noted_until_the_stack_is_recovered(tmp_path: Path) -> None:
     (tmp_path / "dev.json").write_text('{"chang')
     with Lock(tmp_path, "dev") as lock:
         assert lock.interrupted is not None, "a torn note is one of a killed command"
@@ -224,7 +215,7 @@ def test_an_interruption_is_told_until_it_is_mended(tmp_path: Path) -> None:
         assert lock.interrupted is not None
 
 
-def test_force_skips_what_the_pre_flight_refuses_and_says_so(
+def test_force_logs_the_failed_checks_and_continues(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     checks = (
@@ -233,9 +224,11 @@ def test_force_skips_what_the_pre_flight_refuses_and_says_so(
     )
     machine = Machine(memory_mb=1000, cpus=2)
     found = ScaleForecast(0, make_plan(5, stack="dev"), machine, checks, (), 0.0, 0)
-    with pytest.raises(PreconditionFailed, match=r"memory: too little. Set fewer agents.\n--force"):
-        refuse(found, False)
-    refuse(found, True)
+    with pytest.raises(
+        PreconditionFailed, match=r"memory: too little. Set fewer agents.\nAdd --force"
+    ):
+        require_checks(found, False)
+    require_checks(found, True)
     assert capsys.readouterr().err == "forced: memory: too little. Set fewer agents.\n"
 
 
@@ -253,7 +246,7 @@ def test_a_swarm_gets_no_more_new_replicas_at_a_time_than_may_start() -> None:
     assert intermediate_settings(larger, 0, 20) == [{"agents": "10", "sizedFor": "300"}]
 
 
-def test_a_level_of_a_swarm_comes_in_steps_and_ends_as_the_config_says() -> None:
+def test_a_level_of_a_swarm_comes_in_steps_and_ends_as_configured() -> None:
     settings = parse({"runtime": "swarm"})
     (stage,) = stages(settings, levels(40, 60, settings.fleet.tier_of), "t", "dev", force=False)
     assert stage.steps == ({"agents": "50", "sizedFor": "60"}, {"agents": "60"})

@@ -1,4 +1,4 @@
-"""What the set-up says where something is missing: the real scripts, on a PATH of the test."""
+"""Setup: errors where something is missing, and whose Pulumi is used. The real scripts run."""
 
 import hashlib
 import shutil
@@ -65,7 +65,7 @@ def test_an_old_python_is_refused(run: Run) -> None:
 def test_without_pulumi_and_go_the_way_out_is_named(run: Run) -> None:
     code, said = run("setup.sh", "--no-docker")
     assert code == 1
-    assert "no Pulumi here, and no Go 1.26 to build it with. Install one" in said
+    assert "neither Pulumi nor Go 1.26, which could build it, is installed. Install one" in said
 
 
 def test_an_old_go_is_refused_in_its_own_words(run: Run) -> None:
@@ -83,4 +83,117 @@ def test_without_docker_and_root_the_way_out_is_named(run: Run) -> None:
 def test_without_docker_and_apt_the_way_out_is_named(run: Run) -> None:
     code, said = run("docker.sh", "up", id="echo 0")
     assert code == 1
-    assert "no Docker here, and no apt-get to install it with. Install Docker" in said
+    assert "neither is apt-get, which could install it. Install Docker" in said
+
+
+Environment = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def environment(run: Run, tmp_path: Path) -> Environment:
+    """The variables of a program that .ape/run starts, with `given` set by the user."""
+    # Without the name of an account, its home is HOME.
+    code, _ = run("setup.sh", "--no-docker", id="echo")
+    assert code == 1, "it ends where Pulumi is missing"
+
+    def call(**given: str) -> dict[str, str]:
+        done = subprocess.run(
+            [tmp_path / "project/.ape/run", "env", "-0"],
+            env={"PATH": f"{tmp_path}/bin", "HOME": f"{tmp_path}", **given},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return dict(line.split("=", 1) for line in done.stdout.split("\0") if line)
+
+    return call
+
+
+def log_in(home: Path) -> None:
+    home.mkdir()
+    (home / "credentials.json").write_text('{\n    "current": "https://api.pulumi.com"\n}\n')
+
+
+OWN = ("PULUMI_HOME", "PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE_FILE")
+
+
+def test_without_a_login_state_and_passphrase_are_in_the_project(
+    environment: Environment, tmp_path: Path
+) -> None:
+    ape, found = tmp_path / "project/.ape", environment()
+    assert [found[name] for name in OWN] == [
+        f"{ape}/pulumi",
+        f"file://{ape}/state",
+        f"{ape}/passphrase",
+    ]
+    assert found["PATH"].startswith(f"{ape}/bin:{ape}/venv/bin:")
+    assert (ape / "passphrase").stat().st_mode & 0o077 == 0
+
+
+def test_a_logged_in_user_keeps_home_backend_and_passphrase(
+    environment: Environment, tmp_path: Path
+) -> None:
+    log_in(tmp_path / ".pulumi")
+    assert not set(OWN) & environment().keys()
+
+
+def test_a_login_in_pulumi_home_is_kept(environment: Environment, tmp_path: Path) -> None:
+    log_in(tmp_path / "own")
+    found = environment(PULUMI_HOME=f"{tmp_path}/own")
+    assert found["PULUMI_HOME"] == f"{tmp_path}/own"
+    assert not set(OWN[1:]) & found.keys()
+
+
+@pytest.mark.parametrize(
+    "given", [{"PULUMI_BACKEND_URL": "s3://states"}, {"PULUMI_ACCESS_TOKEN": "pul-1"}]
+)
+def test_a_chosen_backend_is_kept_and_gets_no_passphrase_of_the_project(
+    environment: Environment, given: dict[str, str]
+) -> None:
+    found = environment(**given)
+    assert found.get("PULUMI_BACKEND_URL") == given.get("PULUMI_BACKEND_URL")
+    assert "PULUMI_CONFIG_PASSPHRASE_FILE" not in found
+
+
+def test_a_chosen_passphrase_is_kept(environment: Environment) -> None:
+    assert "PULUMI_CONFIG_PASSPHRASE_FILE" not in environment(PULUMI_CONFIG_PASSPHRASE="")
+    found = environment(PULUMI_CONFIG_PASSPHRASE_FILE="/secret")
+    assert found["PULUMI_CONFIG_PASSPHRASE_FILE"] == "/secret"
+
+
+@pytest.mark.parametrize("nested", ["", "src/deep"])
+@pytest.mark.parametrize(
+    ("line", "venv"),
+    [
+        ("virtualenv: .ape/venv", ".ape/venv"),
+        ("virtualenv: '.ape/venv' # made by make setup", ".ape/venv"),
+        ('virtualenv: "{root}/.ape/venv"', "{root}/.ape/venv"),
+        ("virtualenv: missing", None),
+        ("toolchain: pip", None),
+    ],
+)
+def test_the_language_host_gets_the_virtual_environment_of_the_project(
+    line: str, venv: str | None, nested: str, tmp_path: Path
+) -> None:
+    root, binaries = tmp_path / "project", tmp_path / "bin"
+    for folder in (root / ".ape/venv/bin", root / "src/deep", binaries, tmp_path / "user"):
+        folder.mkdir(parents=True)
+    (root / ".ape/venv/bin/python").symlink_to("/bin/true")
+    (root / "Pulumi.yaml").write_text(
+        "name: x\nruntime:\n  name: python\n  options:\n    " + line.format(root=root) + "\n"
+    )
+    wrapper = shutil.copy(ROOT / "offline/language-host/pulumi-language-python", binaries)
+    host = binaries / "pulumi-language-python-host"
+    host.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    host.chmod(0o755)
+    # As a user has it on PATH.
+    (tmp_path / "user/pulumi-language-python").symlink_to(wrapper)
+    done = subprocess.run(
+        [tmp_path / "user/pulumi-language-python", "127.0.0.1:7"],
+        cwd=root / nested,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    options = ["-root", str(root), "-virtualenv", venv.format(root=root)] if venv else []
+    assert done.stdout.split() == [*options, "127.0.0.1:7"]

@@ -6,13 +6,8 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from ape_infra.rollout.controller import (
-    EngineError,
-    RolloutController,
-    RolloutResult,
-    StackLockedError,
-    Stage,
-)
+from ape_infra.automation.errors import EngineError, StackLockedError
+from ape_infra.rollout.controller import RolloutController, RolloutResult, Stage
 from ape_infra.rollout.estimate import Waves
 from ape_infra.rollout.level_checks import Limits
 from ape_infra.rollout.readings import Counters, Readings

@@ -1,0 +1,93 @@
+"""`ape-load init`: a project of one's own in a new folder."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ape_infra.cli.common import EXIT_OK, PreconditionFailed, Yes, app, log, run_command
+from ape_infra.cli.new_project import NAME, NewProject, valid_name
+from ape_infra.config.project import PROJECT_FILE
+from ape_infra.config.target import DEMO_TARGET
+
+
+class Model(StrEnum):
+    offline = "offline"
+    cerebras = "cerebras"
+    recorded = "recorded"
+
+
+def on_terminal() -> bool:
+    """Whether a question can be answered."""
+    return sys.stdin.isatty()
+
+
+def ask(question: str, default: str) -> str:
+    """Ask on the terminal; an empty answer is the default."""
+    return str(typer.prompt(question, default=default, err=True))
+
+
+def check_folder(folder: Path, *, force: bool) -> None:
+    """Raise PreconditionFailed unless `folder` is missing, empty, or to be overwritten."""
+    if folder.exists() and not folder.is_dir():
+        raise PreconditionFailed(f"{folder}: is a file. Name a new folder.")
+    if folder.exists() and any(folder.iterdir()) and not force:
+        raise PreconditionFailed(
+            f"{folder}: is not empty. Name a new folder, or add --force to overwrite the files of "
+            "a project in it."
+        )
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the new project.")],
+    target: Annotated[
+        str | None, typer.Option("--target", help="Test this URL instead of the demo shop.")
+    ] = None,
+    openapi: Annotated[
+        Path | None,
+        typer.Option("--openapi", help="Take the endpoints from this OpenAPI file."),
+    ] = None,
+    model: Annotated[Model | None, typer.Option("--model", help="Use this model.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name the project; without it, like DIR.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write into a folder that is not empty.")
+    ] = False,
+    yes: Yes = False,
+) -> None:
+    """Create a project of your own: settings, scenario, gateway config and program."""
+
+    def work() -> int:
+        check_folder(folder, force=force)
+        asking = on_terminal() and not yes
+        url, file, kind = target, openapi, model
+        if url is None:
+            url = ask("URL of the target, or demo", DEMO_TARGET) if asking else DEMO_TARGET
+            if url != DEMO_TARGET and file is None and asking:
+                answer = ask("OpenAPI file of the target, or none", "none")
+                file = None if answer == "none" else Path(answer)
+        if kind is None:
+            kinds = ", ".join(Model)
+            answer = ask(f"Model ({kinds})", Model.offline) if asking else Model.offline
+            if answer not in list(Model):
+                raise PreconditionFailed(f"Model {answer}: is not one of {kinds}.")
+            kind = Model(answer)
+        if file and url == DEMO_TARGET:
+            raise PreconditionFailed("--openapi describes a target of your own. Add --target URL.")
+        chosen = name or valid_name(folder.resolve().name)
+        if not NAME.fullmatch(chosen):
+            raise PreconditionFailed(
+                f"--name {chosen}: is not a valid name. Use up to 40 lower-case letters, digits, "
+                "dots, hyphens and underscores, and begin with a letter or digit."
+            )
+        NewProject(chosen, url, file, kind.value).write(folder)
+        log(f"Project {chosen} is in {folder / PROJECT_FILE}. Start it: cd {folder} && ape-load up")
+        return EXIT_OK
+
+    run_command(work)

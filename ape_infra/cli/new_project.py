@@ -1,0 +1,139 @@
+"""The files of a new project, from the answers to a few questions."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from ape_infra.config.files import DEMO_DIR, Scenario
+from ape_infra.config.parsing import parse
+from ape_infra.config.project import PROJECT_FILE, SOURCE_ROOT
+from ape_infra.config.secrets import SECRETS
+from ape_infra.config.target import DEMO_TARGET
+
+# Part of the names of containers, networks and volumes.
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
+GATEWAY, RECORDING = "gateway.json", "recording.jsonl"
+FILES = {
+    PROJECT_FILE: "Pulumi.yaml.j2",
+    "Pulumi.dev.yaml": "Pulumi.dev.yaml.j2",
+    "Pulumi.prod.yaml": "Pulumi.prod.yaml.j2",
+    "__main__.py": "__main__.py.j2",
+    "README.md": "README.md.j2",
+    ".gitignore": "gitignore.j2",
+}
+START_PAGE = {"method": "GET", "path": "/", "description": "The start page."}
+
+
+def valid_name(folder: str) -> str:
+    """A valid name for a project in a folder of this name."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", folder.lower()).strip("._-")[:40]
+    return name or "load-test"
+
+
+@dataclass(frozen=True)
+class NewProject:
+    """`target`: a URL, or `demo`. `openapi`: a file to copy, or None. `model`: one of the kinds."""
+
+    name: str
+    target: str
+    openapi: Path | None
+    model: str
+
+    @property
+    def _demo(self) -> bool:
+        return self.target == DEMO_TARGET
+
+    def scenario(self) -> dict[str, Any]:
+        """The settings of the scenario. Raises SettingsError where the OpenAPI file is unusable."""
+        if self._demo:
+            given = json.loads((DEMO_DIR / "scenario.json").read_text())
+            return {
+                "targetGoal": given["goal"],
+                "targetEndpoints": given["endpoints"],
+                "targetSuccess": given["success"],
+            }
+        success = {"method": "GET", "path": "/", "status": 200}
+        if self.openapi is None:
+            return {
+                "targetGoal": "Open the start page.",
+                "targetEndpoints": [START_PAGE],
+                "targetSuccess": success,
+            }
+        settings = {
+            "target": self.target,
+            "targetGoal": "Call each endpoint once.",
+            "targetOpenapi": str(self.openapi.resolve()),
+            "targetSuccess": json.dumps(success),
+        }
+        endpoints = Scenario.of(parse(settings), Path.cwd(), "target").endpoints
+        first = min(endpoints, key=lambda e: (e.method != "GET", "{" in e.path))
+        success |= {"method": first.method, "path": first.path.partition("?")[0]}
+        return {
+            "targetGoal": settings["targetGoal"],
+            "targetOpenapi": self.openapi.name,
+            "targetSuccess": success,
+        }
+
+    def gateway(self) -> str:
+        """The text of the gateway's config."""
+        if self._demo:
+            return (DEMO_DIR / GATEWAY).read_text()
+        route = {"name": self.name, "base_url": self.target, "timeout": 30}
+        return json.dumps({"routes": {"target": route}}, indent=2) + "\n"
+
+    def texts(self) -> dict[str, str]:
+        """File name -> text. Raises SettingsError where a setting would be invalid."""
+        scenario = self.scenario()
+        self._check(scenario)
+        environment = Environment(
+            loader=PackageLoader("ape_infra.cli", "templates/project"),
+            undefined=StrictUndefined,
+            keep_trailing_newline=True,
+            autoescape=select_autoescape(),
+        )
+        values = {
+            "name": self.name,
+            "demo": self._demo,
+            "target": self.target,
+            "openapi": self.openapi.name if self.openapi else "",
+            "model": self.model,
+            "scenario": yaml.safe_dump(
+                {f"{self.name}:{key}": value for key, value in scenario.items()},
+                sort_keys=False,
+                width=100,
+            ),
+            "virtualenv": sys.prefix if sys.prefix != sys.base_prefix else "",
+            "settings_page": SOURCE_ROOT / "docs/reference/settings.md",
+            "environment": SOURCE_ROOT / ".ape/env",
+        }
+        found = {
+            file: environment.get_template(template).render(values)
+            for file, template in FILES.items()
+        }
+        found[GATEWAY] = self.gateway()
+        return found
+
+    def write(self, folder: Path) -> None:
+        """Write the files into `folder`. Raises SettingsError before the first of them."""
+        texts = self.texts()
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text)
+        if self.openapi and self.openapi.resolve().parent != folder.resolve():
+            shutil.copy(self.openapi, folder)
+
+    def _check(self, scenario: dict[str, Any]) -> None:
+        values = {"target": self.target, "model": self.model, **scenario}
+        if self.model == "recorded":
+            values["modelRecording"] = RECORDING
+        texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+        parse(texts, secrets=SECRETS)
