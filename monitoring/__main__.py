@@ -12,12 +12,13 @@ from typing import Any
 
 from ape_service import logs
 from monitoring.alerts import Engine
-from monitoring.cgroups import Cgroups, Sampler, raise_file_limit
+from monitoring.cgroups import Cgroups, raise_file_limit
 from monitoring.exporter import Exporter, State
 from monitoring.inventory import Inventory, Watcher
 from monitoring.monitor import Monitor, Show
 from monitoring.options import Options, parse_arguments
 from monitoring.output import LineFile
+from monitoring.sampler import Sampler
 from monitoring.senders import receivers
 from monitoring.system import System
 

@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from monitoring.model import AGENT_SERVICES, Sample
+from ape_contracts.labels import AGENT_SERVICES
+from monitoring.model import Sample
 from monitoring.thresholds import RULES, Severity, Thresholds
 
 EXAMPLES = 5

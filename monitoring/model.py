@@ -9,10 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-LABEL_PROJECT, LABEL_STACK = "ape.project", "ape.stack"
-LABEL_SERVICE, LABEL_TIER = "ape.service", "ape.tier"
-# How many agents are in a container.
-LABEL_AGENTS = "ape.agents"
+from ape_contracts import labels
+
 COMPOSE_PROJECT, COMPOSE_SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 SWARM_NAMESPACE, SWARM_SERVICE = "com.docker.stack.namespace", "com.docker.swarm.service.name"
 SWARM_TASK_ID = "com.docker.swarm.task.id"
@@ -20,8 +18,6 @@ SWARM_TASK_ID = "com.docker.swarm.task.id"
 SLOT_ENV = "APE_AGENT_SLOT"
 # A JSON object with it among others, where it has no variable of its own.
 SETTINGS_ENV = "APE_SETTINGS"
-# `llama_agent` is what the seed's Compose file calls the agents.
-AGENT_SERVICES = ("agent", "llama_agent")
 RUNNING = ("running", "paused", "restarting")
 
 
@@ -214,26 +210,26 @@ class Sample:
     gone: tuple[str, ...] = ()
 
 
-def in_project(labels: Mapping[str, str], project: str) -> bool:
+def in_project(own: Mapping[str, str], project: str) -> bool:
     """Whether a container belongs to `project`: an APE project (`ape`), one stack of it
 
     (`ape-dev`), a Compose project or a Swarm stack. An empty `project` takes every container.
     """
     if not project:
         return True
-    ape = labels.get(LABEL_PROJECT)
+    ape = own.get(labels.PROJECT)
     return project in (
         ape,
-        f"{ape}-{labels.get(LABEL_STACK)}" if ape else None,
-        labels.get(COMPOSE_PROJECT),
-        labels.get(SWARM_NAMESPACE),
+        f"{ape}-{own.get(labels.STACK)}" if ape else None,
+        own.get(COMPOSE_PROJECT),
+        own.get(SWARM_NAMESPACE),
     )
 
 
-def _project(labels: Mapping[str, str]) -> str:
-    if ape := labels.get(LABEL_PROJECT):
-        return f"{ape}-{labels.get(LABEL_STACK)}"
-    return labels.get(COMPOSE_PROJECT) or labels.get(SWARM_NAMESPACE) or ""
+def _project(own: Mapping[str, str]) -> str:
+    if ape := own.get(labels.PROJECT):
+        return f"{ape}-{own.get(labels.STACK)}"
+    return own.get(COMPOSE_PROJECT) or own.get(SWARM_NAMESPACE) or ""
 
 
 def _slot(env: Mapping[str, str]) -> str:
@@ -258,30 +254,28 @@ def _unix(text: str) -> float:
     return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).timestamp()
 
 
-def _names(engine_name: str, labels: Mapping[str, str]) -> tuple[str, str]:
+def _names(engine_name: str, own: Mapping[str, str]) -> tuple[str, str]:
     """(service, stable name) of a container."""
-    service = (
-        labels.get(LABEL_SERVICE) or labels.get(COMPOSE_SERVICE) or labels.get(SWARM_SERVICE) or ""
-    )
+    service = own.get(labels.SERVICE) or own.get(COMPOSE_SERVICE) or own.get(SWARM_SERVICE) or ""
     name = engine_name.removeprefix("/")
-    if task := labels.get(SWARM_TASK_ID):
+    if task := own.get(SWARM_TASK_ID):
         name = name.removesuffix(f".{task}")
-    if LABEL_PROJECT in labels:
-        name = name.removeprefix(f"{labels[LABEL_PROJECT]}-{labels.get(LABEL_STACK)}-")
-    if labels.get(COMPOSE_PROJECT):
-        name = re.sub(rf"^{re.escape(labels[COMPOSE_PROJECT])}[-_]", "", name)
+    if labels.PROJECT in own:
+        name = name.removeprefix(f"{own[labels.PROJECT]}-{own.get(labels.STACK)}-")
+    if own.get(COMPOSE_PROJECT):
+        name = re.sub(rf"^{re.escape(own[COMPOSE_PROJECT])}[-_]", "", name)
     return service or name, name
 
 
 def from_inspect(found: Mapping[str, Any]) -> Container:
     """A container of Docker's `GET /containers/ID/json`."""
     config, state = found.get("Config") or {}, found.get("State") or {}
-    labels: Mapping[str, str] = config.get("Labels") or {}
+    own: Mapping[str, str] = config.get("Labels") or {}
     env = dict(item.partition("=")[::2] for item in config.get("Env") or ())
-    service, name = _names(found.get("Name") or found["Id"][:12], labels)
+    service, name = _names(found.get("Name") or found["Id"][:12], own)
     slot, agents = None, 0
-    if service in AGENT_SERVICES:
-        agents = _number(labels.get(LABEL_AGENTS)) or 1
+    if service in labels.AGENT_SERVICES:
+        agents = _number(own.get(labels.AGENTS)) or 1
         before, _, nth = _slot(env).rpartition("+")
         if (n := _number(nth)) is not None:
             slot = (_number(before) or 0) + (n - 1) * agents + 1
@@ -302,14 +296,14 @@ def from_inspect(found: Mapping[str, Any]) -> Container:
         started=_unix(str(state.get("StartedAt") or "")),
         exit_code=int(state.get("ExitCode") or 0) if status not in ("running", "created") else None,
         restarts=int(found.get("RestartCount") or 0),
-        tier=labels.get(LABEL_TIER, ""),
+        tier=own.get(labels.TIER, ""),
         slot=slot,
         agents=agents,
         networks=tuple(sorted(network.get("Networks") or ())),
         own_network=not mode.startswith(("host", "container:")),
-        swarm=SWARM_TASK_ID in labels,
+        swarm=SWARM_TASK_ID in own,
         gateway_url=_published(network) if service == "gateway" else "",
-        project=_project(labels),
+        project=_project(own),
     )
 
 

@@ -12,11 +12,11 @@ import requests
 
 from monitoring import aggregate, alerts, wire
 from monitoring.alerts import Alert, Engine, Health
-from monitoring.cgroups import Sampler
 from monitoring.exporter import Exporter, State
 from monitoring.inventory import Counts, Inventory, Watcher
 from monitoring.model import Container, ContainerSample, MonitorSample, Sample
 from monitoring.output import LineFile
+from monitoring.sampler import Sampler
 from monitoring.senders import Receiver, totals
 from monitoring.system import System
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ape_contracts import metrics
-from monitoring.model import AGENT_SERVICES
+from ape_contracts.labels import AGENT_SERVICES
 from monitoring.thresholds import (
     CPU_PERIODS_A_SECOND,
     DISK_HORIZON_HOURS,

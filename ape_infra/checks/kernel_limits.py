@@ -1,4 +1,4 @@
-"""Kernel limits that a fleet would hit with the values of today, and the lines that mend them."""
+"""Kernel limits that a fleet would exceed, with the commands that raise them."""
 
 from __future__ import annotations
 
@@ -6,37 +6,41 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitoring.kernel import BRIDGE_PORTS
+from monitoring.cgroups import is_v2
+from monitoring.kernel import BRIDGE_PORTS, sysctl
 
-# What one agent's container takes of each, measured or counted: shim (12 threads), init, Python.
+# Use of each limit by one agent's container: shim (12 threads), init, Python.
 PIDS_PER_CONTAINER = 20
 FILES_PER_CONTAINER = 60
 DAEMON_FILES_PER_CONTAINER = 8
-# Connections that an agent may hold at once (its pool), seen twice: before and behind the NAT.
+# Connections in an agent's pool, each tracked twice: before and after NAT.
 CONNTRACK_PER_AGENT = 16
-# What the rest of the machine has, roughly.
+# Estimate for the rest of the machine.
 SLACK = 512
 GWBRIDGE = "docker_gwbridge"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`value` is below `need`: `why` says what would happen, `mend` is the line that helps."""
+    """A limit whose `value` is below `need`: the consequence, and the command that raises it."""
 
     name: str
     value: int
     need: int
-    why: str
-    mend: str
+    consequence: str
+    remedy: str
 
     @property
     def text(self) -> str:
-        return f"{self.name} is {self.value}, and {self.need} are needed: {self.why}. {self.mend}"
+        return (
+            f"{self.name} is {self.value}, and {self.need} are needed: {self.consequence}. "
+            f"{self.remedy}"
+        )
 
 
 @dataclass(frozen=True)
 class Load:
-    """What a fleet puts on one machine."""
+    """The part of a fleet that runs on one machine."""
 
     agents: int
     containers: int
@@ -45,32 +49,27 @@ class Load:
 
 
 def _power(number: int) -> int:
-    """The next power of two: a round value to set, with room."""
+    """Return the next power of two, so that the limit also fits a somewhat larger fleet."""
     return 1 << max(0, number - 1).bit_length()
 
 
-_FILES = {
-    "fs.inotify.max_user_instances": "fs/inotify/max_user_instances",
-    "net.ipv4.neigh.default.gc_thresh3": "net/ipv4/neigh/default/gc_thresh3",
-    "net.core.netdev_max_backlog": "net/core/netdev_max_backlog",
-    "net.netfilter.nf_conntrack_max": "net/netfilter/nf_conntrack_max",
-    "kernel.pid_max": "kernel/pid_max",
-    "kernel.threads-max": "kernel/threads-max",
-    "fs.file-max": "fs/file-max",
-}
+_SYSCTLS = (
+    "fs.inotify.max_user_instances",
+    "net.ipv4.neigh.default.gc_thresh3",
+    "net.core.netdev_max_backlog",
+    "net.netfilter.nf_conntrack_max",
+    "kernel.pid_max",
+    "kernel.threads-max",
+    "fs.file-max",
+)
 CGROUP_VERSION = "cgroup"
 DAEMON_NOFILE = "dockerd open files"
 
 
 def read(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> dict[str, int]:
-    """Today's values; what this kernel does not show is left out."""
-    found = {}
-    for name, path in _FILES.items():
-        try:
-            found[name] = int((proc / "sys" / path).read_text())
-        except (OSError, ValueError):
-            continue
-    found[CGROUP_VERSION] = 2 if (cgroup / "cgroup.controllers").exists() else 1
+    """Return the limits of this machine; one that cannot be read is left out."""
+    found = {name: value for name in _SYSCTLS if (value := sysctl(name, str(proc))) is not None}
+    found[CGROUP_VERSION] = 2 if is_v2(str(cgroup)) else 1
     for status in proc.glob("[0-9]*/comm"):
         try:
             if status.read_text().strip() != "dockerd":
@@ -85,47 +84,44 @@ def read(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> d
 
 
 def findings(values: Mapping[str, int], load: Load) -> list[Finding]:
-    """Every limit that `load` would hit; a value that is not known is not judged."""
+    """Return every limit that `load` would exceed; a missing value is not checked."""
     return [f for f in _rules(values, load) if f.value < f.need]
 
 
-def _rules(values: Mapping[str, int], load: Load) -> Iterator[Finding]:
-    def sysctl(name: str, need: int, why: str, more: str = "") -> Iterator[Finding]:
-        if name in values:
-            yield Finding(name, values[name], need, why, f"sysctl -w {name}={_power(need)}{more}")
-
-    arp = _power(load.containers + SLACK // 4)
-    # A shim holds an inotify instance on cgroup v2 only.
-    if values.get(CGROUP_VERSION) == 2:
-        yield from sysctl(
+def _sysctls(load: Load, cgroup_version: int | None) -> Iterator[tuple[str, int, str, str]]:
+    """Yield (name, need, consequence, further values to set with it) of each sysctl."""
+    # A shim uses an inotify instance on cgroup v2 only.
+    if cgroup_version == 2:
+        yield (
             "fs.inotify.max_user_instances",
             load.containers + SLACK // 8,
             "each container's shim takes one, and further containers do not start",
+            "",
         )
-    yield from sysctl(
+    arp = load.containers + SLACK // 4
+    yield (
         "net.ipv4.neigh.default.gc_thresh3",
-        load.containers + SLACK // 4,
+        arp,
         "the ARP table overflows and connections hang",
-        f" net.ipv4.neigh.default.gc_thresh2={arp // 2}"
-        f" net.ipv4.neigh.default.gc_thresh1={arp // 8}",
+        f" net.ipv4.neigh.default.gc_thresh2={_power(arp) // 2}"
+        f" net.ipv4.neigh.default.gc_thresh1={_power(arp) // 8}",
     )
-    yield from sysctl(
-        "net.core.netdev_max_backlog",
-        load.containers,
-        "broadcasts to every container are dropped",
-    )
-    yield from sysctl(
-        "net.netfilter.nf_conntrack_max",
-        load.agents * CONNTRACK_PER_AGENT + SLACK,
-        "new connections are dropped",
-    )
+    backlog = "broadcasts to every container are dropped"
+    yield "net.core.netdev_max_backlog", load.containers, backlog, ""
+    connections = load.agents * CONNTRACK_PER_AGENT + SLACK
+    yield "net.netfilter.nf_conntrack_max", connections, "new connections are dropped", ""
+    pids = load.containers * PIDS_PER_CONTAINER + SLACK
     for name in ("kernel.pid_max", "kernel.threads-max"):
-        yield from sysctl(
-            name, load.containers * PIDS_PER_CONTAINER + SLACK, "no process can start any more"
-        )
-    yield from sysctl(
-        "fs.file-max", load.containers * FILES_PER_CONTAINER + SLACK, "no file can be opened"
-    )
+        yield name, pids, "no process can start any more", ""
+    files = load.containers * FILES_PER_CONTAINER + SLACK
+    yield "fs.file-max", files, "no file can be opened", ""
+
+
+def _rules(values: Mapping[str, int], load: Load) -> Iterator[Finding]:
+    for name, need, consequence, more in _sysctls(load, values.get(CGROUP_VERSION)):
+        if name in values:
+            remedy = f"sysctl -w {name}={_power(need)}{more}"
+            yield Finding(name, values[name], need, consequence, remedy)
     if DAEMON_NOFILE in values:
         yield Finding(
             DAEMON_NOFILE,

@@ -31,10 +31,10 @@ from ape_infra.cli.common import (
 )
 from ape_infra.cli.common import client_of as client_of_stack
 from ape_infra.config.project import current
-from ape_infra.reporting import cgroups
 from ape_infra.reporting.rates import Rates, Sample, rates
 from ape_infra.reporting.summary import Summary, measured
 from ape_infra.rollout.probe import OBSERVED_SERVICES, samples
+from monitoring import cgroups
 
 # Between the two looks from which the rates follow.
 LOOK_SECONDS = 5.0

@@ -19,9 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from ape_contracts import labels, metrics
 from ape_infra.program.components import gateway, proxy
 from ape_infra.program.components.agents import SERVICE as AGENT
-from ape_infra.reporting import cgroups
 from ape_infra.reporting.summary import measured
 from ape_infra.rollout.readings import Counters, OverrideError, Readings, overridden
+from monitoring import cgroups
 
 # A hook for tests: a JSON file of rules for `readings.overridden`, read at every reading.
 OVERRIDE_ENV = "APE_READINGS_OVERRIDE"

@@ -28,8 +28,8 @@ from typing import Any
 import docker
 
 from ape_contracts import labels
-from ape_infra.reporting import cgroups
 from ape_infra.reporting.summary import measured
+from monitoring import cgroups
 from tests.support.ape_load import Command
 from tests.support.live import PROJECT, LiveStack
 

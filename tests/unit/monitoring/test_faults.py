@@ -28,7 +28,7 @@ from monitoring.options import parse_arguments
 from monitoring.system import own_traffic, predicted, pressure
 from tests.support.cgroup_tree import Tree
 from tests.support.fake_docker import FakeDocker
-from tests.unit.monitoring.test_monitoring_inventory import APE, wait_until
+from tests.unit.monitoring.test_inventory import APE, wait_until
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[3]

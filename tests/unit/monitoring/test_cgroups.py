@@ -8,19 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.cgroups import (
-    SLOW_EVERY,
     Cgroups,
-    Sampler,
     blkio_v1,
+    cpu,
     cpu_max_v2,
     field,
     io_v2,
+    memory,
     net_dev,
     proc_cgroup,
-    rates,
     working_set,
 )
 from monitoring.model import Container, Usage
+from monitoring.sampler import SLOW_EVERY, Sampler, rates
 from tests.support.cgroup_tree import Tree
 
 pytestmark = pytest.mark.unit
@@ -204,8 +204,37 @@ def test_a_container_in_anothers_network_has_no_traffic_of_its_own(tmp_path: Pat
     assert found.usage.received == 0
 
 
-@pytest.mark.parametrize("path", ["/sys/fs/cgroup"])
-def test_this_machines_own_groups_are_understood(path: str) -> None:
+@pytest.mark.parametrize("systemd", [False, True], ids=["cgroupfs", "systemd"])
+@pytest.mark.parametrize("v2", [False, True], ids=["v1", "v2"])
+def test_one_reading_of_a_container_has_its_working_set_cpu_time_and_limits(
+    tmp_path: Path, v2: bool, systemd: bool
+) -> None:
+    tree = Tree(tmp_path, v2=v2, systemd=systemd)
+    tree.put(KEY, 42, memory=100, inactive=40, limit=200, cpu=12.5, cores=0.25)
+    before = open_files()
+    assert memory(KEY, tree.cgroup) == (60, 200)
+    assert cpu(KEY, tree.cgroup) == (12.5, 0.25)
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("v2", [False, True], ids=["v1", "v2"])
+def test_one_reading_without_limits_has_no_memory_share(tmp_path: Path, v2: bool) -> None:
+    tree = Tree(tmp_path, v2=v2)
+    tree.put(KEY, 42, cpu=12.5, limit=None, cores=None)
+    assert memory(KEY, tree.cgroup) is None
+    assert cpu(KEY, tree.cgroup) == (12.5, None)
+
+
+@pytest.mark.parametrize("v2", [False, True], ids=["v1", "v2"])
+def test_one_reading_of_a_container_that_runs_elsewhere_is_none(tmp_path: Path, v2: bool) -> None:
+    tree = Tree(tmp_path, v2=v2)
+    tree.put(KEY, 42)
+    assert memory("b" * 64, tree.cgroup) is None
+    assert cpu("b" * 64, tree.cgroup) is None
+
+
+def test_the_cgroup_version_is_that_of_this_machine() -> None:
+    path = "/sys/fs/cgroup"
     assert Cgroups(path, "/proc", 10).v2 == os.path.exists(f"{path}/cgroup.controllers")
 
 

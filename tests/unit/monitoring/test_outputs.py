@@ -372,7 +372,7 @@ def test_over_http_with_a_slow_and_failing_receiver() -> None:
         to.offer(state().alerts)
         to.offer(state().alerts)
         release.set()
-        from tests.unit.monitoring.test_monitoring_inventory import wait_until
+        from tests.unit.monitoring.test_inventory import wait_until
 
         wait_until(lambda: to.sent == 1, 10)
         assert to.failed == 1

@@ -51,7 +51,7 @@ def test_after_the_first_sample_few_descriptors_are_looked_at_in_each(
         looked.append(path)
         return read(path)
 
-    monkeypatch.setattr(kernel, "DESCRIPTORS_A_SAMPLE", 4)
+    monkeypatch.setattr(kernel, "DESCRIPTORS_PER_SAMPLE", 4)
     monkeypatch.setattr(os, "readlink", counted)
     process(tmp_path, 1, *[INOTIFY] * 10)
     instances = Inotify(str(tmp_path))
@@ -119,7 +119,7 @@ def test_neighbours_of_all_network_namespaces_count(tmp_path: Path) -> None:
         },
     )
     limits = KernelLimits(str(tmp_path))
-    assert limits._neighbours() == ("neighbours (ARP)", 27, 1024)
+    assert limits._neighbors() == ("neighbours (ARP)", 27, 1024)
 
 
 @pytest.mark.parametrize(("most", "told"), [(32768, True), (1 << 22, False)])
