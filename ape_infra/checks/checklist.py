@@ -155,8 +155,8 @@ def limits(settings: Settings, values: Mapping[str, int], asked: Load) -> Iterab
     found = kernel_limits.findings(values, asked)
     for finding in found:
         state: State = "fail" if settings.platform.production else "warn"
-        saw = f"{finding.value}, {finding.need} are needed: {finding.consequence}."
-        yield Item(finding.name, state, saw, finding.remedy)
+        saw = f"{finding.value}, {finding.need} are needed: {finding.why}."
+        yield Item(finding.name, state, saw, finding.mend)
     if not found:
         yield Item("kernel limits", "ok", f"{asked.containers} containers a machine fit.")
 

@@ -1,4 +1,4 @@
-"""Kernel limits that a fleet would exceed, with the commands that raise them."""
+"""Kernel limits that a fleet would hit with the values of today, and the lines that mend them."""
 
 from __future__ import annotations
 
@@ -9,38 +9,35 @@ from pathlib import Path
 from monitoring.cgroups import is_v2
 from monitoring.kernel import BRIDGE_PORTS, sysctl
 
-# Use of each limit by one agent's container: shim (12 threads), init, Python.
+# What one agent's container takes of each, measured or counted: shim (12 threads), init, Python.
 PIDS_PER_CONTAINER = 20
 FILES_PER_CONTAINER = 60
 DAEMON_FILES_PER_CONTAINER = 8
-# Connections in an agent's pool, each tracked twice: before and after NAT.
+# Connections that an agent may hold at once (its pool), seen twice: before and behind the NAT.
 CONNTRACK_PER_AGENT = 16
-# Estimate for the rest of the machine.
+# What the rest of the machine has, roughly.
 SLACK = 512
 GWBRIDGE = "docker_gwbridge"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A limit whose `value` is below `need`: the consequence, and the command that raises it."""
+    """`value` is below `need`: `why` says what would happen, `mend` is the line that helps."""
 
     name: str
     value: int
     need: int
-    consequence: str
-    remedy: str
+    why: str
+    mend: str
 
     @property
     def text(self) -> str:
-        return (
-            f"{self.name} is {self.value}, and {self.need} are needed: {self.consequence}. "
-            f"{self.remedy}"
-        )
+        return f"{self.name} is {self.value}, and {self.need} are needed: {self.why}. {self.mend}"
 
 
 @dataclass(frozen=True)
 class Load:
-    """The part of a fleet that runs on one machine."""
+    """What a fleet puts on one machine."""
 
     agents: int
     containers: int
@@ -49,7 +46,7 @@ class Load:
 
 
 def _power(number: int) -> int:
-    """Return the next power of two, so that the limit also fits a somewhat larger fleet."""
+    """The next power of two: a round value to set, with room."""
     return 1 << max(0, number - 1).bit_length()
 
 
@@ -67,7 +64,7 @@ DAEMON_NOFILE = "dockerd open files"
 
 
 def read(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> dict[str, int]:
-    """Return the limits of this machine; one that cannot be read is left out."""
+    """Today's values; what this kernel does not show is left out."""
     found = {name: value for name in _SYSCTLS if (value := sysctl(name, str(proc))) is not None}
     found[CGROUP_VERSION] = 2 if is_v2(str(cgroup)) else 1
     for status in proc.glob("[0-9]*/comm"):
@@ -84,44 +81,47 @@ def read(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> d
 
 
 def findings(values: Mapping[str, int], load: Load) -> list[Finding]:
-    """Return every limit that `load` would exceed; a missing value is not checked."""
+    """Every limit that `load` would hit; a value that is not known is not judged."""
     return [f for f in _rules(values, load) if f.value < f.need]
 
 
-def _sysctls(load: Load, cgroup_version: int | None) -> Iterator[tuple[str, int, str, str]]:
-    """Yield (name, need, consequence, further values to set with it) of each sysctl."""
-    # A shim uses an inotify instance on cgroup v2 only.
-    if cgroup_version == 2:
-        yield (
+def _rules(values: Mapping[str, int], load: Load) -> Iterator[Finding]:
+    def rule(name: str, need: int, why: str, more: str = "") -> Iterator[Finding]:
+        if name in values:
+            yield Finding(name, values[name], need, why, f"sysctl -w {name}={_power(need)}{more}")
+
+    arp = _power(load.containers + SLACK // 4)
+    # A shim holds an inotify instance on cgroup v2 only.
+    if values.get(CGROUP_VERSION) == 2:
+        yield from rule(
             "fs.inotify.max_user_instances",
             load.containers + SLACK // 8,
             "each container's shim takes one, and further containers do not start",
-            "",
         )
-    arp = load.containers + SLACK // 4
-    yield (
+    yield from rule(
         "net.ipv4.neigh.default.gc_thresh3",
-        arp,
+        load.containers + SLACK // 4,
         "the ARP table overflows and connections hang",
-        f" net.ipv4.neigh.default.gc_thresh2={_power(arp) // 2}"
-        f" net.ipv4.neigh.default.gc_thresh1={_power(arp) // 8}",
+        f" net.ipv4.neigh.default.gc_thresh2={arp // 2}"
+        f" net.ipv4.neigh.default.gc_thresh1={arp // 8}",
     )
-    backlog = "broadcasts to every container are dropped"
-    yield "net.core.netdev_max_backlog", load.containers, backlog, ""
-    connections = load.agents * CONNTRACK_PER_AGENT + SLACK
-    yield "net.netfilter.nf_conntrack_max", connections, "new connections are dropped", ""
-    pids = load.containers * PIDS_PER_CONTAINER + SLACK
+    yield from rule(
+        "net.core.netdev_max_backlog",
+        load.containers,
+        "broadcasts to every container are dropped",
+    )
+    yield from rule(
+        "net.netfilter.nf_conntrack_max",
+        load.agents * CONNTRACK_PER_AGENT + SLACK,
+        "new connections are dropped",
+    )
     for name in ("kernel.pid_max", "kernel.threads-max"):
-        yield name, pids, "no process can start any more", ""
-    files = load.containers * FILES_PER_CONTAINER + SLACK
-    yield "fs.file-max", files, "no file can be opened", ""
-
-
-def _rules(values: Mapping[str, int], load: Load) -> Iterator[Finding]:
-    for name, need, consequence, more in _sysctls(load, values.get(CGROUP_VERSION)):
-        if name in values:
-            remedy = f"sysctl -w {name}={_power(need)}{more}"
-            yield Finding(name, values[name], need, consequence, remedy)
+        yield from rule(
+            name, load.containers * PIDS_PER_CONTAINER + SLACK, "no process can start any more"
+        )
+    yield from rule(
+        "fs.file-max", load.containers * FILES_PER_CONTAINER + SLACK, "no file can be opened"
+    )
     if DAEMON_NOFILE in values:
         yield Finding(
             DAEMON_NOFILE,

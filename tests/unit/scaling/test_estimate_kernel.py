@@ -44,18 +44,18 @@ def test_a_thousand_agents_hit_what_the_facts_say_with_lines_that_mend() -> None
         "net.core.netdev_max_backlog",
         "dockerd open files",
     }
-    assert found["fs.inotify.max_user_instances"].remedy == (
+    assert found["fs.inotify.max_user_instances"].mend == (
         "sysctl -w fs.inotify.max_user_instances=2048"
     )
-    assert "gc_thresh1=" in found["net.ipv4.neigh.default.gc_thresh3"].remedy
+    assert "gc_thresh1=" in found["net.ipv4.neigh.default.gc_thresh3"].mend
 
 
 @given(st.integers(1, 2000))
 def test_the_line_mends_what_it_is_for(agents: int) -> None:
     mended = dict(TODAY)
     for finding in findings(TODAY, load(agents)):
-        if finding.remedy.startswith("sysctl -w "):
-            for pair in finding.remedy.removeprefix("sysctl -w ").split():
+        if finding.mend.startswith("sysctl -w "):
+            for pair in finding.mend.removeprefix("sysctl -w ").split():
                 name, _, value = pair.partition("=")
                 mended[name] = int(value)
     left = {f.name for f in findings(mended, load(agents))}
