@@ -173,7 +173,7 @@ class Group:
         self.pid = 0
 
     def read(self, *, slow: bool) -> Usage | None:
-        """Return the counters; None once the container is gone.
+        """Return the counters; None once the container was removed.
 
         Limits, OOM kills and processes are read with `slow`, and else are those of the last time.
         """

@@ -1,4 +1,4 @@
-"""What is known of a container and of a sample, as plain data."""
+"""Containers and samples, as plain data."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ape_contracts import labels
 COMPOSE_PROJECT, COMPOSE_SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 SWARM_NAMESPACE, SWARM_SERVICE = "com.docker.stack.namespace", "com.docker.swarm.service.name"
 SWARM_TASK_ID = "com.docker.swarm.task.id"
-# "B+N": container N, from 1, of those alike, with B agents in the ones before; or only N.
+# "B+N": the N-th container, from 1, of a shard, with B agents in the shards before; or only N.
 SLOT_ENV = "APE_AGENT_SLOT"
-# A JSON object with it among others, where it has no variable of its own.
+# A JSON object that may hold the slot instead.
 SETTINGS_ENV = "APE_SETTINGS"
 RUNNING = ("running", "paused", "restarting")
 
 
 class Usage(NamedTuple):
-    """What the kernel has counted for one container since its start. Bytes, seconds, periods.
+    """The kernel's counters of one container since its start, in bytes, seconds and periods.
 
-    `memory` is the working set. A limit is None where there is none.
+    `memory` is the working set. A limit is None where the container is unlimited.
     """
 
     cpu_seconds: float
@@ -43,10 +43,10 @@ class Usage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container as Docker knows it. `name` is stable over restarts and replacements, and one
+    """A container as Docker describes it.
 
-    container's within its `project`. `slot` is the number of its (first) agent, `agents` how many
-    agents it holds.
+    `name` is stable over restarts and replacements, and unique within `project`. `slot` is the
+    number of its (first) agent, `agents` the number of agents that it holds.
     """
 
     id: str
@@ -69,29 +69,31 @@ class Container:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What stays when the container is replaced."""
+        """The identity that stays when the container is replaced."""
         return self.project, self.service, self.name
 
     @property
     def shard(self) -> str:
-        """The network that a container of agents shares with its like: agents-00."""
+        """The network of the agent's shard, such as agents-00; "" for other services."""
         found = (re.search(r"agents-\d+$", network) for network in self.networks)
         return next((match[0] for match in found if match), "") if self.agents else ""
 
     @property
     def running(self) -> bool:
+        """Whether it runs."""
         return self.state == "running"
 
     @property
     def healthy(self) -> bool:
-        """It runs, and no health check has failed (or there is none)."""
+        """Whether it runs and its health check, where it has one, passes."""
         return self.state == "running" and self.health in ("", "healthy", "none")
 
     @property
     def failed(self) -> bool:
-        """Unhealthy, or ended: a service always, an agent (or a task of Swarm, which may only have
+        """Whether it is unhealthy or has ended.
 
-        moved) with an error. One that still starts has not failed.
+        An agent that ended has failed only with an error, and so has a Swarm task, which may have
+        moved. A container that still starts has not failed.
         """
         if self.state == "running":
             return self.health == "unhealthy"
@@ -100,16 +102,17 @@ class Container:
         return self.exit_code != 0 or not (self.agents or self.swarm)
 
     def but(self, **changes: Any) -> Container:
+        """Return a copy with these changes."""
         return replace(self, **changes)
 
 
 @dataclass(slots=True)
 class ContainerSample:
-    """One container in one sample. Rates are per second; None where there is none to tell yet.
+    """One container in one sample. Rates are per second; None: not known (yet).
 
     `cpu_percent` is of one core, `cpu_of_limit` and `memory_percent` of the limit,
-    `throttled_percent` of the time since the sample before. `restarts` and `ooms` are totals;
-    `recent_*` counts of the windows in `history`.
+    `throttled_percent` of the time since the sample before. `restarts` and `ooms` are totals; the
+    other counts are those within the windows of `thresholds`.
     """
 
     container: Container
@@ -130,20 +133,23 @@ class ContainerSample:
 
 
 class KernelLimit(NamedTuple):
+    """A limit of the kernel: the number in use, and the maximum."""
+
     name: str
     used: int
     allowed: int
 
     @property
     def percent(self) -> float:
+        """Use in percent of the limit."""
         return 100.0 * self.used / self.allowed if self.allowed else 0.0
 
 
 @dataclass(slots=True)
 class SystemSample:
-    """The machine. Percent of all cores, of memory, of each file system; rates in bytes a second.
+    """The machine: percent of all cores, of memory, of each file system; rates in bytes per second.
 
-    `pressure` maps (resource, "some" | "full") to the share of the last 10 s.
+    `pressure` maps (resource, "some" | "full") to percent of the last 10 s.
     """
 
     cores: int = 0
@@ -165,16 +171,16 @@ class SystemSample:
     written_rate: float | None = None
     pressure: dict[tuple[str, str], float] = field(default_factory=dict)
     limits: list[KernelLimit] = field(default_factory=list)
-    # Percent of each file system in use four hours from now, were it to go on as in the last hour.
+    # Forecast of the use of each file system in four hours, at the rate of the last hour.
     disks_predicted: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class FleetSample:
-    """Agents: declared, running and healthy by Docker, heard of by the gateway (heartbeats).
+    """Numbers of agents: declared; running and healthy by Docker; seen by the gateway (heartbeat).
 
-    `missing` is what is declared and not healthy; on Swarm, where Docker knows only those of this
-    node, what is declared and not heard of. None: not known.
+    `missing` are those declared and not healthy. On Swarm, where Docker lists only the agents of
+    this node, it is those declared and not seen by the gateway. None: not known.
     """
 
     declared: int | None = None
@@ -186,7 +192,7 @@ class FleetSample:
 
 @dataclass(slots=True)
 class MonitorSample:
-    """The monitor about itself."""
+    """The monitor's own measurements."""
 
     sample_seconds: float = 0.0
     data_age: float = 0.0
@@ -199,21 +205,22 @@ class MonitorSample:
 
 @dataclass(slots=True)
 class Sample:
-    """All of one moment. `at` is Unix time, for people; nothing is computed from it."""
+    """All measurements of one moment. `at` is Unix time, for display only."""
 
     at: float
     containers: list[ContainerSample]
     system: SystemSample | None
     fleet: FleetSample
     monitor: MonitorSample
-    # Services that had containers within the last hour and have none now, while others have.
+    # Services that had containers within the last hour and have none now, unlike others.
     gone: tuple[str, ...] = ()
 
 
 def in_project(own: Mapping[str, str], project: str) -> bool:
-    """Whether a container belongs to `project`: an APE project (`ape`), one stack of it
+    """Whether a container with the labels `own` belongs to `project`.
 
-    (`ape-dev`), a Compose project or a Swarm stack. An empty `project` takes every container.
+    `project` is an APE project (`ape`), one of its stacks (`ape-dev`), a Compose project or a Swarm
+    stack; an empty one takes every container.
     """
     if not project:
         return True
@@ -236,8 +243,7 @@ def _slot(env: Mapping[str, str]) -> str:
     if SLOT_ENV in env:
         return env[SLOT_ENV]
     try:
-        told = json.loads(env.get(SETTINGS_ENV, "{}"))
-        return str(told.get(SLOT_ENV, ""))
+        return str(json.loads(env.get(SETTINGS_ENV, "{}")).get(SLOT_ENV, ""))
     except (ValueError, AttributeError):
         return ""
 
@@ -247,15 +253,15 @@ def _number(text: str | None) -> int | None:
 
 
 def _unix(text: str) -> float:
-    """Seconds of Docker's RFC 3339 with nanoseconds; 0 where it never started."""
+    """Return the Unix time of Docker's RFC 3339 with nanoseconds; 0 where it never started."""
     if not text or text.startswith("0001"):
         return 0.0
-    # Python reads no more than six digits.
+    # Python accepts at most six digits.
     return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).timestamp()
 
 
 def _names(engine_name: str, own: Mapping[str, str]) -> tuple[str, str]:
-    """(service, stable name) of a container."""
+    """Return (service, stable name) of a container with the labels `own`."""
     service = own.get(labels.SERVICE) or own.get(COMPOSE_SERVICE) or own.get(SWARM_SERVICE) or ""
     name = engine_name.removeprefix("/")
     if task := own.get(SWARM_TASK_ID):
@@ -268,7 +274,7 @@ def _names(engine_name: str, own: Mapping[str, str]) -> tuple[str, str]:
 
 
 def from_inspect(found: Mapping[str, Any]) -> Container:
-    """A container of Docker's `GET /containers/ID/json`."""
+    """Return the container that Docker's `GET /containers/ID/json` describes."""
     config, state = found.get("Config") or {}, found.get("State") or {}
     own: Mapping[str, str] = config.get("Labels") or {}
     env = dict(item.partition("=")[::2] for item in config.get("Env") or ())

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from monitoring.cgroups import Cgroups, Group
 from monitoring.model import Container, ContainerSample, Usage
-from monitoring.thresholds import CPU_PERIODS_A_SECOND
+from monitoring.thresholds import CPU_PERIODS_PER_SECOND
 
 SLOW_EVERY = 6
 
@@ -36,7 +36,7 @@ def rates(
     cpu = 100.0 * (now.cpu_seconds - before.cpu_seconds) / seconds
     # The kernel counts only periods in which the container had something to run. The share is of
     # all periods: one throttled health check in an idle container is little.
-    periods = max(now.periods - before.periods, CPU_PERIODS_A_SECOND * seconds)
+    periods = max(now.periods - before.periods, CPU_PERIODS_PER_SECOND * seconds)
     return ContainerSample(
         container,
         now,
@@ -52,7 +52,7 @@ def rates(
 
 
 class Sampler:
-    """Samples containers, and closes the files of those that are gone."""
+    """Samples containers, and closes the files of removed ones."""
 
     def __init__(self, cgroups: Cgroups) -> None:
         self.cgroups = cgroups

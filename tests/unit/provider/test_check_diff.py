@@ -184,7 +184,7 @@ def values_of(prop: Prop) -> st.SearchStrategy[Any]:
     if prop.kind is Kind.STRING:
         return st.text(max_size=5)
     if prop.kind is Kind.INT:
-        return st.integers(max(prop.least or 0, 0), 99)
+        return st.integers(max(prop.minimum or 0, 0), 99)
     if prop.kind is Kind.BOOL:
         return st.booleans()
     if prop.kind is Kind.MAP:
@@ -199,7 +199,7 @@ def values_of(prop: Prop) -> st.SearchStrategy[Any]:
 
 def usable(fields: Any) -> list[tuple[str, Prop]]:
     """The properties that inputs may have."""
-    return [(k, p) for k, p in fields.items() if not (p.output or p.refused)]
+    return [(k, p) for k, p in fields.items() if not (p.output or p.unsupported)]
 
 
 @pytest.mark.parametrize("token", sorted(RESOURCES))
