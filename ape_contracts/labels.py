@@ -6,8 +6,10 @@ PROJECT = "ape.project"
 STACK = "ape.stack"
 SERVICE = "ape.service"
 TIER = "ape.tier"
-# The number of agents in the container.
+# Number of agents in the container.
 AGENTS = "ape.agents"
+# Values of SERVICE for agents; an existing Compose file names them `llama_agent`.
+AGENT_SERVICES = ("agent", "llama_agent")
 
 
 def stack_filter(project: str, stack: str) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""The resource monitor: what every container and the machine use, and what is wrong.
+"""The resource monitor: use of every container and of the machine, and alerts.
 
 `python -m monitoring --help`; docs/monitor.md.
 """

@@ -12,29 +12,30 @@ from typing import Any
 
 from ape_service import logs
 from monitoring.alerts import Engine
-from monitoring.cgroups import Cgroups, Sampler, raise_file_limit
+from monitoring.cgroups import Cgroups, raise_file_limit
 from monitoring.exporter import Exporter, State
 from monitoring.inventory import Inventory, Watcher
 from monitoring.monitor import Monitor, Show
 from monitoring.options import Options, parse_arguments
 from monitoring.output import LineFile
+from monitoring.sampler import Sampler
 from monitoring.senders import receivers
 from monitoring.system import System
 
 EXIT_FAILED = 1
 ONCE_CODES = {"healthy": 0, "degraded": 3, "critical": 4}
-# What --once waits for Docker's listing, and between its two readings.
+# Time limit of --once for Docker's listing, and the time between its two readings.
 LISTING_SECONDS, ONCE_SECONDS = 20.0, 1.0
-# What the first of many samples waits for it, at most.
-FIRST_SECONDS = 5.0
+# Time limit of the first of many samples for the listing.
+FIRST_LISTING_SECONDS = 5.0
 
 
 class Failed(Exception):
-    """The monitor cannot start; says why and what to do."""
+    """The monitor cannot start. The message states the reason and the remedy."""
 
 
 def build(options: Options, show: Sequence[Show] = ()) -> Monitor:
-    """A monitor that is not started yet. Raises Failed."""
+    """Return a monitor that is not started yet. Raises Failed."""
     inventory = Inventory(options.project)
     watcher = Watcher(inventory, options.docker_host)
     exporter: Exporter | None = None
@@ -141,8 +142,8 @@ def _watch(options: Options) -> int:
     if live:
         live.start()
     try:
-        # A first page of what is listed so far would say something false.
-        end_of_wait = time.monotonic() + FIRST_SECONDS
+        # Before the listing is complete, a first page would be wrong.
+        end_of_wait = time.monotonic() + FIRST_LISTING_SECONDS
         while not (monitor.watcher.listed.wait(0.1) or monitor.stopped):
             if time.monotonic() > end_of_wait:
                 break
@@ -157,13 +158,13 @@ def _watch(options: Options) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs until SIGINT or SIGTERM; returns the exit code (see --help)."""
+    """Run until SIGINT or SIGTERM; return the exit code (see --help)."""
     try:
         options = parse_arguments(argv)
     except SystemExit as ended:
         return int(ended.code or 0)
     page = options.console and not options.json and sys.stdout.isatty()
-    # Logs would tear the page apart, and its alerts are on it. On a pipe they are for stderr.
+    # Log lines would break the page, which shows the alerts itself. On a pipe they go to stderr.
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logs.JsonLines("monitor"))
     if page:
@@ -180,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"monitoring: {error}", file=sys.stderr)
         return EXIT_FAILED
     except BrokenPipeError:
-        # The reader of a pipe went away; that is how pipes end.
+        # The reader closed the pipe: a normal end.
         sys.stderr.close()
         return 0
 

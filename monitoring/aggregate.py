@@ -1,4 +1,4 @@
-"""Sums over a sample: the fleet, one row a service, the worst containers."""
+"""Sums over a sample: the fleet, one row per service, the worst containers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from monitoring.model import Container, ContainerSample, FleetSample
 
 @dataclass(slots=True)
 class ServiceRow:
-    """All containers of a service. CPU is in percent of one core; rates in bytes a second.
+    """All containers of a service. CPU is in percent of one core; rates in bytes per second.
 
-    `memory_limit` and `cpu_limit` are 0 where a container has none.
+    `memory_limit` and `cpu_limit` are 0 where any container is unlimited.
     """
 
     service: str
@@ -33,6 +33,7 @@ class ServiceRow:
 
 
 def by_service(samples: Iterable[ContainerSample]) -> list[ServiceRow]:
+    """Return one row per service, sorted by name."""
     rows: dict[str, ServiceRow] = {}
     unlimited: set[tuple[str, str]] = set()
     for one in samples:
@@ -62,8 +63,8 @@ def by_service(samples: Iterable[ContainerSample]) -> list[ServiceRow]:
         row.sent_rate += one.sent_rate or 0.0
         row.read_rate += one.read_rate or 0.0
         row.written_rate += one.written_rate or 0.0
-    for service, what in unlimited:
-        if what == "memory":
+    for service, resource in unlimited:
+        if resource == "memory":
             rows[service].memory_limit = 0
         else:
             rows[service].cpu_limit = 0.0
@@ -71,23 +72,23 @@ def by_service(samples: Iterable[ContainerSample]) -> list[ServiceRow]:
 
 
 def _worst_first(one: ContainerSample) -> tuple[bool, float, str]:
-    near = max(
+    used = max(
         one.memory_percent or 0.0,
         one.cpu_of_limit or 0.0,
         one.throttled_percent or 0.0,
         25.0 * one.restarts_hour,
         100.0 * (one.ooms_recent > 0),
     )
-    return not one.container.failed, -near, one.container.name
+    return not one.container.failed, -used, one.container.name
 
 
 def worst(samples: Iterable[ContainerSample], count: int = 10) -> list[ContainerSample]:
-    """Failed ones first, then the nearest to a limit."""
+    """Return `count` containers: failed ones first, then the nearest to a limit."""
     return sorted(samples, key=_worst_first)[:count]
 
 
 def _highest(agents: Iterable[Container]) -> int:
-    """The number of the last agent; of those without numbers, how many they are."""
+    """Return the highest agent number; without numbers, the number of agents."""
     found = list(agents)
     numbered = [c.slot + c.agents - 1 for c in found if c.slot is not None]
     return max(numbered, default=sum(c.agents for c in found))
@@ -100,11 +101,12 @@ def fleet(
     heartbeat: int | None,
     gateway_declared: int | None,
 ) -> FleetSample:
-    """Counts agents, not containers: one container may hold several.
+    """Count agents, not containers: a container may hold several.
 
-    Where nobody says how many are declared, they are numbered without a gap: the highest number
-    that is listed, running or not. On Swarm a node sees only its own: there it is not known, and
-    what is missing is told by the gateway, which hears of all.
+    `declared` is the given number, else the gateway's. Without either it is the highest number that
+    Docker lists, running or not, since agents are numbered without gaps. On Swarm, Docker lists
+    only the agents of one node: there it stays unknown, and the missing agents follow from the
+    gateway's heartbeats.
     """
     listed = list(containers)
     agents = [c for c in listed if c.agents]
@@ -116,11 +118,11 @@ def fleet(
         declared = gateway_declared or None
     if declared is None and agents and not swarm:
         declared = sum(_highest(c for c in agents if c.project == name) for name in projects)
-    there = heartbeat if swarm else healthy
+    present = heartbeat if swarm else healthy
     return FleetSample(
         declared=declared,
         running=running,
         healthy=healthy,
         heartbeat=heartbeat,
-        missing=0 if declared is None or there is None else max(0, declared - there),
+        missing=0 if declared is None or present is None else max(0, declared - present),
     )

@@ -1,6 +1,6 @@
-"""Which alerts are open: readings against thresholds, with time to hold and hysteresis.
+"""Open alerts: readings compared with thresholds, with a hold time and hysteresis.
 
-Times are of the monotonic clock, so a jump of the wall clock raises and ends nothing.
+Times are of the monotonic clock, so a jump of the wall clock raises and ends no alert.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from monitoring.model import AGENT_SERVICES, Sample
+from ape_contracts.labels import AGENT_SERVICES
+from monitoring.model import Sample
 from monitoring.thresholds import RULES, Severity, Thresholds
 
 EXAMPLES = 5
 
 
 class Reading(NamedTuple):
-    """A value to hold against the threshold `key`; `subject` is a container, a file system, …"""
+    """A value to compare with the threshold `key`; `subject` is a container, a file system, …"""
 
     key: str
     service: str
@@ -26,7 +27,7 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True)
 class Alert:
-    """One open alert: rule and service, for all subjects at once. `value` is the worst."""
+    """One open alert of a rule and a service, for all subjects. `value` is the worst."""
 
     key: str
     name: str
@@ -43,30 +44,32 @@ class Alert:
 
     @property
     def id(self) -> tuple[str, str]:
+        """The identity of the alert while it is open: name and service."""
         return self.name, self.service
 
     @property
-    def who(self) -> str:
+    def subject(self) -> str:
+        """The name, with the service in parentheses."""
         return f"{self.name} ({self.service})" if self.service else self.name
 
     @property
-    def facts(self) -> str:
-        """The value, its threshold, and of whom."""
+    def details(self) -> str:
+        """The value, the threshold, and the worst subjects."""
         value = f"{self.value:.0f}" if self.value >= 10 else f"{self.value:.3g}"
         line = f"{value} {self.unit}, threshold {self.threshold:g}"
         if self.examples:
-            many = f"{self.count} of them: " if self.count > 1 else ""
+            total = f"{self.count} of them: " if self.count > 1 else ""
             more = ", …" if self.count > len(self.examples) else ""
-            line += f"; {many}{', '.join(self.examples)}{more}"
+            line += f"; {total}{', '.join(self.examples)}{more}"
         return line
 
     @property
     def text(self) -> str:
-        """One line for people."""
-        return f"{self.who}: {self.summary} {self.facts}"
+        """One line to show."""
+        return f"{self.subject}: {self.summary} {self.details}"
 
     def json(self, now: float, wall: float) -> dict[str, Any]:
-        """`now` and `wall` are the same moment on the monotonic clock and in Unix time."""
+        """Return the alert's JSON; `now` and `wall` are one moment in monotonic and Unix time."""
         return {
             "name": self.name,
             "severity": self.severity,
@@ -89,7 +92,7 @@ class _State(NamedTuple):
 
 
 class Engine:
-    """Holds what is pending and what is open between samples."""
+    """Keeps pending and open alerts between samples."""
 
     def __init__(self, thresholds: Thresholds) -> None:
         self.thresholds = thresholds
@@ -98,9 +101,10 @@ class Engine:
     def update(
         self, now: float, readings: Iterable[Reading], unknown: Collection[str] = ()
     ) -> list[Alert]:
-        """The open alerts, the worst severity first. A subject without a reading is well; keys in
+        """Return the open alerts, the worst severity first.
 
-        `unknown` could not be read and stay as they are.
+        A subject without a reading is healthy. The alerts of keys in `unknown`, which could not be
+        read, stay as they are.
         """
         states = {at: state for at, state in self._states.items() if at[0] in unknown}
         for key, service, subject, value in readings:
@@ -117,6 +121,7 @@ class Engine:
 
     @property
     def pending(self) -> int:
+        """Number of subjects over a threshold, but not for its hold time yet."""
         return sum(not state.firing for state in self._states.values())
 
     def _grouped(self) -> list[Alert]:
@@ -150,7 +155,7 @@ class Engine:
 
 
 def readings(sample: Sample) -> Iterator[Reading]:
-    """What a sample says to the thresholds."""
+    """Yield the values of a sample that have a threshold."""
     if system := sample.system:
         yield Reading("systemMemoryPercent", "", "", system.memory_percent)
         if system.cpu_percent is not None:
@@ -184,11 +189,12 @@ def readings(sample: Sample) -> Iterator[Reading]:
     yield Reading("dataAgeSeconds", "", "", sample.monitor.data_age)
 
 
-# What cannot be told while Docker does not answer: then the last word holds.
+# Thresholds whose values come from Docker: unknown while it does not answer.
 BY_DOCKER = ("serviceDown", "agentsMissing")
 
 
 def unknown(sample: Sample) -> tuple[str, ...]:
+    """Return the thresholds for which the sample has no current values."""
     return () if sample.monitor.docker_up else BY_DOCKER
 
 
@@ -200,7 +206,7 @@ class Health(NamedTuple):
 
 
 def health(alerts: list[Alert], sample: Sample) -> Health:
-    """The worst open alert decides; it is the first."""
+    """Return the health by the worst open alert, which is the first."""
     if alerts:
         level = "critical" if alerts[0].severity == "critical" else "degraded"
         return Health(level, alerts[0].text)

@@ -1,7 +1,7 @@
 """Counters of containers, read from the kernel's files: cgroup v1 and v2, both drivers.
 
-Descriptors stay open, and a read is one `pread`. What changes slowly (limits, OOM kills, processes)
-is read every SLOW_EVERY samples, a share of the containers each time.
+The only reader of cgroups in this project. The monitor keeps descriptors open, so that a reading is
+one `pread` per file (`Cgroups`, `Group`). `memory` and `cpu` read one container once.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 import os
 import re
 import resource
-from collections.abc import Iterable
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
-from monitoring.model import Container, ContainerSample, Usage
-from monitoring.thresholds import CPU_PERIODS_A_SECOND
+from monitoring.model import Container, Usage
 
-SLOW_EVERY = 6
-# Nothing else of the monitor needs many descriptors.
+ROOT = Path("/sys/fs/cgroup")
+# Descriptors for everything but cgroup files: sockets, the output file, logs.
 RESERVED_FILES = 256
-# Above any file read here; the kernel gives what there is.
+# More than the size of any file read here.
 _SIZE = 16384
 _NO_LIMIT_V1 = 1 << 60
 
 
 def field(text: bytes, key: bytes) -> int:
-    """The number after `key` at the start of a line; 0 where it is not there."""
+    """Return the number after `key` at the start of a line; 0 without such a line."""
     at = text.find(b"\n" + key + b" ")
     if at < 0:
         if not text.startswith(key + b" "):
@@ -36,14 +36,14 @@ def field(text: bytes, key: bytes) -> int:
 
 
 def working_set(usage: int, inactive_file: int) -> int:
-    """As cAdvisor, Docker and Podman count it."""
+    """Return the memory in use as cAdvisor, Docker and Podman count it, in bytes."""
     return max(0, usage - inactive_file)
 
 
 def blkio_v1(text: bytes) -> tuple[int, int]:
-    """(bytes read, written) of blkio.throttle.io_service_bytes, all devices together."""
+    """Return the bytes (read, written) of blkio.throttle.io_service_bytes, over all devices."""
     read = written = 0
-    if len(text) > 12:  # "Total 0\n" is most of what there is to see
+    if len(text) > 12:  # An idle container's file is just "Total 0\n".
         for line in text.splitlines():
             parts = line.split()
             if len(parts) == 3:
@@ -58,7 +58,7 @@ _IO_V2 = re.compile(rb"\b([rw])bytes=(\d+)")
 
 
 def io_v2(text: bytes) -> tuple[int, int]:
-    """(bytes read, written) of io.stat, all devices together."""
+    """Return the bytes (read, written) of io.stat, over all devices."""
     read = written = 0
     for kind, number in _IO_V2.findall(text):
         if kind == b"r":
@@ -69,7 +69,7 @@ def io_v2(text: bytes) -> tuple[int, int]:
 
 
 def net_dev(text: bytes) -> tuple[int, int]:
-    """(bytes received, sent) of /proc/PID/net/dev, all interfaces but loopback."""
+    """Return the bytes (received, sent) of /proc/PID/net/dev, over all interfaces but loopback."""
     received = sent = 0
     for line in text.split(b"\n")[2:]:
         name, colon, numbers = line.partition(b":")
@@ -81,17 +81,18 @@ def net_dev(text: bytes) -> tuple[int, int]:
 
 
 def limit_v2(text: bytes) -> int | None:
+    """Return the bytes of memory.max; None without a limit ("max")."""
     return None if text.startswith(b"max") or not text.strip() else int(text)
 
 
 def cpu_max_v2(text: bytes) -> float | None:
-    """Cores of cpu.max ("50000 100000", "max 100000")."""
+    """Return the cores of cpu.max ("50000 100000"); None without a limit ("max 100000")."""
     parts = text.split()
     return None if len(parts) < 2 or parts[0] == b"max" else int(parts[0]) / int(parts[1])
 
 
 def proc_cgroup(text: str) -> dict[str, str]:
-    """/proc/PID/cgroup: controller ("" on v2) -> path under the hierarchy's root."""
+    """Map each controller of /proc/PID/cgroup ("" on v2) to a path below its hierarchy's root."""
     found = {}
     for line in text.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -101,15 +102,15 @@ def proc_cgroup(text: str) -> dict[str, str]:
 
 
 class Descriptors:
-    """How many kernel files may stay open; those beyond are opened for each read."""
+    """The number of kernel files that are open and may be; further ones open for each read."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
         self.open = 0
 
 
 def raise_file_limit() -> int:
-    """Lift the soft limit of open files to the hard one; returns how many files may stay open."""
+    """Raise the soft limit of open files to the hard one; return how many may stay open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -125,18 +126,18 @@ class File:
         self.path, self._fd, self._budget = path, -1, budget
 
     def read(self) -> bytes:
-        """The content; empty where the file is not there (any more)."""
+        """Return the content; empty where the file does not exist (any more)."""
         if self._fd >= 0:
             try:
                 return os.pread(self._fd, _SIZE, 0)
             except OSError:
-                # The group was removed; a restart makes a new one at the same path.
+                # The group was removed; a restart creates a new one at the same path.
                 self.close()
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return b""
-        if self._budget.open < self._budget.most:
+        if self._budget.open < self._budget.limit:
             self._budget.open += 1
             self._fd = fd
         try:
@@ -148,6 +149,7 @@ class File:
                 os.close(fd)
 
     def close(self) -> None:
+        """Close the descriptor; a later read opens the file again."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -162,7 +164,7 @@ class _Slow(NamedTuple):
 
 
 class Group:
-    """The files of one container. `read` gives None once the container is gone."""
+    """The kernel files of one container."""
 
     def __init__(self, files: dict[str, File], *, v2: bool) -> None:
         self._files = files
@@ -171,6 +173,10 @@ class Group:
         self.pid = 0
 
     def read(self, *, slow: bool) -> Usage | None:
+        """Return the counters; None once the container was removed.
+
+        Limits, OOM kills and processes are read with `slow`, and else are those of the last time.
+        """
         return self._read_v2(slow) if self._v2 else self._read_v1(slow)
 
     def _net(self) -> tuple[int, int]:
@@ -236,6 +242,7 @@ class Group:
         )
 
     def close(self) -> None:
+        """Close all descriptors."""
         for file in self._files.values():
             file.close()
 
@@ -261,39 +268,45 @@ _V1 = {
     "oom": ("memory", "memory.oom_control"),
     "pids": ("pids", "pids.current"),
 }
-# Where the cgroupfs and the systemd driver put a container.
+_CONTROLLERS = frozenset(controller for controller, _ in _V1.values())
+# Paths of a container's group by Docker's two drivers, cgroupfs and systemd.
 _PLACES = ("docker/{}", "system.slice/docker-{}.scope")
 
 
+def is_v2(root: str) -> bool:
+    """Whether the hierarchy at `root` is cgroup v2."""
+    return os.path.exists(f"{root}/cgroup.controllers")
+
+
 class Cgroups:
-    """Finds the groups of containers under `root` (/sys/fs/cgroup) and `proc` (/proc)."""
+    """Finds the groups of containers below `root` (/sys/fs/cgroup) and `proc` (/proc)."""
 
     def __init__(self, root: str, proc: str, max_files: int) -> None:
         self.root, self.proc = root, proc
-        self.v2 = os.path.exists(f"{root}/cgroup.controllers")
+        self.v2 = is_v2(root)
         self.descriptors = Descriptors(max_files)
 
     def group(self, container: Container) -> Group | None:
-        """The container's group; None where it is gone (or was never there)."""
+        """Return the container's group; None where none exists."""
         probe = self.root if self.v2 else f"{self.root}/cpuacct"
         for place in _PLACES:
             path = place.format(container.id)
             if os.path.exists(f"{probe}/{path}"):
-                return self._made(container, dict.fromkeys(("", *_CONTROLLERS), path))
-        # Another cgroup parent, or rootless Docker: the kernel knows.
+                return self._open(container, dict.fromkeys(("", *_CONTROLLERS), path))
+        # Another cgroup parent, or rootless Docker: only the kernel knows the path.
         try:
             with open(f"{self.proc}/{container.pid}/cgroup") as file:
                 paths = proc_cgroup(file.read())
         except OSError:
             return None
         path = paths.get("" if self.v2 else "cpuacct", "")
-        # A path that leads upwards is seen from another cgroup namespace.
+        # A path that leads upwards belongs to another cgroup namespace.
         if not path or path.startswith("..") or not os.path.exists(f"{probe}/{path}"):
             return None
-        return self._made(container, paths)
+        return self._open(container, paths)
 
-    def _made(self, container: Container, paths: dict[str, str]) -> Group:
-        at = (
+    def _open(self, container: Container, paths: Mapping[str, str]) -> Group:
+        files = (
             {key: f"{self.root}/{paths['']}/{name}" for key, name in _V2.items()}
             if self.v2
             else {
@@ -302,94 +315,31 @@ class Cgroups:
             }
         )
         if container.pid and container.own_network:
-            at["net"] = f"{self.proc}/{container.pid}/net/dev"
-        group = Group({k: File(p, self.descriptors) for k, p in at.items()}, v2=self.v2)
+            files["net"] = f"{self.proc}/{container.pid}/net/dev"
+        group = Group({k: File(p, self.descriptors) for k, p in files.items()}, v2=self.v2)
         group.pid = container.pid
         return group
 
 
-_CONTROLLERS = tuple({controller for controller, _ in _V1.values()})
+def usage(container_id: str, root: Path = ROOT) -> Usage | None:
+    """Read a container once, without its network; None where it does not run on this machine."""
+    group = Cgroups(str(root), "/proc", 0).group(Container(container_id, "", ""))
+    return group.read(slow=True) if group else None
 
 
-class _Tracked(NamedTuple):
-    group: Group
-    usage: Usage | None
-    at: float
+def memory(container_id: str, root: Path = ROOT) -> tuple[int, int] | None:
+    """Return (working set, limit) in bytes.
 
-
-def rates(
-    container: Container, before: Usage | None, now: Usage, seconds: float
-) -> ContainerSample:
-    """A sample from two readings `seconds` apart; without the first it has levels only.
-
-    A counter that went backwards belongs to a new start: no rate until the next sample.
+    None where the container does not run on this machine, or has no limit.
     """
-    limit, cores = now.memory_limit, now.cpu_limit
-    memory = 100.0 * now.memory / limit if limit else None
-    if before is None or seconds <= 0 or now.cpu_seconds < before.cpu_seconds:
-        return ContainerSample(container, now, memory_percent=memory)
-    cpu = 100.0 * (now.cpu_seconds - before.cpu_seconds) / seconds
-    # The kernel counts only those in which there was something to run. Of all the time, so that a
-    # health check that is throttled while nothing else runs is not "most of the time".
-    periods = max(now.periods - before.periods, CPU_PERIODS_A_SECOND * seconds)
-    return ContainerSample(
-        container,
-        now,
-        cpu,
-        cpu / cores if cores else None,
-        100.0 * (now.throttled - before.throttled) / periods,
-        memory,
-        max(0.0, (now.received - before.received) / seconds),
-        max(0.0, (now.sent - before.sent) / seconds),
-        max(0.0, (now.read - before.read) / seconds),
-        max(0.0, (now.written - before.written) / seconds),
-    )
+    found = usage(container_id, root)
+    return (found.memory, found.memory_limit) if found and found.memory_limit else None
 
 
-class Sampler:
-    """Samples containers, and forgets those that are gone."""
+def cpu(container_id: str, root: Path = ROOT) -> tuple[float, float | None] | None:
+    """Return (CPU seconds since the start, limit in cores or None).
 
-    def __init__(self, cgroups: Cgroups) -> None:
-        self.cgroups = cgroups
-        self._tracked: dict[str, _Tracked] = {}
-        self._tick = 0
-
-    def sample(self, containers: Iterable[Container], now: float) -> list[ContainerSample]:
-        """One sample each, `now` on the monotonic clock. A container that dies meanwhile has no
-
-        usage in it; that is no error.
-        """
-        self._tick += 1
-        found: list[ContainerSample] = []
-        kept: dict[str, _Tracked] = {}
-        for index, container in enumerate(containers):
-            tracked = self._tracked.get(container.id)
-            if not container.running:
-                found.append(ContainerSample(container))
-                continue
-            if tracked is None or tracked.group.pid != container.pid:
-                if tracked is not None:
-                    tracked.group.close()
-                    del self._tracked[container.id]
-                group = self.cgroups.group(container)
-                if group is None:
-                    found.append(ContainerSample(container))
-                    continue
-                tracked = _Tracked(group, None, now)
-            usage = tracked.group.read(slow=(self._tick + index) % SLOW_EVERY == 0)
-            kept[container.id] = _Tracked(tracked.group, usage, now)
-            found.append(
-                ContainerSample(container)
-                if usage is None
-                else rates(container, tracked.usage, usage, now - tracked.at)
-            )
-        for key, gone in self._tracked.items():
-            if key not in kept:
-                gone.group.close()
-        self._tracked = kept
-        return found
-
-    def close(self) -> None:
-        for tracked in self._tracked.values():
-            tracked.group.close()
-        self._tracked = {}
+    None where the container does not run on this machine.
+    """
+    found = usage(container_id, root)
+    return (found.cpu_seconds, found.cpu_limit) if found else None

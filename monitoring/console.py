@@ -1,4 +1,4 @@
-"""The live page (rich). A function of a State and the terminal's size; draws nothing itself."""
+"""The live page (rich): a function of a State and the size of the terminal."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from monitoring.exporter import State
 from monitoring.model import ContainerSample, SystemSample
 from monitoring.text import clean, duration, fleet, percent, rate, size, system
 
-# Below these widths the columns of less worth are left out.
+# Widths below which less important columns are left out.
 WIDE, MEDIUM = 110, 76
 WORST = 10
 NETWORK, DISK = "net/s in / out", "disk/s read / write"
-_COLOURS = {"healthy": "green", "degraded": "yellow", "critical": "red"}
+_COLORS = {"healthy": "green", "degraded": "yellow", "critical": "red"}
 _NEAR, _OVER = 80.0, 90.0
 
 
 def _level(value: float | None) -> Text:
-    """A percentage, coloured as it nears 100."""
+    """Return a percentage, colored as it nears 100."""
     style = "" if value is None or value < _NEAR else "yellow" if value < _OVER else "bold red"
     return Text(percent(value), style=style)
 
@@ -48,7 +48,7 @@ def _two(first: float | None, second: float | None) -> str:
 def _header(state: State) -> Text:
     sample = state.sample
     made = Text(no_wrap=True, overflow="ellipsis")
-    made.append(f" {state.health.level.upper()} ", style=f"reverse {_COLOURS[state.health.level]}")
+    made.append(f" {state.health.level.upper()} ", style=f"reverse {_COLORS[state.health.level]}")
     made.append(f"  {clean(state.project) or 'all containers'}", style="bold")
     made.append(time.strftime("  %H:%M:%S", time.localtime(sample.at)))
     made.append(f"  {fleet(sample.fleet)}")
@@ -61,26 +61,26 @@ def _system(found: SystemSample, width: int) -> RenderableType:
     bars += [_bar("disk", max(found.disks.values(), default=None))]
     if found.swap_percent:
         bars.append(_bar("swap", found.swap_percent))
-    facts = [
+    details = [
         Text(f"load {found.load1:.2f} on {found.cores} cores"),
         Text(f"iowait {percent(found.iowait_percent)}"),
         Text(f"net in {rate(found.received_rate)} out {rate(found.sent_rate)}"),
         Text(f"disk read {rate(found.read_rate)} write {rate(found.written_rate)}"),
     ]
     pressed = [
-        f"{what} {percent(value)}"
-        for (what, share), value in found.pressure.items()
+        f"{resource} {percent(value)}"
+        for (resource, share), value in found.pressure.items()
         if share == "some"
     ]
     if pressed:
-        facts.append(Text("pressure " + ", ".join(pressed)))
+        details.append(Text("pressure " + ", ".join(pressed)))
     near = max(found.limits, key=lambda limit: limit.percent, default=None)
     if near:
-        facts.append(Text(f"kernel {near.used} of {near.allowed} {clean(near.name)}"))
+        details.append(Text(f"kernel {near.used} of {near.allowed} {clean(near.name)}"))
     columns = 3 if width >= WIDE else 2 if width >= MEDIUM else 1
     if columns == 1:
-        facts = [facts[0], *facts[4:]]
-    cells: list[Text] = [*bars, *facts]
+        details = [details[0], *details[4:]]
+    cells: list[Text] = [*bars, *details]
     for cell in cells:
         cell.no_wrap, cell.overflow = True, "ellipsis"
     for start in range(0, len(cells), columns):
@@ -107,10 +107,10 @@ def _services(rows: list[ServiceRow], width: int) -> Table:
     titles += [NETWORK, DISK] if width >= WIDE else []
     table = _table(*titles)
     for row in rows:
-        well = row.healthy == row.containers
+        healthy = row.healthy == row.containers
         cells: list[Text | str] = [
             Text(clean(row.service)),
-            Text(f"{row.healthy} of {row.containers}", style="" if well else "bold red"),
+            Text(f"{row.healthy} of {row.containers}", style="" if healthy else "bold red"),
             percent(row.cpu_percent),
             size(row.memory),
             _level(100.0 * row.memory / row.memory_limit if row.memory_limit else None),
@@ -165,10 +165,10 @@ def _alerts(state: State, width: int, count: int) -> RenderableType:
         made.append(
             f"{alert.severity} ", style="bold red" if alert.severity == "critical" else "yellow"
         )
-        made.append(clean(alert.who))
+        made.append(clean(alert.subject))
         made.append(f" for {duration(state.now - alert.since)}: ", style="dim")
-        # What matters least is last: a narrow terminal cuts it off.
-        made.append(clean(f"{alert.facts}. {alert.summary}"))
+        # The summary is last: a narrow terminal cuts it off.
+        made.append(clean(f"{alert.details}. {alert.summary}"))
         rows.append(made)
         if width >= MEDIUM:
             rows.append(Text(f"  {clean(alert.remedy)}", style="dim", no_wrap=True))
@@ -188,7 +188,7 @@ def page(state: State, width: int, height: int) -> RenderableType:
     head: list[RenderableType] = [_header(state)]
     if state.health.level != "healthy":
         reason = clean(state.health.reason)
-        colour = _COLOURS[state.health.level]
+        colour = _COLORS[state.health.level]
         head.append(Text(reason, style=colour, no_wrap=True, overflow="ellipsis"))
     shown = max(1, min(len(state.alerts), 4 if height >= 40 else 2))
     alert_lines = 2 + shown * (2 if width >= MEDIUM else 1) + (len(state.alerts) > shown)

@@ -49,7 +49,7 @@ def _single(metric: Metric, value: float) -> Family:
 
 @dataclass(frozen=True)
 class State:
-    """What the last sample left behind; replaced as a whole, never changed."""
+    """The last sample with its alerts; replaced as a whole, never changed."""
 
     sample: Sample
     alerts: list[Alert]
@@ -92,15 +92,15 @@ def _head(metric: Metric) -> str:
 
 
 def _agent(one: ContainerSample) -> str:
-    """0042; with the project before it where there are several."""
+    """Return the agent's label: 0042, with the project before it where several exist."""
     return one.container.name.replace("agent-", "", 1).translate(_ESCAPES)
 
 
 def container_text(sample: Sample) -> str:
-    """The series of the containers, in the text format.
+    """Return the series of the containers, in the text format.
 
-    Written here, since there are 17 a container: for 1000 the library takes 100 ms, at each scrape,
-    and this takes 20.
+    With 17 series per container, the library takes 100 ms per scrape for 1000 containers, and this
+    function 20 ms.
     """
     labels = [
         (
@@ -138,7 +138,7 @@ def container_text(sample: Sample) -> str:
 
 
 def collected(state: State, age: float) -> Iterator[Family]:
-    """All but the containers' series, of a sample whose data is `age` seconds old."""
+    """Yield all other metrics of a sample whose data is `age` seconds old."""
     sample = state.sample
     yield from _fleet(sample)
     yield from _system(sample)
@@ -199,7 +199,7 @@ def _system(sample: Sample) -> Iterator[Family]:
 
 
 class SampleCollector(Collector):
-    """Builds the series of the last sample at each scrape, so none outlives its container."""
+    """Builds the metrics of the last sample at each scrape, so none outlives its container."""
 
     def __init__(self, state: Callable[[], State | None], age: Callable[[], float]) -> None:
         self._state, self._age = state, age
@@ -213,10 +213,10 @@ class SampleCollector(Collector):
 
 
 class Exporter:
-    """Serves the last State. `age` tells how old its data is, in seconds."""
+    """Serves the last State. `age` returns the age of its data, in seconds."""
 
     def __init__(self, bind: str, port: int, age: Callable[[], float], stale: float) -> None:
-        """Raises OSError where the port cannot be had; port 0 takes any."""
+        """Listen on `port` (0: any free one). Raises OSError where the port is taken."""
         self.state: State | None = None
         self._age, self._stale = age, stale
         self._registry = CollectorRegistry()
@@ -255,20 +255,21 @@ class Exporter:
         self._server.server_close()
 
     def metrics(self) -> bytes:
+        """Return the body of /metrics."""
         state = self.state
         made: bytes = generate_latest(self._registry)
         return made + container_text(state.sample).encode() if state else made
 
     def answer(self, path: str) -> tuple[int, str, bytes]:
-        """(status, content type, body) of GET `path`."""
+        """Return (status, content type, body) of GET `path`."""
         if path == "/metrics":
             return 200, CONTENT_TYPE, self.metrics()
         state = self.state
         if path == "/health":
-            well = state is not None and self._age() < self._stale
-            return _json(200 if well else 503, {"status": "ok" if well else "stale"})
+            fresh = state is not None and self._age() < self._stale
+            return _json(200 if fresh else 503, {"status": "ok" if fresh else "stale"})
         if path in ("/alerts", "/sample") and state is None:
-            return _json(503, {"error": "starting", "message": "There is no sample yet."})
+            return _json(503, {"error": "starting", "message": "The monitor has no sample yet."})
         if path == "/alerts" and state:
             found = wire.alerts(state.alerts, state.now, state.sample.at)
             return _json(
@@ -284,7 +285,7 @@ class Exporter:
             made = wire.sample(state.sample, state.health, state.alerts, state.project, state.now)
             return 200, "application/json", wire.line(made)
         known: Sequence[str] = ("/metrics", "/alerts", "/sample", "/health")
-        return _json(404, {"error": "not_found", "message": f"There are {', '.join(known)}."})
+        return _json(404, {"error": "not_found", "message": f"Use {', '.join(known)}."})
 
 
 def _json(status: int, value: dict[str, Any]) -> tuple[int, str, bytes]:

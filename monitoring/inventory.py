@@ -1,7 +1,7 @@
-"""Which containers there are: Docker's event stream, and a listing after each stream that ended.
+"""The list of containers: from Docker's event stream, and a listing after each lost stream.
 
-The stream is opened before the listing, so nothing falls between the two. Docker replays at most
-256 events and drops those that a slow reader leaves, so it is also listed every RELIST_SECONDS.
+The stream is opened before the listing, so that no event is missed. Docker replays at most 256
+events and drops those of a slow reader, so the containers are also listed every RELIST_SECONDS.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from monitoring.thresholds import (
 
 RELIST_SECONDS = 300
 REQUEST_SECONDS = 20
-# At most 3 s, so that the numbers are right again within two intervals.
+# At most 3 s, so that the numbers are correct again within two intervals.
 _BACKOFF_SECONDS = (0.5, 3.0)
 _EVENTS = [
     *("create", "start", "die", "destroy", "oom", "health_status"),
     *("rename", "update", "pause", "unpause"),
 ]
-# A task of Swarm that ended otherwise failed, and what starts in its place is a restart.
-_WELL_ENDED = (0, 143)
-# What a dead task may take until the next one starts.
+# A Swarm task that ends with another code failed; the task that replaces it is a restart.
+_SUCCESS_CODES = (0, 143)
+# Time limit from the end of a failed task to the start of the next one.
 _SUCCESSOR_SECONDS = 300
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ _Key = tuple[str, str, str]
 
 
 class _History:
-    """Restarts and OOM kills of one stable name: how many in all, and when the last ones were."""
+    """Restarts and OOM kills of one stable name: the totals, and the times of the last ones."""
 
     __slots__ = ("kills", "ooms", "restarts", "starts")
 
@@ -64,7 +64,7 @@ def _since(times: deque[float], moment: float) -> int:
 
 
 class Counts(NamedTuple):
-    """Restarts and OOM kills of one name: in all, and within the windows of `thresholds`."""
+    """Restarts and OOM kills of one name: in total, and within the windows of `thresholds`."""
 
     restarts: int = 0
     ooms: int = 0
@@ -74,7 +74,7 @@ class Counts(NamedTuple):
 
 
 class Inventory:
-    """The containers of a project, kept by events. Knows no Docker and no thread but its lock."""
+    """The containers of a project, updated by events. Safe for use by several threads."""
 
     def __init__(
         self,
@@ -90,15 +90,16 @@ class Inventory:
         self._failed: dict[_Key, float] = {}
 
     def wants(self, labels: Mapping[str, str]) -> bool:
+        """Whether a container with these labels belongs to the project."""
         return in_project(labels, self.project)
 
     def put(self, container: Container, *, started: bool = False) -> None:
-        """A container as inspected; `started`: an event said that it has started just now."""
+        """Add or update a container; `started`: an event reported its start just now."""
         with self._lock:
             old = self._containers.get(container.id)
             history = self._histories.get(container.key) or _History()
             if old is None:
-                # What happened before we came is placed at the last start, the only time known.
+                # Earlier restarts count as of the last start, the only known time.
                 known = container.restarts
                 for _ in range(min(known, 64)):
                     history.starts.append(self._monotonic(container.started))
@@ -126,18 +127,21 @@ class Inventory:
         return self._clock() - max(0.0, self._wall() - wall)
 
     def died(self, key: str, exit_code: int) -> None:
+        """Record that a container ended."""
         with self._lock:
             if old := self._containers.get(key):
                 self._containers[key] = old.but(state="exited", exit_code=exit_code, health="")
-                if old.swarm and exit_code not in _WELL_ENDED:
+                if old.swarm and exit_code not in _SUCCESS_CODES:
                     self._failed[old.key] = self._clock()
 
     def changed(self, key: str, **changes: Any) -> None:
+        """Change attributes of a container."""
         with self._lock:
             if old := self._containers.get(key):
                 self._containers[key] = old.but(**changes)
 
     def oom(self, key: str) -> None:
+        """Count an OOM kill."""
         with self._lock:
             if old := self._containers.get(key):
                 history = self._histories.setdefault(old.key, _History())
@@ -145,24 +149,21 @@ class Inventory:
                 history.kills.append(self._clock())
 
     def remove(self, key: str) -> None:
+        """Remove a container; its history stays for its successor."""
         with self._lock:
             self._containers.pop(key, None)
 
     def keep_only(self, ids: set[str]) -> None:
-        """After a listing: what it does not show is gone."""
+        """Remove all other containers, after a listing."""
         with self._lock:
             for key in self._containers.keys() - ids:
                 del self._containers[key]
 
-    def known(self) -> set[str]:
-        with self._lock:
-            return set(self._containers)
-
     def snapshot(self) -> list[Container]:
-        """One container a name, the running or newest one, sorted by project, service and name.
+        """Return one container per name, the running or newest one.
 
-        Containers that were made and never started measure nothing; but an agent ought to run.
-        Where there are several projects, names begin with the project's.
+        They are sorted by project, service and name. Containers that never started are left out,
+        except agents, which should run. With several projects, names begin with the project's.
         """
         with self._lock:
             found = list(self._containers.values())
@@ -190,7 +191,7 @@ class Inventory:
                 del self._failed[key]
 
     def counts(self) -> dict[str, Counts]:
-        """By container's id, of those that have any."""
+        """Map container ids to counts, without those that are all zero."""
         now = self._clock()
         with self._lock:
             return {
@@ -216,7 +217,7 @@ FAILURES = (DockerException, requests.RequestException, OSError, ValueError)
 
 
 class Watcher:
-    """Keeps an inventory up to date with the daemon at `host` (empty: as the docker command)."""
+    """Keeps an inventory up to date with the daemon at `host` ("": as the docker command)."""
 
     def __init__(
         self,
@@ -240,10 +241,11 @@ class Watcher:
 
     @property
     def up(self) -> bool:
+        """Whether the event stream is open."""
         return self._lost_at is None
 
     def age(self) -> float:
-        """Seconds for which changes may have been missed; 0 while the stream is open."""
+        """Return the seconds for which changes may be missing; 0 while the stream is open."""
         lost = self._lost_at
         return 0.0 if lost is None else self._clock() - lost
 
@@ -274,7 +276,7 @@ class Watcher:
                 return
             if self._clock() - began > most:
                 wait = _BACKOFF_SECONDS[0]
-            _log.warning("%s Trying again in %.1f s.", self.problem, wait)
+            _log.warning("%s Retrying in %.1f s.", self.problem, wait)
             self._stop.wait(wait)
             wait = min(most, wait * 2)
 
@@ -296,7 +298,7 @@ class Watcher:
             client.close()
 
     def relist(self, client: docker.APIClient) -> None:
-        """Make the inventory what the daemon lists now."""
+        """Replace the inventory by the daemon's list."""
         found = [c for c in client.containers(all=True) if self.inventory.wants(c["Labels"] or {})]
         for item in found:
             self._inspect(client, item["Id"])
@@ -324,7 +326,7 @@ class Watcher:
             self.inventory.put(container, started=started)
 
     def apply(self, client: docker.APIClient, event: Mapping[str, Any]) -> None:
-        """One event of the stream."""
+        """Apply one event of the stream."""
         actor = event.get("Actor") or {}
         key, about = str(actor.get("ID") or ""), actor.get("Attributes") or {}
         if event.get("Type") != "container" or not key or not self.inventory.wants(about):
@@ -346,7 +348,7 @@ class Watcher:
 
 
 def _reason(error: Exception) -> str:
-    """The innermost reason of a chain of wrapped errors, on one line."""
+    """Return the innermost reason of a chain of wrapped errors, on one line."""
     while error.__context__ is not None and isinstance(error.__context__, Exception):
         error = error.__context__
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What is known of a container and of a sample, as plain data."""
+"""Containers and samples, as plain data."""
 
 from __future__ import annotations
 
@@ -9,28 +9,22 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from ape_contracts import service_settings
+from ape_contracts import labels, service_settings
 
-LABEL_PROJECT, LABEL_STACK = "ape.project", "ape.stack"
-LABEL_SERVICE, LABEL_TIER = "ape.service", "ape.tier"
-# How many agents are in a container.
-LABEL_AGENTS = "ape.agents"
 COMPOSE_PROJECT, COMPOSE_SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 SWARM_NAMESPACE, SWARM_SERVICE = "com.docker.stack.namespace", "com.docker.swarm.service.name"
 SWARM_TASK_ID = "com.docker.swarm.task.id"
-# "B+N": container N, from 1, of those alike, with B agents in the ones before; or only N.
+# "B+N": the N-th container, from 1, of a shard, with B agents in the shards before; or only N.
 SLOT_ENV = "APE_AGENT_SLOT"
 # A JSON object with it among others, where it has no variable of its own.
 SETTINGS_ENV = service_settings.VARIABLE
-# `llama_agent` is what the seed's Compose file calls the agents.
-AGENT_SERVICES = ("agent", "llama_agent")
 RUNNING = ("running", "paused", "restarting")
 
 
 class Usage(NamedTuple):
-    """What the kernel has counted for one container since its start. Bytes, seconds, periods.
+    """The kernel's counters of one container since its start, in bytes, seconds and periods.
 
-    `memory` is the working set. A limit is None where there is none.
+    `memory` is the working set. A limit is None where the container is unlimited.
     """
 
     cpu_seconds: float
@@ -49,10 +43,10 @@ class Usage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container as Docker knows it. `name` is stable over restarts and replacements, and one
+    """A container as Docker describes it.
 
-    container's within its `project`. `slot` is the number of its (first) agent, `agents` how many
-    agents it holds.
+    `name` is stable over restarts and replacements, and unique within `project`. `slot` is the
+    number of its (first) agent, `agents` the number of agents that it holds.
     """
 
     id: str
@@ -75,29 +69,31 @@ class Container:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What stays when the container is replaced."""
+        """The identity that stays when the container is replaced."""
         return self.project, self.service, self.name
 
     @property
     def shard(self) -> str:
-        """The network that a container of agents shares with its like: agents-00."""
+        """The network of the agent's shard, such as agents-00; "" for other services."""
         found = (re.search(r"agents-\d+$", network) for network in self.networks)
         return next((match[0] for match in found if match), "") if self.agents else ""
 
     @property
     def running(self) -> bool:
+        """Whether it runs."""
         return self.state == "running"
 
     @property
     def healthy(self) -> bool:
-        """It runs, and no health check has failed (or there is none)."""
+        """Whether it runs and its health check, where it has one, passes."""
         return self.state == "running" and self.health in ("", "healthy", "none")
 
     @property
     def failed(self) -> bool:
-        """Unhealthy, or ended: a service always, an agent (or a task of Swarm, which may only have
+        """Whether it is unhealthy or has ended.
 
-        moved) with an error. One that still starts has not failed.
+        An agent that ended has failed only with an error, and so has a Swarm task, which may have
+        moved. A container that still starts has not failed.
         """
         if self.state == "running":
             return self.health == "unhealthy"
@@ -106,16 +102,17 @@ class Container:
         return self.exit_code != 0 or not (self.agents or self.swarm)
 
     def but(self, **changes: Any) -> Container:
+        """Return a copy with these changes."""
         return replace(self, **changes)
 
 
 @dataclass(slots=True)
 class ContainerSample:
-    """One container in one sample. Rates are per second; None where there is none to tell yet.
+    """One container in one sample. Rates are per second; None: not known (yet).
 
     `cpu_percent` is of one core, `cpu_of_limit` and `memory_percent` of the limit,
-    `throttled_percent` of the time since the sample before. `restarts` and `ooms` are totals;
-    `recent_*` counts of the windows in `history`.
+    `throttled_percent` of the time since the sample before. `restarts` and `ooms` are totals; the
+    other counts are those within the windows of `thresholds`.
     """
 
     container: Container
@@ -136,20 +133,23 @@ class ContainerSample:
 
 
 class KernelLimit(NamedTuple):
+    """A limit of the kernel: the number in use, and the maximum."""
+
     name: str
     used: int
     allowed: int
 
     @property
     def percent(self) -> float:
+        """Use in percent of the limit."""
         return 100.0 * self.used / self.allowed if self.allowed else 0.0
 
 
 @dataclass(slots=True)
 class SystemSample:
-    """The machine. Percent of all cores, of memory, of each file system; rates in bytes a second.
+    """The machine: percent of all cores, of memory, of each file system; rates in bytes per second.
 
-    `pressure` maps (resource, "some" | "full") to the share of the last 10 s.
+    `pressure` maps (resource, "some" | "full") to percent of the last 10 s.
     """
 
     cores: int = 0
@@ -171,16 +171,16 @@ class SystemSample:
     written_rate: float | None = None
     pressure: dict[tuple[str, str], float] = field(default_factory=dict)
     limits: list[KernelLimit] = field(default_factory=list)
-    # Percent of each file system in use four hours from now, were it to go on as in the last hour.
+    # Forecast of the use of each file system in four hours, at the rate of the last hour.
     disks_predicted: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class FleetSample:
-    """Agents: declared, running and healthy by Docker, heard of by the gateway (heartbeats).
+    """Numbers of agents: declared; running and healthy by Docker; seen by the gateway (heartbeat).
 
-    `missing` is what is declared and not healthy; on Swarm, where Docker knows only those of this
-    node, what is declared and not heard of. None: not known.
+    `missing` are those declared and not healthy. On Swarm, where Docker lists only the agents of
+    this node, it is those declared and not seen by the gateway. None: not known.
     """
 
     declared: int | None = None
@@ -192,7 +192,7 @@ class FleetSample:
 
 @dataclass(slots=True)
 class MonitorSample:
-    """The monitor about itself."""
+    """The monitor's own measurements."""
 
     sample_seconds: float = 0.0
     data_age: float = 0.0
@@ -205,37 +205,38 @@ class MonitorSample:
 
 @dataclass(slots=True)
 class Sample:
-    """All of one moment. `at` is Unix time, for people; nothing is computed from it."""
+    """All measurements of one moment. `at` is Unix time, for display only."""
 
     at: float
     containers: list[ContainerSample]
     system: SystemSample | None
     fleet: FleetSample
     monitor: MonitorSample
-    # Services that had containers within the last hour and have none now, while others have.
+    # Services that had containers within the last hour and have none now, unlike others.
     gone: tuple[str, ...] = ()
 
 
-def in_project(labels: Mapping[str, str], project: str) -> bool:
-    """Whether a container belongs to `project`: an APE project (`ape`), one stack of it
+def in_project(own: Mapping[str, str], project: str) -> bool:
+    """Whether a container with the labels `own` belongs to `project`.
 
-    (`ape-dev`), a Compose project or a Swarm stack. An empty `project` takes every container.
+    `project` is an APE project (`ape`), one of its stacks (`ape-dev`), a Compose project or a Swarm
+    stack; an empty one takes every container.
     """
     if not project:
         return True
-    ape = labels.get(LABEL_PROJECT)
+    ape = own.get(labels.PROJECT)
     return project in (
         ape,
-        f"{ape}-{labels.get(LABEL_STACK)}" if ape else None,
-        labels.get(COMPOSE_PROJECT),
-        labels.get(SWARM_NAMESPACE),
+        f"{ape}-{own.get(labels.STACK)}" if ape else None,
+        own.get(COMPOSE_PROJECT),
+        own.get(SWARM_NAMESPACE),
     )
 
 
-def _project(labels: Mapping[str, str]) -> str:
-    if ape := labels.get(LABEL_PROJECT):
-        return f"{ape}-{labels.get(LABEL_STACK)}"
-    return labels.get(COMPOSE_PROJECT) or labels.get(SWARM_NAMESPACE) or ""
+def _project(own: Mapping[str, str]) -> str:
+    if ape := own.get(labels.PROJECT):
+        return f"{ape}-{own.get(labels.STACK)}"
+    return own.get(COMPOSE_PROJECT) or own.get(SWARM_NAMESPACE) or ""
 
 
 def _slot(env: Mapping[str, str]) -> str:
@@ -253,37 +254,35 @@ def _number(text: str | None) -> int | None:
 
 
 def _unix(text: str) -> float:
-    """Seconds of Docker's RFC 3339 with nanoseconds; 0 where it never started."""
+    """Return the Unix time of Docker's RFC 3339 with nanoseconds; 0 where it never started."""
     if not text or text.startswith("0001"):
         return 0.0
-    # Python reads no more than six digits.
+    # Python accepts at most six digits.
     return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).timestamp()
 
 
-def _names(engine_name: str, labels: Mapping[str, str]) -> tuple[str, str]:
-    """(service, stable name) of a container."""
-    service = (
-        labels.get(LABEL_SERVICE) or labels.get(COMPOSE_SERVICE) or labels.get(SWARM_SERVICE) or ""
-    )
+def _names(engine_name: str, own: Mapping[str, str]) -> tuple[str, str]:
+    """Return (service, stable name) of a container with the labels `own`."""
+    service = own.get(labels.SERVICE) or own.get(COMPOSE_SERVICE) or own.get(SWARM_SERVICE) or ""
     name = engine_name.removeprefix("/")
-    if task := labels.get(SWARM_TASK_ID):
+    if task := own.get(SWARM_TASK_ID):
         name = name.removesuffix(f".{task}")
-    if LABEL_PROJECT in labels:
-        name = name.removeprefix(f"{labels[LABEL_PROJECT]}-{labels.get(LABEL_STACK)}-")
-    if labels.get(COMPOSE_PROJECT):
-        name = re.sub(rf"^{re.escape(labels[COMPOSE_PROJECT])}[-_]", "", name)
+    if labels.PROJECT in own:
+        name = name.removeprefix(f"{own[labels.PROJECT]}-{own.get(labels.STACK)}-")
+    if own.get(COMPOSE_PROJECT):
+        name = re.sub(rf"^{re.escape(own[COMPOSE_PROJECT])}[-_]", "", name)
     return service or name, name
 
 
 def from_inspect(found: Mapping[str, Any]) -> Container:
-    """A container of Docker's `GET /containers/ID/json`."""
+    """Return the container that Docker's `GET /containers/ID/json` describes."""
     config, state = found.get("Config") or {}, found.get("State") or {}
-    labels: Mapping[str, str] = config.get("Labels") or {}
+    own: Mapping[str, str] = config.get("Labels") or {}
     env = dict(item.partition("=")[::2] for item in config.get("Env") or ())
-    service, name = _names(found.get("Name") or found["Id"][:12], labels)
+    service, name = _names(found.get("Name") or found["Id"][:12], own)
     slot, agents = None, 0
-    if service in AGENT_SERVICES:
-        agents = _number(labels.get(LABEL_AGENTS)) or 1
+    if service in labels.AGENT_SERVICES:
+        agents = _number(own.get(labels.AGENTS)) or 1
         before, _, nth = _slot(env).rpartition("+")
         if (n := _number(nth)) is not None:
             slot = (_number(before) or 0) + (n - 1) * agents + 1
@@ -304,14 +303,14 @@ def from_inspect(found: Mapping[str, Any]) -> Container:
         started=_unix(str(state.get("StartedAt") or "")),
         exit_code=int(state.get("ExitCode") or 0) if status not in ("running", "created") else None,
         restarts=int(found.get("RestartCount") or 0),
-        tier=labels.get(LABEL_TIER, ""),
+        tier=own.get(labels.TIER, ""),
         slot=slot,
         agents=agents,
         networks=tuple(sorted(network.get("Networks") or ())),
         own_network=not mode.startswith(("host", "container:")),
-        swarm=SWARM_TASK_ID in labels,
+        swarm=SWARM_TASK_ID in own,
         gateway_url=_published(network) if service == "gateway" else "",
-        project=_project(labels),
+        project=_project(own),
     )
 
 

@@ -1,9 +1,11 @@
-"""The monitor at work: samples on time, and hands each sample to whoever is there."""
+"""The monitor: takes samples on time, and passes each one to all outputs."""
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -12,16 +14,16 @@ import requests
 
 from monitoring import aggregate, alerts, wire
 from monitoring.alerts import Alert, Engine, Health
-from monitoring.cgroups import Sampler
 from monitoring.exporter import Exporter, State
 from monitoring.inventory import Counts, Inventory, Watcher
 from monitoring.model import Container, ContainerSample, MonitorSample, Sample
 from monitoring.output import LineFile
+from monitoring.sampler import Sampler
 from monitoring.senders import Receiver, totals
 from monitoring.system import System
 
 GATEWAY_SECONDS = 3.0
-# A service that is gone for longer was taken away on purpose.
+# After this time without containers, a service counts as removed on purpose.
 GONE_SECONDS = 3600.0
 
 _log = logging.getLogger("monitoring.alerts")
@@ -29,7 +31,7 @@ Show = Callable[[State], None]
 
 
 class Heartbeats:
-    """How many agents the gateway hears of, asked in a thread of its own."""
+    """The number of agents that the gateway sees, requested in a thread of its own."""
 
     def __init__(self, find: Callable[[], str], interval: float) -> None:
         self._find, self._interval = find, interval
@@ -45,13 +47,14 @@ class Heartbeats:
         self._stop.set()
 
     def ask(self) -> None:
+        """Request the numbers once; without an answer they are None."""
         self.alive = self.declared = None
         if url := self._find():
             try:
                 found = requests.get(f"{url.rstrip('/')}/fleet", timeout=GATEWAY_SECONDS).json()
                 self.alive, self.declared = int(found["alive"]), int(found["declared"]) or None
             except (requests.RequestException, ValueError, KeyError, TypeError):
-                pass  # Not there: not known.
+                pass
 
     def _run(self) -> None:
         while True:
@@ -61,7 +64,7 @@ class Heartbeats:
 
 
 class Monitor:
-    """Takes samples. `sample()` is one of them; `run()` goes on until `stop()`."""
+    """Takes samples: `sample()` one, `run()` one per interval until `stop()`."""
 
     def __init__(
         self,
@@ -89,7 +92,10 @@ class Monitor:
         self.show, self._clock, self._wall = list(show), clock, wall
         self._gateway = gateway
         self.heartbeats = Heartbeats(self._gateway_url, interval)
-        self._stop = threading.Event()
+        # A signal handler calls stop(). An Event would deadlock where the signal interrupts its
+        # wait(); a SimpleQueue is reentrant.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.stopped = False
         self._samples = 0
         self._sampled_at: float | None = None
         self._services: dict[str, float] = {}
@@ -97,23 +103,24 @@ class Monitor:
         self.state: State | None = None
 
     def _gateway_url(self) -> str:
-        """As given, or where the project's gateway is published on this machine."""
+        """Return the given URL, else that of the project's gateway on this machine."""
         if self._gateway:
             return self._gateway
         found = (c.gateway_url for c in self.inventory.snapshot() if c.gateway_url and c.running)
         return next(found, "")
 
     def age(self) -> float:
-        """Seconds by which the data is older than it should be: a sample is due every `interval`,
+        """Return the seconds by which the data is older than it should be.
 
-        and Docker's events come at once. A monitor without CPU must not call its data fresh.
+        A sample is due every `interval`, and Docker's events arrive at once. The data also counts
+        as old where the monitor itself is short of CPU.
         """
         sampled = self._sampled_at
         late = 0.0 if sampled is None else self._clock() - sampled - self.interval
         return max(0.0, late, self.watcher.age())
 
     def sample(self) -> State:
-        """Take one sample and hand it on."""
+        """Take one sample and pass it to all outputs."""
         began = self._clock()
         containers = self.inventory.snapshot()
         counts = self.inventory.counts()
@@ -138,36 +145,38 @@ class Monitor:
             heartbeat=self.heartbeats.alive,
             gateway_declared=self.heartbeats.declared,
         )
-        gone = self._gone(containers, began)
+        gone = self._missing_services(containers, began)
         made = Sample(self._wall(), samples, system, fleet, monitor, gone)
         found = self.engine.update(began, alerts.readings(made), alerts.unknown(made))
         health = alerts.health(found, made)
         monitor.sample_seconds = round(self._clock() - began, 6)
         sent = dict(totals(self.receivers))
         self.state = State(made, found, health, self.project, began, sent)
-        self._hand_on(self.state, health)
+        self._publish(self.state, health)
         return self.state
 
-    def _gone(self, containers: list[Container], now: float) -> tuple[str, ...]:
+    def _missing_services(self, containers: list[Container], now: float) -> tuple[str, ...]:
         if not containers:
-            # The whole project was taken down.
+            # The whole project was removed.
             self._services.clear()
             return ()
-        # Agents are counted by their numbers, and on Swarm a service may move to another node.
+        # Missing agents have an alert of their own; on Swarm a service may move to another node.
         self._services |= {c.service: now for c in containers if not c.agents and not c.swarm}
         here = {c.service for c in containers}
         recent = {s: at for s, at in self._services.items() if now - at < GONE_SECONDS}
         self._services = recent
         return tuple(sorted(recent.keys() - here))
 
-    def _hand_on(self, state: State, health: Health) -> None:
+    def _publish(self, state: State, health: Health) -> None:
         now = {alert.id: alert for alert in state.alerts}
         for key, alert in now.items():
             if key not in self._open:
                 _log.warning("%s. %s", alert.text, alert.remedy)
         for key, alert in self._open.items():
             if key not in now:
-                _log.info("over: %s%s", alert.name, f" ({alert.service})" if alert.service else "")
+                _log.info(
+                    "resolved: %s%s", alert.name, f" ({alert.service})" if alert.service else ""
+                )
         self._open = now
         for receiver in self.receivers:
             receiver.offer(state.alerts)
@@ -180,6 +189,7 @@ class Monitor:
             show(state)
 
     def start(self) -> None:
+        """Start all threads, but take no sample yet."""
         self.watcher.start()
         self.heartbeats.start()
         for receiver in self.receivers:
@@ -189,33 +199,33 @@ class Monitor:
 
     def run(self) -> None:
         """Sample every `interval` seconds until `stop()`."""
-        # What is loaded by now stays; the collector need not look at it at every turn.
+        # Objects loaded so far stay: exclude them from garbage collection.
         gc.collect()
         gc.freeze()
         due = self._clock()
-        while not self._stop.is_set():
+        while not self.stopped:
             try:
                 self.sample()
             except BrokenPipeError:
                 raise
             except Exception:
-                # What nobody foresaw must not blind the monitor; its data grows old meanwhile.
+                # An unexpected error must not end the monitor; the age of its data reports it.
                 logging.getLogger(__name__).exception("a sample failed")
             due += self.interval
             late = self._clock() - due
             if late > 0:
-                # Too slow, or asleep: go on from now rather than catch up.
+                # Too slow, or the machine slept: continue from now instead of catching up.
                 due += late
-            self._stop.wait(max(0.0, due - self._clock()))
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=max(0.0, due - self._clock()))
 
     def stop(self) -> None:
-        self._stop.set()
-
-    @property
-    def stopped(self) -> bool:
-        return self._stop.is_set()
+        """End `run()`. Safe in a signal handler."""
+        self.stopped = True
+        self._wake.put(None)
 
     def close(self) -> None:
+        """Stop all threads and close all files."""
         self.watcher.stop()
         self.heartbeats.stop()
         for receiver in self.receivers:

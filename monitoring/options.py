@@ -1,15 +1,17 @@
-"""The command line. Bad options: a sentence and exit code 2."""
+"""The command line. An invalid option ends with a message and exit code 2."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from monitoring.output import KEEP
 from monitoring.thresholds import (
     BY_KEY,
     ThresholdError,
@@ -19,16 +21,20 @@ from monitoring.thresholds import (
 )
 
 DEFAULT_INTERVAL = 5.0
+# `add_argument` of a parser.
+Add = Callable[..., Any]
 EPILOG = """\
-Thresholds (KEY, and its default RAISE:CLEAR:HOLD seconds):
+Thresholds (KEY, and its default RAISE:CLEAR:HOLD in seconds):
 {thresholds}
 
-Exit codes: 0 well, 1 failed, 2 bad options; with --once also 3 degraded, 4 critical.
+Exit codes: 0 success, 1 failed, 2 invalid options; with --once also 3 degraded, 4 critical.
 """
 
 
 @dataclass(frozen=True)
 class Options:
+    """Options of the command line, checked. `port` None: no HTTP server."""
+
     project: str
     interval: float
     output: Path | None
@@ -60,76 +66,95 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser = argparse.ArgumentParser(
         prog="python -m monitoring",
-        description="Watch the containers of a project, and the machine they run on.",
+        description="Monitor the containers of a project and the machine that runs them.",
         epilog=EPILOG.format(thresholds="\n".join(lines)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
+    _add_scope(parser.add_argument)
+    _add_output(parser.add_argument)
+    _add_alerts(parser.add_argument)
+    _add_sources(parser.add_argument)
+    return parser
+
+
+def _add_scope(add: Add) -> None:
     add(
         "--project",
         default=_env("PROJECT"),
-        help="an APE project (ape), one stack of it (ape-dev), a Compose project, or a Swarm "
-        "stack; without it: every container of the daemon",
+        help="monitor an APE project (ape), one of its stacks (ape-dev), a Compose project or a "
+        "Swarm stack (default: every container of the daemon)",
     )
     add(
         "--interval",
         default=_env("INTERVAL", f"{DEFAULT_INTERVAL:g}"),
         metavar="SECONDS",
-        help=f"between two samples, 1 to 3600 (default {DEFAULT_INTERVAL:g})",
+        help=f"take a sample every SECONDS, 1 to 3600 (default {DEFAULT_INTERVAL:g})",
     )
+    add("--once", action="store_true", help="take one sample over a second, then exit")
+
+
+def _add_output(add: Add) -> None:
     add("--output", metavar="FILE", help="append each sample as a line of JSON, rotated by size")
     add(
         "--output-max-mb",
         default="100",
         metavar="MB",
-        help="size at which FILE is rotated; five rotated files are kept (default 100)",
+        help=f"rotate FILE at this size and keep {KEEP} rotated files (default 100)",
     )
     add("--no-console", action="store_true", help="show nothing on the terminal")
-    add("--once", action="store_true", help="one sample over a second, then end")
-    add("--json", action="store_true", help="a line of JSON a sample on stdout, not the page")
+    add("--json", action="store_true", help="write each sample to stdout as a line of JSON")
     add(
         "--port",
         default=_env("PORT") or None,
         help="serve /metrics, /alerts, /sample and /health on this port",
     )
-    add("--bind", default=_env("BIND", "127.0.0.1"), help="address of --port (default 127.0.0.1)")
     add(
-        "--docker-host",
-        default=_env("DOCKER_HOST"),
-        metavar="URL",
-        help="address of the daemon (default: DOCKER_HOST, or the local socket)",
+        "--bind",
+        default=_env("BIND", "127.0.0.1"),
+        help="listen on this address (default 127.0.0.1)",
     )
+
+
+def _add_alerts(add: Add) -> None:
     add(
         "--threshold",
         action="append",
         default=[],
         metavar="KEY=RAISE[:CLEAR[:HOLD]]",
-        help="change a threshold; may be given again",
+        help="change a threshold; repeat the option for further ones",
     )
-    add("--agents", default=_env("AGENTS") or None, help="how many agents are declared")
-    add(
-        "--gateway",
-        default=_env("GATEWAY"),
-        metavar="URL",
-        help="where the gateway counts heartbeats (default: its published port)",
-    )
+    add("--agents", default=_env("AGENTS") or None, help="expect this number of agents")
     add(
         "--alertmanager",
         default=_env("ALERTMANAGER"),
         metavar="URL",
         help="send alerts to this Alertmanager (API v2)",
     )
-    add("--webhook", default=_env("WEBHOOK"), metavar="URL", help="POST alerts here as JSON")
-    add("--cgroup-root", default=_env("CGROUP_ROOT", "/sys/fs/cgroup"), help=argparse.SUPPRESS)
-    add("--proc-root", default=_env("PROC_ROOT", "/proc"), help=argparse.SUPPRESS)
+    add("--webhook", default=_env("WEBHOOK"), metavar="URL", help="POST alerts to this URL as JSON")
+
+
+def _add_sources(add: Add) -> None:
+    add(
+        "--docker-host",
+        default=_env("DOCKER_HOST"),
+        metavar="URL",
+        help="use the daemon at this address (default: DOCKER_HOST, or the local socket)",
+    )
+    add(
+        "--gateway",
+        default=_env("GATEWAY"),
+        metavar="URL",
+        help="read heartbeats from this gateway (default: its published port)",
+    )
     add(
         "--disk",
         action="append",
         metavar="PATH",
-        help="watch the file system of PATH (default: / and Docker's data)",
+        help="monitor the file system of PATH (default: / and Docker's data)",
     )
-    return parser
+    add("--cgroup-root", default=_env("CGROUP_ROOT", "/sys/fs/cgroup"), help=argparse.SUPPRESS)
+    add("--proc-root", default=_env("PROC_ROOT", "/proc"), help=argparse.SUPPRESS)
 
 
 def _number(
@@ -140,7 +165,7 @@ def _number(
     except ValueError:
         value = float("nan")
     if not low <= value <= high:
-        parser.error(f"{option}: {text!r} is no number from {low:g} to {high:g}.")
+        parser.error(f"{option}: {text!r} is not a number from {low:g} to {high:g}.")
     return value
 
 
@@ -151,19 +176,17 @@ def _url(parser: argparse.ArgumentParser, option: str, text: str) -> str:
     except ValueError:
         good = False
     if not good:
-        parser.error(f"{option}: is no http:// or https:// URL.")
+        parser.error(f"{option}: is not an http:// or https:// URL.")
     return text
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> Options:
-    """Raises SystemExit: 2 with a sentence on stderr for bad options, 0 for --help."""
+    """Parse the options. Raises SystemExit: 2 with a message for invalid ones, 0 for --help."""
     parser = _parser()
     found: Any = parser.parse_args(argv)
     try:
         given: dict[str, Any] = {}
         if text := _env("THRESHOLDS"):
-            import json
-
             loaded = json.loads(text)
             if not isinstance(loaded, dict):
                 raise ValueError
@@ -172,7 +195,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Options:
     except ThresholdError as error:
         parser.error(f"--threshold: {error}")
     except ValueError:
-        parser.error("APE_MONITOR_THRESHOLDS: is no JSON object.")
+        parser.error("APE_MONITOR_THRESHOLDS: is not a JSON object.")
     port = declared = None
     if found.port is not None:
         port = int(_number(parser, "--port", found.port, 0, 65535))
@@ -203,7 +226,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Options:
 
 
 def _disks() -> list[str]:
-    """/, and Docker's data where that is another file system."""
+    """Return /, and Docker's data folder where that is on another file system."""
     data = "/var/lib/docker"
     try:
         other = os.stat(data).st_dev != os.stat("/").st_dev

@@ -1,4 +1,4 @@
-"""The file of `--output`: whole lines only, rotated by size."""
+"""The file of `--output`: complete lines only, rotated by size."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _log = logging.getLogger(__name__)
 
 
 class LineFile:
-    """Appends lines to `path`; FILE.1 to FILE.`keep` are the rotated ones, the newest first.
+    """Appends lines to `path`; FILE.1 to FILE.`keep` are the rotated files, the newest first.
 
-    A line is written by one call, and one that does not fit (a full disk) is cut off again, so a
-    reader never sees half a line. After a failure the file rests for RETRY_SECONDS.
+    A line is written by one call. A partly written line (the disk is full) is removed, so that a
+    reader sees only complete lines. After a failure, writing pauses for RETRY_SECONDS.
     """
 
     def __init__(
@@ -31,23 +31,23 @@ class LineFile:
         clock: Callable[[], float] = time.monotonic,
         write: Callable[[int, bytes], int] = os.write,
     ) -> None:
-        """Raises OSError where the file cannot be opened."""
+        """Open the file. Raises OSError where that fails."""
         self.path, self._max, self._keep = path, max_bytes, keep
         self._clock, self._write = clock, write
-        self._rest_until = float("-inf")
+        self._paused_until = float("-inf")
         self.problem = ""
         self._fd = self._open()
 
     def _open(self) -> int:
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
-            self._mend(fd)
+            self._complete_last_line(fd)
         except OSError:
             pass  # Not a regular file, such as /dev/stdout.
         return fd
 
-    def _mend(self, fd: int) -> None:
-        """Cut off the half line that a killed writer may have left."""
+    def _complete_last_line(self, fd: int) -> None:
+        """Remove the partial line that a killed writer may have left."""
         size = os.fstat(fd).st_size
         end = size
         while end > 0:
@@ -62,8 +62,8 @@ class LineFile:
             os.ftruncate(fd, 0)
 
     def append(self, line: bytes) -> bool:
-        """Whether the line is in the file now. Never raises."""
-        if self._clock() < self._rest_until:
+        """Write the line; return whether it is in the file. Never raises."""
+        if self._clock() < self._paused_until:
             return False
         try:
             if self._fd < 0:
@@ -79,14 +79,14 @@ class LineFile:
         except OSError as error:
             if not self.problem:
                 _log.error(
-                    "--output %s: %s. Samples are not written; trying again every %d s.",
+                    "--output %s: %s. Samples are not written; retrying every %d s.",
                     *(self.path, error.strerror, RETRY_SECONDS),
                 )
             self.problem = error.strerror or type(error).__name__
-            self._rest_until = self._clock() + RETRY_SECONDS
+            self._paused_until = self._clock() + RETRY_SECONDS
             return False
         if self.problem:
-            _log.info("--output %s: written again.", self.path)
+            _log.info("--output %s: samples are written again.", self.path)
             self.problem = ""
         return True
 
@@ -101,6 +101,7 @@ class LineFile:
         self._fd = self._open()
 
     def close(self) -> None:
+        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

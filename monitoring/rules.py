@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ape_contracts import metrics
-from monitoring.model import AGENT_SERVICES
+from ape_contracts.labels import AGENT_SERVICES
 from monitoring.thresholds import (
-    CPU_PERIODS_A_SECOND,
+    CPU_PERIODS_PER_SECOND,
     DISK_HORIZON_HOURS,
     LOOP_WINDOW_SECONDS,
     OOM_WINDOW_SECONDS,
@@ -21,13 +21,16 @@ _AGENTS = f'service=~"{"|".join(AGENT_SERVICES)}"'
 _OTHERS = f'service!~"{"|".join(AGENT_SERVICES)}"'
 
 
-def _grown(counter: str, seconds: int) -> str:
-    """How much it grew, of containers that are there: a range remembers those that are gone."""
+def _counter_increase(counter: str, seconds: int) -> str:
+    """Return PromQL of a counter's increase, only for containers that still exist.
+
+    A range also includes series of removed containers.
+    """
     return f"(increase({counter}[{seconds}s]) and {counter})"
 
 
 def _values() -> dict[str, str]:
-    """PromQL of each threshold's value, one series a subject."""
+    """Return PromQL of each threshold's value, with one series per subject."""
     memory, limit = metrics.CONTAINER_MEMORY.name, metrics.CONTAINER_MEMORY_LIMIT.name
     disk = metrics.SYSTEM_DISK.name
     throttled, periods = metrics.CONTAINER_THROTTLED.name, metrics.CONTAINER_PERIODS.name
@@ -36,18 +39,18 @@ def _values() -> dict[str, str]:
         "systemMemoryPercent": metrics.SYSTEM_MEMORY.name,
         "systemCpuPercent": metrics.SYSTEM_CPU.name,
         "diskPercent": metrics.SYSTEM_DISK.name,
-        # Ten minutes tell something; the first two points could tell anything.
+        # A forecast needs at least ten minutes of data.
         "diskPredictedPercent": f"(predict_linear({disk}[1h], {DISK_HORIZON_HOURS * 3600}) "
         f"and {disk} offset 10m)",
         "kernelLimitPercent": f"100 * {metrics.KERNEL_USED.name} / {metrics.KERNEL_ALLOWED.name}",
         "containerMemoryPercent": f"100 * {memory} / ({limit} > 0)",
         "throttledPercent": f"100 * rate({throttled}[2m]) / "
-        f"clamp_min(rate({periods}[2m]), {CPU_PERIODS_A_SECOND})",
-        "agentRestarts": _grown(f"{restarts}{{{_AGENTS}}}", RESTART_WINDOW_SECONDS),
-        "containerRestarts": _grown(f"{restarts}{{{_OTHERS}}}", RESTART_WINDOW_SECONDS),
-        "restartLoop": _grown(restarts, LOOP_WINDOW_SECONDS),
-        "oomKills": _grown(metrics.CONTAINER_OOM.name, OOM_WINDOW_SECONDS),
-        # On Swarm a node goes on listing a task that ended there, while the next runs elsewhere.
+        f"clamp_min(rate({periods}[2m]), {CPU_PERIODS_PER_SECOND})",
+        "agentRestarts": _counter_increase(f"{restarts}{{{_AGENTS}}}", RESTART_WINDOW_SECONDS),
+        "containerRestarts": _counter_increase(f"{restarts}{{{_OTHERS}}}", RESTART_WINDOW_SECONDS),
+        "restartLoop": _counter_increase(restarts, LOOP_WINDOW_SECONDS),
+        "oomKills": _counter_increase(metrics.CONTAINER_OOM.name, OOM_WINDOW_SECONDS),
+        # On Swarm a node keeps listing a task that ended there, while the next runs elsewhere.
         "serviceDown": f"1 - max by (name, service, tier) ({up}{{{_OTHERS}}})",
         "agentsMissing": f'{metrics.FLEET_AGENTS.name}{{state="missing"}}',
         "dataAgeSeconds": metrics.MONITOR_AGE.name,
@@ -55,11 +58,11 @@ def _values() -> dict[str, str]:
 
 
 def _expr(rule: Rule, value: str) -> str:
-    """Above raise_at; or, while the alert is open, above clear_at.
+    """Return PromQL for: above raise_at; or, while the alert is open, above clear_at.
 
-    Containers of a service together are one alert: the value is then their number.
+    The containers of a service are one alert; its value is their number.
     """
-    # increase() extrapolates: 3 restarts may read as 2.99.
+    # increase() extrapolates: 3 restarts may be 2.99.
     slack = 0.05 if "increase(" in value else 0
     high, low = f"{rule.raise_at - slack:g}", f"{rule.clear_at - slack:g}"
     by = {"machine": "instance", "part": None, "service": "service, tier"}[rule.per]
@@ -77,7 +80,7 @@ def _expr(rule: Rule, value: str) -> str:
 
 
 def prometheus_rules(thresholds: Thresholds | None = None) -> dict[str, Any]:
-    """A rule file as data: {"groups": [{"name", "rules": [...]}]}; YAML or JSON of it will do."""
+    """Return a rule file as data: {"groups": [{"name", "rules": [...]}]}, for YAML or JSON."""
     values = _values()
     return {
         "groups": [

@@ -1,8 +1,8 @@
 """Alerts to Alertmanager (API v2) and to a webhook.
 
-A receiver holds the difference between what is open and what it has told, one entry an alert. So
-its queue is bounded by the number of alerts, nothing is told twice, what still holds when the other
-side comes back is told then, and what came and went meanwhile is not.
+A receiver keeps the difference between open and sent alerts, with one entry per alert. So its queue
+is bounded by the number of alerts, and no alert is sent twice. After an outage of the other side it
+sends the alerts that are still open, and not those that were raised and resolved meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import requests
 from monitoring.alerts import Alert
 
 TIMEOUT_SECONDS = 5.0
-# Alertmanager forgets an alert that is not told again; see `endsAt`.
+# Alertmanager resolves an alert that is not sent again before `endsAt`.
 RESEND_SECONDS = 60.0
 ENDS_AFTER_SECONDS = 4 * RESEND_SECONDS
 BACKOFF_SECONDS = (1.0, 60.0)
@@ -33,14 +33,14 @@ Post = Callable[[str, Any], None]
 
 
 def post(url: str, body: Any) -> None:
-    """POST JSON. Raises requests.RequestException for anything but success."""
+    """POST JSON. Raises requests.RequestException for every answer but success."""
     answer = requests.post(url, json=body, timeout=TIMEOUT_SECONDS, allow_redirects=False)
     answer.raise_for_status()
 
 
 @dataclass(frozen=True)
 class Notice:
-    """An alert as told: open, or resolved."""
+    """A message about an alert: open or resolved."""
 
     alert: Alert
     resolved: bool
@@ -53,7 +53,7 @@ def _time(unix: float) -> str:
 def alertmanager_body(
     notices: list[Notice], project: str, now: float, wall: float
 ) -> list[dict[str, Any]]:
-    """Of POST /api/v2/alerts."""
+    """Return the body of POST /api/v2/alerts."""
     made = []
     for notice in notices:
         alert = notice.alert
@@ -75,7 +75,7 @@ def alertmanager_body(
 
 
 def webhook_body(notices: list[Notice], project: str, now: float, wall: float) -> dict[str, Any]:
-    """{"schema", "project", "alerts": [{"status": "firing" | "resolved", …}]}."""
+    """Return {"schema", "project", "alerts": [{"status": "firing" | "resolved", …}]}."""
     return {
         "schema": "ape.monitor.alerts/1",
         "project": project,
@@ -87,7 +87,7 @@ def webhook_body(notices: list[Notice], project: str, now: float, wall: float) -
 
 
 class Receiver:
-    """Tells one URL of the alerts, from a thread of its own."""
+    """Sends alerts to one URL, from a thread of its own."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Receiver:
         self.name, self.url, self._body, self._project = name, url, body, project
         self._resend, self._send, self._clock, self._wall = resend, send, clock, wall
         self._open: dict[AlertId, Alert] = {}
-        self._told: dict[AlertId, tuple[Alert, float]] = {}
+        self._notified: dict[AlertId, tuple[Alert, float]] = {}
         self._changed = threading.Condition()
         self._stopping = False
         self.sent = self.failed = 0
@@ -114,13 +114,13 @@ class Receiver:
         self._thread.start()
 
     def offer(self, alerts: list[Alert]) -> None:
-        """What is open now."""
+        """Replace the open alerts."""
         with self._changed:
             self._open = {alert.id: alert for alert in alerts[:MAX_ALERTS]}
             self._changed.notify()
 
     def stop(self, seconds: float) -> None:
-        """Tell what is due, once, and end within `seconds`."""
+        """Make a last attempt, and end within `seconds`."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -128,25 +128,25 @@ class Receiver:
             self._thread.join(seconds)
 
     def due(self) -> list[Notice]:
-        """What is to be told now."""
+        """Return the notices to send now."""
         now = self._clock()
         with self._changed:
             return [
                 *(
                     Notice(alert, False)
                     for key, alert in self._open.items()
-                    if key not in self._told
-                    or (self._resend is not None and now - self._told[key][1] >= self._resend)
+                    if key not in self._notified
+                    or (self._resend is not None and now - self._notified[key][1] >= self._resend)
                 ),
                 *(
                     Notice(alert, True)
-                    for key, (alert, _) in self._told.items()
+                    for key, (alert, _) in self._notified.items()
                     if key not in self._open
                 ),
             ]
 
     def attempt(self) -> bool:
-        """Tell what is due; False where that failed."""
+        """Send the notices that are due; return whether that succeeded."""
         notices = self.due()
         if not notices:
             return True
@@ -155,35 +155,36 @@ class Receiver:
         except (requests.RequestException, OSError) as error:
             self.failed += 1
             status = getattr(getattr(error, "response", None), "status_code", None)
-            why = f"it answered {status}" if status else type(error).__name__
-            _log.warning("%s: not told of %d alert(s): %s.", self.name, len(notices), why)
+            reason = f"it answered {status}" if status else type(error).__name__
+            _log.warning("%s: %d alert(s) not sent: %s.", self.name, len(notices), reason)
             return False
         self.sent += 1
         with self._changed:
             for notice in notices:
                 if notice.resolved:
-                    self._told.pop(notice.alert.id, None)
+                    self._notified.pop(notice.alert.id, None)
                 else:
-                    self._told[notice.alert.id] = (notice.alert, self._clock())
+                    self._notified[notice.alert.id] = (notice.alert, self._clock())
         return True
 
     def _run(self) -> None:
         wait = BACKOFF_SECONDS[0]
         while True:
-            well = self.attempt()
-            wait = BACKOFF_SECONDS[0] if well else min(BACKOFF_SECONDS[1], wait * 2)
+            succeeded = self.attempt()
+            wait = BACKOFF_SECONDS[0] if succeeded else min(BACKOFF_SECONDS[1], wait * 2)
             with self._changed:
                 if self._stopping:
                     return
-                # Full jitter, so that many monitors do not come back at the same time.
-                pause = 1.0 if well else random.uniform(BACKOFF_SECONDS[0], wait)  # noqa: S311
-                if well:
+                # Full jitter, so that many monitors do not retry at the same time.
+                pause = 1.0 if succeeded else random.uniform(BACKOFF_SECONDS[0], wait)  # noqa: S311
+                if succeeded:
                     self._changed.wait(pause)
                 else:
                     self._changed.wait_for(lambda: self._stopping, pause)
 
 
 def receivers(alertmanager: str, webhook: str, project: str) -> list[Receiver]:
+    """Return a receiver for each URL that is not empty."""
     made = []
     if alertmanager:
         url = alertmanager.rstrip("/") + "/api/v2/alerts"
@@ -196,7 +197,7 @@ def receivers(alertmanager: str, webhook: str, project: str) -> list[Receiver]:
 
 
 def totals(found: list[Receiver]) -> Mapping[tuple[str, str], int]:
-    """(receiver, "sent" | "failed") -> posts."""
+    """Map (receiver, "sent" | "failed") to the number of requests."""
     return {
         (r.name, result): count
         for r in found

@@ -1,4 +1,4 @@
-"""The machine: psutil, pressure (PSI), and the limits of the kernel."""
+"""Measurements of the machine: psutil, pressure (PSI), and kernel limits."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from monitoring.kernel import KernelLimits
 from monitoring.model import Container, SystemSample
 from monitoring.thresholds import DISK_HORIZON_HOURS
 
-# What the disk is predicted from: a point a minute, of the last hour, at least ten of them.
+# The disk forecast uses one point per minute of the last hour, at least ten.
 _DISK_POINT_SECONDS = 60
 _DISK_POINTS = 60
 _DISK_MIN_POINTS = 10
-# Interfaces of containers; their traffic is counted with the containers.
+# Interfaces of containers, whose traffic counts as theirs.
 _VIRTUAL = (b"lo", b"veth", b"br-", b"docker", b"vxlan")
 
 
 def pressure(text: str) -> dict[str, float]:
-    """ "some" and "full" -> percent of the last 10 s, of /proc/pressure/RESOURCE."""
+    """Map "some" and "full" of /proc/pressure/RESOURCE to percent of the last 10 s."""
     found = {}
     for line in text.splitlines():
         share, *values = line.split()
@@ -34,14 +34,17 @@ def pressure(text: str) -> dict[str, float]:
 
 
 def own_traffic(text: bytes) -> tuple[int, int]:
-    """(received, sent) of the machine's own interfaces in /proc/1/net/dev."""
+    """Return the bytes (received, sent) of the machine's own interfaces in /proc/1/net/dev."""
     lines = text.split(b"\n")
     kept = lines[:2] + [line for line in lines[2:] if not line.strip().startswith(_VIRTUAL)]
     return net_dev(b"\n".join(kept))
 
 
 def predicted(points: Iterable[tuple[float, float]], hours: float) -> float | None:
-    """Least squares over (seconds, percent): the percent `hours` after the last point."""
+    """Return the percent `hours` after the last point, by least squares over (seconds, percent).
+
+    None with too few points.
+    """
     found = list(points)
     if len(found) < _DISK_MIN_POINTS:
         return None
@@ -55,7 +58,7 @@ def predicted(points: Iterable[tuple[float, float]], hours: float) -> float | No
 
 
 class System:
-    """Samples the machine whose /proc is at `proc`; `disks` are the paths to watch."""
+    """Samples the machine whose /proc is at `proc`; `disks` are paths to monitor."""
 
     def __init__(
         self, proc: str, disks: tuple[str, ...], clock: Callable[[], float] = time.monotonic
@@ -75,6 +78,7 @@ class System:
             return b""
 
     def sample(self, containers: Iterable[Container]) -> SystemSample:
+        """Return the machine's measurements; rates are those since the last call."""
         now = self._clock()
         memory, swap = psutil.virtual_memory(), psutil.swap_memory()
         made = SystemSample(
@@ -96,7 +100,7 @@ class System:
             if io := psutil.disk_io_counters():
                 made.read, made.written = io.read_bytes, io.write_bytes
         except (OSError, RuntimeError, NotImplementedError):
-            pass  # A kernel without disks of its own.
+            pass  # This kernel has no disk counters.
         for resource in ("cpu", "memory", "io"):
             for share, value in pressure(self._text(f"pressure/{resource}").decode()).items():
                 made.pressure[resource, share] = value
@@ -107,7 +111,7 @@ class System:
 
     def _cpu_share(self, made: SystemSample) -> None:
         times = psutil.cpu_times()
-        # guest is in user already.
+        # The user time includes the guest time.
         total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
         idle, iowait = times.idle, getattr(times, "iowait", 0.0)
         if self._cpu is not None:

@@ -1,7 +1,8 @@
-"""Numbers and names for people."""
+"""Readable numbers and names."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from monitoring.alerts import Alert
@@ -10,12 +11,12 @@ from monitoring.model import FleetSample, SystemSample
 
 
 def clean(text: str) -> str:
-    """Without what would move the cursor or start a new line; names come from anybody."""
+    """Replace characters that would move the cursor or start a new line."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def size(value: float | None) -> str:
-    """Bytes as 512 B, 1.5 MiB; a dash where there is none."""
+    """Return bytes as 512 B or 1.5 MiB; a dash for None."""
     if value is None:
         return "-"
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -26,16 +27,19 @@ def size(value: float | None) -> str:
 
 
 def rate(value: float | None) -> str:
+    """Return bytes per second as 1.5 MiB/s; a dash for None."""
     return "-" if value is None else f"{size(value)}/s"
 
 
 def percent(value: float | None) -> str:
+    """Return percent as 42% or 4.2%; a dash for None."""
     if value is None:
         return "-"
     return f"{value:.0f}%" if value >= 9.95 else f"{value:.1f}%"
 
 
 def duration(seconds: float) -> str:
+    """Return seconds as 5s, 1m05s or 2h03m."""
     whole = int(max(0, seconds))
     if whole < 60:
         return f"{whole}s"
@@ -45,16 +49,18 @@ def duration(seconds: float) -> str:
 
 
 def fleet(found: FleetSample) -> str:
+    """Return a summary of the agents."""
     if not (found.declared or found.running):
         return "no agents"
     declared = "?" if found.declared is None else str(found.declared)
     text = f"agents {found.healthy} of {declared} healthy, {found.running} running"
     if found.heartbeat is not None:
-        text += f", {found.heartbeat} heard by the gateway"
+        text += f", {found.heartbeat} seen by the gateway"
     return text + (f", {found.missing} missing" if found.missing else "")
 
 
 def system(found: SystemSample) -> str:
+    """Return a summary of the machine."""
     disk = max(found.disks.values(), default=None)
     return (
         f"cpu {percent(found.cpu_percent)} mem {percent(found.memory_percent)} "
@@ -63,9 +69,7 @@ def system(found: SystemSample) -> str:
 
 
 def plain(state: State) -> Iterator[str]:
-    """A sample as lines for a pipe: one, and one more for each open alert."""
-    import time
-
+    """Yield a sample as lines for a pipe: a summary, and a line per open alert."""
     sample = state.sample
     moment = time.strftime("%H:%M:%S", time.localtime(sample.at))
     running = sum(one.container.running for one in sample.containers)
@@ -82,4 +86,5 @@ def plain(state: State) -> Iterator[str]:
 
 
 def alert_line(alert: Alert, now: float) -> str:
+    """Return an open alert as a line."""
     return f"{alert.severity.upper()} {alert.text} (for {duration(now - alert.since)})"

@@ -1,7 +1,7 @@
-"""The one model of every threshold: the monitor's alerts and Prometheus's rules come from it.
+"""Thresholds of the monitor's alerts and of Prometheus's rules, in one place.
 
-A rule is raised while its value is at least `raise_at` for `hold_seconds`, and ends when the value
-is below `clear_at`, which is lower, so that it does not flap.
+An alert is raised when its value is at least `raise_at` for `hold_seconds`. It ends when the value
+is below `clear_at`, which is lower, so that the alert does not flap.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Severity = Literal["warning", "critical"]
-# Restarts count for an hour, a loop is seen within ten minutes, so is a kill for want of memory.
+# Windows in which restarts, restart loops and OOM kills are counted.
 RESTART_WINDOW_SECONDS = 3600
 LOOP_WINDOW_SECONDS = 600
 OOM_WINDOW_SECONDS = 600
 DISK_HORIZON_HOURS = 4
-# Docker's period of CPU limits is 100 ms.
-CPU_PERIODS_A_SECOND = 10
+# Docker's period for CPU limits is 100 ms.
+CPU_PERIODS_PER_SECOND = 10
 
 
 class ThresholdError(Exception):
-    """A threshold breaks a rule: (path, sentence) each."""
+    """Invalid thresholds: (path, message) each."""
 
     def __init__(self, problems: list[tuple[str, str]]) -> None:
         self.problems = problems
-        super().__init__("; ".join(f"{path}: {sentence}" for path, sentence in problems))
+        super().__init__("; ".join(f"{path}: {message}" for path, message in problems))
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One alert. `key` names it in settings; `alert` in Prometheus and to people.
+    """One alert. `key` is its name in settings, `alert` its name elsewhere.
 
-    `per` says what one alert speaks of: the machine, a file system or limit of it, or all
-    containers of a service together.
+    `per` is the scope of one alert: the machine, a part of it (a file system or kernel limit), or
+    all containers of a service.
     """
 
     key: str
@@ -124,7 +124,7 @@ BY_KEY: Mapping[str, Rule] = {rule.key: rule for rule in RULES}
 
 
 class Thresholds:
-    """All rules with the limits that hold. `thresholds[key]` is a Rule."""
+    """All rules with their effective limits. `thresholds[key]` is a Rule."""
 
     def __init__(self, rules: Mapping[str, Rule] = BY_KEY) -> None:
         self._rules = dict(rules)
@@ -136,7 +136,7 @@ class Thresholds:
         return iter(self._rules.values())
 
     def at_once(self) -> Thresholds:
-        """The same without time to hold, for a single sample."""
+        """Return the same rules without hold times, for a single sample."""
         return Thresholds({key: replace(rule, hold_seconds=0) for key, rule in self._rules.items()})
 
 
@@ -144,15 +144,16 @@ _FIELDS = {"raiseAt": "raise_at", "clearAt": "clear_at", "holdSeconds": "hold_se
 
 
 def parse(given: Mapping[str, Any]) -> Thresholds:
-    """The defaults with `given` over them: key -> number, or {raiseAt, clearAt, holdSeconds}.
+    """Return the defaults, changed by `given`: key -> number or {raiseAt, clearAt, holdSeconds}.
 
-    A number alone moves `clearAt` in proportion. Raises ThresholdError with every broken rule.
+    A number alone sets `raiseAt` and moves `clearAt` in proportion. Raises ThresholdError with all
+    problems.
     """
     rules, problems = dict(BY_KEY), []
     for key, value in given.items():
         rule = BY_KEY.get(key)
         if rule is None:
-            problems.append((key, f"is no threshold. There are: {', '.join(BY_KEY)}."))
+            problems.append((key, f"is not a threshold. Use one of: {', '.join(BY_KEY)}."))
             continue
         raw = value if isinstance(value, Mapping) else {"raiseAt": value}
         for name, number in raw.items():
@@ -179,7 +180,10 @@ def parse(given: Mapping[str, Any]) -> Thresholds:
         )
         if changed.raise_at <= 0:
             problems.append(
-                (f"{key}.raiseAt", "must be more than 0, or it would always be raised.")
+                (
+                    f"{key}.raiseAt",
+                    "must be more than 0, or the alert would always be raised.",
+                )
             )
         elif not 0 < changed.clear_at <= changed.raise_at:
             problems.append(
@@ -196,7 +200,7 @@ def parse(given: Mapping[str, Any]) -> Thresholds:
 
 
 def parse_words(words: list[str]) -> dict[str, Any]:
-    """Of a command line: "KEY=RAISE[:CLEAR[:HOLD]]" each. Raises ThresholdError."""
+    """Parse options "KEY=RAISE[:CLEAR[:HOLD]]" into data for `parse`. Raises ThresholdError."""
     given: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")

@@ -1,6 +1,6 @@
 """The JSON of a sample: schema ape.monitor/1, documented in docs/monitor.md.
 
-A field may be added; what is there keeps its name, meaning and unit while the number stays.
+Fields may be added; existing ones keep their name, meaning and unit within a schema version.
 """
 
 from __future__ import annotations
@@ -74,19 +74,20 @@ def _system(sample: Sample) -> dict[str, Any] | None:
         "net_sent_rate": _rounded(system.sent_rate),
         "disk_read_rate": _rounded(system.read_rate),
         "disk_written_rate": _rounded(system.written_rate),
-        "pressure": {f"{what}_{share}": v for (what, share), v in system.pressure.items()},
+        "pressure": {f"{resource}_{share}": v for (resource, share), v in system.pressure.items()},
         "limits": [limit._asdict() for limit in system.limits],
     }
 
 
 def alerts(found: list[Alert], now: float, wall: float) -> list[dict[str, Any]]:
+    """Return alerts as JSON types; see `Alert.json`."""
     return [alert.json(now, wall) for alert in found]
 
 
 def sample(
     found: Sample, health: Health, open_alerts: list[Alert], project: str, now: float
 ) -> dict[str, Any]:
-    """The whole sample as JSON's types; `now` is the monotonic time of `found.at`."""
+    """Return the whole sample as JSON types; `now` is the monotonic time of `found.at`."""
     return {
         "schema": SCHEMA,
         "ts": round(found.at, 3),
@@ -103,5 +104,5 @@ def sample(
 
 
 def line(value: dict[str, Any]) -> bytes:
-    """One line, newline included: JSON escapes those within."""
+    """Return one line with its newline; JSON escapes newlines in values."""
     return json.dumps(value, separators=(",", ":")).encode() + b"\n"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The policy pack of the stack: `pulumi preview --policy-pack policy/__main__.py`.
 
-The file and not the folder is named, and is executable: the engine then starts it itself, also
+The command names this executable file instead of its folder. The engine then starts the file, also
 where the language host cannot run a policy pack (docs/pipeline.md).
 """
 

@@ -10,7 +10,8 @@ from typing import NamedTuple, Self
 from ape_infra.checks.check import Check, Status
 from ape_infra.checks.facts import Facts
 from ape_infra.planning.plan import Plan
-from monitoring.kernel import BRIDGE_PORTS
+from monitoring.cgroups import is_v2
+from monitoring.kernel import BRIDGE_PORTS, sysctl
 
 # Needs of one container, measured or counted: shim (12 threads), init, Python.
 PIDS_PER_CONTAINER = 20
@@ -58,28 +59,23 @@ def _power(number: int) -> int:
     return 1 << max(0, number - 1).bit_length()
 
 
-_FILES = {
-    "fs.inotify.max_user_instances": "fs/inotify/max_user_instances",
-    "net.ipv4.neigh.default.gc_thresh3": "net/ipv4/neigh/default/gc_thresh3",
-    "net.core.netdev_max_backlog": "net/core/netdev_max_backlog",
-    "net.netfilter.nf_conntrack_max": "net/netfilter/nf_conntrack_max",
-    "kernel.pid_max": "kernel/pid_max",
-    "kernel.threads-max": "kernel/threads-max",
-    "fs.file-max": "fs/file-max",
-}
+_SYSCTLS = (
+    "fs.inotify.max_user_instances",
+    "net.ipv4.neigh.default.gc_thresh3",
+    "net.core.netdev_max_backlog",
+    "net.netfilter.nf_conntrack_max",
+    "kernel.pid_max",
+    "kernel.threads-max",
+    "fs.file-max",
+)
 CGROUP_VERSION = "cgroup"
 DAEMON_NOFILE = "dockerd open files"
 
 
 def read(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> dict[str, int]:
     """Return the current values of this machine, without those that its kernel does not show."""
-    found = {}
-    for name, path in _FILES.items():
-        try:
-            found[name] = int((proc / "sys" / path).read_text())
-        except (OSError, ValueError):
-            continue
-    found[CGROUP_VERSION] = 2 if (cgroup / "cgroup.controllers").exists() else 1
+    found = {name: value for name in _SYSCTLS if (value := sysctl(name, str(proc))) is not None}
+    found[CGROUP_VERSION] = 2 if is_v2(str(cgroup)) else 1
     for status in proc.glob("[0-9]*/comm"):
         try:
             if status.read_text().strip() != "dockerd":
@@ -124,7 +120,7 @@ def too_low(values: Mapping[str, int], load: Load, status: Status) -> list[Check
 
 
 def _sysctls(values: Mapping[str, int], load: Load) -> Iterator[Limit]:
-    def sysctl(name: str, need: int, consequence: str, more: str = "") -> Iterator[Limit]:
+    def rule(name: str, need: int, consequence: str, more: str = "") -> Iterator[Limit]:
         if name in values:
             command = f"sysctl -w {name}={_power(need)}{more}"
             yield Limit(name, values[name], need, consequence, command)
@@ -132,33 +128,33 @@ def _sysctls(values: Mapping[str, int], load: Load) -> Iterator[Limit]:
     arp = _power(load.containers + SLACK // 4)
     # A shim holds an inotify instance on cgroup v2 only.
     if values.get(CGROUP_VERSION) == 2:
-        yield from sysctl(
+        yield from rule(
             "fs.inotify.max_user_instances",
             load.containers + SLACK // 8,
             "some containers do not start, since the shim of each takes an instance",
         )
-    yield from sysctl(
+    yield from rule(
         "net.ipv4.neigh.default.gc_thresh3",
         load.containers + SLACK // 4,
         "the ARP table overflows and connections hang",
         f" net.ipv4.neigh.default.gc_thresh2={arp // 2}"
         f" net.ipv4.neigh.default.gc_thresh1={arp // 8}",
     )
-    yield from sysctl(
+    yield from rule(
         "net.core.netdev_max_backlog",
         load.containers,
         "broadcasts to every container are dropped",
     )
-    yield from sysctl(
+    yield from rule(
         "net.netfilter.nf_conntrack_max",
         load.agents * CONNTRACK_PER_AGENT + SLACK,
         "new connections are dropped",
     )
     for name in ("kernel.pid_max", "kernel.threads-max"):
-        yield from sysctl(
+        yield from rule(
             name, load.containers * PIDS_PER_CONTAINER + SLACK, "no further process can start"
         )
-    yield from sysctl(
+    yield from rule(
         "fs.file-max",
         load.containers * FILES_PER_CONTAINER + SLACK,
         "no further file can be opened",

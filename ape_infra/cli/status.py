@@ -31,10 +31,10 @@ from ape_infra.cli.common import (
 )
 from ape_infra.cli.common import client_of as client_of_stack
 from ape_infra.config.project import current
-from ape_infra.reporting import cgroups
 from ape_infra.reporting.rates import Rates, Sample, rates, samples
 from ape_infra.reporting.summary import Summary, measure_stack
 from ape_infra.rollout.probe import OBSERVED_SERVICES
+from monitoring import cgroups
 
 # Between the two samples that rates are computed from.
 SAMPLE_SECONDS = 5.0

@@ -17,10 +17,10 @@ from docker.errors import DockerException
 
 from ape_contracts import labels, metrics
 from ape_infra.planning.services import AGENT, GATEWAY, PROXY
-from ape_infra.reporting import cgroups
 from ape_infra.reporting.rates import Sample, samples
 from ape_infra.reporting.summary import measure_stack
 from ape_infra.rollout.readings import Counters, OverrideError, Readings, overridden
+from monitoring import cgroups
 
 # A hook for tests: a JSON file of rules for `readings.overridden`, read at every reading.
 OVERRIDE_ENV = "APE_READINGS_OVERRIDE"

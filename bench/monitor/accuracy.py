@@ -1,4 +1,4 @@
-"""Known loads: what the monitor says against the kernel's own counters, and `docker stats`."""
+"""Known loads: the monitor's figures compared with the kernel's counters and `docker stats`."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _V1 = not Path("/sys/fs/cgroup/cgroup.controllers").exists()
 def loads(
     client: docker.DockerClient, folder: Path, device: str | None
 ) -> Iterator[dict[str, str]]:
-    """One container a load: name -> id. `device`: what `folder` is on."""
+    """Run one container per load: name -> id. `device` is the disk of `folder`."""
     make_image(client, "stress-ng")
     api, found = client.api, {}
-    # Linux counts I/O on cgroup v1 only where a limit is set (docs/facts.md); it is never reached.
+    # Linux counts I/O on cgroup v1 only with a limit (docs/facts.md); this one is never reached.
     rule: Mapping[str, str | int] = {"Path": device or "", "Rate": 10**12}
     throttle = [rule] if device else None
     try:
@@ -74,9 +74,9 @@ def loads(
 
 
 def device_of(folder: Path, dev: Path = Path("/sys/dev/block")) -> str | None:
-    """The disk that `folder` is on: /dev/vda, of a partition its disk; None where it is on none
+    """Return the disk of `folder`, such as /dev/vda; of a partition, its disk.
 
-    (memory, an overlay, a network).
+    None where the folder is not on a disk: memory, an overlay, a network.
     """
     number = folder.stat().st_dev
     at = dev / f"{os.major(number)}:{os.minor(number)}"
@@ -87,7 +87,7 @@ def device_of(folder: Path, dev: Path = Path("/sys/dev/block")) -> str | None:
 
 
 def _counters(key: str) -> dict[str, float]:
-    """Straight from the files, by other means than the monitor's: bytes and seconds."""
+    """Read the kernel's files without the monitor's code: bytes and seconds."""
     if _V1:
         cpu = int(Path(f"/sys/fs/cgroup/cpuacct/docker/{key}/cpuacct.usage").read_text()) / 1e9
         memory = Path(f"/sys/fs/cgroup/memory/docker/{key}")
@@ -111,7 +111,7 @@ def _counters(key: str) -> dict[str, float]:
 
 
 def run(seconds: int, containers: int | None) -> dict[str, Any]:
-    """Relative errors over the interval; the goal is 5 % for each."""
+    """Return relative errors over the interval; the goal is at most 5 % for each."""
     client, port = docker.from_env(timeout=60), 19_179
     folder = Path("/var/tmp/ape-bench")  # noqa: S108 - a disk; /tmp may be memory
     folder.mkdir(exist_ok=True)
@@ -139,13 +139,35 @@ def _sample(url: str) -> dict[str, Any]:
 
 
 def _next(url: str, count: int) -> tuple[dict[str, Any], float]:
-    """The sample after the next one begins, and when it was seen."""
-    ts = _sample(url)["monitor"]["samples"]
+    """Return the next sample, and its time on the monotonic clock."""
+    last = _sample(url)["monitor"]["samples"]
     while True:
         found = _sample(url)
-        if found["monitor"]["samples"] > ts and len(found["containers"]) >= count:
+        if found["monitor"]["samples"] > last and len(found["containers"]) >= count:
             return found, time.monotonic()
         time.sleep(0.02)
+
+
+def _rate(
+    before: dict[str, Any], after: dict[str, Any], count: Callable[[dict[str, Any]], float]
+) -> float:
+    """Return a rate per second over the interval; `docker stats` itself covers one second."""
+    times = [datetime.fromisoformat(stats["read"][:26] + "+00:00") for stats in (before, after)]
+    return (count(after) - count(before)) / (times[1] - times[0]).total_seconds()
+
+
+def _docker_memory(stats: dict[str, Any]) -> float:
+    memory = stats["memory_stats"]
+    inactive = memory["stats"].get("total_inactive_file", memory["stats"].get("inactive_file"))
+    return float(memory["usage"] - inactive)
+
+
+def _docker_io(kind: str) -> Callable[[dict[str, Any]], float]:
+    def count(stats: dict[str, Any]) -> float:
+        lines = stats["blkio_stats"]["io_service_bytes_recursive"] or ()
+        return float(sum(line["value"] for line in lines if line["op"].lower() == kind))
+
+    return count
 
 
 def _compared(
@@ -156,64 +178,49 @@ def _compared(
     before = {name: client.api.stats(key, stream=False) for name, key in ids.items()}
     _next(url, len(ids))
     start = {name: _counters(key) for name, key in ids.items()}
-    began, told = time.monotonic(), []
+    began, samples = time.monotonic(), []
     while time.monotonic() - began < seconds:
-        told.append(_next(url, len(ids))[0])
+        samples.append(_next(url, len(ids))[0])
     passed = time.monotonic() - began
     end = {name: _counters(key) for name, key in ids.items()}
     after = {name: client.api.stats(key, stream=False) for name, key in ids.items()}
     last = _sample(url)
 
     def mean(name: str, field: str) -> float:
-        values: list[float] = [c[field] for s in told for c in s["containers"] if c["name"] == name]
-        return sum(values) / len(values)
+        found = [c[field] for s in samples for c in s["containers"] if c["name"] == name]
+        return float(sum(found) / len(found))
 
     def by_docker(name: str, count: Callable[[dict[str, Any]], float]) -> float:
-        """A second, of the same interval: `docker stats` itself looks at one second of it."""
-        first, second = before[name], after[name]
-        times = [datetime.fromisoformat(of["read"][:26] + "+00:00") for of in (first, second)]
-        return (count(second) - count(first)) / (times[1] - times[0]).total_seconds()
-
-    def docker_memory(of: dict[str, Any]) -> float:
-        memory = of["memory_stats"]
-        inactive = memory["stats"].get("total_inactive_file", memory["stats"].get("inactive_file"))
-        return float(memory["usage"] - inactive)
-
-    def docker_io(kind: str) -> Callable[[dict[str, Any]], float]:
-        def count(of: dict[str, Any]) -> float:
-            lines = of["blkio_stats"]["io_service_bytes_recursive"] or ()
-            return float(sum(line["value"] for line in lines if line["op"].lower() == kind))
-
-        return count
+        return _rate(before[name], after[name], count)
 
     cpu = {name: 100 * (end[name]["cpu"] - start[name]["cpu"]) / passed for name in ids}
     cpu_by_docker = 100 * by_docker(
-        "cpu", lambda of: of["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
+        "cpu", lambda stats: stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
     )
     memory = next(c for c in last["containers"] if c["name"] == "memory")["memory_bytes"]
     pairs = {
         "cpu": (mean("cpu", "cpu_percent"), cpu["cpu"]),
         "cpu_docker_stats": (mean("cpu", "cpu_percent"), cpu_by_docker),
         "memory": (memory, end["memory"]["memory"]),
-        "memory_docker_stats": (memory, docker_memory(after["memory"])),
+        "memory_docker_stats": (memory, _docker_memory(after["memory"])),
     }
     io = {}
     for kind, op in (("read", "read"), ("written", "write")):
         io[kind] = (end["io"][kind] - start["io"][kind]) / passed
-        told_rate = mean("io", f"disk_{kind}_rate")
-        pairs[kind] = (told_rate, io[kind])
-        pairs[f"{kind}_docker_stats"] = (told_rate, by_docker("io", docker_io(op)))
-    # Where nothing was counted nothing was compared, and that is no success.
+        monitor_rate = mean("io", f"disk_{kind}_rate")
+        pairs[kind] = (monitor_rate, io[kind])
+        pairs[f"{kind}_docker_stats"] = (monitor_rate, by_docker("io", _docker_io(op)))
+    # Without a counter nothing was compared, which is a failure.
     errors = {name: ours / theirs - 1 if theirs else None for name, (ours, theirs) in pairs.items()}
     return {
-        "part": "truth",
+        "part": "accuracy",
         "seconds": round(passed, 1),
         "cpu_percent": {name: round(value, 2) for name, value in cpu.items()},
         "io_bytes_a_second": {kind: round(value) for kind, value in io.items()},
         "memory_bytes": memory,
         "errors_percent": {n: None if e is None else round(100 * e, 2) for n, e in errors.items()},
         "not_compared": {
-            name: "The kernel counted none: this disk takes no throttle rule."
+            name: "The kernel did not count: this disk does not accept a throttle rule."
             for name, error in errors.items()
             if error is None
         },

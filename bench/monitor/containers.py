@@ -1,4 +1,4 @@
-"""Real containers to measure: a small image of Debian's own packages, removed at the end."""
+"""Real containers to measure, with a small image of Debian's packages; removed at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import docker
 
 IMAGE = "ape-bench-monitor"
 LABELS = {"ape.project": "ape", "ape.stack": "bench"}
-# Docker starts about ten a second here, and no more with more at once.
+# Docker starts about ten per second here, also with more in parallel.
 AT_ONCE = 8
 
 
@@ -26,14 +26,14 @@ def _libraries(program: str) -> list[str]:
 
 
 def make_image(client: docker.DockerClient, *programs: str) -> str:
-    """An image of busybox and `programs`, each with the libraries that it is linked to."""
+    """Import an image of busybox and `programs`, each with its shared libraries."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:
         for name in ("busybox", *programs):
             path = shutil.which(name)
             if path is None:
                 raise SystemExit(
-                    f"bench: {name} is not here. apt-get install busybox-static {name}"
+                    f"bench: {name} is not installed. Run apt-get install busybox-static {name}"
                 )
             for file in {path, *_libraries(path)}:
                 real = str(Path(file).resolve())
@@ -53,10 +53,10 @@ def make_image(client: docker.DockerClient, *programs: str) -> str:
 
 @contextlib.contextmanager
 def idle_agents(client: docker.DockerClient, count: int) -> Iterator[None]:
-    """`count` containers that sleep, with the limits of the largest fleets."""
+    """Run `count` sleeping containers with the limits of the largest fleets."""
     make_image(client)
     api = client.api
-    # A bridge has 1023 ports, and is slow to join long before.
+    # A bridge has 1023 ports, and connecting becomes slow long before.
     network = "bridge" if count <= 250 else "none"
     host = api.create_host_config(
         mem_limit="128m", nano_cpus=100_000_000, init=False, network_mode=network
@@ -84,6 +84,7 @@ def idle_agents(client: docker.DockerClient, count: int) -> Iterator[None]:
 
 
 def remove(client: docker.DockerClient) -> None:
+    """Remove the containers and the image."""
     filters = {"label": [f"{k}={v}" for k, v in LABELS.items()]}
     found = client.api.containers(all=True, filters=filters)
     with ThreadPoolExecutor(AT_ONCE) as pool:

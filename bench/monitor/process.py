@@ -11,7 +11,7 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(*pids: int) -> float:
-    """User and system time of the processes, without their children."""
+    """Return user and system time of the processes, without their children."""
     total = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -43,7 +43,7 @@ def named(*names: str) -> list[int]:
 
 
 def get(url: str, seconds: float = 30) -> bytes:
-    """GET, tried again until it answers 200."""
+    """Send a GET until it is answered by 200. Raises OSError after `seconds`."""
     end = time.monotonic() + seconds
     while True:
         try:

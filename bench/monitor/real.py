@@ -1,6 +1,6 @@
-"""Real containers: CPU of the monitor and the daemon together, against `docker stats --no-stream`
+"""Real containers: CPU of the monitor and the daemon, compared with `docker stats --no-stream`.
 
-on the same containers in the same run, both once every five seconds.
+Both read the same containers in the same run, once every five seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ GOAL_RATIO = 50.0
 
 
 def run(seconds: int, containers: int | None) -> dict[str, Any]:
-    """CPU seconds a reading of all containers: of the reader, of dockerd and containerd."""
+    """Return CPU seconds per reading of all containers: reader, dockerd and containerd."""
     count = containers or 200
     client = docker.from_env(timeout=120)
     daemons = _of_this_host()
@@ -49,17 +49,17 @@ def run(seconds: int, containers: int | None) -> dict[str, Any]:
 
 
 def _of_this_host() -> list[int]:
-    """dockerd and its containerd; where several run, that of DOCKER_HOST."""
+    """Return the processes of dockerd and its containerd; with several, those of DOCKER_HOST."""
     found = named("dockerd")
     if len(found) > 1 and (host := os.environ.get("DOCKER_HOST")):
         found = [p for p in found if host in Path(f"/proc/{p}/cmdline").read_text()]
     children = [p for p in named("containerd") if parent(p) in found]
-    # Debian's containerd is a service of its own.
+    # Debian's containerd is a separate service.
     return found + (children or named("containerd"))
 
 
 def _daemons(pids: list[int], seconds: float) -> float:
-    """Cores that the daemons take of themselves."""
+    """Return the cores that the daemons use when idle."""
     before, began = cpu_seconds(*pids), time.monotonic()
     time.sleep(seconds)
     return (cpu_seconds(*pids) - before) / (time.monotonic() - began)

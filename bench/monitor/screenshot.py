@@ -1,6 +1,6 @@
 """`.ape/run python -m bench.monitor.screenshot FILE.svg [WIDTH HEIGHT]`: the live page, 200 agents.
 
-A picture to look at after a change of the page; chromium --headless --screenshot makes a PNG of it.
+A picture to check after a change of the page; chromium --headless --screenshot converts it to PNG.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MIB = 1 << 20
 
 
 def scene(agents: int = 200) -> State:
-    """A fleet at work in which some things go wrong."""
+    """Return a running fleet with some failures."""
     chance = random.Random(6)  # noqa: S311
     found: list[ContainerSample] = []
 

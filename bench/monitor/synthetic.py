@@ -1,4 +1,4 @@
-"""1000 containers in a synthetic tree: the monitor as it is deployed, Docker a stand-in."""
+"""1000 containers in a synthetic tree: the monitor as deployed, with a stand-in for Docker."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ GOALS = {"cpu_percent": 1.0, "sample_ms": 60.0, "resident_mb": 60.0, "metrics_ms
 
 
 def run(seconds: int, containers: int | None) -> dict[str, Any]:
-    """Percent of one core, milliseconds, megabytes; medians of what was seen."""
+    """Return percent of one core, milliseconds and megabytes, as medians."""
     count = containers or 1000
-    # In memory, as the kernel's files are.
+    # In memory, like the kernel's files.
     shm = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
     with tempfile.TemporaryDirectory(dir=shm) as folder:
         tree, daemon = Tree(Path(folder) / "tree"), FakeDocker(Path(folder))
@@ -60,7 +60,7 @@ def measure(tree: Tree, docker_host: str, seconds: int, count: int) -> dict[str,
             time.sleep(INTERVAL)
         used = cpu_seconds(process.pid) - before
         passed = time.monotonic() - began
-        # Only now: a reader of /sample costs more than a sample.
+        # Only after the measurement: a request of /sample costs more than a sample.
         for _ in range(6):
             samples.append(json.loads(get(f"{base}/sample"))["monitor"]["sample_seconds"] * 1000)
             time.sleep(INTERVAL)
@@ -88,7 +88,7 @@ def measure(tree: Tree, docker_host: str, seconds: int, count: int) -> dict[str,
 
 
 def _proc(tree: Tree) -> str:
-    """The tree's /proc, with the machine's own files beside the containers' processes."""
+    """Return the tree's /proc, with the machine's own files added."""
     for name in ("stat", "meminfo", "vmstat", "loadavg", "diskstats", "sys", "pressure", "1"):
         path = tree.proc / name
         if not path.exists():

@@ -1,4 +1,4 @@
-"""What the program declares, as a file for docker-compose: the same containers for the peer."""
+"""The program's containers as a file for docker-compose, for the peer."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ AGENT = "agent"
 
 
 def program(root: Path, stack: str, settings: Mapping[str, str]) -> list[Registered]:
-    """What `__main__.py` in `root` declares in a preview with these settings."""
+    """Return the resources that `__main__.py` in `root` registers in a preview."""
     found = declared(root, stack, settings)
     return [item._replace(inputs=_whole(item.inputs)) for item in found.resources]
 
 
 def _whole(value: Any) -> Any:
-    """Numbers as they were: on their way through Pulumi they become floats."""
+    """Convert whole numbers back to int; Pulumi turns them into floats."""
     if isinstance(value, dict):
         return {key: _whole(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -31,20 +31,20 @@ def _whole(value: Any) -> Any:
 
 
 def compose(resources: list[Registered], folder: Path) -> dict[str, Any]:
-    """A compose file of format 2.4 with one service for all agents; their files go to `folder`."""
+    """Return a compose file (2.4) with one service for all agents; write its files to `folder`."""
     containers = {name: found for kind, name, found in resources if kind == CONTAINER}
     volumes = {}
     for name, found in containers.items():
         if found.get("uploads"):
             uploads = rpc.unwrap_rpc_secret(found["uploads"])
             volumes[found["volumes"][0]["volumeName"]] = _written(uploads, folder / name)
-    # A container that is never started fills a volume; compose mounts the files themselves.
+    # A container that never starts only fills a volume; compose mounts the files instead.
     running = {n: found for n, found in containers.items() if found.get("start", True)}
     agents = sorted(n for n in running if n.startswith(f"{AGENT}-"))
     peers = [n for n in running if n not in agents]
     services = {name: _service(running[name], volumes) for name in peers}
     for name in peers:
-        # Of a service there is one, under the name that it has with us.
+        # Services have one container, with the name that the program gives it.
         services[name] |= {"container_name": running[name]["name"], "hostname": name}
     services[AGENT] = _service(running[agents[0]], volumes) | {
         "depends_on": {name: {"condition": "service_healthy"} for name in peers}
@@ -62,7 +62,7 @@ def compose(resources: list[Registered], folder: Path) -> dict[str, Any]:
 
 
 def _written(uploads: list[dict[str, Any]], folder: Path) -> str:
-    """The folder with the files, which have one folder in the container too."""
+    """Write the files into one folder, as in the container; return its path."""
     folder.mkdir(parents=True)
     for item in uploads:
         content = rpc.unwrap_rpc_secret(item["content"])
@@ -75,7 +75,7 @@ def _service(found: dict[str, Any], volumes: Mapping[str, str]) -> dict[str, Any
     made: dict[str, Any] = {
         "image": found["image"],
         "command": found.get("command"),
-        # A dollar sign would be a variable of compose's own.
+        # A single dollar sign would begin a variable of compose.
         "environment": [text.replace("$", "$$") for text in found["envs"]],
         "user": found["user"],
         "read_only": found["readOnly"],

@@ -3,9 +3,9 @@
     .ape/run python bench/scale/dry_run.py [--agents 1000] [--rounds 3] [--json]
 
 `ape-load scale --agents N --dry-run` and the `pulumi preview` in it, on both runtimes, and a naive
-program's `pulumi preview` (`naive/`: a loop of docker.Container), one after the other; the best of
-the rounds counts. Goals for `ape-load` at N = 1000: Swarm 2.5 s, docker 10 s; exit code 1 where one
-is missed. Needs a Docker daemon that answers; starts nothing.
+program's `pulumi preview` (`naive/`: a loop of docker.Container) run one after the other. The best
+of the rounds counts. Goals for `ape-load` at N = 1000: Swarm 2.5 s, docker 10 s; exit code 1 where
+one is missed. Needs a Docker daemon that answers; starts no container.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SETTINGS = {"observability": "off", "allowOvercommit": "true"}
 
 
 def measure(agents: int, rounds: int) -> dict[str, float]:
-    """Seconds, the best of the rounds."""
+    """Return seconds, the best of the rounds."""
     with tempfile.TemporaryDirectory() as name:
         project = Project(Path(name))
         naive = Path(name) / "naive"

@@ -1,20 +1,20 @@
-"""What a fleet of plain Docker takes to start, to grow and to be left as it is.
+"""Times of a fleet on plain Docker: start, one more agent, and no change.
 
     .ape/run python bench/scale/fleet.py [--agents 60] [--rounds 3] [--json]
 
 The program is the real one, with the demo shop, the offline model and no observability: three
-services and, once these are healthy, the agents. Against it docker-compose 1.29 with the very same
-containers (image, limits, hardening, logs, health checks, networks, files), made from what the
-program declares, with `up -d --scale agent=N`; its agents differ in their number only. The images
-are there before. Each round, one after the other:
+services and, once these are healthy, the agents. It is compared with docker-compose 1.29 and the
+same containers (image, limits, hardening, logs, health checks, networks, files), derived from the
+resources of the program, with `up -d --scale agent=N`; its agents differ only in their number. The
+images exist before. Each round, one after the other:
 
-- `start`: `pulumi up --skip-preview` from nothing, seconds; `compose`: the peer's, seconds.
+- `start`: `pulumi up --skip-preview` from nothing, in seconds; `compose`: the same of the peer.
 - `one_more`: `pulumi up --skip-preview` from N to N + 1.
 - `no_op`: `pulumi preview --expect-no-changes` of the N + 1.
 
-Each begins when the machine is quiet, and the best of the rounds counts. Goals: start at most 1.2
+Each begins when the machine is idle, and the best of the rounds counts. Goals: start at most 1.2
 times the peer's, one more 4 s, no-op 2 s; exit code 1 where one is missed. Needs root's Docker and
-`docker-compose` (apt-get install docker-compose); takes about two minutes a round.
+`docker-compose` (apt-get install docker-compose); takes about two minutes per round.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pathlib import Path
 import yaml
 
 from bench.scale.compose import compose, program
-from bench.scale.project import Project, quiet, run
+from bench.scale.project import Project, run, wait_until_idle
 
 GOAL_RATIO, GOAL_ONE_MORE, GOAL_NO_OP = 1.2, 4.0, 2.0
 STACK = "bench"
@@ -42,23 +42,23 @@ SETTINGS = {
     "gatewayPort": "28080",
     "proxyPort": "28081",
     "targetPort": "28082",
-    # The start is measured, not what agents do after it.
+    # Only the start is measured, so the agents do little after it.
     "rampSeconds": "300",
     "thinkTimeSeconds": "60",
 }
 UP = ("up", "--yes", "--skip-preview", "--stack", STACK)
 
 
-def ours(project: Project, agents: int) -> dict[str, float]:
-    """One round; ends with nothing left."""
+def measure_program(project: Project, agents: int) -> dict[str, float]:
+    """Measure one round, and remove the stack."""
     try:
         project.set(STACK, {"agents": str(agents)})
-        quiet()
+        wait_until_idle()
         found = {"start": project.pulumi(*UP)}
         project.set(STACK, {"agents": str(agents + 1)})
-        quiet()
+        wait_until_idle()
         found["one_more"] = project.pulumi(*UP)
-        quiet()
+        wait_until_idle()
         found["no_op"] = project.pulumi("preview", "--expect-no-changes", "--stack", STACK)
     finally:
         project.pulumi("destroy", "--yes", "--skip-preview", "--stack", STACK)
@@ -66,8 +66,9 @@ def ours(project: Project, agents: int) -> dict[str, float]:
 
 
 def peer(file: Path, agents: int) -> float:
+    """Measure the peer's start, and remove it."""
     command = ["docker-compose", "-p", PEER, "-f", str(file)]
-    quiet()
+    wait_until_idle()
     try:
         scale = [*command, "up", "-d", "--scale", f"agent={agents}"]
         return run(scale, file.parent, os.environ)
@@ -76,7 +77,7 @@ def peer(file: Path, agents: int) -> float:
 
 
 def measure(agents: int, rounds: int) -> dict[str, float]:
-    """Seconds, the best of the rounds."""
+    """Return seconds, the best of the rounds."""
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         project = Project(Path(name))
@@ -85,9 +86,9 @@ def measure(agents: int, rounds: int) -> dict[str, float]:
         file.parent.mkdir()
         resources = program(project.root, STACK, {**SETTINGS, "agents": str(agents)})
         file.write_text(yaml.safe_dump(compose(resources, file.parent / "files")))
-        ours(project, 1)  # Builds the images.
+        measure_program(project, 1)  # Builds the images.
         for _ in range(rounds):
-            seconds = {**ours(project, agents), "compose": peer(file, agents)}
+            seconds = {**measure_program(project, agents), "compose": peer(file, agents)}
             for key, value in seconds.items():
                 found.setdefault(key, []).append(value)
     return {key: min(values) for key, values in found.items()}
@@ -99,10 +100,10 @@ def main() -> int:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
-    # Told to end, it takes away what it started.
+    # A terminated run also removes its stack.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if shutil.which("docker-compose") is None:
-        sys.exit("docker-compose is not here. Install it with: apt-get install docker-compose")
+        sys.exit("docker-compose is not installed. Run apt-get install docker-compose")
     seconds = measure(given.agents, given.rounds)
     ratio = seconds["start"] / seconds["compose"]
     goals = {

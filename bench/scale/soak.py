@@ -1,14 +1,15 @@
-"""A fleet is put up and looked at while it works: does it stay, and what does it take?
+"""Soak test of a fleet: stability and resource usage over time.
 
     .ape/run python bench/scale/soak.py --agents 300                     300 containers
     .ape/run python bench/scale/soak.py --agents 300 --runtime swarm     300 tasks
     .ape/run python bench/scale/soak.py --agents 1000 --each 50          1000 agents, 20 containers
 
-A stack of its own, with real agents, the demo shop and the offline model; it is taken away at the
-end. Needs Docker; makes a Swarm of this machine for as long as it needs one. Exit code 1: an agent
-was lost or not seen, a container ended, a session failed, the agents' memory grew by more than 5 %
-from the middle of the time to its end, or the load average (of one minute) did not settle below 2:
-the mean of the second half, by when that of the start has faded.
+The stack is its own, with real agents, the demo target and the offline model, and is removed at the
+end. Needs Docker; turns this machine into a Swarm while it needs one. Exit code 1 means one of:
+
+- An agent was lost or not seen, a container ended, or a session failed.
+- The agents' memory grew by more than 5 % in the second half of the time.
+- The mean load average (of one minute) of the second half was not below 2.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,22 +29,24 @@ from typing import Any
 import docker
 
 from ape_contracts import labels
-from ape_infra.reporting import cgroups
 from ape_infra.reporting.summary import measure_stack
+from monitoring import cgroups
 from tests.support.ape_load import Command
 from tests.support.live import PROJECT, LiveStack
 
 NAME = "bench-hold"
 MAX_GROWTH = 0.05
 MAX_LOAD = 2.0
-LOOK_SECONDS = 10
+SAMPLE_SECONDS = 10
 UP_SECONDS = 900
 MB = 1024 * 1024
+# Time, usage of each service, answer of the gateway's /fleet.
+Mark = tuple[float, dict[str, tuple[float, float]], dict[str, Any]]
 
 
 @contextmanager
 def swarm(client: docker.DockerClient, wanted: bool) -> Iterator[None]:
-    """Make a Swarm of this daemon, unless it is one."""
+    """Turn this daemon into a Swarm for the duration, unless it is one."""
     made = wanted and client.info()["Swarm"]["LocalNodeState"] == "inactive"
     if made:
         client.swarm.init(advertise_addr="127.0.0.1")
@@ -55,7 +58,7 @@ def swarm(client: docker.DockerClient, wanted: bool) -> Iterator[None]:
 
 
 def usage(live: LiveStack) -> dict[str, tuple[float, float]]:
-    """Service -> (working set in MB, CPU seconds so far), over all its containers."""
+    """Map each service to (working set in MB, CPU seconds so far) over all its containers."""
     found: dict[str, tuple[float, float]] = {}
     for container in live.client.api.containers(filters={"label": f"{labels.STACK}={live.name}"}):
         memory, cpu = cgroups.memory(container["Id"]), cgroups.cpu(container["Id"])
@@ -67,7 +70,7 @@ def usage(live: LiveStack) -> dict[str, tuple[float, float]]:
 
 
 def ended(live: LiveStack, since: float) -> int:
-    """Containers of the stack that ended since then, by whatever cause."""
+    """Return the number of containers of the stack that ended since then."""
     stream = live.client.api.events(  # type: ignore[call-overload]
         since=since,
         until=time.time(),
@@ -75,6 +78,31 @@ def ended(live: LiveStack, since: float) -> int:
         decode=True,
     )
     return sum(1 for _ in stream)
+
+
+def observe(
+    live: LiveStack, fleet: Callable[[], dict[str, Any]], given: argparse.Namespace
+) -> tuple[list[Mark], int, int, list[float]]:
+    """Sample the fleet for `given.minutes`.
+
+    Return the marks at the start, the middle and the end, the smallest number of healthy and alive
+    agents, the number of samples without an answer of the gateway, and the load averages.
+    """
+    marks: list[Mark] = []
+    least, unanswered, loads = given.agents, 0, []
+    for _ in range(2):
+        marks.append((time.time(), usage(live), fleet()))
+        end = marks[-1][0] + given.minutes * 30
+        while time.time() < end:
+            time.sleep(SAMPLE_SECONDS)
+            now = fleet()
+            if "alive" in now:
+                least = min(least, now["healthy"], now["alive"])
+            else:
+                unanswered += 1
+            loads.append(os.getloadavg()[0])
+    marks.append((time.time(), usage(live), fleet()))
+    return marks, least, unanswered, loads
 
 
 def run(live: LiveStack, given: argparse.Namespace) -> dict[str, Any]:
@@ -86,11 +114,11 @@ def run(live: LiveStack, given: argparse.Namespace) -> dict[str, Any]:
         rampSeconds=given.think,
         sessionMaxSeconds=40 * given.think + 60,
         observability="off",
-        # Not that of the tests.
+        # Not the pool of the tests.
         networkPool="10.250.0.0/16",
     )
     begun = time.time()
-    # It waits, and says so by its exit code, until all are healthy.
+    # It waits until all are healthy, and fails otherwise.
     Command(live).run("up", seconds=UP_SECONDS)
     applied = time.time() - begun
     outputs = {key: value.value for key, value in live.stack.outputs().items()}
@@ -105,20 +133,8 @@ def run(live: LiveStack, given: argparse.Namespace) -> dict[str, Any]:
             sys.exit(f"not up within {UP_SECONDS} s: {now}")
         time.sleep(2)
     up = time.time() - begun
-    lost, least, silent, loads = ended(live, begun), given.agents, 0, []
-    marks: list[tuple[float, dict[str, tuple[float, float]], dict[str, Any]]] = []
-    for _ in range(2):
-        marks.append((time.time(), usage(live), fleet()))
-        end = marks[-1][0] + given.minutes * 30
-        while time.time() < end:
-            time.sleep(LOOK_SECONDS)
-            now = fleet()
-            if "alive" in now:
-                least = min(least, now["healthy"], now["alive"])
-            else:
-                silent += 1
-            loads.append(os.getloadavg()[0])
-    marks.append((time.time(), usage(live), fleet()))
+    lost = ended(live, begun)
+    marks, least, unanswered, loads = observe(live, fleet, given)
     (t0, u0, f0), (_, u1, _), (t2, u2, f2) = marks
     settled = loads[len(loads) // 2 :]
     seconds = t2 - t0
@@ -134,7 +150,7 @@ def run(live: LiveStack, given: argparse.Namespace) -> dict[str, Any]:
         "up_seconds": round(up, 1),
         "held_seconds": round(seconds, 1),
         "healthy_and_alive_at_least": least,
-        "looks_that_the_gateway_left_unanswered": silent,
+        "looks_that_the_gateway_left_unanswered": unanswered,
         "ended_while_coming_up": lost,
         "ended_while_held": ended(live, t0),
         "steps_per_second": round(steps / seconds, 1),
@@ -151,12 +167,14 @@ def run(live: LiveStack, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description="Whether a fleet stays, and what it takes.")
+    options = argparse.ArgumentParser(
+        description="Soak test of a fleet: stability and resource usage over time."
+    )
     options.add_argument("--agents", type=int, default=300)
-    options.add_argument("--each", type=int, default=1, help="agents a container")
+    options.add_argument("--each", type=int, default=1, help="agents per container")
     options.add_argument("--runtime", choices=("docker", "swarm"), default="docker")
     options.add_argument("--think", type=int, default=60, help="pause between steps, in seconds")
-    options.add_argument("--minutes", type=float, default=10, help="how long to look on")
+    options.add_argument("--minutes", type=float, default=10, help="duration of the test")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         live = LiveStack(Path(folder), NAME)
@@ -169,7 +187,7 @@ def main() -> int:
                 finally:
                     live.sweep()
     print(json.dumps(found, indent=1))
-    well = (
+    passed = (
         found["healthy_and_alive_at_least"] == given.agents
         and not found["looks_that_the_gateway_left_unanswered"]
         and found["sessions"]["failure"] == 0
@@ -177,7 +195,7 @@ def main() -> int:
         and not found["ended_while_coming_up"] + found["ended_while_held"]
         and found["load_average"]["settled"] < MAX_LOAD
     )
-    return not well
+    return not passed
 
 
 if __name__ == "__main__":

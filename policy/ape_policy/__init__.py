@@ -1,8 +1,8 @@
-"""What a hardened workload is: rules over the plain inputs of a container or a Swarm service.
+"""Rules of a hardened workload, over the plain inputs of a container or a Swarm service.
 
-A rule is a pure function of inputs as Pulumi names them (`readOnly`, `taskSpec`). It knows neither
-engine nor stack; how hard it is meant (mandatory, advisory, disabled) is Pulumi's policy config.
-No message holds a value of the environment.
+A rule is a pure function of inputs under Pulumi's names (`readOnly`, `taskSpec`). Its enforcement
+level (mandatory, advisory, disabled) comes from Pulumi's policy config. No message contains a value
+of the environment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 CONTAINER = "docker:index/container:Container"
 SERVICE = "docker:index/service:Service"
 
-# Where a container and a service have the same thing.
+# Paths of the same input in a container and in a service.
 _PATHS = {
     "user": ("user", "taskSpec.containerSpec.user"),
     "read_only": ("readOnly", "taskSpec.containerSpec.readOnly"),
@@ -42,9 +42,9 @@ _SOCKETS = (
 
 
 def _holds_socket(source: str) -> bool:
-    """Whether a mount of `source` hands over the engine's socket, itself or in a folder.
+    """Whether `source` is the engine's socket or a folder that contains it.
 
-    A daemon may listen anywhere, so any socket of the host's counts.
+    A daemon may listen anywhere, so every socket of the host counts.
     """
     path = posixpath.normpath("/" + source.lstrip("/"))
     folder = path.rstrip("/") + "/"
@@ -53,10 +53,10 @@ def _holds_socket(source: str) -> bool:
 
 @dataclass(frozen=True)
 class Workload:
-    """A container's or service's inputs, read by the names of `_PATHS`.
+    """The inputs of a container or service, read by the names of `_PATHS`.
 
-    Only what a rule asks for is read: an input that is unknown in a preview raises there, and
-    Pulumi then says of that one rule that it is decided at the update.
+    Inputs are read only when a rule needs them. An input that is unknown in a preview raises, and
+    Pulumi then reports that this one rule is decided at the update.
     """
 
     type: str
@@ -64,23 +64,27 @@ class Workload:
 
     @property
     def service(self) -> bool:
+        """Whether it is a Swarm service."""
         return self.type == SERVICE
 
     def path(self, name: str) -> str:
+        """Return the input's path, for a message."""
         return _PATHS[name][self.service]
 
     def get(self, name: str) -> Any:
+        """Return the input, or None."""
         value: Any = self.props
         for key in self.path(name).split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
         return value
 
     def all(self, name: str) -> Sequence[Any]:
+        """Return the elements of a list input."""
         return self.get(name) or ()
 
     @property
     def never_starts(self) -> bool:
-        """Created to be copied into, and never run (ape_infra/runtimes/docker.py: the fillers)."""
+        """Whether it only fills a volume and never runs (ape_infra/program/runtimes/docker.py)."""
         return (
             not self.service
             and self.props.get("start") is False
@@ -89,10 +93,11 @@ class Workload:
         )
 
     def label(self, name: str) -> str | None:
+        """Return the value of a label, or None."""
         return next((x.get("value") for x in self.all("labels") if x.get("label") == name), None)
 
     def host_mounts(self) -> Iterator[tuple[str, str, bool]]:
-        """Path of the input, path on the host, read-only."""
+        """Yield (path of the input, path on the host, whether it is read-only)."""
         for i, mount in enumerate(self.all("mounts")):
             if mount.get("type") == "bind":
                 path = f"{self.path('mounts')}[{i}]"
@@ -104,12 +109,13 @@ class Workload:
 
     @property
     def socket_proxy(self) -> bool:
-        """The one that may have the engine's socket, and does."""
+        """Whether it is the socket proxy, the only workload that may mount the engine's socket."""
         return self.label("ape.service") == SOCKET_PROXY and any(
             _holds_socket(source) for _, source, _ in self.host_mounts()
         )
 
     def environment(self) -> Iterator[tuple[str, str]]:
+        """Yield names and values of the environment variables."""
         env = self.get("env") or ()
         if isinstance(env, Mapping):
             for name in env:
@@ -122,14 +128,14 @@ class Workload:
 
 @dataclass(frozen=True)
 class Rule:
-    """`check` yields one sentence a violation: the input, what is wrong, what to do."""
+    """A rule. `check` yields a message per violation: the input, the problem, the remedy."""
 
     name: str
     description: str
     check: Callable[[Workload], Iterator[str]]
 
     def violations(self, resource_type: str, props: Mapping[str, Any]) -> list[str]:
-        """None for a resource that is neither container nor service."""
+        """Return the messages; none for a resource that is neither container nor service."""
         if resource_type not in (CONTAINER, SERVICE):
             return []
         return list(self.check(Workload(resource_type, props)))
@@ -143,35 +149,35 @@ def _number(value: Any) -> float:
 
 
 def _non_root_user(w: Workload) -> Iterator[str]:
-    # The socket is root's, and its group has another number on every host. Root without
-    # capabilities is the owner of the socket and nothing else; the other rules see to that.
+    # Root owns the socket, and its group has another number on every host. The other rules leave
+    # the socket proxy's root without capabilities.
     if w.socket_proxy:
         return
     user = str(w.get("user") or "")
     name = user.partition(":")[0]
-    todo = "Set a user that is not root, such as 10001:10001."
+    remedy = "Set a user that is not root, such as 10001:10001."
     if not name:
-        yield f"{w.path('user')}: is not set, so the image decides. {todo}"
+        yield f"{w.path('user')}: is not set, so the image decides. {remedy}"
     elif name == "root" or name.strip("0") == "":
-        yield f"{w.path('user')}: is {user}. {todo}"
+        yield f"{w.path('user')}: is {user}. {remedy}"
 
 
 def _read_only_root(w: Workload) -> Iterator[str]:
     if w.get("read_only") is not True and not w.never_starts:
-        yield f"{w.path('read_only')}: is not true. Set it, and mount a tmpfs where files are made."
+        yield f"{w.path('read_only')}: is not true. Set it, and mount a tmpfs for files."
 
 
 def _limits(w: Workload) -> Iterator[str]:
     if w.never_starts:
         return
-    for name, what in (("memory", "memory"), ("cpus", "CPU")):
+    for name, resource in (("memory", "memory"), ("cpus", "CPU")):
         if _number(w.get(name)) <= 0:
-            yield f"{w.path(name)}: there is no limit of {what}. Set one."
+            yield f"{w.path(name)}: has no {resource} limit. Set one."
 
 
 def _no_capabilities(w: Workload) -> Iterator[str]:
     if not w.service and w.props.get("privileged") is True:
-        yield "privileged: is true, which keeps every capability. Remove it."
+        yield "privileged: is true, which keeps all capabilities. Remove it."
     if "ALL" not in (str(x).upper().removeprefix("CAP_") for x in w.all("drops")):
         yield f"{w.path('drops')}: does not drop ALL. Set it to [ALL]."
     if w.all("adds"):
@@ -179,7 +185,7 @@ def _no_capabilities(w: Workload) -> Iterator[str]:
 
 
 def _no_new_privileges(w: Workload) -> Iterator[str]:
-    # A service has no such field: daemon.json sets it for the node (docs/facts.md).
+    # A service has no such field; daemon.json sets it for the node (docs/facts.md).
     if w.service:
         return
     given = {str(x).replace("=", ":") for x in w.props.get("securityOpts") or ()}
@@ -194,34 +200,34 @@ def _not_on_all_addresses(w: Workload) -> Iterator[str]:
     if w.service:
         if w.all("ports"):
             yield (
-                f"{w.path('ports')}: Swarm publishes them on all addresses of every node. Publish "
-                "none, or allow it for this stack in the policy config."
+                f"{w.path('ports')}: Swarm publishes them on all addresses of every node. Remove "
+                "them, or allow them for this stack in the policy config."
             )
         return
     if w.props.get("networkMode") == "host":
-        yield "networkMode: is host, where what listens is published. Use a network of the stack."
+        yield "networkMode: is host, which publishes every listener. Use a network of the stack."
     if w.props.get("publishAllPorts") is True:
-        yield "publishAllPorts: is true, on all addresses. Publish single ports with an ip."
+        yield "publishAllPorts: is true, on all addresses. Publish single ports with an address."
     for i, port in enumerate(w.all("ports")):
         if (port.get("ip") or "") in ALL_ADDRESSES:
-            yield f"ports[{i}].ip: is published on all addresses. Name one, such as 127.0.0.1."
+            yield f"ports[{i}].ip: is published on all addresses. Set one, such as 127.0.0.1."
 
 
 def _no_docker_socket(w: Workload) -> Iterator[str]:
-    # The one exception is kept as narrow as its inputs can show.
+    # The only exception is as narrow as the inputs allow.
     for path, source, read_only in w.host_mounts():
         if w.socket_proxy:
             if not source.endswith(".sock"):
-                yield f"{path}: mounts {source}. The {SOCKET_PROXY} may have the socket alone."
+                yield f"{path}: mounts {source}. The {SOCKET_PROXY} may mount only the socket."
             elif not read_only:
-                yield f"{path}: mounts {source} writable. The {SOCKET_PROXY} mounts it read-only."
+                yield f"{path}: mounts {source} writable. Mount it read-only."
         elif _holds_socket(source):
             yield (
-                f"{path}: mounts {source}, and who has the engine's socket is root on the host "
-                f"(read-only is no protection). Ask the {SOCKET_PROXY} instead."
+                f"{path}: mounts {source}; access to the engine's socket is root access to the "
+                f"host, also read-only. Use the {SOCKET_PROXY} instead."
             )
     if w.socket_proxy and w.all("ports"):
-        yield f"{w.path('ports')}: the {SOCKET_PROXY} publishes nothing. Remove them."
+        yield f"{w.path('ports')}: the {SOCKET_PROXY} must not publish ports. Remove them."
 
 
 def _pinned_image(w: Workload) -> Iterator[str]:
@@ -230,7 +236,7 @@ def _pinned_image(w: Workload) -> Iterator[str]:
         return
     tag = image.rpartition("/")[2].partition(":")[2]
     if tag in ("", "latest"):
-        yield f'{w.path("image")}: is "{image}", which is another image tomorrow. Add a version.'
+        yield f'{w.path("image")}: is "{image}", which may change at any time. Add a version.'
 
 
 _SECRET_NAME = re.compile(
@@ -252,26 +258,26 @@ def _no_secret_in_environment(w: Workload) -> Iterator[str]:
         if value and (_SECRET_NAME.search(name) or _SECRET_VALUE.search(value)):
             yield (
                 f"{w.path('env')}: {name} looks like a secret, and `docker inspect` shows it. "
-                "Hand it over as a file (File(secret=True) in ape_infra/workload.py)."
+                "Pass it as a file (File(secret=True) in ape_infra/program/workload.py)."
             )
 
 
 RULES = (
     Rule("non-root-user", "A workload runs as a user that is not root.", _non_root_user),
     Rule("read-only-root", "The root file system is read-only.", _read_only_root),
-    Rule("limits", "A workload has a limit of memory and of CPU.", _limits),
-    Rule("no-capabilities", "Every capability is dropped and none added.", _no_capabilities),
+    Rule("limits", "A workload has a memory limit and a CPU limit.", _limits),
+    Rule("no-capabilities", "All capabilities are dropped and none is added.", _no_capabilities),
     Rule("no-new-privileges", "A process gains no privileges by setuid.", _no_new_privileges),
     Rule(
         "not-on-all-addresses",
-        "A port is published on an address that was chosen.",
+        "A port is published on a chosen address.",
         _not_on_all_addresses,
     ),
-    Rule("no-docker-socket", "Nobody but the socket proxy has the engine.", _no_docker_socket),
-    Rule("pinned-image", "An image is named by version or digest.", _pinned_image),
+    Rule("no-docker-socket", "Only the socket proxy has access to the engine.", _no_docker_socket),
+    Rule("pinned-image", "An image has a version or a digest.", _pinned_image),
     Rule(
         "no-secret-in-environment",
-        "A secret is handed over as a file, not in the environment.",
+        "A secret is passed as a file, not in the environment.",
         _no_secret_in_environment,
     ),
 )

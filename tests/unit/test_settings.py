@@ -72,7 +72,11 @@ REFUSED = [
     ({"networkPool": "10.1.0.0/24"}, "ape:networkPool: ", "no room"),
     ({"gatewayPort": "9090"}, "ape:prometheusPort: is 9090, as gatewayPort is", "own port"),
     ({"prometheusImage": "prom/prometheus"}, "ape:prometheusImage: ", "version"),
-    ({"alertThresholds": '{"cpu": 1}'}, "ape:alertThresholds.cpu: is no threshold", "There are"),
+    (
+        {"alertThresholds": '{"cpu": 1}'},
+        "ape:alertThresholds.cpu: is not a threshold",
+        "Use one of",
+    ),
     (
         {"alertThresholds": '{"diskPercent": {"raiseAt": 80, "clearAt": 90}}'},
         "ape:alertThresholds.diskPercent.clearAt: is 90",

@@ -12,7 +12,7 @@ from ape_infra.observability.dashboards.model import (
     series,
     total,
 )
-from monitoring.thresholds import CPU_PERIODS_A_SECOND
+from monitoring.thresholds import CPU_PERIODS_PER_SECOND
 
 _MEMORY_SHARE = (
     f"max by (service) ({series(metrics.CONTAINER_MEMORY)} "
@@ -20,7 +20,7 @@ _MEMORY_SHARE = (
 )
 _THROTTLED = (
     f"max by (service) ({rate(metrics.CONTAINER_THROTTLED)} / "
-    f"clamp_min({rate(metrics.CONTAINER_PERIODS)}, {CPU_PERIODS_A_SECOND}))"
+    f"clamp_min({rate(metrics.CONTAINER_PERIODS)}, {CPU_PERIODS_PER_SECOND}))"
 )
 _KERNEL = f"max by (limit) ({series(metrics.KERNEL_USED)} / ({series(metrics.KERNEL_ALLOWED)} > 0))"
 

@@ -1,4 +1,4 @@
-"""The program that anybody would write first: a network, and N containers in a loop."""
+"""The simplest program: a network, and N containers in a loop."""
 
 import pulumi
 import pulumi_docker as docker

@@ -1,4 +1,4 @@
-"""Check: refuse what the schema does not know, fill the defaults. Pure functions."""
+"""Check: reject properties that the schema does not have, fill in defaults. Pure functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INTERNAL = frozenset({"__defaults", "__inputs"})
 
 @dataclass(frozen=True)
 class Failure:
-    """One refused property: where, and what to do."""
+    """One rejected property: its path, and the reason with a remedy."""
 
     path: str
     reason: str
@@ -26,7 +26,7 @@ class Failure:
 def check(
     resource: Resource, news: Data, olds: Data, logical_name: str, seed: bytes
 ) -> tuple[Data, list[Failure]]:
-    """The inputs with defaults filled in, or the failures."""
+    """Return the inputs with defaults, and the failures."""
     failures: list[Failure] = []
     made = check_fields(resource.fields, news, "", failures, skip=frozenset({"name"}))
     if resource.auto_name and not made.get("name"):
@@ -39,12 +39,12 @@ def check(
 
 
 def auto_name(logical_name: str, seed: bytes) -> str:
-    """A logical name with seven hex digits, as the published plugin names things."""
+    """Return a logical name with seven hex digits, as the published plugin does."""
     return f"{logical_name}-{digest(logical_name + seed.hex(), 7)}"
 
 
 def conflicts(resource: Resource, made: Data) -> list[Failure]:
-    """Rules between properties."""
+    """Return failures of rules between properties."""
     failures = []
     mode = made.get("mode")
     if resource is SERVICE and isinstance(mode, dict) and mode.get("global") is True:
@@ -72,7 +72,7 @@ def check_fields(
     failures: list[Failure],
     skip: frozenset[str] = frozenset(),
 ) -> Data:
-    """One level of properties, in the order given, then the defaults."""
+    """Check one level of properties; return them in their order, then the defaults."""
     known = [k for k, p in fields.items() if not p.output]
     made: Data = {}
     for key, value in data.items():
@@ -82,8 +82,8 @@ def check_fields(
         prop = fields.get(key)
         if prop is None or prop.output:
             failures.append(Failure(where, unknown_reason(key, known)))
-        elif prop.refused:
-            failures.append(Failure(where, prop.refused))
+        elif prop.unsupported:
+            failures.append(Failure(where, prop.unsupported))
         else:
             made[key] = check_value(prop, value, where, failures)
     for key, prop in fields.items():
@@ -95,14 +95,14 @@ def check_fields(
 
 
 def unknown_reason(key: str, known: list[str]) -> str:
-    """Why a property is refused, with the nearest known name."""
+    """Return the reason for an unknown property, with the nearest known name."""
     near = difflib.get_close_matches(key, known, n=1)
     hint = f'; did you mean "{near[0]}"?' if near else f"; known: {', '.join(known)}"
     return f'unknown property "{key}"{hint}'
 
 
 def check_value(prop: Prop, value: Any, path: str, failures: list[Failure]) -> Any:
-    """One value: its type (coerced as Terraform does), and its own rules."""
+    """Check one value: its type (converted as in Terraform) and its rules."""
     if isinstance(value, Unknown):
         return UNKNOWN
     match prop.kind:
@@ -127,15 +127,15 @@ def check_value(prop: Prop, value: Any, path: str, failures: list[Failure]) -> A
 
 
 def check_scalar(prop: Prop, value: Any, path: str, failures: list[Failure]) -> Any:
-    """A string, a whole number or a boolean."""
+    """Check a string, a whole number or a boolean."""
     made = coerce(prop.kind, value)
     if made is None:
         failures.append(Failure(path, f"must be a {prop.kind.value}, got {describe(value)}"))
         return value
     if prop.one_of and made not in prop.one_of:
         failures.append(Failure(path, f'must be one of {", ".join(prop.one_of)}, got "{made}"'))
-    if prop.least is not None and made < prop.least:
-        failures.append(Failure(path, f"must be {prop.least} or more, got {made}"))
+    if prop.minimum is not None and made < prop.minimum:
+        failures.append(Failure(path, f"must be {prop.minimum} or more, got {made}"))
     if prop.ratio and not re.fullmatch(r"0?\.\d+|0|1(\.0*)?", made):
         failures.append(Failure(path, f'must be a ratio from "0.0" to "1.0", got "{made}"'))
     if prop.duration and parse_duration(made) is None:
@@ -144,7 +144,7 @@ def check_scalar(prop: Prop, value: Any, path: str, failures: list[Failure]) -> 
 
 
 def coerce(kind: Kind, value: Any) -> Any:
-    """The value in the type asked for, or None."""
+    """Return the value converted to `kind`, or None where that is impossible."""
     if kind is Kind.STRING:
         return None if isinstance(value, (list, Mapping)) else as_text(value)
     if kind is Kind.BOOL:
@@ -157,13 +157,13 @@ def coerce(kind: Kind, value: Any) -> Any:
 
 
 def as_text(value: Any) -> Any:
-    """A scalar as a string."""
+    """Convert a scalar to a string."""
     if isinstance(value, bool):
         return str(value).lower()
     return value if isinstance(value, (str, Unknown)) else str(value)
 
 
 def describe(value: Any) -> str:
-    """The JSON type of a value: never the value, which may be a secret."""
+    """Return the JSON type of a value; never the value, which may be a secret."""
     names = {dict: "an object", list: "a list", bool: "a boolean", str: "a string"}
     return names.get(type(value), "a number")

@@ -6,23 +6,23 @@ import contextlib
 import time
 from typing import Any
 
-from ape_docker_provider import container_spec as spec
-from ape_docker_provider.daemon import Daemon, DaemonError, ProviderError, ours, part
+from ape_docker_provider import container_request, container_state
+from ape_docker_provider.daemon import Daemon, DaemonError, ProviderError, part, same_stack
 from ape_docker_provider.image import ensure_image
 from ape_docker_provider.values import Data
 
 
 class KnownContainers:
-    """Containers that this run of the plugin knows: never taken for left-overs."""
+    """Containers that this run of the plugin created or read: never leftovers."""
 
     def __init__(self) -> None:
         self.ids: set[str] = set()
 
 
-def create(daemon: Daemon, inputs: Data, touched: KnownContainers) -> tuple[str, Data]:
-    """Make and start the container; if anything fails, take away what was made."""
-    container_id = make(daemon, inputs, touched)
-    touched.ids.add(container_id)
+def create(daemon: Daemon, inputs: Data, known_containers: KnownContainers) -> tuple[str, Data]:
+    """Create and start the container; remove it again where that fails."""
+    container_id = create_container(daemon, inputs, known_containers)
+    known_containers.ids.add(container_id)
     try:
         connect(daemon, container_id, inputs)
         upload(daemon, container_id, inputs)
@@ -38,14 +38,14 @@ def create(daemon: Daemon, inputs: Data, touched: KnownContainers) -> tuple[str,
         with contextlib.suppress(ProviderError):
             remove(daemon, container_id)
         if isinstance(error, DaemonError):
-            raise explained(error, inputs) from error
+            raise with_remedy(error, inputs) from error
         raise
-    return container_id, spec.state(found, known)
+    return container_id, container_state.state(found, known)
 
 
-def make(daemon: Daemon, inputs: Data, touched: KnownContainers) -> str:
-    """Create the container, pulling the image or clearing a left-over of ours if that is why."""
-    body = spec.request(inputs)
+def create_container(daemon: Daemon, inputs: Data, known_containers: KnownContainers) -> str:
+    """Create the container; pull a missing image, remove a leftover of the same name."""
+    body = container_request.request(inputs)
     params = {"name": inputs["name"]}
     if inputs.get("platform"):
         params["platform"] = inputs["platform"]
@@ -54,33 +54,33 @@ def make(daemon: Daemon, inputs: Data, touched: KnownContainers) -> str:
             made = daemon.call("POST", "/containers/create", body, params)
             return str(made["Id"])
         except DaemonError as error:
-            if error.status == 404 and "image" in error.words.lower():
+            if error.status == 404 and "image" in error.message.lower():
                 ensure_image(daemon, inputs["image"], inputs.get("platform") or "")
-            elif error.status == 409 and "in use" in error.words:
-                clear_left_over(daemon, inputs, body.get("Labels") or {}, touched, error)
+            elif error.status == 409 and "in use" in error.message:
+                remove_leftover(daemon, inputs, body.get("Labels") or {}, known_containers, error)
             else:
-                raise explained(error, inputs) from error
+                raise with_remedy(error, inputs) from error
     raise ProviderError(f"container {inputs['name']}: three attempts to create it failed")
 
 
-def clear_left_over(
+def remove_leftover(
     daemon: Daemon,
     inputs: Data,
     labels: dict[str, str],
-    touched: KnownContainers,
+    known_containers: KnownContainers,
     error: DaemonError,
 ) -> None:
     """Remove a container of the same name that an interrupted run of this stack left."""
     found = daemon.find(f"/containers/{part(inputs['name'])}/json")
     if found is None:
         return
-    mine = ours(labels, found["Config"].get("Labels"))
-    if not mine or found["Id"] in touched.ids:
+    is_own = same_stack(labels, found["Config"].get("Labels"))
+    if not is_own or found["Id"] in known_containers.ids:
         raise DaemonError(
-            error.words,
+            error.message,
             error.status,
-            "Two resources of this program use that name: give each its own."
-            if mine
+            "Two resources of this program use that name. Give each a name of its own."
+            if is_own
             else "It was not made by this stack. Remove it (docker rm -f) or import it.",
         ) from error
     stop(daemon, found["Id"], inputs.get("destroyGraceSeconds") or 0)
@@ -88,7 +88,7 @@ def clear_left_over(
 
 
 def connect(daemon: Daemon, container_id: str, inputs: Data) -> None:
-    """Join the networks; the default bridge is left, as upstream does."""
+    """Connect the networks; disconnect the default bridge, as upstream does."""
     networks = inputs.get("networksAdvanced") or []
     if not networks:
         return
@@ -96,26 +96,26 @@ def connect(daemon: Daemon, container_id: str, inputs: Data) -> None:
         body: Data = {"Container": container_id, "Force": False}
         daemon.call("POST", "/networks/bridge/disconnect", body)
     except DaemonError as error:
-        if "is not connected to" not in error.words:
+        if "is not connected to" not in error.message:
             raise
     for network in networks:
-        body = {"Container": container_id, "EndpointConfig": spec.endpoint(network)}
+        body = {"Container": container_id, "EndpointConfig": container_request.endpoint(network)}
         daemon.call("POST", f"/networks/{part(network['name'])}/connect", body)
 
 
 def upload(daemon: Daemon, container_id: str, inputs: Data) -> None:
-    """Put the uploaded files into the container."""
+    """Copy the uploaded files into the container."""
     for item in inputs.get("uploads") or []:
-        archive = spec.upload_archive(item, time.time())
+        archive = container_request.upload_archive(item, time.time())
         try:
             daemon.client.put_archive(container_id, "/", archive)
         except Exception as error:
-            words = getattr(error, "explanation", None) or str(error)
-            raise DaemonError(f"upload of {item['file']}: {words}", 500) from error
+            message = getattr(error, "explanation", None) or str(error)
+            raise DaemonError(f"upload of {item['file']}: {message}", 500) from error
 
 
 def wait_healthy(daemon: Daemon, container_id: str, inputs: Data) -> None:
-    """Wait until the container is healthy; if it is not in time, say what its check said."""
+    """Wait until the container is healthy. Raises ProviderError with the last check's output."""
     seconds = inputs.get("waitTimeout") or 60
     end = time.monotonic() + seconds
     while True:
@@ -123,7 +123,7 @@ def wait_healthy(daemon: Daemon, container_id: str, inputs: Data) -> None:
         health = found["State"].get("Health")
         if not health:
             raise ProviderError(
-                f"container {inputs['name']}: wait is set, but there is no health check; "
+                f"container {inputs['name']}: wait is set, but the container has no health check; "
                 "add a healthcheck or remove wait"
             )
         if health["Status"] == "healthy":
@@ -143,7 +143,7 @@ def wait_healthy(daemon: Daemon, container_id: str, inputs: Data) -> None:
 
 
 def last_check(health: Data) -> str:
-    """The last result of a health check."""
+    """Return the last result of a health check, for a message."""
     log = health.get("Log") or []
     if not log:
         return "; the health check has not run yet"
@@ -151,7 +151,7 @@ def last_check(health: Data) -> str:
 
 
 def last_lines(daemon: Daemon, container_id: str) -> str:
-    """The last lines of a container's log."""
+    """Return the last lines of a container's log, for a message."""
     with contextlib.suppress(Exception):
         text = daemon.client.logs(container_id, tail=10).decode(errors="replace").strip()
         return f"; its last lines:\n{text[-1000:]}" if text else ""
@@ -159,7 +159,7 @@ def last_lines(daemon: Daemon, container_id: str) -> str:
 
 
 def follow(daemon: Daemon, container_id: str, inputs: Data) -> Data:
-    """`attach`: wait for the end of the container, and keep its log if `logs` is set."""
+    """Wait until the container ends (`attach`); return its log where `logs` is set."""
     while daemon.call("GET", f"/containers/{container_id}/json")["State"]["Running"]:
         daemon.sleep(0.25)
     if not inputs.get("logs"):
@@ -168,54 +168,59 @@ def follow(daemon: Daemon, container_id: str, inputs: Data) -> Data:
     return {"containerLogs": text}
 
 
-def explained(error: DaemonError, inputs: Data) -> DaemonError:
-    """The daemon's words with the container's name and, where there is one, a remedy."""
-    words = error.words
+def with_remedy(error: DaemonError, inputs: Data) -> DaemonError:
+    """Add the container's name and, where known, a remedy to the daemon's message."""
+    message = error.message
     remedy = ""
-    if "port is already allocated" in words or "address already in use" in words:
+    if "port is already allocated" in message or "address already in use" in message:
         remedy = "Free that port, or publish another one."
-    elif "No such image" in words:
-        remedy = "Build it or load it first: the registry does not have it, or cannot be reached."
-    elif "network" in words and "not found" in words:
-        remedy = "Create the network first: make the container depend on it."
-    elif "rootfs is marked read-only" in words:
-        remedy = "uploads and readOnly exclude each other: use a mount, or bake the file in."
-    return DaemonError(f"container {inputs['name']}: {words}", error.status, remedy)
+    elif "No such image" in message:
+        remedy = "Build or load it first. The registry does not have it, or cannot be reached."
+    elif "network" in message and "not found" in message:
+        remedy = "Create the network first. Let the container depend on it."
+    elif "rootfs is marked read-only" in message:
+        remedy = (
+            "uploads and readOnly exclude each other. Use a mount, or add the file to the image."
+        )
+    return DaemonError(f"container {inputs['name']}: {message}", error.status, remedy)
 
 
 def read(daemon: Daemon, name: str, known: Data) -> tuple[str, Data] | None:
-    """Id and state, or None if it is gone. `name` is an id or a name; no `known` is an import."""
+    """Return id and state, or None where it does not exist.
+
+    `name` is an id or a name. Without `known` it is an import.
+    """
     found = daemon.find(f"/containers/{part(name)}/json")
     if found is None:
         return None
     if not known:
-        known = spec.imported(found, daemon.find(f"/images/{part(found['Image'])}/json"))
-    return found["Id"], spec.state(found, known)
+        known = container_state.imported(found, daemon.find(f"/images/{part(found['Image'])}/json"))
+    return found["Id"], container_state.state(found, known)
 
 
 def update(daemon: Daemon, container_id: str, state: Data, planned: Data) -> Data:
-    """Change what can be changed in place; the rest changes the state only, as upstream does."""
+    """Change the properties in UPDATABLE; others change only the state, as upstream does."""
     if not state.get("mustRun") and planned.get("mustRun") and planned.get("start", True):
         daemon.call("POST", f"/containers/{container_id}/start", timeout=600)
-    if spec.changed(state, planned, spec.UPDATABLE):
+    if container_request.changed(state, planned, container_request.UPDATABLE):
         try:
             path = f"/containers/{container_id}/update"
-            daemon.call("POST", path, spec.resources(planned))
+            daemon.call("POST", path, container_request.resources(planned))
         except DaemonError as error:
-            raise explained(error, planned) from error
+            raise with_remedy(error, planned) from error
     outputs = ("bridge", "containerLogs", "networkDatas")
     return {k: state[k] for k in outputs if k in state} | planned
 
 
 def delete(daemon: Daemon, container_id: str, state: Data) -> None:
-    """Stop within the grace period, then remove with anonymous volumes. Absent is fine."""
+    """Stop within the grace period, then remove with anonymous volumes, where it exists."""
     if not state.get("attach"):
         stop(daemon, container_id, state.get("destroyGraceSeconds") or 0)
     remove(daemon, container_id, bool(state.get("removeVolumes", True)))
 
 
 def stop(daemon: Daemon, container_id: str, grace: int) -> None:
-    """Stop a container; 304 (stopped already) and 404 are fine."""
+    """Stop a container; a stopped (304) or absent one (404) is not an error."""
     try:
         path = f"/containers/{container_id}/stop"
         daemon.call("POST", path, params={"t": grace}, timeout=grace + 60)
@@ -225,14 +230,14 @@ def stop(daemon: Daemon, container_id: str, grace: int) -> None:
 
 
 def remove(daemon: Daemon, container_id: str, volumes: bool = True) -> None:
-    """Remove a container and wait until it is gone."""
+    """Remove a container and wait until it no longer exists."""
     params: dict[str, Any] = {"force": "1", "v": "1" if volumes else "0"}
     try:
         daemon.call("DELETE", f"/containers/{container_id}", params=params)
     except DaemonError as error:
         if error.status == 404:
             return
-        if "already in progress" not in error.words:
+        if "already in progress" not in error.message:
             raise
     end = time.monotonic() + 30
     while daemon.find(f"/containers/{container_id}/json") is not None:

@@ -1,7 +1,7 @@
-"""The Docker daemon: one client per host, its errors in its own words with a remedy.
+"""The Docker daemon: one client per host; its errors with a remedy.
 
-The Docker SDK is imported at its first use: it takes as long as half of the plugin's start, and a
-preview without images needs none of it.
+The Docker SDK is imported at its first use: the import takes half as long as the plugin's start,
+and a preview without images does not need it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class ProviderError(Exception):
 
 
 class DaemonError(ProviderError):
-    """The daemon refused, in its own words."""
+    """An error of the daemon: its message, the HTTP status (0: no answer), and a remedy."""
 
-    def __init__(self, words: str, status: int, remedy: str = "") -> None:
-        self.words = words
+    def __init__(self, message: str, status: int, remedy: str = "") -> None:
+        self.message = message
         self.status = status
-        super().__init__(f"{words}\n  {remedy}" if remedy else words)
+        super().__init__(f"{message}\n  {remedy}" if remedy else message)
 
 
 class CancelledError(ProviderError):
@@ -39,7 +39,7 @@ class CancelledError(ProviderError):
 
 
 class Daemon:
-    """Docker's HTTP API. The connection is made at the first request, never before."""
+    """Docker's HTTP API. It connects at the first request."""
 
     def __init__(self, config: Data) -> None:
         self.config = config
@@ -49,7 +49,7 @@ class Daemon:
 
     @property
     def host(self) -> str:
-        """Where the daemon is: the provider's `host`, DOCKER_HOST, or the local socket."""
+        """The daemon's address: the provider's `host`, DOCKER_HOST, or the local socket."""
         return self.config.get("host") or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
 
     @property
@@ -88,7 +88,7 @@ class Daemon:
         return docker.tls.TLSConfig(client_cert=(names[0], names[1]), ca_cert=names[2], verify=True)
 
     def unreachable(self, error: Exception) -> DaemonError:
-        """The daemon does not answer."""
+        """Return the error of a daemon that does not answer."""
         return DaemonError(
             f"Cannot connect to the Docker daemon at {self.host}: {reason(error)}",
             0,
@@ -103,7 +103,10 @@ class Daemon:
         params: Mapping[str, Any] | None = None,
         timeout: float = 120,
     ) -> Any:
-        """One request; the decoded JSON answer, or None if there is none."""
+        """Send one request; return the decoded JSON answer, or None for an empty one.
+
+        Raises DaemonError.
+        """
         import requests
 
         client = self.client
@@ -113,11 +116,11 @@ class Daemon:
         except requests.RequestException as error:
             raise self.unreachable(error) from error
         if answer.status_code >= 400:
-            raise DaemonError(daemon_words(answer), answer.status_code)
+            raise DaemonError(daemon_message(answer), answer.status_code)
         return answer.json() if answer.content else None
 
     def find(self, path: str) -> Any:
-        """The answer of a GET, or None if there is no such thing (404)."""
+        """Return the answer of a GET, or None where the object does not exist (404)."""
         try:
             return self.call("GET", path)
         except DaemonError as error:
@@ -126,7 +129,7 @@ class Daemon:
             raise
 
     def sleep(self, seconds: float) -> None:
-        """Wait, unless the user cancels."""
+        """Wait. Raises CancelledError where the user cancels."""
         if self.cancelled.wait(seconds):
             raise CancelledError
 
@@ -135,8 +138,8 @@ class Daemon:
         self.cancelled.set()
 
 
-def daemon_words(answer: Any) -> str:
-    """The daemon's message."""
+def daemon_message(answer: Any) -> str:
+    """Return the daemon's message."""
     try:
         return str(answer.json()["message"]).strip()
     except (ValueError, KeyError, TypeError):
@@ -144,7 +147,7 @@ def daemon_words(answer: Any) -> str:
 
 
 def reason(error: Exception) -> str:
-    """The innermost words of a connection error."""
+    """Return the innermost message of a connection error."""
     cause: BaseException = error
     while cause.__cause__ or cause.__context__:
         cause = cause.__cause__ or cause.__context__ or cause
@@ -152,21 +155,21 @@ def reason(error: Exception) -> str:
 
 
 def part(name: str) -> str:
-    """A name or id as one part of a URL path."""
+    """Return a name or id as one part of a URL path."""
     return quote(name, safe=":")
 
 
 def labels_map(labels: list[Data] | None) -> dict[str, str]:
-    """Pulumi's list of label and value as a map."""
+    """Convert Pulumi's list of labels to a map."""
     return {x["label"]: x["value"] for x in labels or []}
 
 
 def labels_list(labels: Mapping[str, str] | None) -> list[Data]:
-    """A map as Pulumi's list of label and value, sorted."""
+    """Convert a map to Pulumi's list of labels, sorted."""
     return [{"label": k, "value": v} for k, v in sorted((labels or {}).items())]
 
 
-def ours(wanted: Mapping[str, str], have: Mapping[str, str] | None) -> bool:
-    """Whether an object carries the project and stack labels of the one to be made."""
+def same_stack(wanted: Mapping[str, str], have: Mapping[str, str] | None) -> bool:
+    """Whether an object has the project and stack labels of the one to create."""
     keys = ("ape.project", "ape.stack")
     return all(wanted.get(k) and wanted[k] == (have or {}).get(k) for k in keys)

@@ -1,8 +1,8 @@
-"""Diff: what would change, and whether it needs a replacement. Pure functions.
+"""Diff: changed properties, and whether they require a replacement. Pure functions.
 
 The rules are Terraform's (helper/schema in terraform-plugin-sdk v2), because the published plugin
-is a bridge to a Terraform provider: an absent value equals a zero value; an absent value that the
-provider computes is no change; `replace` on a list counts its elements.
+is a bridge to a Terraform provider. An absent value equals a zero value. An absent value that the
+provider computes is not a change. `replace` on a list counts its elements.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ape_docker_provider.values import Data, Unknown, has_unknown
 
 
 class Action(Enum):
-    """What happens to a property."""
+    """Kinds of a change."""
 
     ADD = "add"
     DELETE = "delete"
@@ -36,7 +36,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Diff:
-    """All that would change."""
+    """All changes of a resource."""
 
     changes: tuple[Change, ...]
     delete_first: bool = False
@@ -48,7 +48,7 @@ class Diff:
 
 
 def diff(resource: Resource, state: Data, news: Data, named_by_user: bool) -> Diff:
-    """The change from the old state to the new inputs."""
+    """Return the changes from the old state to the new inputs."""
     if resource is IMAGE:
         return Diff(tuple(diff_image(state.get("__inputs") or {}, news)))
     changes: list[Change] = []
@@ -59,7 +59,7 @@ def diff(resource: Resource, state: Data, news: Data, named_by_user: bool) -> Di
 
 
 def diff_image(old: Data, new: Data) -> list[Change]:
-    """docker.Image compares inputs with inputs; a new password alone is no change."""
+    """Return the changed inputs of docker.Image; a new password alone is not a change."""
     changes = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
@@ -73,7 +73,7 @@ def diff_image(old: Data, new: Data) -> list[Change]:
 def diff_fields(
     fields: Mapping[str, Prop], old: Data, new: Data, path: str, changes: list[Change]
 ) -> None:
-    """One level of properties."""
+    """Add the changes of one level of properties."""
     for key, prop in fields.items():
         if not prop.output:
             where = f"{path}.{key}" if path else key
@@ -81,7 +81,7 @@ def diff_fields(
 
 
 def diff_value(prop: Prop, old: Any, new: Any, path: str, changes: list[Change]) -> None:
-    """One property."""
+    """Add the changes of one property."""
     if isinstance(new, Unknown):
         changes.append(Change(path, kind_of(old, new), prop.replace or forces(prop)))
         return
@@ -121,7 +121,7 @@ def diff_map(prop: Prop, old: Data, new: Data, path: str, changes: list[Change])
 
 
 def diff_list(prop: Prop, old: Any, new: Any, path: str, changes: list[Change]) -> None:
-    """A list whose order counts (ports excepted: upstream suppresses a mere reordering)."""
+    """Add the changes of an ordered list. A mere reordering of ports is not a change."""
     if prop.computed and not new:
         return
     item = prop.item
@@ -142,7 +142,7 @@ def diff_list(prop: Prop, old: Any, new: Any, path: str, changes: list[Change]) 
 
 
 def diff_set(prop: Prop, old: Any, new: Any, path: str, changes: list[Change]) -> None:
-    """A list whose order does not count."""
+    """Add the changes of an unordered list."""
     if prop.computed and not new:
         return
     item = prop.item
@@ -169,7 +169,7 @@ def diff_set(prop: Prop, old: Any, new: Any, path: str, changes: list[Change]) -
 
 
 def element_forces(prop: Prop, item: Prop, value: Any) -> bool:
-    """Whether an element that comes or goes replaces the resource."""
+    """Whether an added or deleted element replaces the resource."""
     if item.kind is not Kind.OBJECT:
         return prop.replace
     if isinstance(value, Unknown):
@@ -181,13 +181,13 @@ def element_forces(prop: Prop, item: Prop, value: Any) -> bool:
 
 
 def forces(prop: Prop) -> bool:
-    """Whether anything inside a block replaces the resource."""
+    """Whether any field of a block replaces the resource."""
     inner = [prop.item] if prop.item else list(prop.fields.values())
     return any(p.replace or forces(p) for p in inner)
 
 
 def same_ports(old: Any, new: Any) -> bool:
-    """Whether two port lists publish the same; an external port left open matches any."""
+    """Whether two port lists publish the same; an unset external port matches any."""
     if len(old) != len(new) or has_unknown(new):
         return False
     left = list(old)
@@ -204,7 +204,7 @@ def same_ports(old: Any, new: Any) -> bool:
 
 
 def canonical(prop: Prop, value: Any) -> Any:
-    """A value with zero values left out and sets sorted, for comparing set elements."""
+    """Return a value without zero values and with sorted sets, to compare set elements."""
     if prop.kind is Kind.OBJECT and isinstance(value, Mapping):
         pairs = ((k, canonical(prop.fields[k], v)) for k, v in value.items() if k in prop.fields)
         return {k: v for k, v in pairs if not is_zero(v)}
@@ -225,7 +225,7 @@ def same_scalar(prop: Prop, old: Any, new: Any) -> bool:
 
 
 def is_zero(value: Any) -> bool:
-    """Terraform's zero values; an object of nothing but zero values counts as one."""
+    """Whether it is one of Terraform's zero values, or an object of only zero values."""
     if isinstance(value, Unknown):
         return False
     if isinstance(value, Mapping):
@@ -234,19 +234,19 @@ def is_zero(value: Any) -> bool:
 
 
 def kind_of(old: Any, new: Any) -> Action:
-    """Added, deleted or updated."""
+    """Return the kind of a change."""
     if is_zero(old):
         return Action.ADD
     return Action.DELETE if new is None else Action.UPDATE
 
 
 def nth(items: Any, i: int) -> Any:
-    """The i-th element, or None."""
+    """Return the i-th element, or None."""
     return items[i] if i < len(items) else None
 
 
 def planned(fields: Mapping[str, Prop], state: Data, news: Data) -> Data:
-    """The inputs, completed with what the provider computed before."""
+    """Return the inputs, completed with values that the provider computed before."""
     made = dict(news)
     for key, prop in fields.items():
         old, new = state.get(key), news.get(key)

@@ -1,4 +1,4 @@
-"""Durations as Go reads and writes them, which is what the daemon and the state hold."""
+"""Durations in Go's notation, which the daemon and the state use; CPUs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 
 
 def parse_duration(text: str) -> int | None:
-    """Nanoseconds, or None if it is not a duration of 0 or more."""
+    """Return nanoseconds, or None where `text` is not a duration of 0 or more."""
     if text in ("", "0"):
         return 0
     if re.fullmatch(f"(?:{PART.pattern})+", text) is None:
@@ -26,12 +26,12 @@ def parse_duration(text: str) -> int | None:
 
 
 def nanos(text: str | None) -> int:
-    """Nanoseconds of a duration that check has accepted; 0 if there is none."""
+    """Return the nanoseconds of a checked duration; 0 for None."""
     return parse_duration(text or "0") or 0
 
 
 def go_duration(value: int) -> str:
-    """Go's time.Duration.String(): 60 s is "1m0s"."""
+    """Return the text of Go's time.Duration.String(): 60 s is "1m0s"."""
     if value == 0:
         return "0s"
     if value < UNITS["s"]:
@@ -48,7 +48,7 @@ def go_duration(value: int) -> str:
 
 
 def short_duration(value: int) -> str:
-    """The form in which the published plugin reads a Service's durations: "1m", "2h"."""
+    """Return the published plugin's form of a Service's durations: "1m", "2h"."""
     made = go_duration(value)
     if made.endswith("m0s"):
         made = made[:-2]
@@ -56,15 +56,15 @@ def short_duration(value: int) -> str:
 
 
 def nano_cpus(cpus: str) -> int:
-    """`cpus` ("1.5") in billionths of a CPU."""
+    """Convert `cpus` ("1.5") to billionths of a CPU. Raises ValueError."""
     return round(float(cpus) * 1_000_000_000)
 
 
 def cpus_text(value: int) -> str:
-    """Billionths of a CPU as the published plugin reads them back.
+    """Convert billionths of a CPU to the published plugin's text.
 
-    Upstream's nanoInt64ToDecimalString: nine zeros in all mean one decimal, so "1" comes back as
-    "1.0" and 0.05 as "0.1" (helpers.go). Such an input differs from the state for ever.
+    Upstream's nanoInt64ToDecimalString (helpers.go) keeps one decimal for a text with nine zeros:
+    "1" becomes "1.0", and 0.05 becomes "0.1". Such an input always differs from the state.
     """
     full = f"{value // 1_000_000_000}.{value % 1_000_000_000:09d}"
     if full.count("0") == 9:

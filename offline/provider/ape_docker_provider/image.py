@@ -21,14 +21,14 @@ LAST_LINES = 15
 
 
 def host_platform() -> str:
-    """The platform of this machine, the default one."""
+    """Return the platform of this machine, the default."""
     return f"linux/{MACHINES.get(platform.machine(), platform.machine())}"
 
 
 def check_image(inputs: Data) -> tuple[Data, list[Failure], list[str]]:
-    """Defaults, and the digest of the context by which a change of a file is seen.
+    """Return the inputs with defaults and the digest of the context; failures; advice.
 
-    The third part is advice for the user. Nothing here talks to the daemon.
+    A changed file changes the digest. No request is sent to the daemon.
     """
     made = dict(inputs)
     made.setdefault("buildOnPreview", False)
@@ -57,10 +57,10 @@ def check_image(inputs: Data) -> tuple[Data, list[Failure], list[str]]:
 
 
 def check_paths(build: Data) -> list[Failure]:
-    """The context and the Dockerfile are there."""
+    """Return a failure for a missing context or Dockerfile."""
     context, dockerfile = build["context"], build["dockerfile"]
     if not os.path.isdir(context):
-        return [Failure("build.context", f'no such folder: "{context}"')]
+        return [Failure("build.context", f'folder "{context}" does not exist')]
     if os.path.isfile(dockerfile):
         return []
     inside = os.path.join(context, dockerfile)
@@ -69,7 +69,7 @@ def check_paths(build: Data) -> list[Failure]:
 
 
 def ignore_patterns(context: str, dockerfile: str) -> list[str]:
-    """The patterns of DOCKERFILE.dockerignore, or else of the context's .dockerignore."""
+    """Return the patterns of DOCKERFILE.dockerignore, else of the context's .dockerignore."""
     for path in (Path(dockerfile + ".dockerignore"), Path(context) / ".dockerignore"):
         if path.is_file():
             lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
@@ -78,7 +78,7 @@ def ignore_patterns(context: str, dockerfile: str) -> list[str]:
 
 
 def context_files(context: str, dockerfile: str) -> list[str]:
-    """Files that go into the build, relative to the context, sorted."""
+    """Return the files of the build, relative to the context, sorted."""
     from docker.utils.build import exclude_paths
 
     inside = os.path.relpath(dockerfile, context)
@@ -87,7 +87,7 @@ def context_files(context: str, dockerfile: str) -> list[str]:
 
 
 def context_digest(context: str, dockerfile: str) -> str:
-    """A digest of names, modes and contents of the Dockerfile and of every file sent."""
+    """Return a digest of names, modes and contents of the Dockerfile and of every file."""
     total = hashlib.sha256()
     total.update(hashlib.sha256(Path(dockerfile).read_bytes()).digest())
     for name in context_files(context, dockerfile):
@@ -104,7 +104,7 @@ def context_digest(context: str, dockerfile: str) -> str:
 
 
 def build(daemon: Daemon, inputs: Data, report: Report) -> Data:
-    """Build and tag the image; the outputs as the published plugin names them."""
+    """Build and tag the image; return the outputs under the published plugin's names."""
     import docker.errors
     import requests
     from docker.utils.build import create_archive
@@ -158,10 +158,10 @@ def build(daemon: Daemon, inputs: Data, report: Report) -> Data:
 
 
 def follow(event: Data, lines: deque[str], report: Report, name: str) -> None:
-    """One event of a build."""
+    """Handle one event of a build. Raises DaemonError for an error."""
     if "error" in event:
         remedy = (
-            "No registry answers: load the base image first (docker load, docker import)."
+            "No registry answers. Load the base image first (docker load, docker import)."
             if "registry" in event["error"] or "pull access denied" in event["error"]
             else ""
         )
@@ -174,19 +174,19 @@ def follow(event: Data, lines: deque[str], report: Report, name: str) -> None:
 
 
 def hosts(entries: list[str]) -> dict[str, str] | None:
-    """`name:address` entries as the SDK wants them."""
+    """Convert `name:address` entries to the SDK's form."""
     pairs = [e.split(":", 1) for e in entries if ":" in e]
     return {p[0]: p[1] for p in pairs} or None
 
 
 def read(daemon: Daemon, inputs: Data, state: Data) -> bool:
-    """Whether the image is still there (its id, as far as it is known)."""
+    """Whether the image still exists, by its id where that is known."""
     name = state.get("repoDigest") or state.get("imageName") or inputs.get("imageName") or ""
     return daemon.find(f"/images/{part(str(name))}/json") is not None
 
 
 def ensure_image(daemon: Daemon, name: str, wanted_platform: str) -> Any:
-    """The image, pulled if it is not here."""
+    """Return the image, pulled where it is missing. Raises DaemonError."""
     import docker.errors
     import requests
 
@@ -204,9 +204,9 @@ def ensure_image(daemon: Daemon, name: str, wanted_platform: str) -> Any:
             raise DaemonError(last["error"], 500)
         return daemon.call("GET", f"/images/{part(name)}/json")
     except (docker.errors.APIError, DaemonError) as error:
-        words = getattr(error, "explanation", None) or getattr(error, "words", str(error))
+        message = getattr(error, "explanation", None) or getattr(error, "message", str(error))
         raise DaemonError(
-            f"No such image: {name}, and it cannot be pulled: {words}",
+            f"No such image: {name}, and it cannot be pulled: {message}",
             404,
             "Build or load it first (docker load, docker import).",
         ) from error

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import time
 
-from ape_docker_provider.daemon import Daemon, DaemonError, labels_list, labels_map, ours, part
+from ape_docker_provider.daemon import (
+    Daemon,
+    DaemonError,
+    labels_list,
+    labels_map,
+    part,
+    same_stack,
+)
 from ape_docker_provider.values import Data
 
 ALLOCATE_SECONDS = 30.0
@@ -12,7 +19,7 @@ DETACH_SECONDS = 30.0
 
 
 def request(inputs: Data) -> Data:
-    """The body of POST /networks/create."""
+    """Return the body of POST /networks/create."""
     ipam: Data = {"Driver": inputs.get("ipamDriver") or "default"}
     if inputs.get("ipamConfigs"):
         ipam["Config"] = [ipam_pool(c) for c in inputs["ipamConfigs"]]
@@ -33,7 +40,7 @@ def request(inputs: Data) -> Data:
 
 
 def ipam_pool(config: Data) -> Data:
-    """One IPAM pool."""
+    """Return the request of one IPAM pool."""
     made = {
         "Subnet": config.get("subnet"),
         "IPRange": config.get("ipRange"),
@@ -44,7 +51,7 @@ def ipam_pool(config: Data) -> Data:
 
 
 def state(found: Data) -> Data:
-    """What the daemon says of a network."""
+    """Return the state of a network."""
     ipam = found.get("IPAM") or {}
     made: Data = {
         "name": found["Name"],
@@ -64,7 +71,7 @@ def state(found: Data) -> Data:
 
 
 def pool_state(config: Data) -> Data:
-    """One IPAM pool as it reads back."""
+    """Return the state of one IPAM pool."""
     made = {
         "subnet": config.get("Subnet"),
         "ipRange": config.get("IPRange"),
@@ -75,14 +82,14 @@ def pool_state(config: Data) -> Data:
 
 
 def create(daemon: Daemon, inputs: Data) -> tuple[str, Data]:
-    """Make the network, or take the one that an interrupted run of this stack left."""
+    """Create the network, or reuse the one that an interrupted run of this stack left."""
     body = request(inputs)
     try:
         made = daemon.call("POST", "/networks/create", body)
     except DaemonError as error:
-        if "already exists" not in error.words:
-            raise DaemonError(error.words, error.status, remedy(error.words)) from error
-        found = left_over(daemon, body, error)
+        if "already exists" not in error.message:
+            raise DaemonError(error.message, error.status, remedy(error.message)) from error
+        found = leftover(daemon, body, error)
         if found is not None:
             return found["Id"], state(found)
         made = daemon.call("POST", "/networks/create", body)
@@ -90,7 +97,7 @@ def create(daemon: Daemon, inputs: Data) -> tuple[str, Data]:
 
 
 def allocated(daemon: Daemon, network_id: str) -> Data:
-    """The network, once it has a driver: a Swarm allocates it some time after it is created."""
+    """Return the network once it has a driver: a Swarm allocates it after its creation."""
     end = time.monotonic() + ALLOCATE_SECONDS
     while True:
         found: Data = daemon.call("GET", f"/networks/{network_id}")
@@ -100,17 +107,17 @@ def allocated(daemon: Daemon, network_id: str) -> Data:
             raise DaemonError(
                 f"network {found['Name']} was not allocated within {ALLOCATE_SECONDS:g} s",
                 504,
-                "Look at the Swarm's managers: docker node ls.",
+                "Check the Swarm's managers: docker node ls.",
             )
         daemon.sleep(0.1)
 
 
-def left_over(daemon: Daemon, body: Data, error: DaemonError) -> Data | None:
-    """Our own network of the same name if it fits; None if it did not and is now removed."""
+def leftover(daemon: Daemon, body: Data, error: DaemonError) -> Data | None:
+    """Return this stack's network of the same name; None where it did not fit and was removed."""
     found: Data | None = daemon.find(f"/networks/{part(body['Name'])}")
-    if found is None or not ours(body["Labels"], found.get("Labels")):
+    if found is None or not same_stack(body["Labels"], found.get("Labels")):
         raise DaemonError(
-            error.words,
+            error.message,
             error.status,
             "It was not made by this stack. Remove it (docker network rm), or import it.",
         ) from error
@@ -121,7 +128,7 @@ def left_over(daemon: Daemon, body: Data, error: DaemonError) -> Data | None:
 
 
 def fits(body: Data, found: Data) -> bool:
-    """Whether a network has all that was asked for."""
+    """Whether a network has all requested options."""
     have = found.get("Options") or {}
     pools = (found.get("IPAM") or {}).get("Config") or []
     return (
@@ -133,26 +140,26 @@ def fits(body: Data, found: Data) -> bool:
     )
 
 
-def remedy(words: str) -> str:
-    """What to do about a refusal."""
-    if "overlaps" in words or "non-overlapping" in words:
+def remedy(message: str) -> str:
+    """Return the remedy for a daemon's message."""
+    if "overlaps" in message or "non-overlapping" in message:
         return (
             "Choose another subnet in ipamConfigs, widen default-address-pools in daemon.json, "
             "or remove unused networks (docker network prune)."
         )
-    if "swarm" in words:
+    if "swarm" in message:
         return "An overlay network needs a swarm: docker swarm init."
     return ""
 
 
 def read(daemon: Daemon, name: str) -> tuple[str, Data] | None:
-    """Id and state, or None if it is gone. `name` is an id or a name."""
+    """Return id and state, or None where it does not exist. `name` is an id or a name."""
     found = daemon.find(f"/networks/{part(name)}")
     return (found["Id"], state(found)) if found else None
 
 
 def delete(daemon: Daemon, name: str) -> None:
-    """Remove it; wait while endpoints are still detaching."""
+    """Remove the network; wait while endpoints are still detaching."""
     end = time.monotonic() + DETACH_SECONDS
     while True:
         try:
@@ -161,10 +168,10 @@ def delete(daemon: Daemon, name: str) -> None:
         except DaemonError as error:
             if error.status == 404:
                 return
-            if "active endpoints" not in error.words and "in use" not in error.words:
+            if "active endpoints" not in error.message and "in use" not in error.message:
                 raise
             if time.monotonic() > end:
                 raise DaemonError(
-                    error.words, error.status, "Something outside this stack still uses it."
+                    error.message, error.status, "Something outside this stack still uses it."
                 ) from error
         daemon.sleep(0.5)

@@ -1,4 +1,4 @@
-"""The provider: dispatches what the engine asks to pure functions and to the resource modules."""
+"""The provider: dispatches the engine's requests to pure functions and the resource modules."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ KINDS = {
 
 
 class Log(Protocol):
-    """Where messages for the user go."""
+    """Receives messages for the user."""
 
     def __call__(self, urn: str, message: str, status: bool) -> None:
-        """One message; a status is shown for a moment only."""
+        """Show one message; a status is replaced by the next one."""
 
 
 class DockerProvider(api.Provider):
@@ -60,7 +60,7 @@ class DockerProvider(api.Provider):
     def __init__(self, log: Log) -> None:
         self.log = log
         self.daemon = Daemon({})
-        self.touched = container.KnownContainers()
+        self.known_containers = container.KnownContainers()
         self.user_names: dict[str, bool] = {}
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="docker")
 
@@ -68,12 +68,12 @@ class DockerProvider(api.Provider):
         return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
     async def check_config(self, request: api.CheckRequest) -> api.CheckResponse:
-        """Accept the published plugin's configuration; refuse what is not implemented."""
+        """Accept the published plugin's configuration; reject unsupported keys."""
         failures: list[Failure] = []
         given = plain_map(request.new_inputs)
         known = {k: v for k, v in given.items() if k not in ("version", "pluginDownloadURL")}
         for key in ("registryAuth", "sshOpts", "disableDockerDaemonCheck"):
-            known.pop(key, None) if CONFIG[key].refused == "" else None
+            known.pop(key, None) if CONFIG[key].unsupported == "" else None
         check_fields(CONFIG, known, "", failures)
         return api.CheckResponse(request.new_inputs, [as_failure(f) for f in failures])
 
@@ -82,7 +82,7 @@ class DockerProvider(api.Provider):
         return api.DiffResponse(changes=False)
 
     async def configure(self, request: api.ConfigureRequest) -> api.ConfigureResponse:
-        """Take the configuration. No word to the daemon yet."""
+        """Store the configuration. No request is sent to the daemon."""
         config = plain_map(request.args)
         for key, value in request.variables.items():
             config.setdefault(key.removeprefix("docker:config:"), value)
@@ -90,7 +90,7 @@ class DockerProvider(api.Provider):
         return api.ConfigureResponse(accept_secrets=True, supports_preview=True)
 
     async def check(self, request: api.CheckRequest) -> api.CheckResponse:
-        """Fill defaults, refuse mistakes. Never talks to the daemon."""
+        """Fill in defaults and reject errors. No request is sent to the daemon."""
         resource = find(request.type)
         news = plain_map(request.new_inputs)
         olds = plain_map(request.old_inputs)
@@ -105,14 +105,14 @@ class DockerProvider(api.Provider):
         )
 
     async def diff(self, request: api.DiffRequest) -> api.DiffResponse:
-        """Update or replace, and why. Never talks to the daemon."""
-        self.touched.ids.add(request.resource_id)
+        """Return the changes and replacements. No request is sent to the daemon."""
+        self.known_containers.ids.add(request.resource_id)
         named = self.user_names.get(request.urn, False)
         state, news = plain_map(request.old_state), plain_map(request.new_inputs)
         return answer(diff(find(request.type), state, news, named))
 
     async def create(self, request: api.CreateRequest) -> api.CreateResponse:
-        """Make the resource; in a preview, say what would be known."""
+        """Create the resource; in a preview, return the known outputs."""
         resource = find(request.type)
         inputs = plain_map(request.properties)
         if request.preview:
@@ -120,13 +120,13 @@ class DockerProvider(api.Provider):
         report = self._report(request.urn)
 
         def work() -> tuple[str, Data]:
-            return create(self.daemon, resource, inputs, self.touched, report)
+            return create(self.daemon, resource, inputs, self.known_containers, report)
 
         made_id, made = await self._in_pool(work)
         return api.CreateResponse(made_id, outputs(resource, made, request.properties))
 
     async def read(self, request: api.ReadRequest) -> api.ReadResponse:
-        """What the daemon has; nothing if it is gone. No properties means an import."""
+        """Return the daemon's state, or nothing. Without properties it is an import."""
         resource = find(urn_type(request.urn))
         known, inputs = plain_map(request.properties), plain_map(request.inputs)
 
@@ -158,7 +158,7 @@ class DockerProvider(api.Provider):
         return api.UpdateResponse(outputs(resource, made, request.news))
 
     async def delete(self, request: api.DeleteRequest) -> None:
-        """Take the resource away; absent is fine."""
+        """Remove the resource; an absent one is not an error."""
         resource = find(request.type)
         state = plain_map(request.properties)
         await self._in_pool(lambda: delete(self.daemon, resource, request.resource_id, state))
@@ -172,7 +172,7 @@ class DockerProvider(api.Provider):
 
 
 def find(token: str) -> Resource:
-    """The resource of a type token. A child's URN type names its parents too."""
+    """Return the resource of a type token, also of a child's URN type. Raises ProviderError."""
     token = token.rsplit("$", 1)[-1]
     if token not in RESOURCES:
         known = ", ".join(sorted(RESOURCES))
@@ -183,17 +183,17 @@ def find(token: str) -> Resource:
 
 
 def urn_type(urn: str) -> str:
-    """The type in a URN."""
+    """Return the type in a URN."""
     return urn.split("::")[-2]
 
 
 def as_failure(failure: Failure) -> api.CheckFailure:
-    """A failure as the engine wants it."""
+    """Convert a failure to the engine's form."""
     return api.CheckFailure(failure.path, failure.reason)
 
 
 def answer(found: Diff) -> api.DiffResponse:
-    """A diff as the engine wants it."""
+    """Convert a diff to the engine's form."""
     details = {c.path: api.PropertyDiff(KINDS[c.action, c.replace], True) for c in found.changes}
     return api.DiffResponse(
         changes=bool(found.changes),
@@ -205,12 +205,12 @@ def answer(found: Diff) -> api.DiffResponse:
 
 
 def top(path: str) -> str:
-    """The top-level property of a path."""
+    """Return the top-level property of a path."""
     return path.split(".")[0].split("[")[0]
 
 
 def preview(resource: Resource, news: Bag, state: Data) -> Bag:
-    """Outputs in a preview: the inputs, and unknowns for what only the daemon can tell."""
+    """Return the outputs in a preview: inputs, and unknowns for values of the daemon."""
     inputs = plain_map(news)
     made = planned(resource.fields, state, inputs) if resource is not IMAGE else dict(inputs)
     for key, prop in resource.fields.items():
@@ -225,7 +225,7 @@ def preview(resource: Resource, news: Bag, state: Data) -> Bag:
 
 
 def outputs(resource: Resource, made: Data, like: Bag) -> Bag:
-    """Outputs for the state; docker.Image keeps its inputs there too, secret as a whole."""
+    """Return the outputs for the state; docker.Image adds its inputs as one secret."""
     bag = wrap_outputs({k: v for k, v in made.items() if k != "__inputs"}, like, resource.sensitive)
     if "__inputs" in made:
         bag["__inputs"] = wrap(made["__inputs"]).with_secret(True)
@@ -233,7 +233,7 @@ def outputs(resource: Resource, made: Data, like: Bag) -> Bag:
 
 
 def inputs_of(resource: Resource, state: Data, inputs: Data) -> Data:
-    """The inputs that the state stands for: the old keys on a refresh, all of them on import."""
+    """Return the inputs of a state: the old keys on a refresh, all on an import."""
     if resource is IMAGE:
         return inputs
     made = {}
@@ -248,7 +248,7 @@ def inputs_of(resource: Resource, state: Data, inputs: Data) -> Data:
 
 
 def shaped(prop: Prop, found: Any, old: Any) -> Any:
-    """The value read, but in the user's own words where it means the same."""
+    """Return the value read, or the user's own value where both mean the same."""
     changes: list[Any] = []
     diff_value(prop, found, old, "", changes)
     if not changes or has_unknown(old):
@@ -262,17 +262,17 @@ def create(
     daemon: Daemon,
     resource: Resource,
     inputs: Data,
-    touched: container.KnownContainers,
+    known_containers: container.KnownContainers,
     report: Callable[[str], None],
 ) -> tuple[str, Data]:
-    """Make a resource: its id and its state."""
+    """Create a resource; return its id and state."""
     match resource.token.rsplit(":", 1)[-1]:
         case "Network":
             made = network.create(daemon, inputs)
         case "Volume":
             made = volume.create(daemon, inputs)
         case "Container":
-            return container.create(daemon, inputs, touched)
+            return container.create(daemon, inputs, known_containers)
         case "Image":
             built = image.build(daemon, inputs, report)
             return inputs["imageName"], built | {"__inputs": inputs}
@@ -290,7 +290,7 @@ def create(
 def read(
     daemon: Daemon, resource: Resource, name: str, known: Data, inputs: Data
 ) -> tuple[str, Data] | None:
-    """Read a resource: its id and its state, or None."""
+    """Read a resource; return its id and state, or None."""
     match resource.token.rsplit(":", 1)[-1]:
         case "Network":
             found = network.read(daemon, name)
@@ -319,7 +319,7 @@ def update(
     news: Data,
     report: Callable[[str], None],
 ) -> Data:
-    """Change a resource in place: its new state."""
+    """Change a resource in place; return its new state."""
     kind = resource.token.rsplit(":", 1)[-1]
     if kind == "Image":
         return image.build(daemon, news, report) | {"__inputs": news}
@@ -332,7 +332,7 @@ def update(
 
 
 def delete(daemon: Daemon, resource: Resource, name: str, state: Data) -> None:
-    """Take a resource away."""
+    """Remove a resource."""
     match resource.token.rsplit(":", 1)[-1]:
         case "Network":
             network.delete(daemon, name)

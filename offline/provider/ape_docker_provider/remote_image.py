@@ -1,4 +1,4 @@
-"""docker.RemoteImage: an image that is here, or is pulled."""
+"""docker.RemoteImage: an image of this machine, pulled where it is missing."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from ape_docker_provider.values import Data
 
 
 def state(found: Data, known: Data) -> tuple[str, Data]:
-    """The id (image id and name in one, as upstream has it) and the state."""
+    """Return the id (image id and name, as upstream) and the state."""
     digests = found.get("RepoDigests") or []
     made = dict(known) | {"imageId": found["Id"], "repoDigest": digests[0] if digests else ""}
     return found["Id"] + known["name"], made
 
 
 def create(daemon: Daemon, inputs: Data) -> tuple[str, Data]:
-    """Find the image here, or pull it."""
+    """Find the image on this machine, or pull it."""
     return state(ensure_image(daemon, inputs["name"], inputs.get("platform") or ""), inputs)
 
 
 def read(daemon: Daemon, known: Data) -> tuple[str, Data] | None:
-    """Id and state, or None if it is gone."""
+    """Return id and state, or None where it does not exist."""
     found = daemon.find(f"/images/{part(known['name'])}/json") if known.get("name") else None
     return state(found, known) if found else None
 
@@ -34,4 +34,8 @@ def delete(daemon: Daemon, known: Data) -> None:
         daemon.call("DELETE", f"/images/{part(known['name'])}", params=params)
     except DaemonError as error:
         if error.status != 404:
-            raise DaemonError(error.words, error.status, "Set keepLocally, or free it.") from error
+            raise DaemonError(
+                error.message,
+                error.status,
+                "Set keepLocally, or remove the containers that use it.",
+            ) from error

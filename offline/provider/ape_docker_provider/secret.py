@@ -1,4 +1,4 @@
-"""docker.Secret and docker.ServiceConfig: Swarm objects that never change."""
+"""docker.Secret and docker.ServiceConfig: immutable Swarm objects."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ import base64
 import binascii
 import hashlib
 
-from ape_docker_provider.daemon import Daemon, DaemonError, ProviderError, labels_map, ours, part
+from ape_docker_provider.daemon import (
+    Daemon,
+    DaemonError,
+    ProviderError,
+    labels_map,
+    part,
+    same_stack,
+)
 from ape_docker_provider.values import Data
 
 SWARM_REMEDY = "Secrets, configs and services need a swarm: docker swarm init."
 
 
 def content(inputs: Data, kind: str) -> bytes:
-    """The bytes of a secret or a config."""
+    """Return the bytes of a secret or a config. Raises ProviderError."""
     if "dataRaw" in inputs:
         return str(inputs["dataRaw"]).encode()
     try:
@@ -23,7 +30,7 @@ def content(inputs: Data, kind: str) -> bytes:
 
 
 def create(daemon: Daemon, inputs: Data, kind: str) -> tuple[str, Data]:
-    """Make it (`kind` is "secret" or "config"), or take what an interrupted run left."""
+    """Create it (`kind`: "secret" or "config"), or reuse the one that an interrupted run left."""
     data = content(inputs, kind)
     body = {
         "Name": inputs["name"],
@@ -33,10 +40,10 @@ def create(daemon: Daemon, inputs: Data, kind: str) -> tuple[str, Data]:
     try:
         made = daemon.call("POST", f"/{kind}s/create", body)
     except DaemonError as error:
-        if "already exists" not in error.words and "conflicts" not in error.words:
+        if "already exists" not in error.message and "conflicts" not in error.message:
             remedy = SWARM_REMEDY if error.status == 503 else ""
-            raise DaemonError(error.words, error.status, remedy) from error
-        found = left_over(daemon, inputs["name"], body["Labels"], kind, error)
+            raise DaemonError(error.message, error.status, remedy) from error
+        found = leftover(daemon, inputs["name"], body["Labels"], kind, error)
         if hashlib.sha256(data).hexdigest()[:12] in inputs["name"]:
             return found["ID"], dict(inputs)
         daemon.call("DELETE", f"/{kind}s/{found['ID']}")
@@ -44,19 +51,19 @@ def create(daemon: Daemon, inputs: Data, kind: str) -> tuple[str, Data]:
     return made["ID"], dict(inputs)
 
 
-def left_over(
+def leftover(
     daemon: Daemon, name: str, labels: dict[str, str], kind: str, error: DaemonError
 ) -> Data:
-    """Our own object of the same name."""
+    """Return this stack's object of the same name. Raises DaemonError for another's."""
     found: Data | None = daemon.find(f"/{kind}s/{part(name)}")
-    if found is None or not ours(labels, found["Spec"].get("Labels")):
+    if found is None or not same_stack(labels, found["Spec"].get("Labels")):
         remedy = f"It was not made by this stack. Remove it (docker {kind} rm), or rename yours."
-        raise DaemonError(error.words, error.status, remedy) from error
+        raise DaemonError(error.message, error.status, remedy) from error
     return found
 
 
 def read(daemon: Daemon, name: str, known: Data, kind: str) -> tuple[str, Data] | None:
-    """Id and state, or None if it is gone (or the swarm is)."""
+    """Return id and state, or None where the object or the Swarm does not exist."""
     try:
         found = daemon.find(f"/{kind}s/{part(name)}")
     except DaemonError as error:
@@ -72,7 +79,7 @@ def read(daemon: Daemon, name: str, known: Data, kind: str) -> tuple[str, Data] 
 
 
 def delete(daemon: Daemon, name: str, kind: str) -> None:
-    """Remove it. Absent is fine; a service that is going may hold it for a moment."""
+    """Remove it; an absent one is not an error. Wait while a removed service still uses it."""
     for attempt in range(20):
         try:
             daemon.call("DELETE", f"/{kind}s/{part(name)}")
@@ -80,6 +87,6 @@ def delete(daemon: Daemon, name: str, kind: str) -> None:
         except DaemonError as error:
             if error.status in (404, 503):
                 return
-            if "in use" not in error.words or attempt == 19:
+            if "in use" not in error.message or attempt == 19:
                 raise
         daemon.sleep(0.5)

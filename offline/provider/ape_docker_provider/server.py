@@ -1,7 +1,7 @@
-"""The plugin process: the SDK's servicer, with clean errors, messages and a clean end.
+"""The plugin process: the SDK's servicer, with readable errors, log messages and a clean exit.
 
-`pulumi.provider.experimental.server.main` would do, but it shows an error as "Unexpected <class
-...>", has no way to the engine's log, and outlives a killed engine.
+`pulumi.provider.experimental.server.main` shows an error as "Unexpected <class ...>", has no access
+to the engine's log, and outlives a killed engine.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ METHODS = (
 
 
 class EngineLog:
-    """Messages to the engine's display. A message that cannot be delivered is dropped."""
+    """Sends messages to the engine's display; drops those that it cannot deliver."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -60,11 +60,11 @@ class EngineLog:
 
 
 class Servicer(ProviderServicer):
-    """The SDK's servicer; errors reach the user as plain sentences."""
+    """The SDK's servicer, with readable errors."""
 
 
-def guarded(name: str) -> Any:
-    """A method of the SDK's servicer with our errors."""
+def with_readable_errors(name: str) -> Any:
+    """Return a method of the SDK's servicer that reports errors as plain messages."""
 
     async def method(self: Any, request: Any, context: Any) -> Any:
         try:
@@ -76,18 +76,18 @@ def guarded(name: str) -> Any:
         except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)[-6:]
             where = " > ".join(f"{f.name}:{f.lineno}" for f in frames)
-            words = f"{type(error).__name__}: {error} (a fault of the provider: {where})"
-            await context.abort(grpc.StatusCode.UNKNOWN, words)
+            message = f"{type(error).__name__}: {error} (a bug in the provider: {where})"
+            await context.abort(grpc.StatusCode.UNKNOWN, message)
 
     return method
 
 
 for _name in METHODS:
-    setattr(Servicer, _name, guarded(_name))
+    setattr(Servicer, _name, with_readable_errors(_name))
 
 
 def watch_parent() -> None:
-    """End when the engine has died without a word."""
+    """Exit when the engine has died."""
     parent = os.getppid()
     while os.getppid() == parent:
         time.sleep(1)
@@ -107,12 +107,12 @@ async def serve(address: str) -> None:
 
 
 def main() -> None:
-    """Started by the engine with its address as the last plain argument."""
+    """Serve the engine, whose address is the last argument that is not an option."""
     plain = [a for a in sys.argv[1:] if not a.startswith("-")]
     if not plain:
-        sys.exit("pulumi-resource-docker: started by the Pulumi engine, with its address")
-    # The engine ends its plugins with SIGINT and waits five seconds for each that does not go. A
-    # terminal's Ctrl-C does not come here: they have a process group of their own.
+        sys.exit("pulumi-resource-docker: only the Pulumi engine can start this program")
+    # The engine ends its plugins with SIGINT and waits up to five seconds for each. A terminal's
+    # Ctrl-C does not reach them: they have a process group of their own.
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     threading.Thread(target=watch_parent, daemon=True).start()
     asyncio.run(serve(plain[-1]))

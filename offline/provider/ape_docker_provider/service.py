@@ -7,7 +7,7 @@ import json
 import time
 
 from ape_docker_provider import service_spec as spec
-from ape_docker_provider.daemon import Daemon, DaemonError, ProviderError, ours, part
+from ape_docker_provider.daemon import Daemon, DaemonError, ProviderError, part, same_stack
 from ape_docker_provider.durations import nanos
 from ape_docker_provider.secret import SWARM_REMEDY
 from ape_docker_provider.values import Data
@@ -18,14 +18,14 @@ BAD_UPDATE = ("paused", "rollback_paused", "rollback_completed")
 
 
 def create(daemon: Daemon, inputs: Data) -> tuple[str, Data]:
-    """Make the service; if it does not converge in time, take it away again."""
+    """Create the service; remove it again where it does not converge in time."""
     body = spec.request(inputs)
     try:
         made = daemon.call("POST", "/services/create", body)
     except DaemonError as error:
-        if "name conflicts" not in error.words and "already exists" not in error.words:
-            raise explained(error, inputs) from error
-        clear_left_over(daemon, body, error)
+        if "name conflicts" not in error.message and "already exists" not in error.message:
+            raise with_remedy(error, inputs) from error
+        remove_leftover(daemon, body, error)
         made = daemon.call("POST", "/services/create", body)
     service_id = str(made["ID"])
     try:
@@ -39,35 +39,35 @@ def create(daemon: Daemon, inputs: Data) -> tuple[str, Data]:
     return service_id, spec.state(found, inputs)
 
 
-def clear_left_over(daemon: Daemon, body: Data, error: DaemonError) -> None:
+def remove_leftover(daemon: Daemon, body: Data, error: DaemonError) -> None:
     """Remove a service of the same name that an interrupted run of this stack left."""
     found = daemon.find(f"/services/{part(body['Name'])}")
-    if found is not None and not ours(body["Labels"] or {}, found["Spec"].get("Labels")):
+    if found is not None and not same_stack(body["Labels"] or {}, found["Spec"].get("Labels")):
         remedy = "It was not made by this stack. Remove it (docker service rm), or import it."
-        raise DaemonError(error.words, error.status, remedy) from error
+        raise DaemonError(error.message, error.status, remedy) from error
     if found is not None:
         remove(daemon, found["ID"], 30.0)
 
 
-def explained(error: DaemonError, inputs: Data) -> DaemonError:
-    """The daemon's words with the service's name and, where there is one, a remedy."""
+def with_remedy(error: DaemonError, inputs: Data) -> DaemonError:
+    """Add the service's name and, where known, a remedy to the daemon's message."""
     remedy = SWARM_REMEDY if error.status == 503 else ""
-    if "already in use" in error.words:
-        remedy = "Another service publishes that port: free it, or choose another."
-    return DaemonError(f"service {inputs['name']}: {error.words}", error.status, remedy)
+    if "already in use" in error.message:
+        remedy = "Another service publishes that port. Free it, or choose another port."
+    return DaemonError(f"service {inputs['name']}: {error.message}", error.status, remedy)
 
 
 def tasks(daemon: Daemon, service_id: str, running_only: bool) -> list[Data]:
-    """The tasks of a service."""
-    wanted: dict[str, list[str]] = {"service": [service_id]}
+    """Return the tasks of a service."""
+    filters: dict[str, list[str]] = {"service": [service_id]}
     if running_only:
-        wanted["desired-state"] = ["running"]
-    found: list[Data] = daemon.call("GET", "/tasks", params={"filters": json.dumps(wanted)})
+        filters["desired-state"] = ["running"]
+    found: list[Data] = daemon.call("GET", "/tasks", params={"filters": json.dumps(filters)})
     return found
 
 
 def converge(daemon: Daemon, service_id: str, inputs: Data, version: int | None) -> None:
-    """Wait until as many tasks run as are wanted; `version` is the one before an update."""
+    """Wait until all replicas run; `version` is the one before an update. Raises ProviderError."""
     config = inputs["convergeConfig"]
     seconds = nanos(config.get("timeout")) / 1e9
     end = time.monotonic() + seconds
@@ -76,8 +76,9 @@ def converge(daemon: Daemon, service_id: str, inputs: Data, version: int | None)
         found = daemon.call("GET", f"/services/{service_id}")
         status = found.get("UpdateStatus") or {}
         if version is not None and status.get("State") in BAD_UPDATE:
-            words = f"service {inputs['name']}: update {status['State'].replace('_', ' ')}"
-            raise ProviderError(f"{words}: {status.get('Message', '')}")
+            state = status["State"].replace("_", " ")
+            message = f"service {inputs['name']}: update {state}: {status.get('Message', '')}"
+            raise ProviderError(message)
         in_update = version is not None and status.get("State") in (
             "updating",
             "rollback_started",
@@ -96,12 +97,12 @@ def converge(daemon: Daemon, service_id: str, inputs: Data, version: int | None)
 
 
 def running_slots(found: list[Data]) -> int:
-    """How many slots have a running task."""
+    """Return the number of slots that have a running task."""
     return len({t.get("Slot") for t in found if t["Status"]["State"] == "running"})
 
 
 def task_errors(found: list[Data]) -> str:
-    """What the newest tasks say went wrong."""
+    """Return the errors of the newest tasks, for a message."""
     newest = sorted(found, key=lambda t: str(t["UpdatedAt"]), reverse=True)
     errors = [t["Status"].get("Err") for t in newest if t["Status"].get("Err")]
     unique = list(dict.fromkeys(errors))[:3]
@@ -109,7 +110,7 @@ def task_errors(found: list[Data]) -> str:
 
 
 def read(daemon: Daemon, name: str, known: Data) -> tuple[str, Data] | None:
-    """Id and state, or None if it is gone (or the swarm is)."""
+    """Return id and state, or None where the service or the Swarm does not exist."""
     try:
         found = daemon.find(f"/services/{part(name)}")
     except DaemonError as error:
@@ -120,14 +121,14 @@ def read(daemon: Daemon, name: str, known: Data) -> tuple[str, Data] | None:
 
 
 def update(daemon: Daemon, service_id: str, state: Data, planned: Data) -> Data:
-    """Change the service, and wait until the change has converged."""
+    """Change the service and wait for convergence."""
     before = daemon.call("GET", f"/services/{service_id}")
     version = before["Version"]["Index"]
     try:
         path = f"/services/{service_id}/update"
         daemon.call("POST", path, spec.request(planned), {"version": version})
     except DaemonError as error:
-        raise explained(error, planned) from error
+        raise with_remedy(error, planned) from error
     if planned.get("convergeConfig"):
         converge(daemon, service_id, planned, version)
     return spec.state(daemon.call("GET", f"/services/{service_id}"), planned)
@@ -140,7 +141,7 @@ def delete(daemon: Daemon, service_id: str, state: Data) -> None:
 
 
 def remove(daemon: Daemon, service_id: str, seconds: float) -> None:
-    """Remove a service; absent is fine."""
+    """Remove a service; an absent one is not an error."""
     try:
         found = tasks(daemon, service_id, False) if daemon.find(f"/services/{service_id}") else []
         if not found and daemon.find(f"/services/{service_id}") is None:

@@ -8,12 +8,12 @@ from ape_docker_provider.values import Data
 
 
 def create(daemon: Daemon, inputs: Data) -> tuple[str, Data]:
-    """Make the config."""
+    """Create the config."""
     return secret.create(daemon, inputs, "config")
 
 
 def read(daemon: Daemon, name: str, known: Data) -> tuple[str, Data] | None:
-    """Id and state, or None if it is gone."""
+    """Return id and state, or None where it does not exist."""
     return secret.read(daemon, name, known, "config")
 
 

@@ -1,21 +1,22 @@
 """docker.Service: inputs to the daemon's spec, the daemon's spec to state. Pure functions.
 
-Behaviour after resource_docker_service_structures.go in terraform-provider-docker (5074970c):
-what is absent there is sent as zero, so an absent stopGracePeriod kills at once.
+The behavior follows resource_docker_service_structures.go in terraform-provider-docker (5074970c).
+That sends absent properties as zero, so that an absent stopGracePeriod kills immediately.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ape_docker_provider.container_spec import healthcheck, mount, mount_state
+from ape_docker_provider.container_request import healthcheck
 from ape_docker_provider.daemon import ProviderError, labels_list, labels_map
 from ape_docker_provider.durations import nanos, short_duration
+from ape_docker_provider.mounts import mount, mount_state
 from ape_docker_provider.values import Data
 
 
 def request(inputs: Data) -> Data:
-    """The body of POST /services/create and of an update."""
+    """Return the body of POST /services/create and of an update."""
     body: Data = {
         "Name": inputs["name"],
         "Labels": labels_map(inputs.get("labels")),
@@ -30,7 +31,7 @@ def request(inputs: Data) -> Data:
 
 
 def mode(inputs: Data) -> Data:
-    """Replicated or global; neither is the daemon's to choose (one replica)."""
+    """Return the mode; without one the daemon chooses (one replica)."""
     if inputs.get("global"):
         return {"Global": {}}
     if inputs.get("replicated"):
@@ -39,7 +40,7 @@ def mode(inputs: Data) -> Data:
 
 
 def task_template(inputs: Data) -> Data:
-    """The task template."""
+    """Return the task template."""
     made: Data = {
         "ContainerSpec": container_spec(inputs["containerSpec"]),
         "Resources": resources(inputs.get("resources") or {}),
@@ -57,7 +58,7 @@ def task_template(inputs: Data) -> Data:
 
 
 def container_spec(inputs: Data) -> Data:
-    """The container part of the task template."""
+    """Return the container part of the task template."""
     made: Data = {
         "Image": inputs["image"],
         "Labels": labels_map(inputs.get("labels")),
@@ -89,13 +90,13 @@ def container_spec(inputs: Data) -> Data:
 
 
 def dns_config(inputs: Data) -> Data:
-    """DNS of a service's containers."""
+    """Return the DNS options of a service's containers."""
     names = {"Nameservers": "nameservers", "Search": "searches", "Options": "options"}
     return {k: inputs[v] for k, v in names.items() if inputs.get(v)}
 
 
 def file_reference(inputs: Data, kind: str) -> Data:
-    """A secret or a config in a service's containers."""
+    """Return a secret or a config in a service's containers."""
     title = kind.capitalize()
     return {
         f"{title}ID": inputs[f"{kind}Id"],
@@ -110,7 +111,7 @@ def file_reference(inputs: Data, kind: str) -> Data:
 
 
 def resources(inputs: Data) -> Data:
-    """Limits and reservations."""
+    """Return limits and reservations."""
     made = {}
     for key, name in (("limits", "Limits"), ("reservation", "Reservations")):
         if inputs.get(key):
@@ -122,7 +123,7 @@ def resources(inputs: Data) -> Data:
 
 
 def restart_policy(inputs: Data | None) -> Data:
-    """The restart policy: none given is the daemon's; one given is sent whole, zeros included."""
+    """Return the restart policy, zeros included; without one the daemon uses its own."""
     if not inputs:
         return {}
     return {
@@ -134,7 +135,7 @@ def restart_policy(inputs: Data | None) -> Data:
 
 
 def placement(inputs: Data) -> Data:
-    """Where tasks may run."""
+    """Return the placement of tasks."""
     return {
         "Constraints": inputs.get("constraints") or [],
         "Preferences": [{"Spread": {"SpreadDescriptor": p}} for p in inputs.get("prefs") or []],
@@ -147,7 +148,7 @@ def placement(inputs: Data) -> Data:
 
 
 def attachment(inputs: Data) -> Data:
-    """A network of a service."""
+    """Return a network of a service. Raises ProviderError."""
     target = inputs.get("id") or inputs.get("name")
     if not target:
         raise ProviderError("taskSpec.networksAdvanceds: each needs id (or name)")
@@ -157,7 +158,7 @@ def attachment(inputs: Data) -> Data:
 
 
 def rollout(inputs: Data) -> Data:
-    """The update or the rollback policy."""
+    """Return the update or the rollback policy."""
     return {
         "Parallelism": inputs.get("parallelism", 1),
         "Delay": nanos(inputs.get("delay")),
@@ -169,7 +170,7 @@ def rollout(inputs: Data) -> Data:
 
 
 def endpoint_spec(inputs: Data) -> Data:
-    """Published ports of a service."""
+    """Return the published ports of a service."""
     return {
         "Mode": inputs.get("mode") or "",
         "Ports": [
@@ -186,7 +187,7 @@ def endpoint_spec(inputs: Data) -> Data:
 
 
 def state(found: Data, known: Data) -> Data:
-    """What the daemon says of a service, over what was known (the inputs, or the old state)."""
+    """Return the state of a service: the daemon's, and properties that only `known` has."""
     spec = found["Spec"]
     made = {k: v for k, v in known.items() if k in ("auth", "convergeConfig")}
     endpoint = found.get("Endpoint") or {}
@@ -206,7 +207,7 @@ def state(found: Data, known: Data) -> Data:
 
 
 def mode_state(found: Data) -> Data:
-    """The mode as it reads back."""
+    """Return the state of the mode."""
     if "Global" in found:
         return {"global": True}
     replicas = (found.get("Replicated") or {}).get("Replicas", 1)
@@ -214,7 +215,7 @@ def mode_state(found: Data) -> Data:
 
 
 def rollout_state(found: Data) -> Data:
-    """A policy as it reads back: the ratio has one decimal."""
+    """Return the state of a policy; the ratio has one decimal."""
     return {
         "parallelism": found.get("Parallelism") or 0,
         "delay": short_duration(found.get("Delay") or 0),
@@ -226,7 +227,7 @@ def rollout_state(found: Data) -> Data:
 
 
 def port_state(found: Data) -> Data:
-    """A published port as it reads back."""
+    """Return the state of a published port."""
     return {
         "name": found.get("Name") or "",
         "protocol": found.get("Protocol") or "tcp",
@@ -237,7 +238,7 @@ def port_state(found: Data) -> Data:
 
 
 def task_state(found: Data) -> Data:
-    """The task template as it reads back."""
+    """Return the state of the task template."""
     made: Data = {
         "containerSpec": container_state(found["ContainerSpec"]),
         "forceUpdate": found.get("ForceUpdate") or 0,
@@ -257,7 +258,7 @@ def task_state(found: Data) -> Data:
 
 
 def network_state(found: Data) -> Data:
-    """A network as it reads back: always by id."""
+    """Return the state of a network, always by id."""
     made: Data = {"id": found["Target"]}
     if found.get("Aliases"):
         made["aliases"] = found["Aliases"]
@@ -267,7 +268,7 @@ def network_state(found: Data) -> Data:
 
 
 def restart_state(found: Data) -> Data:
-    """The restart policy as it reads back."""
+    """Return the state of the restart policy."""
     made: Data = {}
     if found.get("Condition"):
         made["condition"] = found["Condition"]
@@ -280,7 +281,7 @@ def restart_state(found: Data) -> Data:
 
 
 def resources_state(found: Data) -> Data:
-    """Limits and reservations as they read back."""
+    """Return the state of limits and reservations."""
     made = {}
     for name, key in (("Limits", "limits"), ("Reservations", "reservation")):
         if found.get(name):
@@ -292,7 +293,7 @@ def resources_state(found: Data) -> Data:
 
 
 def placement_state(found: Data) -> Data:
-    """Placement as it reads back."""
+    """Return the state of the placement."""
     made: Data = {"maxReplicas": found.get("MaxReplicas") or 0}
     if found.get("Constraints"):
         made["constraints"] = found["Constraints"]
@@ -307,7 +308,7 @@ def placement_state(found: Data) -> Data:
 
 
 def container_state(found: Data) -> Data:
-    """The container part as it reads back; what is empty stays away."""
+    """Return the state of the container part, without empty values."""
     made: dict[str, Any] = {
         "image": found["Image"],
         "labels": labels_list(found.get("Labels")),
@@ -346,7 +347,7 @@ def container_state(found: Data) -> Data:
 
 
 def health_state(found: Data) -> Data:
-    """A service's health check as it reads back: 60 s is "1m"."""
+    """Return the state of a service's health check; 60 s is "1m"."""
     return {
         "tests": found.get("Test") or [],
         "interval": short_duration(found.get("Interval") or 0),
@@ -357,7 +358,7 @@ def health_state(found: Data) -> Data:
 
 
 def reference_state(found: Data, kind: str) -> Data:
-    """A secret or a config as it reads back."""
+    """Return the state of a secret or a config."""
     title = kind.capitalize()
     file = found.get("File") or {}
     made = {

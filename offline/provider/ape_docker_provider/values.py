@@ -1,6 +1,6 @@
-"""Plain Python data to and from Pulumi's property values.
+"""Conversion between plain Python data and Pulumi's property values.
 
-Whole numbers become `int`, an output that preview does not know yet becomes `UNKNOWN`.
+Whole numbers become `int`; an output that a preview does not know yet becomes `UNKNOWN`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Unknown:
 
 
 UNKNOWN: Final = Unknown()
-# What the engine sends for an output that it does not know yet, by its type (pulumi/pulumi,
-# sdk/go/common/resource/plugin/rpc.go). The SDK hands these on as plain strings.
+# The engine's values of unknown outputs, by type (pulumi/pulumi,
+# sdk/go/common/resource/plugin/rpc.go). The SDK passes them as plain strings.
 _UNKNOWNS: Final = frozenset(
     (
         rpc.UNKNOWN,
@@ -38,7 +38,7 @@ _UNKNOWNS: Final = frozenset(
 
 
 def plain(value: PropertyValue) -> Any:
-    """One property value as plain data (secrets are unwrapped)."""
+    """Convert one property value to plain data, without secret marks. Raises TypeError."""
     inner = value.value
     if isinstance(inner, Computed) or (isinstance(inner, str) and inner in _UNKNOWNS):
         return UNKNOWN
@@ -54,12 +54,12 @@ def plain(value: PropertyValue) -> Any:
 
 
 def plain_map(bag: Bag) -> Data:
-    """A property map as plain data, null values left out."""
+    """Convert a property map to plain data, without null values."""
     return {k: plain(v) for k, v in bag.items() if v.value is not None}
 
 
 def wrap(value: Any, like: PropertyValue | None = None) -> PropertyValue:
-    """Plain data as a property value; secret wherever `like` is secret at the same place."""
+    """Convert plain data to a property value, secret where `like` is. Raises TypeError."""
     secret = like is not None and like.is_secret
     inner = like.value if like is not None else None
     if isinstance(value, Unknown):
@@ -79,12 +79,12 @@ def wrap(value: Any, like: PropertyValue | None = None) -> PropertyValue:
 
 
 def wrap_inputs(data: Data, like: Bag) -> dict[str, PropertyValue]:
-    """Checked inputs, secret exactly where the program's inputs were."""
+    """Convert checked inputs, secret exactly where the program's inputs are."""
     return {k: wrap(v, like.get(k)) for k, v in data.items()}
 
 
 def wrap_outputs(data: Data, like: Bag, sensitive: frozenset[str]) -> dict[str, PropertyValue]:
-    """Outputs: a property is secret as a whole if its input held a secret anywhere."""
+    """Convert outputs; a property is secret where its input contains a secret."""
     made = {}
     for key, value in data.items():
         if value is None:
@@ -96,7 +96,7 @@ def wrap_outputs(data: Data, like: Bag, sensitive: frozenset[str]) -> dict[str, 
 
 
 def has_unknown(value: Any) -> bool:
-    """Whether plain data holds an unknown anywhere."""
+    """Whether plain data contains an unknown value."""
     if isinstance(value, Unknown):
         return True
     if isinstance(value, Mapping):
@@ -107,5 +107,5 @@ def has_unknown(value: Any) -> bool:
 
 
 def digest(text: str, length: int) -> str:
-    """A short hex digest, for automatic names."""
+    """Return a short hex digest, for automatic names."""
     return hashlib.sha256(text.encode()).hexdigest()[:length]

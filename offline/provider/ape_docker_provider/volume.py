@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import time
 
-from ape_docker_provider.daemon import Daemon, DaemonError, labels_list, labels_map, ours, part
+from ape_docker_provider.daemon import (
+    Daemon,
+    DaemonError,
+    labels_list,
+    labels_map,
+    part,
+    same_stack,
+)
 from ape_docker_provider.values import Data
 
 IN_USE_SECONDS = 30.0
 
 
 def state(found: Data) -> Data:
-    """What the daemon says of a volume."""
+    """Return the state of a volume."""
     return {
         "name": found["Name"],
         "labels": labels_list(found.get("Labels")),
@@ -22,7 +29,7 @@ def state(found: Data) -> Data:
 
 
 def create(daemon: Daemon, inputs: Data) -> tuple[str, Data]:
-    """Make the volume. The daemon gives back an existing one of that name: ours only, please."""
+    """Create the volume, or reuse this stack's volume of the same name. Raises DaemonError."""
     labels = labels_map(inputs.get("labels"))
     body = {
         "Name": inputs["name"],
@@ -32,7 +39,7 @@ def create(daemon: Daemon, inputs: Data) -> tuple[str, Data]:
     }
     if labels.get("ape.stack"):
         found = daemon.find(f"/volumes/{part(inputs['name'])}")
-        if found is not None and not ours(labels, found.get("Labels")):
+        if found is not None and not same_stack(labels, found.get("Labels")):
             raise DaemonError(
                 f"a volume with name {inputs['name']} already exists",
                 409,
@@ -43,13 +50,13 @@ def create(daemon: Daemon, inputs: Data) -> tuple[str, Data]:
 
 
 def read(daemon: Daemon, name: str) -> tuple[str, Data] | None:
-    """Id and state, or None if it is gone."""
+    """Return id and state, or None where it does not exist."""
     found = daemon.find(f"/volumes/{part(name)}")
     return (found["Name"], state(found)) if found else None
 
 
 def delete(daemon: Daemon, name: str) -> None:
-    """Remove it; wait while a container that is on its way out still holds it."""
+    """Remove the volume; wait while a container that is being removed still uses it."""
     end = time.monotonic() + IN_USE_SECONDS
     while True:
         try:
@@ -58,6 +65,6 @@ def delete(daemon: Daemon, name: str) -> None:
         except DaemonError as error:
             if error.status == 404:
                 return
-            if "in use" not in error.words or time.monotonic() > end:
+            if "in use" not in error.message or time.monotonic() > end:
                 raise
         daemon.sleep(0.5)

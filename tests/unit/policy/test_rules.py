@@ -1,4 +1,4 @@
-"""Each rule where it holds and where it is broken, for a container and for a Swarm service."""
+"""Each rule with valid and invalid inputs, for a container and for a Swarm service."""
 
 import copy
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "image": "prom/prometheus:v2.42.0",
         "user": "10001:10001",
         "readOnly": True,
-        # As they come over the wire: every number is a float.
+        # On the wire every number is a float.
         "memory": 512.0,
         "cpus": "0.5",
         "capabilities": {"drops": ["ALL"]},
@@ -47,7 +47,7 @@ FILLER = {"start": False, "mustRun": False, "restart": "no"}
 
 
 def changed(kind: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The good inputs with these set, by their dotted path; None takes one away."""
+    """Return the valid inputs with changes by dotted path; None removes an input."""
     props = copy.deepcopy(GOOD[kind])
     for path, value in changes.items():
         *parents, last = path.split(".")
@@ -91,7 +91,7 @@ def test_a_hardened_workload_passes(kind: str) -> None:
         (CONTAINER, {"securityOpts": ["seccomp=x.json", "no-new-privileges=true"]}),
         (CONTAINER, {"user": "nobody"}),
         (CONTAINER, {"envs": ["APE_API_KEY=", "KEYBOARD=qwerty", "APE_TOKEN_LIMIT=500"]}),
-        # What a monitor reads of its host.
+        # The mounts of a monitor.
         (
             CONTAINER,
             {"volumes": [{"hostPath": p, "readOnly": True} for p in ("/sys/fs/cgroup", "/proc")]},
@@ -106,12 +106,12 @@ def test_a_hardened_workload_passes(kind: str) -> None:
                 f"{SPEC}.user": "0:0",
             },
         ),
-        # A filler: nothing runs in it, and its root is written to.
+        # A filler: it never runs, and its root is written.
         (CONTAINER, {**FILLER, "readOnly": None, "cpus": None, "memory": None}),
         (SERVICE, {f"{SPEC}.image": "prom/prometheus:v2.42.0"}),
     ],
 )
-def test_what_is_allowed_passes(kind: str, changes: dict[str, Any]) -> None:
+def test_a_permitted_variant_passes(kind: str, changes: dict[str, Any]) -> None:
     assert broken(kind, changed(kind, changes)) == {}
 
 
@@ -176,7 +176,7 @@ def test_what_is_allowed_passes(kind: str, changes: dict[str, Any]) -> None:
             f"{SPEC}.mounts[0]: ",
         ),
         (CONTAINER, proxy(readOnly=False), "no-docker-socket", "volumes[0]: "),
-        # The name alone excuses nothing.
+        # The name alone is not an exception.
         (CONTAINER, {**proxy(), "volumes": [], "user": "0"}, "non-root-user", "user: "),
         (
             CONTAINER,
@@ -198,7 +198,7 @@ def test_what_is_allowed_passes(kind: str, changes: dict[str, Any]) -> None:
         (SERVICE, {f"{SPEC}.image": "ape-agent"}, "pinned-image", f"{SPEC}.image: "),
     ],
 )
-def test_what_is_not_hardened_is_refused_by_its_rule_alone(
+def test_a_workload_that_is_not_hardened_violates_exactly_its_rule(
     kind: str, changes: dict[str, Any], rule: str, at: str
 ) -> None:
     found = broken(kind, changed(kind, changes))
@@ -223,7 +223,7 @@ SECRET = "csk-not-a-real-key-0123456789"
     ],
 )
 @pytest.mark.parametrize("kind", [CONTAINER, SERVICE])
-def test_a_secret_in_the_environment_is_refused_and_not_told(
+def test_a_secret_in_the_environment_is_rejected_and_not_shown(
     kind: str, name: str, value: str
 ) -> None:
     env: dict[str, Any] = {"envs": [f"{name}={value}"]}
@@ -235,7 +235,7 @@ def test_a_secret_in_the_environment_is_refused_and_not_told(
     assert SECRET not in str(found)
 
 
-def test_a_filler_is_excused_from_nothing_but_its_root_and_limits() -> None:
+def test_a_filler_is_exempt_only_from_root_and_limit_rules() -> None:
     bare = {**FILLER, "image": "x", "volumes": [{"hostPath": SOCKET}], "ports": [{"internal": 1}]}
     assert set(broken(CONTAINER, bare)) == {
         "non-root-user",
@@ -247,7 +247,7 @@ def test_a_filler_is_excused_from_nothing_but_its_root_and_limits() -> None:
     }
 
 
-def test_an_unknown_input_leaves_only_its_own_rule_open() -> None:
+def test_an_unknown_input_leaves_only_its_own_rule_undecided() -> None:
     """Pulumi reports the error as a policy that is decided at the update."""
     props = unknown_checking_proxy(changed(CONTAINER, {"image": UNKNOWN_STRING_VALUE}))
     for rule in RULES:
@@ -258,6 +258,6 @@ def test_an_unknown_input_leaves_only_its_own_rule_open() -> None:
             assert rule.violations(CONTAINER, props) == []
 
 
-def test_other_resources_are_none_of_its_business() -> None:
+def test_other_resources_have_no_violations() -> None:
     for rule in RULES:
         assert rule.violations("docker:index/network:Network", {}) == []

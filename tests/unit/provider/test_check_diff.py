@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -32,14 +33,14 @@ TASK = {"containerSpec": {"image": "i"}}
 
 
 def checked(resource: Resource, data: dict[str, Any]) -> dict[str, Any]:
-    """Checked inputs; a refusal fails the test."""
+    """Return checked inputs; a rejection fails the test."""
     made, failures = check(resource, data, {}, "n", b"")
     assert failures == []
     return made
 
 
 @pytest.mark.parametrize(
-    ("resource", "data", "path", "words"),
+    ("resource", "data", "path", "message"),
     [
         (CONTAINER, {**BASE, "memroy": 1}, "memroy", 'did you mean "memory"?'),
         (CONTAINER, {**BASE, "memory": "many"}, "memory", "must be a whole number"),
@@ -61,10 +62,11 @@ def checked(resource: Resource, data: dict[str, Any]) -> dict[str, Any]:
         (NETWORK, {"name": "n", "checkDuplicate": True}, "checkDuplicate", "unknown property"),
     ],
 )
-def test_refused(resource: Resource, data: dict[str, Any], path: str, words: str) -> None:
-    """A mistake is refused with its path."""
+def test_an_invalid_input_is_rejected_with_its_path(
+    resource: Resource, data: dict[str, Any], path: str, message: str
+) -> None:
     _, failures = check(resource, data, {}, "n", b"")
-    assert [(f.path, words in f.reason) for f in failures] == [(path, True)]
+    assert [(f.path, message in f.reason) for f in failures] == [(path, True)]
 
 
 @pytest.mark.parametrize(
@@ -98,10 +100,9 @@ def test_refused(resource: Resource, data: dict[str, Any], path: str, words: str
         ({"ports": [{"internal": 80}]}, {"ports": [{"internal": 81}]}, ["ports[0].internal"], True),
     ],
 )
-def test_container_diff(
+def test_a_changed_container_is_updated_or_replaced_as_upstream(
     before: dict[str, Any], after: dict[str, Any], paths: list[str], replaced: bool
 ) -> None:
-    """Update or replace, as upstream's flags have it."""
     found = diff(
         CONTAINER, checked(CONTAINER, BASE | before), checked(CONTAINER, BASE | after), True
     )
@@ -111,8 +112,8 @@ def test_container_diff(
 
 
 @pytest.mark.parametrize("key", ["memory", "healthcheck", "labels", "image", "readOnly"])
-def test_what_the_engine_does_not_know_yet_is_unknown_whatever_its_type(key: str) -> None:
-    """The SDK hands an unknown on as a string; a property of any type takes it."""
+def test_an_output_unknown_to_the_engine_is_unknown_for_any_type(key: str) -> None:
+    """The SDK passes an unknown value as a string; a property of any type accepts it."""
     given = {k: wrap(v) for k, v in BASE.items()} | {key: wrap(UNKNOWN)}
     sent = {k: PropertyValue.unmarshal(v.marshal()) for k, v in given.items()}
     news = checked(CONTAINER, plain_map(sent))
@@ -121,8 +122,7 @@ def test_what_the_engine_does_not_know_yet_is_unknown_whatever_its_type(key: str
     assert key in {c.path for c in diff(CONTAINER, state, news, True).changes}
 
 
-def test_replicas_update_in_place() -> None:
-    """Scaling a service is an update."""
+def test_a_change_of_replicas_updates_in_place() -> None:
     old = checked(SERVICE, {"name": "s", "taskSpec": TASK, "mode": {"replicated": {"replicas": 1}}})
     new = old | {"mode": {"global": False, "replicated": {"replicas": 3}}}
     found = diff(SERVICE, old, new, True)
@@ -130,8 +130,7 @@ def test_replicas_update_in_place() -> None:
     assert not found.replace
 
 
-def test_image_compares_inputs() -> None:
-    """A new digest of the context is an update; a new password is nothing."""
+def test_an_image_differs_by_its_context_digest_but_not_by_its_password() -> None:
     old = {"__inputs": {"imageName": "i", "build": {"contextDigest": "a"}, "registry": {"p": "1"}}}
     same = {"imageName": "i", "build": {"contextDigest": "a"}, "registry": {"p": "2"}}
     assert diff(IMAGE, old, same, False).changes == ()
@@ -139,8 +138,7 @@ def test_image_compares_inputs() -> None:
     assert [c.path for c in diff(IMAGE, old, other, False).changes] == ["build"]
 
 
-def test_a_name_of_ours_is_stable_and_a_named_one_goes_first() -> None:
-    """Automatic names survive; the user's own name means delete before replace."""
+def test_an_automatic_name_is_stable_and_a_given_name_is_deleted_before_replacement() -> None:
     made, _ = check(VOLUME, {}, {}, "data", b"1")
     assert made["name"].startswith("data-")
     assert check(VOLUME, {}, made, "data", b"2")[0]["name"] == made["name"]
@@ -159,8 +157,7 @@ def test_a_name_of_ours_is_stable_and_a_named_one_goes_first() -> None:
         (250_000_000, "250ms", "250ms"),
     ],
 )
-def test_durations(nanos: int, long: str, short: str) -> None:
-    """Go's notation, both ways."""
+def test_durations_are_read_and_written_in_gos_notation(nanos: int, long: str, short: str) -> None:
     assert (go_duration(nanos), short_duration(nanos)) == (long, short)
     assert parse_duration(long) == parse_duration(short) == nanos
 
@@ -168,13 +165,13 @@ def test_durations(nanos: int, long: str, short: str) -> None:
 @pytest.mark.parametrize(
     ("cpus", "text"), [(1.0, "1.0"), (0.25, "0.25"), (0.5, "0.5"), (0.05, "0.1"), (2.5, "2.5")]
 )
-def test_cpus_read_back(cpus: float, text: str) -> None:
-    """Upstream's rounding, its fault with 0.05 included."""
+def test_cpus_are_rounded_as_upstream(cpus: float, text: str) -> None:
+    """This includes upstream's error for 0.05."""
     assert cpus_text(round(cpus * 10**9)) == text
 
 
 def values_of(prop: Prop) -> st.SearchStrategy[Any]:
-    """Any value that a property accepts."""
+    """Return a strategy of values that a property accepts."""
     if prop.one_of:
         return st.sampled_from(prop.one_of)
     if prop.ratio:
@@ -184,7 +181,7 @@ def values_of(prop: Prop) -> st.SearchStrategy[Any]:
     if prop.kind is Kind.STRING:
         return st.text(max_size=5)
     if prop.kind is Kind.INT:
-        return st.integers(max(prop.least or 0, 0), 99)
+        return st.integers(max(prop.minimum or 0, 0), 99)
     if prop.kind is Kind.BOOL:
         return st.booleans()
     if prop.kind is Kind.MAP:
@@ -198,17 +195,23 @@ def values_of(prop: Prop) -> st.SearchStrategy[Any]:
 
 
 def usable(fields: Any) -> list[tuple[str, Prop]]:
-    """The properties that inputs may have."""
-    return [(k, p) for k, p in fields.items() if not (p.output or p.refused)]
+    """Return the properties that inputs may have."""
+    return [(k, p) for k, p in fields.items() if not (p.output or p.unsupported)]
+
+
+@functools.cache
+def inputs_of(token: str) -> st.SearchStrategy[Any]:
+    """Return a strategy of inputs of a resource type."""
+    return values_of(Prop(Kind.OBJECT, fields=dict(usable(RESOURCES[token].fields))))
 
 
 @pytest.mark.parametrize("token", sorted(RESOURCES))
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_identical_inputs_never_differ(token: str, data: st.DataObject) -> None:
-    """The same inputs are never a change, and check is idempotent."""
+def test_identical_inputs_have_no_diff(token: str, data: st.DataObject) -> None:
+    """Check is idempotent."""
     resource = RESOURCES[token]
-    inputs = data.draw(values_of(Prop(Kind.OBJECT, fields=dict(usable(resource.fields)))))
+    inputs = data.draw(inputs_of(token))
     made, failures = check(resource, inputs, {}, "n", b"")
     if failures:
         return

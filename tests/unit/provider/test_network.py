@@ -1,4 +1,4 @@
-"""Network calls of the stand-in provider, with a daemon that answers as told."""
+"""Network calls of the stand-in provider, with a scripted daemon."""
 
 from typing import Any
 
@@ -10,19 +10,19 @@ pytestmark = pytest.mark.unit
 
 
 class Allocating:
-    """A Swarm manager: the new network has its driver only at the third look."""
+    """A Swarm manager: the new network has its driver only at the third request."""
 
     def __init__(self) -> None:
-        self.looks = 0
+        self.requests = 0
 
     def call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         if method == "POST":
             return {"Id": "n1"}
-        self.looks += 1
+        self.requests += 1
         found = {
             "Id": "n1",
             "Name": "over",
-            "Driver": "overlay" if self.looks > 2 else "",
+            "Driver": "overlay" if self.requests > 2 else "",
             "Scope": "swarm",
             "Internal": False,
             "Attachable": False,
@@ -35,7 +35,7 @@ class Allocating:
         assert 0 < seconds < 1
 
 
-def test_the_state_of_an_overlay_network_is_read_once_it_is_allocated() -> None:
+def test_a_new_overlay_network_is_read_after_its_allocation() -> None:
     daemon: Any = Allocating()
     made_id, state = network.create(daemon, {"name": "over", "driver": "overlay"})
     assert (made_id, state["driver"]) == ("n1", "overlay")

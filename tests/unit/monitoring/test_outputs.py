@@ -1,4 +1,4 @@
-"""What comes out: the file, the page, lines, metrics, alerts to others."""
+"""Outputs: the file, the page, plain lines, metrics, alerts to receivers."""
 
 import errno
 import json
@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from ape_contracts import metrics
-from monitoring import wire
+from monitoring import senders, wire
 from monitoring.alerts import Engine, health, readings
 from monitoring.console import page
 from monitoring.exporter import Exporter, State
@@ -33,6 +33,7 @@ from monitoring.output import RETRY_SECONDS, LineFile
 from monitoring.senders import RESEND_SECONDS, Receiver, alertmanager_body, webhook_body
 from monitoring.text import plain
 from monitoring.thresholds import Thresholds
+from tests.support.monitored_world import wait_until
 
 pytestmark = pytest.mark.unit
 
@@ -69,7 +70,7 @@ def state(agents: int = 3, *, memory: float = 50.0, odd: str = "odd") -> State:
 # The file
 
 
-def test_lines_are_whole_and_the_file_is_rotated(tmp_path: Path) -> None:
+def test_a_rotated_file_keeps_complete_lines_in_order(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     file = LineFile(path, max_bytes=1000, keep=2)
     for number in range(200):
@@ -83,16 +84,16 @@ def test_lines_are_whole_and_the_file_is_rotated(tmp_path: Path) -> None:
         for name in ("samples.jsonl.2", "samples.jsonl.1", "samples.jsonl")
         for line in (tmp_path / name).read_text().splitlines()
     ]
-    assert kept == list(range(kept[0], 200)), "none is lost between the files"
+    assert kept == list(range(kept[0], 200)), "no line is lost between the files"
     assert all(p.stat().st_size <= 1000 for p in tmp_path.iterdir())
 
 
-def test_a_full_disk_stops_the_file_and_leaves_whole_lines(tmp_path: Path) -> None:
+def test_a_full_disk_pauses_writing_and_leaves_complete_lines(tmp_path: Path) -> None:
     path, now, full = tmp_path / "samples.jsonl", [0.0], [False]
 
     def write(fd: int, data: bytes) -> int:
         if full[0]:
-            # Half of it fits, as on a real disk.
+            # Half of it is written, as on a real disk.
             return os.write(fd, data[: len(data) // 2])
         return os.write(fd, data)
 
@@ -103,13 +104,13 @@ def test_a_full_disk_stops_the_file_and_leaves_whole_lines(tmp_path: Path) -> No
     assert file.problem == "No space left on device"
     assert path.read_bytes() == b'{"a": 1}\n'
     full[0] = False
-    assert not file.append(b'{"a": 3}\n'), "it rests"
+    assert not file.append(b'{"a": 3}\n'), "writing is paused"
     now[0] += RETRY_SECONDS
     assert file.append(b'{"a": 4}\n')
     assert path.read_bytes() == b'{"a": 1}\n{"a": 4}\n'
 
 
-def test_an_error_of_the_disk_is_not_raised(tmp_path: Path) -> None:
+def test_a_disk_error_is_not_raised(tmp_path: Path) -> None:
     def write(fd: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -117,18 +118,18 @@ def test_an_error_of_the_disk_is_not_raised(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-def test_dev_full() -> None:
+def test_a_full_device_is_not_written() -> None:
     assert not LineFile(Path("/dev/full")).append(b"{}\n")
 
 
-def test_a_half_line_of_a_killed_writer_is_cut_off(tmp_path: Path) -> None:
+def test_the_partial_line_of_a_killed_writer_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(b'{"a": 1}\n{"a": ' + b"x" * 70_000)
     LineFile(path).append(b'{"a": 2}\n')
     assert path.read_bytes() == b'{"a": 1}\n{"a": 2}\n'
 
 
-def test_the_schema_of_a_sample() -> None:
+def test_a_sample_has_the_documented_schema_on_one_line() -> None:
     found = state(odd='two\nlines "quoted"')
     line = wire.line(wire.sample(found.sample, found.health, found.alerts, "ape-dev", 100.0))
     assert line.count(b"\n") == 1
@@ -163,17 +164,17 @@ def test_the_page_fits_any_terminal(agents: int, width: int, height: int) -> Non
         assert not agents or f"{agents} of {agents}" in text
 
 
-def test_a_narrow_page_still_says_who_is_in_trouble_and_for_how_long() -> None:
+def test_a_narrow_page_shows_the_subject_and_duration_of_an_alert() -> None:
     console = Console(width=80, height=40, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     console.print(page(state(30, memory=95.0), 80, 40))
     shown = console.export_text()
     assert "ResourceExhaustion (agent) for 0s: 95 %, threshold 90; 30 of them" in shown
     assert "kernel 10 of 1000 open files" in shown
     names = [line.split()[0] for line in shown.split("worst")[1].splitlines()[2:5]]
-    assert names == ["odd", "agent-0001", "agent-0002"], "the failed one, then by name"
+    assert names == ["odd", "agent-0001", "agent-0002"], "the failed one first, then by name"
 
 
-def test_names_cannot_reach_the_terminal() -> None:
+def test_control_characters_in_names_are_not_printed() -> None:
     found = state(odd="\x1b[31mred\n[bold]")
     console = Console(width=120, height=50, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     console.print(page(found, 120, 50))
@@ -196,7 +197,7 @@ def families(found: State) -> dict[str, Any]:
     return {f.name: f for f in text_string_to_metric_families(text)}
 
 
-def test_metrics_by_the_seeds_names_and_stable_labels() -> None:
+def test_metrics_have_the_required_names_and_stable_labels() -> None:
     found = families(state(2))
     memory = found["ape_agent_memory_usage_bytes"].samples
     assert [(s.labels, s.value) for s in memory] == [
@@ -222,7 +223,7 @@ def test_no_series_outlives_its_container() -> None:
     exporter.stop()
 
 
-def test_just_the_listed_metrics_are_exported_with_their_kinds_and_labels() -> None:
+def test_exported_metrics_are_those_of_the_catalog_with_type_help_and_labels() -> None:
     known = {metric.name: metric for metric in metrics.ALL}
     found = families(state())
     ours = {name: f for name, f in found.items() if not name.startswith("process_")}
@@ -236,14 +237,14 @@ def test_just_the_listed_metrics_are_exported_with_their_kinds_and_labels() -> N
     assert monitors <= {sample.name for f in ours.values() for sample in f.samples}
 
 
-def test_odd_names_survive_the_exposition() -> None:
+def test_special_characters_in_names_are_escaped_in_metrics() -> None:
     odd = 'qu"ote\\ and\nline'
     found = families(state(odd=odd))
     up = [s.labels for s in found["ape_container_up"].samples]
     assert (odd, odd) in [(labels["name"], labels["service"]) for labels in up]
 
 
-def test_a_service_that_is_gone_is_down() -> None:
+def test_a_missing_service_is_down() -> None:
     made = state()
     made.sample.gone = ("target",)
     found = families(made)
@@ -255,7 +256,7 @@ def test_a_service_that_is_gone_is_down() -> None:
     }
 
 
-def test_http() -> None:
+def test_the_http_server_answers_by_sample_and_age() -> None:
     age = [0.0]
     exporter = Exporter("127.0.0.1", 0, lambda: age[0], 30)
     exporter.start()
@@ -298,7 +299,7 @@ def receiver(sink: Sink, clock: Callable[[], float], resend: float | None = None
     return Receiver("r", "http://r", body, resend=resend, send=sink, clock=clock, wall=clock)
 
 
-def test_each_alert_is_told_once_and_resolved_when_it_is_over() -> None:
+def test_each_alert_is_sent_once_and_resolved_once() -> None:
     sink, opened = Sink(), state().alerts
     to = receiver(sink, lambda: 0.0)
     to.offer(opened)
@@ -315,13 +316,13 @@ def test_each_alert_is_told_once_and_resolved_when_it_is_over() -> None:
     ]
 
 
-def test_a_receiver_that_was_away_is_told_what_still_holds() -> None:
+def test_a_receiver_gets_open_alerts_after_an_outage() -> None:
     sink, opened = Sink(), state().alerts
     to = receiver(sink, lambda: 0.0)
     sink.down = True
     to.offer(opened)
     assert not to.attempt()
-    # Came and went meanwhile: nobody needs to know. The first still holds.
+    # An alert that was raised and resolved meanwhile is not sent. The first is still open.
     to.offer([])
     to.offer(opened)
     assert not to.attempt()
@@ -331,7 +332,7 @@ def test_a_receiver_that_was_away_is_told_what_still_holds() -> None:
     assert (to.sent, to.failed) == (1, 2)
 
 
-def test_alertmanager_is_reminded_before_it_forgets() -> None:
+def test_alertmanager_gets_an_open_alert_again_before_it_expires() -> None:
     sink, now = Sink(), [0.0]
     to = receiver(sink, lambda: now[0], RESEND_SECONDS)
     to.offer(state().alerts)
@@ -346,8 +347,11 @@ def test_alertmanager_is_reminded_before_it_forgets() -> None:
     assert ends > sink.bodies[1][0]["startsAt"]
 
 
-def test_over_http_with_a_slow_and_failing_receiver() -> None:
-    """The thread of the receiver waits; whoever offers does not."""
+def test_a_slow_and_failing_receiver_is_retried_without_blocking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the receiver's thread waits."""
+    monkeypatch.setattr(senders, "BACKOFF_SECONDS", (0.05, 0.1))
     got: list[Any] = []
     release = threading.Event()
 
@@ -372,8 +376,6 @@ def test_over_http_with_a_slow_and_failing_receiver() -> None:
         to.offer(state().alerts)
         to.offer(state().alerts)
         release.set()
-        from tests.unit.monitoring.test_monitoring_inventory import wait_until
-
         wait_until(lambda: to.sent == 1, 10)
         assert to.failed == 1
         assert got[0]["alerts"] == got[1]["alerts"] or got[1]["schema"] == got[0]["schema"]

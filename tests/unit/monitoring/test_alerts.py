@@ -33,7 +33,7 @@ def memory(percent: float) -> list[Reading]:
     return [Reading(KEY, "", "", percent)]
 
 
-def test_the_seeds_thresholds_are_the_defaults() -> None:
+def test_default_thresholds_are_those_required() -> None:
     limits = {rule.key: rule.raise_at for rule in Thresholds()}
     assert limits["systemMemoryPercent"] == 85
     assert limits["systemCpuPercent"] == 80
@@ -42,7 +42,7 @@ def test_the_seeds_thresholds_are_the_defaults() -> None:
     assert limits["agentRestarts"] == limits["containerRestarts"] == 3
 
 
-def test_an_alert_must_hold_and_ends_below_the_lower_value() -> None:
+def test_an_alert_opens_after_its_hold_time_and_ends_below_the_lower_value() -> None:
     engine = Engine(parse({KEY: {"raiseAt": 85, "clearAt": 80, "holdSeconds": 60}}))
     assert engine.update(0, memory(90)) == []
     assert engine.pending == 1
@@ -54,10 +54,10 @@ def test_an_alert_must_hold_and_ends_below_the_lower_value() -> None:
     [alert] = engine.update(65, memory(80))
     assert alert.value == 80, "between the two values it stays open"
     assert engine.update(70, memory(79.9)) == []
-    assert engine.update(75, memory(84.9)) == [], "and does not come back below the higher one"
+    assert engine.update(75, memory(84.9)) == [], "and stays closed below the higher one"
 
 
-def test_a_dip_starts_the_time_anew() -> None:
+def test_a_dip_restarts_the_hold_time() -> None:
     engine = Engine(parse({KEY: {"holdSeconds": 60}}))
     engine.update(0, memory(90))
     engine.update(30, memory(84))
@@ -67,13 +67,13 @@ def test_a_dip_starts_the_time_anew() -> None:
 
 
 @given(st.lists(st.floats(min_value=80.5, max_value=84.5), min_size=1))
-def test_no_flapping_between_the_two_values(values: list[float]) -> None:
+def test_an_open_alert_stays_open_between_the_two_values(values: list[float]) -> None:
     engine = Engine(parse({KEY: {"holdSeconds": 0}}))
     assert engine.update(0, memory(90))
     assert all(engine.update(i + 1, memory(v)) for i, v in enumerate(values))
 
 
-def test_a_thousand_agents_are_one_alert() -> None:
+def test_an_alert_of_a_thousand_agents_is_one_with_the_worst_examples() -> None:
     engine = Engine(parse({"containerMemoryPercent": {"holdSeconds": 0}}))
     found = engine.update(
         0,
@@ -88,7 +88,7 @@ def test_a_thousand_agents_are_one_alert() -> None:
     assert "1000 of them: agent-1000, agent-0999, " in alert.text
 
 
-def test_what_cannot_be_read_stays_as_it_is() -> None:
+def test_an_alert_stays_open_while_its_value_is_unknown() -> None:
     engine = Engine(parse({"serviceDown": {"holdSeconds": 0}}))
     down = [Reading("serviceDown", "gateway", "gateway", 1)]
     assert engine.update(0, down)
@@ -133,7 +133,7 @@ RAISED = [
 
 
 @pytest.mark.parametrize(("name", "found"), RAISED, ids=lambda v: v if isinstance(v, str) else "")
-def test_every_alert_is_raised_by_what_it_is_for(name: str, found: Sample) -> None:
+def test_each_alert_is_raised_by_its_condition(name: str, found: Sample) -> None:
     opened = Engine(Thresholds().at_once()).update(0, readings(found))
     assert name in {alert.name for alert in opened}
     level = health(opened, found).level
@@ -154,15 +154,17 @@ def test_every_alert_is_raised_by_what_it_is_for(name: str, found: Sample) -> No
         ({"state": "exited", "exit_code": 1, "agents": 1}, True),
     ],
 )
-def test_what_has_failed(about: dict[str, Any], failed: bool) -> None:
+def test_a_container_has_failed_by_state_health_and_exit_code(
+    about: dict[str, Any], failed: bool
+) -> None:
     assert one(**about).container.failed == failed
 
 
-def test_no_alert_is_forgotten_above() -> None:
+def test_every_alert_has_a_case() -> None:
     assert {name for name, _ in RAISED} == {rule.alert for rule in RULES}
 
 
-def test_a_sound_sample_is_healthy() -> None:
+def test_a_sample_without_problems_is_healthy() -> None:
     usage = Usage(1, 1, 0, 1, 1, 1, 1, 1, 100, 1.0, 0, 1)
     found = sample(
         containers=[one(usage=usage, memory_percent=1.0), one("agent", health="starting")],
@@ -175,7 +177,7 @@ def test_a_sound_sample_is_healthy() -> None:
 @pytest.mark.parametrize(
     ("given_", "path", "part"),
     [
-        ({"cpu": 1}, "cpu", "no threshold"),
+        ({"cpu": 1}, "cpu", "not a threshold"),
         ({KEY: "high"}, f"{KEY}.raiseAt", "number"),
         ({KEY: True}, f"{KEY}.raiseAt", "number"),
         ({KEY: 0}, f"{KEY}.raiseAt", "more than 0"),
@@ -183,19 +185,21 @@ def test_a_sound_sample_is_healthy() -> None:
         ({KEY: {"raiseAt": 50, "clearAt": 60}}, f"{KEY}.clearAt", "at most raiseAt"),
     ],
 )
-def test_bad_thresholds_are_refused(given_: dict[str, Any], path: str, part: str) -> None:
+def test_invalid_thresholds_are_rejected_with_their_path(
+    given_: dict[str, Any], path: str, part: str
+) -> None:
     with pytest.raises(ThresholdError) as caught:
         parse(given_)
     assert caught.value.problems[0][0] == path
     assert part in caught.value.problems[0][1]
 
 
-def test_a_number_alone_moves_the_lower_value_too() -> None:
+def test_a_threshold_of_one_number_moves_its_lower_value_too() -> None:
     rule = parse({KEY: 42.5})[KEY]
     assert (rule.raise_at, rule.clear_at) == (42.5, 40)
 
 
-def test_thresholds_of_the_command_line() -> None:
+def test_a_threshold_option_has_up_to_three_numbers() -> None:
     assert parse_words([f"{KEY}=70:60:5"]) == {
         KEY: {"raiseAt": 70, "clearAt": 60, "holdSeconds": 5}
     }
@@ -210,7 +214,7 @@ def rules(**given_: Any) -> dict[str, Any]:
     return {r["alert"]: r for g in prometheus_rules(parse(given_))["groups"] for r in g["rules"]}
 
 
-def test_every_threshold_is_a_rule_of_prometheus() -> None:
+def test_every_threshold_has_a_prometheus_rule() -> None:
     found = rules()
     assert set(found) == {rule.alert for rule in RULES}
     assert {
@@ -220,14 +224,14 @@ def test_every_threshold_is_a_rule_of_prometheus() -> None:
     json.dumps(found)
 
 
-def test_a_changed_threshold_changes_the_rule() -> None:
+def test_a_changed_threshold_changes_its_prometheus_rule() -> None:
     changed = rules(**{KEY: {"raiseAt": 42, "clearAt": 41, "holdSeconds": 7}})["HighMemoryUsage"]
     assert ">= 42" in changed["expr"]
     assert ">= 41" in changed["expr"]
     assert changed["for"] == "7s"
 
 
-def test_rules_speak_of_metrics_that_there_are() -> None:
+def test_prometheus_rules_query_only_metrics_of_the_catalog() -> None:
     known = {metric.name for metric in metrics.ALL} | {"ALERTS"}
     for rule in rules().values():
         text = re.sub(r'"[^"]*"', "", rule["expr"])
@@ -236,7 +240,7 @@ def test_rules_speak_of_metrics_that_there_are() -> None:
         assert used <= known
 
 
-def test_the_body_for_alertmanager() -> None:
+def test_alertmanager_gets_start_end_and_the_same_labels_until_resolved() -> None:
     [alert] = Engine(Thresholds().at_once()).update(100, memory(90))
     [opened] = alertmanager_body([Notice(alert, False)], "ape-dev", 110, 1000)
     assert opened["labels"]["alertname"] == "HighMemoryUsage"
@@ -244,4 +248,4 @@ def test_the_body_for_alertmanager() -> None:
     assert opened["endsAt"] > "1970-01-01T00:16:40"
     [over] = alertmanager_body([Notice(alert, True)], "ape-dev", 110, 1000)
     assert over["endsAt"] == "1970-01-01T00:16:40.000+00:00"
-    assert over["labels"] == opened["labels"], "or it would be another alert"
+    assert over["labels"] == opened["labels"], "different labels would be another alert"

@@ -1,4 +1,4 @@
-"""Kernel limits, from a /proc made here and from the real one."""
+"""Kernel limits, from a synthetic /proc and from the real one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from monitoring.kernel import Inotify, KernelLimits
 from monitoring.model import Container, KernelLimit
 
 pytestmark = pytest.mark.unit
-ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="looks at descriptors of others")
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="reads the descriptors of other users")
 INOTIFY, FILE = "anon_inode:inotify", "/dev/null"
 
 
@@ -33,7 +33,7 @@ def by_name(limits: list[KernelLimit]) -> Mapping[str, tuple[int, int]]:
 
 
 @ROOT
-def test_inotify_instances_are_those_of_the_user_who_has_most(tmp_path: Path) -> None:
+def test_inotify_instances_are_those_of_the_user_with_the_most(tmp_path: Path) -> None:
     process(tmp_path, 1, INOTIFY, FILE, user=0)
     process(tmp_path, 2, FILE, INOTIFY, INOTIFY, user=7)
     process(tmp_path, 3, INOTIFY, user=7)
@@ -41,39 +41,39 @@ def test_inotify_instances_are_those_of_the_user_who_has_most(tmp_path: Path) ->
     assert Inotify(str(tmp_path)).used() == 3
 
 
-def test_after_the_first_sample_few_descriptors_are_looked_at_in_each(
+def test_each_sample_after_the_first_checks_few_descriptors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked: list[str] = []
+    checked: list[str] = []
     read = os.readlink
 
     def counted(path: str) -> str:
-        looked.append(path)
+        checked.append(path)
         return read(path)
 
-    monkeypatch.setattr(kernel, "DESCRIPTORS_A_SAMPLE", 4)
+    monkeypatch.setattr(kernel, "DESCRIPTORS_PER_SAMPLE", 4)
     monkeypatch.setattr(os, "readlink", counted)
     process(tmp_path, 1, *[INOTIFY] * 10)
     instances = Inotify(str(tmp_path))
     assert instances.used() == 10
-    # Another comes; it is seen when a round has come to its end.
+    # A new instance counts after the next complete round.
     process(tmp_path, 2, INOTIFY)
     seen = []
     for _ in range(3):
-        looked.clear()
+        checked.clear()
         seen.append(instances.used())
-        assert len(looked) <= 4
+        assert len(checked) <= 4
     assert seen == [10, 10, 11]
 
 
-def test_a_process_that_ends_meanwhile_is_no_error(tmp_path: Path) -> None:
+def test_a_process_that_ends_meanwhile_is_skipped(tmp_path: Path) -> None:
     process(tmp_path, 1, INOTIFY)
     (tmp_path / "2").mkdir()
     assert Inotify(str(tmp_path)).used() == 1
 
 
 @ROOT
-def test_the_real_kernel_counts_as_we_do() -> None:
+def test_inotify_instances_of_a_real_process_are_counted() -> None:
     before = Inotify("/proc").used()
     code = "import ctypes; c = ctypes.CDLL(None)\nfor _ in range(40): assert c.inotify_init() > 0\n"
     child = subprocess.Popen(
@@ -87,11 +87,11 @@ def test_the_real_kernel_counts_as_we_do() -> None:
     child.communicate(b"\n")
     used, allowed = limits["inotify instances of one user"]
     assert used >= 40
-    assert used <= before + 45, "little else came meanwhile"
+    assert used <= before + 45, "few others started meanwhile"
     assert allowed == int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
 
 
-def test_this_machines_limits() -> None:
+def test_limits_of_this_machine_are_read() -> None:
     limits = by_name(KernelLimits("/proc").sample([]))
     assert {"open files", "process ids", "threads"} <= set(limits)
     assert limits["process ids"][1] == int(Path("/proc/sys/kernel/pid_max").read_text())
@@ -108,29 +108,29 @@ def write(proc: Path, files: Mapping[str, str]) -> None:
 ARP = "entries  allocs   hits\n0000001b 00000d59 00000001\n0000001b 00000d89 00000002\n"
 
 
-def test_neighbours_of_all_network_namespaces_count(tmp_path: Path) -> None:
+def test_neighbors_of_all_network_namespaces_count(tmp_path: Path) -> None:
     write(
         tmp_path,
         {
             "net/stat/arp_cache": ARP,
-            # The reader's own.
+            # Those of the reader's namespace.
             "net/arp": "IP address HW type\n10.0.0.1 0x1\n",
             "sys/net/ipv4/neigh/default/gc_thresh3": "1024\n",
         },
     )
     limits = KernelLimits(str(tmp_path))
-    assert limits._neighbours() == ("neighbours (ARP)", 27, 1024)
+    assert limits._neighbors() == ("neighbours (ARP)", 27, 1024)
 
 
-@pytest.mark.parametrize(("most", "told"), [(32768, True), (1 << 22, False)])
-def test_what_a_container_sees_of_its_own_namespace_is_not_told(
-    tmp_path: Path, most: int, told: bool
+@pytest.mark.parametrize(("limit", "is_shown"), [(32768, True), (1 << 22, False)])
+def test_the_process_limit_of_a_containers_own_namespace_is_left_out(
+    tmp_path: Path, limit: int, is_shown: bool
 ) -> None:
     write(
         tmp_path,
         {
             "loadavg": "0.1 0.2 0.3 2/250 4711\n",
-            "sys/kernel/pid_max": f"{most}\n",
+            "sys/kernel/pid_max": f"{limit}\n",
             "sys/kernel/threads-max": "5000\n",
             "sys/fs/file-nr": "100 0 2000\n",
             "key-users": "    0:    16 15/15 10/1000 530/25000\n 1000:   3 3/3 90/200 80/20000\n",
@@ -139,12 +139,12 @@ def test_what_a_container_sees_of_its_own_namespace_is_not_told(
         },
     )
     expected = {"open files": (100, 2000), "threads": (250, 5000), "keys of one user": (90, 200)}
-    if told:
-        expected["process ids"] = (250, most)
+    if is_shown:
+        expected["process ids"] = (250, limit)
     assert by_name(KernelLimits(str(tmp_path)).sample([])) == expected
 
 
-def test_ports_are_those_of_the_fullest_network(tmp_path: Path) -> None:
+def test_bridge_ports_are_those_of_the_fullest_network(tmp_path: Path) -> None:
     found = [
         Container(str(i), str(i), "agent", networks=("a", "b") if i < 3 else ("b",))
         for i in range(5)

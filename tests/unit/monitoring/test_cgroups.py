@@ -1,4 +1,4 @@
-"""Reading cgroups of both versions and both drivers, and what comes of two readings."""
+"""Readings of cgroups of both versions and both drivers, and rates of two readings."""
 
 import os
 from pathlib import Path
@@ -8,19 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.cgroups import (
-    SLOW_EVERY,
     Cgroups,
-    Sampler,
     blkio_v1,
+    cpu,
     cpu_max_v2,
     field,
     io_v2,
+    memory,
     net_dev,
     proc_cgroup,
-    rates,
     working_set,
 )
 from monitoring.model import Container, Usage
+from monitoring.sampler import SLOW_EVERY, Sampler, rates
 from tests.support.cgroup_tree import Tree
 
 pytestmark = pytest.mark.unit
@@ -41,7 +41,7 @@ def open_files() -> int:
 
 @pytest.mark.parametrize("systemd", [False, True], ids=["cgroupfs", "systemd"])
 @pytest.mark.parametrize("v2", [False, True], ids=["v1", "v2"])
-def test_all_counters_of_a_container(tmp_path: Path, v2: bool, systemd: bool) -> None:
+def test_a_reading_has_all_counters_of_a_container(tmp_path: Path, v2: bool, systemd: bool) -> None:
     tree = Tree(tmp_path, v2=v2, systemd=systemd)
     tree.put(
         *(KEY, 42),
@@ -74,12 +74,12 @@ def test_all_counters_of_a_container(tmp_path: Path, v2: bool, systemd: bool) ->
         oom_kills=2,
         pids=9,
     )
-    assert found.cpu_percent is None, "one reading gives no rate"
+    assert found.cpu_percent is None, "one reading has no rate"
     assert found.memory_percent == pytest.approx(62.5)
 
 
 @pytest.mark.parametrize("v2", [False, True], ids=["v1", "v2"])
-def test_without_limits_there_are_no_shares(tmp_path: Path, v2: bool) -> None:
+def test_a_container_without_limits_has_no_shares_of_them(tmp_path: Path, v2: bool) -> None:
     tree = Tree(tmp_path, v2=v2)
     tree.put(KEY, 42, limit=None, cores=None)
     taken = sampler(tree)
@@ -91,7 +91,7 @@ def test_without_limits_there_are_no_shares(tmp_path: Path, v2: bool) -> None:
 
 
 @pytest.mark.parametrize("v2", [False, True], ids=["v1", "v2"])
-def test_rates_between_two_samples(tmp_path: Path, v2: bool) -> None:
+def test_rates_are_those_between_two_samples(tmp_path: Path, v2: bool) -> None:
     tree = Tree(tmp_path, v2=v2)
     tree.put(KEY, 42, cpu=10, periods=100, throttled=10, received=1000, read=0, cores=0.5)
     taken = sampler(tree)
@@ -103,13 +103,13 @@ def test_rates_between_two_samples(tmp_path: Path, v2: bool) -> None:
     assert found.throttled_percent == pytest.approx(40)
     assert found.received_rate == pytest.approx(1000)
     assert found.read_rate == pytest.approx(10_000)
-    # Only a health check ran for a moment, and was throttled: of the time that is little.
+    # A short, throttled health check is a small share of the time.
     tree.put(KEY, 42, cpu=11.1, periods=158, throttled=36)
     [found] = taken.sample([container()], 110.0)
     assert found.throttled_percent == pytest.approx(12)
 
 
-def test_what_changes_slowly_is_seen_within_its_turn(tmp_path: Path) -> None:
+def test_limits_and_oom_kills_are_read_within_six_samples(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     tree.put(KEY, 42)
     taken = sampler(tree)
@@ -122,15 +122,13 @@ def test_what_changes_slowly_is_seen_within_its_turn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("v2", [False, True], ids=["v1", "v2"])
-def test_a_container_that_dies_is_no_error_and_leaves_no_descriptor(
-    tmp_path: Path, v2: bool
-) -> None:
+def test_a_container_that_dies_leaves_no_descriptor(tmp_path: Path, v2: bool) -> None:
     tree = Tree(tmp_path, v2=v2)
     tree.put(KEY, 42)
     before, taken = open_files(), sampler(tree)
     taken.sample([container()], 0.0)
     assert open_files() > before
-    # On this file system an open file outlives its name; the kernel's own would fail to read.
+    # On this file system an open file outlives its name; a kernel file would fail to read.
     tree.remove(KEY, 42)
     taken.sample([container().but(state="exited", pid=0)], 5.0)
     assert open_files() == before
@@ -142,7 +140,7 @@ def test_a_container_that_dies_is_no_error_and_leaves_no_descriptor(
     assert found.usage.cpu_seconds == pytest.approx(0.1)
 
 
-def test_a_restarted_container_gets_no_rate_across_its_restart(tmp_path: Path) -> None:
+def test_a_restarted_container_has_no_rate_across_its_restart(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     tree.put(KEY, 42, cpu=100)
     taken = sampler(tree)
@@ -155,9 +153,9 @@ def test_a_restarted_container_gets_no_rate_across_its_restart(tmp_path: Path) -
     assert found.cpu_percent == pytest.approx(20)
 
 
-def test_churn_leaves_no_descriptor(tmp_path: Path) -> None:
-    """500 containers born and killed: all are seen, and then all is as before."""
-    tree, before = Tree(tmp_path), open_files()
+def test_churn_of_containers_leaves_no_descriptor(memory_path: Path) -> None:
+    """500 containers are started and removed; each is sampled once."""
+    tree, before = Tree(memory_path / "tree"), open_files()
     taken = sampler(tree)
     for turn in range(10):
         born = [container(f"{turn:032x}{i:032x}", 1000 + i) for i in range(50)]
@@ -172,7 +170,7 @@ def test_churn_leaves_no_descriptor(tmp_path: Path) -> None:
     assert taken.cgroups.descriptors.open == 0
 
 
-def test_beyond_the_limit_of_descriptors_it_still_reads(tmp_path: Path) -> None:
+def test_containers_beyond_the_descriptor_limit_are_still_read(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     found = [container(f"{i:064x}", 100 + i) for i in range(5)]
     for one in found:
@@ -183,20 +181,20 @@ def test_beyond_the_limit_of_descriptors_it_still_reads(tmp_path: Path) -> None:
     assert all(one.cpu_percent is not None for one in taken.sample(found, 5.0))
 
 
-def test_another_cgroup_parent_is_found_by_the_kernels_word(tmp_path: Path) -> None:
+def test_another_cgroup_parent_is_found_through_proc(tmp_path: Path) -> None:
     tree = Tree(tmp_path, v2=True)
     tree.put(KEY, 42)
     (tree.cgroup / "docker").rename(tree.cgroup / "elsewhere")
     (tree.proc / "42" / "cgroup").write_text(f"0::/elsewhere/{KEY}\n")
     [found] = sampler(tree).sample([container()], 0.0)
     assert found.usage
-    # Seen from another namespace the path leads upwards, and is not followed.
+    # In another namespace the path leads upwards and is not followed.
     (tree.proc / "42" / "cgroup").write_text(f"0::/../../elsewhere/{KEY}\n")
     [found] = sampler(tree).sample([container()], 0.0)
     assert found.usage is None
 
 
-def test_a_container_in_anothers_network_has_no_traffic_of_its_own(tmp_path: Path) -> None:
+def test_a_container_in_the_network_of_another_has_no_traffic(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     tree.put(KEY, 42, received=10**6)
     [found] = sampler(tree).sample([container(own_network=False)], 0.0)
@@ -204,12 +202,41 @@ def test_a_container_in_anothers_network_has_no_traffic_of_its_own(tmp_path: Pat
     assert found.usage.received == 0
 
 
-@pytest.mark.parametrize("path", ["/sys/fs/cgroup"])
-def test_this_machines_own_groups_are_understood(path: str) -> None:
+@pytest.mark.parametrize("systemd", [False, True], ids=["cgroupfs", "systemd"])
+@pytest.mark.parametrize("v2", [False, True], ids=["v1", "v2"])
+def test_one_reading_of_a_container_has_its_working_set_cpu_time_and_limits(
+    tmp_path: Path, v2: bool, systemd: bool
+) -> None:
+    tree = Tree(tmp_path, v2=v2, systemd=systemd)
+    tree.put(KEY, 42, memory=100, inactive=40, limit=200, cpu=12.5, cores=0.25)
+    before = open_files()
+    assert memory(KEY, tree.cgroup) == (60, 200)
+    assert cpu(KEY, tree.cgroup) == (12.5, 0.25)
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("v2", [False, True], ids=["v1", "v2"])
+def test_one_reading_without_limits_has_no_memory_share(tmp_path: Path, v2: bool) -> None:
+    tree = Tree(tmp_path, v2=v2)
+    tree.put(KEY, 42, cpu=12.5, limit=None, cores=None)
+    assert memory(KEY, tree.cgroup) is None
+    assert cpu(KEY, tree.cgroup) == (12.5, None)
+
+
+@pytest.mark.parametrize("v2", [False, True], ids=["v1", "v2"])
+def test_one_reading_of_a_container_that_runs_elsewhere_is_none(tmp_path: Path, v2: bool) -> None:
+    tree = Tree(tmp_path, v2=v2)
+    tree.put(KEY, 42)
+    assert memory("b" * 64, tree.cgroup) is None
+    assert cpu("b" * 64, tree.cgroup) is None
+
+
+def test_the_cgroup_version_is_that_of_this_machine() -> None:
+    path = "/sys/fs/cgroup"
     assert Cgroups(path, "/proc", 10).v2 == os.path.exists(f"{path}/cgroup.controllers")
 
 
-def test_parsers() -> None:
+def test_parsers_read_kernel_files() -> None:
     assert field(b"nr_periods 3\nnr_throttled 2\n", b"nr_periods") == 3
     assert field(b"nr_periods 3\nnr_throttled 2", b"nr_throttled") == 2
     assert field(b"total_inactive_file 5\n", b"inactive_file") == 0
@@ -225,7 +252,7 @@ def test_parsers() -> None:
 
 
 @given(st.integers(min_value=0), st.integers(min_value=0))
-def test_a_working_set_is_never_negative(usage: int, inactive: int) -> None:
+def test_the_working_set_is_never_negative(usage: int, inactive: int) -> None:
     assert 0 <= working_set(usage, inactive) <= usage
 
 
@@ -242,7 +269,7 @@ _USAGES = st.builds(
 
 
 @given(st.none() | _USAGES, _USAGES, st.floats(min_value=-5, max_value=100))
-def test_rates_are_never_negative_whatever_the_counters_do(
+def test_rates_are_never_negative_for_any_counters(
     before: Usage | None, now: Usage, seconds: float
 ) -> None:
     found = rates(container(), before, now, seconds)

@@ -1,26 +1,19 @@
 """The inventory against a fake daemon: events, lost streams, odd names, restarts."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from monitoring import inventory as inventory_module
 from monitoring.inventory import Inventory, Watcher
 from monitoring.model import Container, from_inspect, in_project
 from tests.support.fake_docker import FakeDocker
+from tests.support.monitored_world import APE, wait_until
 
 pytestmark = pytest.mark.unit
-APE = {"ape.project": "ape", "ape.stack": "dev"}
-
-
-def wait_until(check: Callable[[], object], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -31,7 +24,8 @@ def daemon(tmp_path: Path) -> Iterator[FakeDocker]:
 
 
 @pytest.fixture
-def watch(daemon: FakeDocker) -> Iterator[Callable[..., Watcher]]:
+def watch(daemon: FakeDocker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watcher]]:
+    monkeypatch.setattr(inventory_module, "_BACKOFF_SECONDS", (0.05, 0.2))
     started: list[Watcher] = []
 
     def start(project: str = "ape-dev") -> Watcher:
@@ -56,7 +50,9 @@ def names(watcher: Watcher) -> list[str]:
     return [c.name for c in watcher.inventory.snapshot()]
 
 
-def test_listing_then_events(daemon: FakeDocker, watch: Callable[..., Watcher]) -> None:
+def test_the_inventory_follows_the_listing_and_then_events(
+    daemon: FakeDocker, watch: Callable[..., Watcher]
+) -> None:
     daemon.put("a", **agent(1), pid=7)
     daemon.put("x", "another")
     watcher = watch()
@@ -90,11 +86,10 @@ def test_a_lost_stream_is_followed_by_a_listing(
     wait_until(lambda: watcher.up)
     daemon.stop()
     wait_until(lambda: not watcher.up)
-    assert names(watcher) == ["agent-0001"], "what was known stays"
-    # Without anybody listening one goes and another comes.
+    assert names(watcher) == ["agent-0001"], "known containers stay"
+    # One is removed and another created while no stream is open.
     daemon.forget("a")
     daemon.put("b", **agent(2), pid=9)
-    time.sleep(0.1)
     assert watcher.age() > 0
     assert watcher.problem
     daemon.start()
@@ -105,18 +100,22 @@ def test_a_lost_stream_is_followed_by_a_listing(
     wait_until(lambda: watcher.streams_lost == 2 and watcher.up)
 
 
-def test_no_daemon_at_the_start(daemon: FakeDocker, watch: Callable[..., Watcher]) -> None:
+def test_a_daemon_that_starts_later_is_listed_and_counts_as_no_lost_stream(
+    daemon: FakeDocker, watch: Callable[..., Watcher]
+) -> None:
     daemon.stop()
     watcher = watch()
-    time.sleep(0.2)
+    wait_until(lambda: "Docker does not answer" in watcher.problem)
     assert not watcher.listed.is_set()
     daemon.put("a", **agent(1))
     daemon.start()
     wait_until(lambda: names(watcher) == ["agent-0001"])
-    assert watcher.streams_lost == 0, "none was open"
+    assert watcher.streams_lost == 0, "no stream was open"
 
 
-def test_500_born_and_killed(daemon: FakeDocker, watch: Callable[..., Watcher]) -> None:
+def test_500_started_and_removed_containers_leave_no_thread_and_no_history(
+    daemon: FakeDocker, watch: Callable[..., Watcher]
+) -> None:
     watcher = watch()
     wait_until(watcher.listed.is_set)
     threads = threading.active_count()
@@ -137,7 +136,9 @@ def test_500_born_and_killed(daemon: FakeDocker, watch: Callable[..., Watcher]) 
     wait_until(lambda: names(watcher) == [])
 
 
-def test_odd_names_are_kept_as_they_are(daemon: FakeDocker, watch: Callable[..., Watcher]) -> None:
+def test_special_characters_in_names_are_kept(
+    daemon: FakeDocker, watch: Callable[..., Watcher]
+) -> None:
     odd = 'qu"ote\nand {line} [bold]'
     daemon.put("a", "plain", labels={**APE, "ape.service": odd})
     watcher = watch()
@@ -146,18 +147,18 @@ def test_odd_names_are_kept_as_they_are(daemon: FakeDocker, watch: Callable[...,
 
 
 @pytest.mark.parametrize("project", ["ape", "ape-dev", ""])
-def test_a_project_by_its_names(project: str) -> None:
+def test_a_stack_belongs_to_its_project_its_stack_and_to_no_filter(project: str) -> None:
     assert in_project({**APE}, project)
 
 
-def test_projects_of_others() -> None:
+def test_a_filter_matches_only_its_own_project() -> None:
     assert not in_project(APE, "ape-prod")
     assert not in_project({}, "ape")
     assert in_project({"com.docker.compose.project": "my-ape-load"}, "my-ape-load")
     assert in_project({"com.docker.stack.namespace": "s"}, "s")
 
 
-def test_compose_and_swarm_get_stable_names() -> None:
+def test_compose_and_swarm_containers_have_stable_names() -> None:
     compose = from_inspect(
         {
             "Id": "1",
@@ -185,7 +186,7 @@ def test_compose_and_swarm_get_stable_names() -> None:
     assert (swarm.name, swarm.exit_code, swarm.swarm) == ("gateway.1", 3, True)
 
 
-def test_names_of_two_projects_are_told_apart(
+def test_names_of_two_stacks_begin_with_their_stack(
     daemon: FakeDocker, watch: Callable[..., Watcher]
 ) -> None:
     for stack in ("dev", "prod"):
@@ -199,7 +200,7 @@ def test_names_of_two_projects_are_told_apart(
 @pytest.mark.parametrize(
     "env", ["APE_AGENT_SLOT=250+3", 'APE_SETTINGS={"slot": "250+3", "goal": "g"}']
 )
-def test_a_container_of_many_agents(env: str) -> None:
+def test_a_container_of_many_agents_has_the_slot_of_its_first(env: str) -> None:
     found = from_inspect(
         {
             "Id": "1",
@@ -226,7 +227,7 @@ def container(key: str = "a", **changes: object) -> Container:
     return Container(id=key, name="gateway", service="gateway", started=100_000.0).but(**changes)
 
 
-def test_restarts_are_counted_within_the_hour() -> None:
+def test_restarts_count_for_an_hour() -> None:
     clock = Clock()
     inventory = Inventory("", clock, lambda: 100_000.0)
     inventory.put(container())
@@ -240,7 +241,7 @@ def test_restarts_are_counted_within_the_hour() -> None:
     clock.now += 700
     counts = inventory.counts()["a"]
     assert (counts.restarts, counts.restarts_hour, counts.restarts_loop) == (3, 3, 0)
-    # By hand Docker does not count it; the container did start again.
+    # Docker does not count a manual restart, but the container did start again.
     inventory.died("a", 0)
     inventory.put(container(restarts=3), started=True)
     assert inventory.counts()["a"].restarts == 4
@@ -248,7 +249,7 @@ def test_restarts_are_counted_within_the_hour() -> None:
     assert inventory.counts()["a"].restarts_hour == 0
 
 
-def test_restarts_before_the_monitor_came_are_counted_at_the_last_start() -> None:
+def test_restarts_before_the_monitor_count_as_of_the_last_start() -> None:
     clock = Clock()
     inventory = Inventory("", clock, lambda: 100_060.0)
     inventory.put(container(restarts=5))
@@ -257,7 +258,7 @@ def test_restarts_before_the_monitor_came_are_counted_at_the_last_start() -> Non
     assert inventory.counts()["a"].restarts_hour == 0
 
 
-def test_on_swarm_a_failed_task_is_replaced_by_a_restart_and_a_stopped_one_is_not() -> None:
+def test_on_swarm_the_successor_of_a_failed_task_is_a_restart_and_of_a_stopped_one_is_not() -> None:
     inventory = Inventory("", Clock(), lambda: 100_000.0)
     inventory.put(container("a", swarm=True))
     inventory.died("a", 143)
@@ -266,10 +267,10 @@ def test_on_swarm_a_failed_task_is_replaced_by_a_restart_and_a_stopped_one_is_no
     inventory.died("b", 1)
     inventory.put(container("c", swarm=True), started=True)
     assert inventory.counts()["c"].restarts == 1
-    assert [c.id for c in inventory.snapshot()] == ["c"], "the one that runs stands for the name"
+    assert [c.id for c in inventory.snapshot()] == ["c"], "the running one represents the name"
 
 
-def test_ooms_are_counted() -> None:
+def test_oom_kills_are_counted() -> None:
     inventory = Inventory("", Clock(), lambda: 100_000.0)
     inventory.put(container())
     inventory.oom("a")
