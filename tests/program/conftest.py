@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from pulumi import log
 from pulumi.runtime import resource as registration
-from pulumi.runtime.settings import _get_rpc_manager
+from pulumi.runtime.settings import SETTINGS
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +18,9 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     made = asyncio.new_event_loop()
     asyncio.set_event_loop(made)
     yield
-    # A program that failed leaves registrations of its loop, which the next would wait for.
-    _get_rpc_manager().clear()
+    # The next program must not wait for what is left of this loop.
+    SETTINGS.rpc_manager.clear()
+    SETTINGS.outputs.clear()
     asyncio.set_event_loop(None)
     made.close()
     gc.enable()
