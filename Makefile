@@ -30,11 +30,8 @@ policy: ## previews of dev and prod, judged by the policies
 generate: ## write what follows from the code: Pulumi.yaml's config, reference pages, image files
 	@$(RUN) python -m ape_infra.automation.generate
 
-lint: ## format, lint, types, generated files
-	@$(RUN) ruff format --check .
-	@$(RUN) ruff check .
-	@$(RUN) mypy
-	@$(RUN) python -m ape_infra.automation.generate --check
+lint: ## format, code, types, generated files, prose, workflows, scripts
+	@scripts/pipeline.sh lint
 
 test: setup lint ## every tier of the tests
 	@$(RUN) pytest
