@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Check the texts that users see, and the names of tests, with the prose rules.
+"""Check with the prose rules what Vale does not read by itself.
 
-Vale reads the comments and docstrings of Python files, but not their string literals. This script
-writes every literal of two or more words to a temporary text file, runs Vale on it, and reports the
-findings at the file and line of the literal. Exit codes: 0 no findings, 1 findings.
+These are the string literals of Python files, the names of tests, and the comments and messages of
+shell scripts, the Makefile, workflows and stack configs. The script writes each text of two or more
+words to a temporary file, runs Vale on it, and reports the findings at the text's file and line.
+Exit codes: 0 no findings, 1 findings.
 """
 
 from __future__ import annotations
@@ -22,11 +23,17 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = [
     "__main__.py",
-    *("ape_contracts", "ape_infra", "monitoring", "offline/provider"),
+    *("ape_contracts", "ape_infra", "bench", "monitoring", "offline/provider"),
     *("policy", "scripts", "services"),
+]
+SCRIPTS = [
+    *("Makefile", "Pulumi.*.yaml", ".ci/*", ".github/**/*.yml", "scripts/*.sh", "offline/*.sh"),
+    "services/images/Dockerfile",
 ]
 TESTS = ["tests"]
 DEFINITIONS = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+COMMENT = re.compile(r"(?:^|\s)#+ (.*)")
+QUOTED = re.compile(r'"([^"]*)"')
 TWO_WORDS = re.compile(r"[A-Za-z]{2,}[,.:;]? [A-Za-z]{2,}")
 # Code in backticks, HTML tags and Go templates are not prose.
 NOT_PROSE = re.compile(r"`[^`]*`|</?[a-zA-Z][^>]*>|\{\{[^}]*\}\}")
@@ -67,6 +74,20 @@ def test_names(path: Path, tree: ast.Module) -> Iterator[Text]:
                 yield Text(path, node.lineno, f"{words}.")
 
 
+def script_texts(path: Path) -> Iterator[Text]:
+    """The comments of a file with `#` comments, adjacent lines as one, and its quoted messages."""
+    comment: list[str] = []
+    for line, content in enumerate([*path.read_text("utf-8").splitlines(), ""], start=1):
+        if found := COMMENT.search(content):
+            comment.append(found[1])
+        elif comment:
+            yield Text(path, line - len(comment), " ".join(comment))
+            comment = []
+        for found in QUOTED.finditer(content):
+            if TWO_WORDS.search(found[1]):
+                yield Text(path, line, found[1])
+
+
 def python_files(root: Path, names: Sequence[str]) -> Iterator[Path]:
     for name in names:
         at = root / name
@@ -78,6 +99,9 @@ def texts(root: Path) -> Iterator[Text]:
         yield from literals(path, ast.parse(path.read_text("utf-8")))
     for path in python_files(root, TESTS):
         yield from test_names(path, ast.parse(path.read_text("utf-8")))
+    for pattern in SCRIPTS:
+        for path in sorted(root.glob(pattern)):
+            yield from script_texts(path)
 
 
 def findings(found: Sequence[Text], vale: str, config: Path) -> Iterator[tuple[Text, str]]:

@@ -31,7 +31,7 @@ class FleetSettings(Group):
         1,
         ge=1,
         le=MAX_AGENTS_PER_CONTAINER,
-        description="Agents per container, 1 to 100; the container's limits are the sum of theirs.",
+        description="Agents per container, 1 to 100; their limits are added up.",
     )
     tiers: list[TierRow] = Field(
         [],

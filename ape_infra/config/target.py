@@ -75,7 +75,7 @@ class TargetSettings(Group):
         None,
         alias="targetSuccess",
         description="Answer that makes a session successful: method, path and status, with "
-        "conditions on its body: json_path (with equals or matches) or text. checks has further "
+        "conditions on its body: `json_path` (with equals or matches) or text. checks has further "
         "conditions, also further answers. Empty: the success condition of the demo target.",
     )
     gateway_config: str = Field(
