@@ -13,6 +13,7 @@ import yaml
 
 from ape_infra.config.secrets import SECRETS
 from ape_infra.config.settings import DeclaredSetting, Settings, declared_settings
+from ape_infra.planning.tiers import DEFAULT_TIERS
 
 _CONFIG = "config:\n"
 
@@ -87,6 +88,13 @@ def _rows(settings: list[DeclaredSetting]) -> Iterator[str]:
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+def _tier_rows() -> Iterator[str]:
+    yield "| agents | memory per agent (MiB) | cores per agent |"
+    yield "|---|---|---|"
+    for tier in DEFAULT_TIERS:
+        yield f"| {tier.label} | {tier.memory_mb} | {tier.cpus:g} |"
+
+
 def settings_page() -> str:
     """Return the reference page of settings, in Markdown."""
     lines = [
@@ -102,6 +110,8 @@ def settings_page() -> str:
         own = [setting for setting in declared_settings() if setting.group == group]
         summary = (module.__doc__ or "").strip().partition("\n")[0]
         lines += ["", f"## {group.capitalize()}", "", summary, "", *_rows(own)]
+        if group == "fleet":
+            lines += ["", "### Default tiers", "", *_tier_rows()]
     lines += ["", "## Secrets", "", "Set with `pulumi config set --secret KEY`.", ""]
     lines += ["| secret | description |", "|---|---|"]
     lines += [f"| `{name}` | {description} |" for name, description in SECRETS.items()]
