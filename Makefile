@@ -1,4 +1,4 @@
-.PHONY: help setup up down status preview policy test check lint generate pipeline clean
+.PHONY: help setup up down status preview policy generate lint check test test-unit pipeline clean
 STACK ?= dev
 RUN = .ape/run
 
@@ -35,6 +35,8 @@ lint: ## check format, code, types, generated files, prose, workflows and script
 
 test: setup lint ## run every tier of the tests
 	@$(RUN) pytest
+
+check: lint test-unit ## run the lint, unit and program tests, without Docker
 
 test-unit: ## run the unit and program tests, without Docker
 	@offline/setup.sh --no-docker
