@@ -130,7 +130,7 @@ go_tool() {
 
 # Check README, docs, comments, docstrings, messages and test names against docs/glossary.md.
 lint_prose() {
-  local vale=$ROOT/.ape/bin/vale
+  local vale=$ROOT/.ape/bin/vale rc=0
   # Vale needs cgo: it parses source code with tree-sitter.
   if ! command -v cc >/dev/null || ! CGO_ENABLED=1 go_tool "$VALE" \
     -ldflags "-X main.version=$VALE_VERSION -s -w"; then
@@ -138,8 +138,9 @@ lint_prose() {
     return
   fi
   find . \( -path './.*' -o -path ./build \) -prune -o -name '*.py' -print0 -o -name '*.md' -print0 |
-    xargs -0 "$vale" --no-global --output=line --minAlertLevel=error
-  "$RUN" python scripts/check_texts.py --vale "$vale"
+    xargs -0 "$vale" --no-global --output=line --minAlertLevel=error || rc=$FAILED
+  "$RUN" python scripts/check_texts.py --vale "$vale" || rc=$FAILED
+  return "$rc"
 }
 
 lint() {
