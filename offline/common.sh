@@ -1,4 +1,4 @@
-# Shared by the set-up scripts: where things go, and how they speak. Sourced, not run.
+# Paths and functions that the setup scripts share. Sourced, not run.
 # shellcheck shell=bash disable=SC2034
 set -euo pipefail
 

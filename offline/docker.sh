@@ -45,8 +45,8 @@ up() {
   fi
   # A killed dockerd leaves its pid file, and another process may have the number by now.
   alive "$(cat "$DAEMON_PID" 2>/dev/null)" dockerd || rm -f "$DAEMON_PID"
-  # Its containerd dies with it, but not at once; a new dockerd that finds its number, even that of a
-  # dead process that nobody has waited for, waits for it in vain.
+  # Its containerd exits with it, but not at once. A new dockerd that finds the old containerd's pid,
+  # even that of a zombie, would wait for it without success.
   for _ in $(seq 20); do
     alive "$(cat "$CONTAINERD_PID" 2>/dev/null)" containerd || break
     sleep 0.5

@@ -17,7 +17,7 @@ standin() { [ "$(docker image inspect -f '{{index .Config.Labels "ape.standin"}}
 pull() { timeout 120 docker pull -q "$1" >/dev/null 2>&1; }
 
 need_debian() {
-  command -v apt-get >/dev/null || die "$1 cannot be pulled, and its stand-in is made with apt-get, which is not here. Load the image with: docker load"
+  command -v apt-get >/dev/null || die "$1 cannot be pulled, and its stand-in is made with apt-get, which is not installed. Load the image with: docker load"
   is_root || die "$1 cannot be pulled, and its stand-in is made as root. Load the image with docker load, or run this as root."
 }
 

@@ -46,7 +46,7 @@ pulumi_cli() {
     [ -x "$APE/bin/pulumi-language-python" ] && return
   command -v go >/dev/null ||
     die "no Pulumi here, and no Go 1.26 to build it with. Install one of them and try again."
-  # An older Go may fetch 1.26 by itself; one that may not says so here, in its own words.
+  # An older Go may download 1.26 by itself. If it is not allowed to, its error message is shown.
   (cd "$ROOT/offline/pulumi" && go list -mod=readonly -m) >"$APE/logs/go.log" 2>&1 ||
     die "Go 1.26 or later is needed to build Pulumi: $(tail -n 1 "$APE/logs/go.log")"
   step "Pulumi $PULUMI_VERSION, built with Go (some minutes)" build_cli

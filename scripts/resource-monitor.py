@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The resource monitor by the seed's name: the same as `python -m monitoring`."""
+"""The resource monitor, under its documented name; the same as `python -m monitoring`."""
 
 import os
 import sys

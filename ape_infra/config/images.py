@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from ape_infra.config.group import Group
-from ape_infra.planning.services import BuiltService
+from ape_infra.planning.services import BUILT_SERVICES, BuiltService
 
 
 class ImageSettings(Group):
@@ -20,8 +20,8 @@ class ImageSettings(Group):
     given: dict[BuiltService, str] | None = Field(
         None,
         alias="images",
-        description="Prebuilt images by service (gateway, proxy, agent, demo_target, monitor, "
-        "socket_proxy); empty: all are built from services/.",
+        description=f"Prebuilt images by service ({', '.join(BUILT_SERVICES)}); "
+        "empty: all are built from services/.",
     )
     base: str = Field("python:3.11-slim", description="Base image of the services.")
     prometheus: str = Field(

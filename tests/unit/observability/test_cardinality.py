@@ -39,7 +39,7 @@ def test_series_grow_with_the_fleet_in_a_straight_line(agents: int) -> None:
 
 def test_the_facts_say_what_is_counted() -> None:
     stated = re.search(
-        r"about ([\d,]+) at most at 1000 agents, (\d+) an agent",
+        r"about ([\d,]+) at most at 1000 agents, (\d+) per agent",
         (ROOT / "docs/facts.md").read_text(),
     )
     assert stated
