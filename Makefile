@@ -1,17 +1,17 @@
-.PHONY: help setup up down status preview policy test check lint generate pipeline clean
+.PHONY: help setup up down status preview policy generate lint check test test-unit pipeline clean
 STACK ?= dev
 RUN = .ape/run
 
-help: ## show this
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-setup: ## set up what is missing, in .ape/
+setup: ## install what is missing, into .ape/
 	@offline/setup.sh
 
-up: setup ## the stack: preview, apply, measured summary
+up: setup ## preview and apply the stack, and measure what runs
 	@.ape/bin/ape-load up --stack $(STACK)
 
-down: ## take the stack away, and the Docker daemon if we started it
+down: ## remove the stack, and stop the Docker daemon that `make setup` started
 	@offline/setup.sh
 	@.ape/bin/ape-load down --stack $(STACK)
 	@offline/docker.sh down
@@ -19,35 +19,34 @@ down: ## take the stack away, and the Docker daemon if we started it
 status: ## measure what runs
 	@.ape/bin/ape-load status --stack $(STACK)
 
-preview: ## what `up` would do; needs no Docker daemon
+preview: ## show what `up` would change, without a Docker daemon
 	@offline/setup.sh --no-docker
 	@$(RUN) pulumi stack select --create $(STACK)
 	@$(RUN) pulumi preview --stack $(STACK)
 
-policy: ## previews of dev and prod, judged by the policies
+policy: ## preview dev and prod with the policies
 	@scripts/pipeline.sh preview dev prod
 
-generate: ## write what follows from the code: Pulumi.yaml's config, reference pages, image files
+generate: ## write the generated files: config block of Pulumi.yaml, reference pages, image files
 	@$(RUN) python -m ape_infra.automation.generate
 
-lint: ## format, lint, types, generated files
-	@$(RUN) ruff format --check .
-	@$(RUN) ruff check .
-	@$(RUN) mypy
-	@$(RUN) python -m ape_infra.automation.generate --check
+lint: ## check format, code, types, generated files, prose, workflows and scripts
+	@scripts/pipeline.sh lint
 
-test: setup lint ## every tier of the tests
+test: setup lint ## run every tier of the tests
 	@$(RUN) pytest
 
-test-unit: ## the quick tests, without Docker
+check: lint test-unit ## run the lint, unit and program tests, without Docker
+
+test-unit: ## run the unit and program tests, without Docker
 	@offline/setup.sh --no-docker
 	@$(RUN) pytest -n auto -m "unit or program"
 
-pipeline: ## what every change goes through: lint, tests, previews
+pipeline: ## run the steps of CI: lint, tests, previews
 	@scripts/pipeline.sh lint
 	@scripts/pipeline.sh test
 	@scripts/pipeline.sh preview dev prod
 
-clean: ## stop our Docker daemon, remove .ape/
+clean: ## stop the Docker daemon that `make setup` started, and remove .ape/
 	@offline/docker.sh down
 	@rm -rf .ape services/wheels

@@ -1,41 +1,44 @@
 #!/usr/bin/env bash
-# The pipeline's steps, the same on a runner of .github/workflows/ and here: docs/pipeline.md.
+# The steps of a pipeline, for .github/workflows/ and for any other runner: docs/pipeline.md.
 #
-#   pipeline.sh lint                     format, lint, types; the workflows and scripts where tools are
-#   pipeline.sh test [ARGUMENT...]       pytest with these arguments; none: every tier
-#   pipeline.sh preview STACK...         previews, judged by the policies; texts in $PIPELINE_OUT
-#   pipeline.sh deploy STACK             apply, judged by the policies, and measure what runs
-#   pipeline.sh drift STACK              whether what runs is what is declared
+#   pipeline.sh lint                     check format, code, types, generated files, prose, scripts
+#   pipeline.sh test [ARGUMENT...]       run pytest with these arguments; none: every tier
+#   pipeline.sh preview STACK...         preview with the policies; texts in $PIPELINE_OUT
+#   pipeline.sh deploy STACK             apply with the policies, and measure what runs
+#   pipeline.sh drift STACK              compare what runs with what is declared
 #
-# The project is the current folder. It is copied for the run, so its files stay as they are.
-# Exit codes: 0 well, 1 failed, 2 refused and nothing changed, 3 applied but not healthy, 7 drift.
+# The project is the current folder. All steps but lint and test work on a copy of it.
+# Exit codes: 0 success, 1 failed, 2 precondition failed and nothing changed, 3 applied but not
+# healthy, 7 drift.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 RUN=$ROOT/.ape/run
 POLICY=$ROOT/policy
 OUT=${PIPELINE_OUT:-$ROOT/.ape/pipeline}
-ACTIONLINT=v1.7.12
-FAILED=1 REFUSED=2 UNWELL=3 DRIFT=7
-# Pulumi's own: no stack of that name in the backend, and changes where none were expected.
+ACTIONLINT=github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+VALE_VERSION=v3.21.0
+VALE=github.com/vale-cli/vale/v3/cmd/vale@$VALE_VERSION
+FAILED=1 PRECONDITION_FAILED=2 NOT_HEALTHY=3 DRIFT=7
+# Pulumi's exit codes: the backend has no such stack; changes where none were expected.
 NO_STACK=6 CHANGES=7
-# A first session takes up to 90 s (ape_infra/cli.py); a busy host is given more.
-WELL_SECONDS=${PIPELINE_WELL_SECONDS:-180}
-# GitHub takes 65,536 characters in a comment; the stacks share them.
+# A first session takes up to 90 s; a busy host takes longer.
+HEALTHY_SECONDS=${PIPELINE_WELL_SECONDS:-180}
+# GitHub accepts 65,536 characters in a comment; the stacks share them.
 COMMENT_BYTES=60000
 
 say() { printf '%s\n' "$*" >&2; }
-refuse() {
-  say "Refused, nothing was changed: $*"
-  exit "$REFUSED"
+precondition_failed() {
+  say "Precondition failed; nothing was changed: $*"
+  exit "$PRECONDITION_FAILED"
 }
 
-# Its own copy of the project, so that no salt, secret or stand-in is written into the checkout.
+# Work on a copy of the project, so that no salt, secret or stand-in is written into the checkout.
 enter_copy() {
-  [ -f Pulumi.yaml ] || refuse "there is no Pulumi.yaml in $PWD. Run this in the project's folder."
+  [ -f Pulumi.yaml ] || precondition_failed "there is no Pulumi.yaml in $PWD. Run this in the project's folder."
   local stack
   for stack in "$@"; do
-    [ -f "Pulumi.$stack.yaml" ] || refuse "there is no Pulumi.$stack.yaml in $PWD. Name a stack that has one."
+    [ -f "Pulumi.$stack.yaml" ] || precondition_failed "there is no Pulumi.$stack.yaml in $PWD. Name a stack that has one."
   done
   WORK=$(mktemp -d)
   trap 'rm -rf "$WORK"' EXIT
@@ -47,18 +50,18 @@ enter_copy() {
   cd "$WORK/project"
 }
 
-# What a run that changes or compares a stack cannot do without.
-need_state() {
-  [ -n "${PULUMI_BACKEND_URL:-}" ] || refuse "PULUMI_BACKEND_URL is not set. Say where the state is \
-kept: s3://BUCKET, gs://BUCKET, azblob://CONTAINER, file:///FOLDER or https://api.pulumi.com"
+# Require a state, and a way to decrypt the secrets of stack $1.
+require_state() {
+  [ -n "${PULUMI_BACKEND_URL:-}" ] || precondition_failed "PULUMI_BACKEND_URL is not set. Set it to \
+the storage of the state: s3://BUCKET, gs://BUCKET, azblob://CONTAINER, file:///FOLDER or https://api.pulumi.com"
   case $PULUMI_BACKEND_URL in https://*) return ;; esac
   [ -n "${PULUMI_CONFIG_PASSPHRASE:-}${PULUMI_CONFIG_PASSPHRASE_FILE:-}" ] ||
     grep -q '^secretsprovider:' "Pulumi.$1.yaml" ||
-    refuse "PULUMI_CONFIG_PASSPHRASE is not set. The stack's secrets are encrypted with it; keep it."
+    precondition_failed "PULUMI_CONFIG_PASSPHRASE is not set. The stack's secrets are encrypted with it; keep it."
 }
 
-# The secrets that the pipeline holds, encrypted into the copy's config; not on a command line.
-take_secrets() {
+# Encrypt the pipeline's secrets into the copy's config, without showing them on a command line.
+set_secrets() {
   local name variable listed
   listed=$("$RUN" python -m ape_infra.automation.pipeline secrets)
   while read -r name variable; do
@@ -67,7 +70,7 @@ take_secrets() {
   done <<<"$listed"
 }
 
-# What may differ for this stack from "all policies are mandatory": policy/STACK.json.
+# The policy pack, with the exceptions of the stack: policy/STACK.json.
 policies() {
   printf '%s\n' --policy-pack "$POLICY/__main__.py"
   [ ! -f "$POLICY/$1.json" ] || printf '%s\n' --policy-pack-config "$POLICY/$1.json"
@@ -76,15 +79,15 @@ policies() {
 preview_one() {
   local stack=$1 rc=$NO_STACK arguments
   if [ -n "${PULUMI_BACKEND_URL:-}" ]; then
-    need_state "$stack"
+    require_state "$stack"
     rc=0
     "$RUN" pulumi stack select "$stack" >&2 || rc=$?
   fi
   case $rc in
-    0) take_secrets "$stack" ;;
+    0) set_secrets "$stack" ;;
     "$NO_STACK")
-      say "Stack $stack is in no state that this run can see: a preview of a new one, with stand-ins for its secrets."
-      export PULUMI_BACKEND_URL=file://$WORK/state PULUMI_CONFIG_PASSPHRASE=of-a-preview
+      say "No state of stack $stack is accessible: previewing a new stack, with stand-ins for its secrets."
+      export PULUMI_BACKEND_URL=file://$WORK/state PULUMI_CONFIG_PASSPHRASE=stand-in-of-a-preview
       unset PULUMI_CONFIG_PASSPHRASE_FILE
       mkdir -p "$WORK/state"
       "$RUN" python -m ape_infra.automation.pipeline stand-ins "Pulumi.$stack.yaml"
@@ -97,7 +100,7 @@ preview_one() {
     tee "$OUT/preview-$stack.txt"
 }
 
-# Markdown for the pull request and the run's page.
+# Write the previews as Markdown, for the pull request and the page of the run.
 comment() {
   local stack summary share=$((COMMENT_BYTES / $#))
   for stack in "$@"; do
@@ -105,8 +108,8 @@ comment() {
     # shellcheck disable=SC2016
     printf '### Preview of `%s`\n\n<details><summary>%s</summary>\n\n~~~~\n' "$stack" "${summary:-failed}"
     if [ "$(wc -c <"$OUT/preview-$stack.txt")" -gt "$share" ]; then
-      printf '(the end of it; the whole is in the artefact)\n'
-      # The first line is cut, maybe in the middle of a character.
+      printf '(truncated to the end; the artifact has the whole text)\n'
+      # The cut may have split the first line, even in the middle of a character.
       tail -c "$share" "$OUT/preview-$stack.txt" | sed 1d
     else
       cat "$OUT/preview-$stack.txt"
@@ -115,24 +118,50 @@ comment() {
   done
 }
 
+# go_tool PACKAGE@VERSION [FLAG...]: build a Go program into .ape/bin, once per version. Returns 1
+# where Go is not installed.
+go_tool() {
+  local name=${1%@*} stamp
+  name=${name##*/}
+  stamp=$ROOT/.ape/stamps/$name
+  [ ! -x "$ROOT/.ape/bin/$name" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$1" ] || return 0
+  command -v go >/dev/null || return 1
+  say "lint: building $name with Go"
+  GOBIN=$ROOT/.ape/bin go install -trimpath "${@:2}" "$1" || exit "$FAILED"
+  printf %s "$1" >"$stamp"
+}
+
+# Check README, docs, comments, docstrings, messages and test names against docs/glossary.md.
+lint_prose() {
+  local vale=$ROOT/.ape/bin/vale rc=0
+  # Vale needs cgo: it parses source code with tree-sitter.
+  if ! command -v cc >/dev/null || ! CGO_ENABLED=1 go_tool "$VALE" \
+    -ldflags "-X main.version=$VALE_VERSION -s -w"; then
+    say "lint: prose was not checked: install Go and a C compiler to build vale $VALE_VERSION"
+    return
+  fi
+  find . \( -path './.*' -o -path ./build \) -prune -o -name '*.py' -print0 -o -name '*.md' -print0 |
+    xargs -0 "$vale" --no-global --output=line --minAlertLevel=error || rc=$FAILED
+  "$RUN" python scripts/check_texts.py --vale "$vale" || rc=$FAILED
+  return "$rc"
+}
+
 lint() {
   cd "$ROOT"
   "$RUN" ruff format --check .
   "$RUN" ruff check .
   "$RUN" mypy
   "$RUN" python -m ape_infra.automation.generate --check
-  if ! "$RUN" sh -c 'command -v actionlint' >/dev/null && command -v go >/dev/null; then
-    GOBIN=$ROOT/.ape/bin go install "github.com/rhysd/actionlint/cmd/actionlint@$ACTIONLINT"
-  fi
-  if "$RUN" sh -c 'command -v actionlint' >/dev/null; then
+  lint_prose
+  if go_tool "$ACTIONLINT"; then
     "$RUN" actionlint
   else
-    say "lint: the workflows were not looked at, neither actionlint nor Go is here"
+    say "lint: the workflows were not checked: install Go to build actionlint"
   fi
   if command -v shellcheck >/dev/null; then
     shellcheck scripts/*.sh offline/*.sh
   else
-    say "lint: the scripts were not looked at, shellcheck is not here"
+    say "lint: the scripts were not checked: install shellcheck"
   fi
 }
 
@@ -147,7 +176,7 @@ preview() {
   mkdir -p "$OUT"
   rm -f "$OUT"/preview*
   for stack in "$@"; do
-    # Not as a condition: bash would ignore a command that fails in the middle.
+    # Not as a condition: there bash ignores a command that fails in the middle.
     set +e
     (
       set -e
@@ -165,18 +194,18 @@ preview() {
 deploy() {
   local stack=$1 arguments rc
   enter_copy "$stack"
-  need_state "$stack"
+  require_state "$stack"
   "$RUN" pulumi stack select --create "$stack" >&2
-  take_secrets "$stack"
+  set_secrets "$stack"
   mapfile -t arguments < <(policies "$stack")
   "$RUN" pulumi up --stack "$stack" --yes --refresh --color never --suppress-progress "${arguments[@]}"
-  local end=$((SECONDS + WELL_SECONDS))
+  local end=$((SECONDS + HEALTHY_SECONDS))
   until
     rc=0
     "$RUN" python -m ape_infra status --stack "$stack" || rc=$?
     [ "$rc" = 0 ]
   do
-    [ "$SECONDS" -lt "$end" ] || return "$UNWELL"
+    [ "$SECONDS" -lt "$end" ] || return "$NOT_HEALTHY"
     sleep 5
   done
 }
@@ -184,16 +213,16 @@ deploy() {
 drift() {
   local stack=$1 rc=0
   enter_copy "$stack"
-  need_state "$stack"
+  require_state "$stack"
   "$RUN" pulumi stack select "$stack" >&2 || rc=$?
-  [ "$rc" != "$NO_STACK" ] || refuse "stack $stack is in no state at $PULUMI_BACKEND_URL. Deploy it first."
+  [ "$rc" != "$NO_STACK" ] || precondition_failed "$PULUMI_BACKEND_URL has no stack $stack. Deploy it first."
   [ "$rc" = 0 ] || return "$FAILED"
-  take_secrets "$stack"
+  set_secrets "$stack"
   "$RUN" pulumi preview --stack "$stack" --refresh --expect-no-changes --color never --suppress-progress || rc=$?
   case $rc in
     0) say "No drift: stack $stack runs as declared." ;;
     "$CHANGES")
-      say "Drift: stack $stack differs from what is declared, as shown above. A deployment heals it."
+      say "Drift: stack $stack differs from what is declared, as shown above. Deploy it again to remove the drift."
       return "$DRIFT"
       ;;
     *) return "$FAILED" ;;
@@ -206,14 +235,14 @@ case $command in
   lint) setup=(--no-docker) ;;
   test) setup=() ;;
   preview)
-    [ $# -gt 0 ] || refuse "name the stacks to preview"
+    [ $# -gt 0 ] || precondition_failed "name the stacks to preview"
     setup=(--no-docker)
     ;;
   deploy | drift)
-    [ $# = 1 ] || refuse "name the one stack to $command"
+    [ $# = 1 ] || precondition_failed "name the one stack to $command"
     setup=()
     ;;
-  *) refuse "say what to do: lint, test, preview STACK..., deploy STACK or drift STACK" ;;
+  *) precondition_failed "name a step: lint, test, preview STACK..., deploy STACK or drift STACK" ;;
 esac
 "$ROOT/offline/setup.sh" "${setup[@]}"
 case $command in

@@ -1,1 +1,1 @@
-"""The stack's settings: their groups, rules, parsing, and the files that they name."""
+"""Settings of a stack: their groups, rules and parsing, and the files that they refer to."""

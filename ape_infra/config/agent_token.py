@@ -1,4 +1,4 @@
-"""The token with which the agents of a stack show themselves to the proxy."""
+"""The token with which the agents of a stack authenticate at the inference proxy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MIN_LENGTH = 16
 
 
 def agent_token(given: str, model_key: str, project: str, stack: str) -> str:
-    """`given`, or 64 hex digits made of the model's key and the stack: always the same for it.
+    """Return `given`, or 64 hex digits derived from the model's key and the stack's name.
 
-    Without a key it keeps strays out, though nobody who knows the stack's name: where there is no
-    key there is nothing to spend. Raises SettingsError.
+    Without a key, the token only prevents mix-ups: anyone who knows the stack's name can compute
+    it, but then there is no key to spend. Raises SettingsError.
     """
     if not given:
         message = f"ape-agent-token/{project}/{stack}"
@@ -23,8 +23,8 @@ def agent_token(given: str, model_key: str, project: str, stack: str) -> str:
     if len(given) < MIN_LENGTH or not given.isascii() or not given.isprintable() or " " in given:
         raise SettingsError(
             [
-                f"{config_key(AGENT_TOKEN)}: must be {MIN_LENGTH} or more letters, digits and "
-                "signs, without blanks. Try: pulumi config set --secret "
+                f"{config_key(AGENT_TOKEN)}: is not {MIN_LENGTH} or more printable ASCII "
+                "characters without spaces. Set it with: pulumi config set --secret "
                 f"{config_key(AGENT_TOKEN)} $(openssl rand -hex 32)"
             ]
         )

@@ -1,4 +1,4 @@
-"""Settings of alerts: thresholds, changes to rules, and who receives them."""
+"""Settings of alerts: thresholds, changes to rules, and receivers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from monitoring.thresholds import parse as parse_thresholds
 
 
 class AlertOverride(Strict):
-    """What a stack changes of an alert of the rules."""
+    """The changes of a stack to one alert."""
 
     for_seconds: int | None = Field(default=None, ge=0)
     disabled: bool = False
@@ -25,31 +25,34 @@ class AlertingSettings(Group):
     threshold_overrides: dict[str, Any] | None = Field(
         None,
         alias="alertThresholds",
-        description="Thresholds over the defaults: name to a number, or to raiseAt, clearAt and "
-        "holdSeconds.",
+        description="Thresholds other than the defaults, by name: a number, or an object of "
+        "raiseAt, clearAt and holdSeconds.",
     )
     overrides: dict[str, AlertOverride] | None = Field(
         None,
-        description="Changes to alerts by name: forSeconds, disabled; empty: as they come.",
+        description="Changes to alerts, by name: forSeconds and disabled; empty: none.",
     )
     runbooks: str = Field(
         "docs/runbooks.md",
         alias="runbooks",
         min_length=1,
-        description="Where alerts say that their runbook is: a URL, or a path of the project.",
+        description="Location of the runbooks that alerts link to: a URL or a path in the project.",
     )
     webhook_url: str = Field("", description="URL to which Alertmanager posts alerts; empty: none.")
     watchdog_url: str = Field(
         "",
-        description="URL of a service that misses the Watchdog alert when it stops; empty: none.",
+        description="URL of a service that alerts when the Watchdog alert stops; empty: none.",
     )
     slack_channel: str = Field(
-        "", description="Channel of Slack, with secret alertSlackUrl; empty: the URL's own."
+        "",
+        description="Slack channel, with secret alertSlackUrl; empty: the URL's default channel.",
     )
-    email_to: str = Field("", description="Address to which alerts are mailed; empty: none.")
-    email_from: str = Field("", description="Address from which alerts are mailed.")
-    smtp_host: str = Field("", description="Mail server with its port: smtp.example:587.")
-    smtp_user: str = Field("", description="User of the mail server; empty: no login.")
+    email_to: str = Field("", description="Email address to which alerts are sent; empty: none.")
+    email_from: str = Field(
+        "", description="Email address from which alerts are sent; required with alertEmailTo."
+    )
+    smtp_host: str = Field("", description="Mail server and its port, such as smtp.example:587.")
+    smtp_user: str = Field("", description="User name at the mail server; empty: no login.")
 
     @property
     def thresholds(self) -> Thresholds:

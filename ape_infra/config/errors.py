@@ -1,4 +1,4 @@
-"""Errors of settings: a path, what is wrong, what to do."""
+"""Errors in settings: the path of a setting, the rule that it breaks, and the remedy."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _MESSAGES = {
     "missing": "is missing",
     "extra_forbidden": "is not a setting",
 }
+UNKNOWN_REMEDY = "Correct or remove it; `Pulumi.yaml` lists all settings"
 
 
 class SettingsError(Exception):
-    """Every broken rule of the settings, one line each: path, what is wrong, what to do."""
+    """The rules that the settings break, one line each: path, rule, remedy."""
 
     def __init__(self, lines: Collection[str]) -> None:
         self.lines = tuple(lines)
@@ -26,7 +27,7 @@ class SettingsError(Exception):
 
     @classmethod
     def at(cls, path: str, sentence: str) -> SettingsError:
-        """One broken rule of the setting at `path`."""
+        """The error of one setting."""
         return cls.of([(path, sentence)])
 
     @classmethod
@@ -35,7 +36,7 @@ class SettingsError(Exception):
 
 
 def dotted_path(parts: tuple[int | str, ...]) -> str:
-    """The path as people write it, such as tiers[2].memoryMb."""
+    """The path in the notation of `pulumi config set --path`, such as tiers[2].memoryMb."""
     path = ""
     for part in parts:
         if isinstance(part, int):
@@ -46,7 +47,7 @@ def dotted_path(parts: tuple[int | str, ...]) -> str:
 
 
 def problems_of(error: ValidationError) -> list[Problem]:
-    """(path, sentence) of every error."""
+    """Each error of pydantic as (path, sentence)."""
     found = []
     for item in error.errors(include_url=False):
         message = _MESSAGES.get(item["type"])
@@ -54,14 +55,14 @@ def problems_of(error: ValidationError) -> list[Problem]:
             rule = item["msg"][0].lower() + item["msg"][1:]
             message = f"is {json.dumps(item['input'], default=str)}; {rule}"
         if item["type"] == "extra_forbidden":
-            message += ". See `Pulumi.yaml` for the settings there are; remove or correct it"
+            message += f". {UNKNOWN_REMEDY}"
         found.append((dotted_path(item["loc"]), f"{message}."))
     return found
 
 
 def missing_secret(name: str, reason: str) -> Problem:
     command = f"pulumi config set --secret {config_key(name)}"
-    return name, f"is not set, and {reason}. Set it with: {command}"
+    return name, f"is not set, but required because {reason}. Set it with: {command}"
 
 
 def url_problems(name: str, value: str, alternative: str) -> list[Problem]:
@@ -71,6 +72,7 @@ def url_problems(name: str, value: str, alternative: str) -> list[Problem]:
     return [
         (
             name,
-            f'is "{value}", no URL with a scheme. Write http://... or https://..., {alternative}.',
+            f'is "{value}", which is not a URL with a scheme. Set http://... or https://..., '
+            f"{alternative}.",
         )
     ]

@@ -1,4 +1,4 @@
-"""The files that settings name: scenario, gateway config, OpenAPI document, recording."""
+"""The files that settings refer to: scenario, gateway config, OpenAPI file, recording."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ DEMO_DIR = SOURCE_ROOT / "services" / "ape_demo_target"
 
 
 class Scenario(Strict):
-    """What an agent is told: the goal, the endpoints of route `api`, and what success is.
+    """The goal of a session, the endpoints of route `api`, and the success condition.
 
-    Without endpoints the agents ask the gateway for those of its config.
+    Without endpoints, the agents ask the gateway for those in its config.
     """
 
     goal: str
@@ -40,7 +40,7 @@ class Scenario(Strict):
 
     @classmethod
     def of(cls, settings: Settings, root: Path, api: str) -> Self:
-        """The scenario of the settings, the demo's where they are silent."""
+        """Return the scenario of the settings, completed by the demo target's."""
         given: dict[str, Any] = {"api": api}
         if settings.target.is_demo:
             given = json.loads((DEMO_DIR / "scenario.json").read_text()) | given
@@ -56,12 +56,12 @@ class Scenario(Strict):
 
 
 def _read(setting: str, path: Path, what: str) -> str:
-    """The text of a file that a setting names. Raises SettingsError."""
+    """Return the text of the file that a setting refers to. Raises SettingsError."""
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        line = f"{path}: {reason}. Name a readable {what}file, relative to the project."
+        line = f"{path}: {reason}. Set the path of a readable {what}file, relative to the project."
         raise SettingsError.at(setting, line) from None
 
 
@@ -74,7 +74,7 @@ def _openapi_endpoints(path: Path) -> list[Endpoint]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
-        line = f"{path}: {where}neither JSON nor YAML. Correct the file there."
+        line = f"{path}: {where}is neither JSON nor YAML. Correct the file there."
     except openapi.OpenApiError as error:
         line = f"{path}: {error}"
     except ValidationError as error:
@@ -83,9 +83,9 @@ def _openapi_endpoints(path: Path) -> list[Endpoint]:
 
 
 def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
-    """(JSON text of the gateway's config, name of its first route).
+    """Return (JSON text of the gateway's config, name of its first route).
 
-    Raises SettingsError where the user's file cannot be read or breaks the contract.
+    Raises SettingsError if the user's file cannot be read or is not a gateway config.
     """
     if settings.target.gateway_config:
         text = _read("gatewayConfig", root / settings.target.gateway_config, "JSON ")
@@ -103,17 +103,17 @@ def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
     known = settings.target.is_demo or settings.target.endpoints or settings.target.openapi
     if not known and not first.endpoints:
         line = (
-            f"is needed: route {api} of gatewayConfig, which the agents use, names no endpoints. "
-            "Add them there, or set targetEndpoints or targetOpenapi."
+            f"is required, because route {api} of gatewayConfig, which the agents use, has no "
+            "endpoints. Add them there, or set targetEndpoints or targetOpenapi."
         )
         raise SettingsError.at("targetEndpoints", line)
     return text, api
 
 
 def model_recording(settings: Settings, root: Path) -> str | None:
-    """Text of the recording; None where the model needs none.
+    """Return the text of the recording, or None unless model is recorded.
 
-    Raises SettingsError where the user's file cannot be read or is no recording.
+    Raises SettingsError if the user's file cannot be read or is not a recording.
     """
     if settings.model.kind != "recorded":
         return None

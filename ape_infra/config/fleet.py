@@ -1,4 +1,4 @@
-"""Settings of the fleet: how many agents, their limits, and how they go about a session."""
+"""Settings of the fleet: the number of agents, their limits, and the pace of their sessions."""
 
 from __future__ import annotations
 
@@ -27,41 +27,49 @@ class FleetSettings(Group):
         ge=0,
         le=MAX_AGENTS,
         description="Size agents for this fleet now, so that growing to it replaces none; "
-        "0: for agents.",
+        "0: size them for agents.",
     )
     agents_per_container: int = Field(
         1,
         ge=1,
         le=MAX_AGENTS_PER_CONTAINER,
-        description="Agents in one container, 1 to 100; its limits are the sum of theirs.",
+        description="Agents per container, 1 to 100; their limits are added up.",
     )
     tiers: list[TierRow] = Field(
         [],
-        description="Limits by fleet size: minAgents, maxAgents, memoryMb, cpus; "
-        "empty: the default table.",
+        description="Limits of an agent by fleet size, as a list of minAgents, maxAgents, memoryMb "
+        "and cpus; empty: the default table.",
     )
     persona: str = Field(
-        "", max_length=2000, description="Who the agents are; a sentence for the model, or empty."
+        "",
+        max_length=2000,
+        description="Description of the user that the agents play, for the model; empty: none.",
     )
     test_duration_seconds: int = Field(
-        0, ge=0, description="Length of the test in seconds; 0: until the stack is taken down."
+        0, ge=0, description="Duration of the test in seconds; 0: until the stack is removed."
     )
     think_time_seconds: int = Field(
-        1, ge=0, le=600, description="Pause of an agent between two steps, in seconds."
+        1, ge=0, le=600, description="Pause of an agent between steps, in seconds."
     )
     ramp_seconds: int = Field(
-        10, ge=0, le=86400, description="Agents begin within so many seconds, evenly spread."
+        10, ge=0, le=86400, description="Seconds over which the agents' starts are spread evenly."
     )
     session_max_steps: int = Field(
-        20, ge=1, le=1000, description="Steps of a session, at most; then it has failed."
+        20,
+        ge=1,
+        le=1000,
+        description="Maximum number of steps per session; a longer session fails.",
     )
     session_max_seconds: int = Field(
-        300, ge=1, le=86400, description="Length of a session, at most; then it has failed."
+        300,
+        ge=1,
+        le=86400,
+        description="Maximum duration of a session in seconds; a longer session fails.",
     )
 
     @property
     def size(self) -> int:
-        """Agents of the fleet for which each agent gets its limits."""
+        """The number of agents that limits and networks are planned for."""
         return max(self.agents, self.sized_for)
 
     @property

@@ -1,4 +1,4 @@
-"""Settings of images: what is built, what is used as it is, and the versions of others' images."""
+"""Settings of images: the registry, prebuilt images, and the versions of external images."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ class ImageSettings(Group):
     registry: str = Field(
         "",
         alias="registry",
-        description="Registry to which the images are pushed; empty: built locally only.",
+        description="Registry to which built images are pushed; empty: none.",
     )
     given: dict[Annotated[str, AfterValidator(_built)], str] | None = Field(
         None,
         alias="images",
-        description=f"Images to use as they are, by service ({', '.join(BUILT_SERVICES)}); "
-        "empty: built from services/.",
+        description=f"Prebuilt images by service ({', '.join(BUILT_SERVICES)}); "
+        "empty: all are built from services/.",
     )
     base: str = Field("python:3.11-slim", description="Base image of the services.")
     prometheus: str = Field(
-        "prom/prometheus:v2.42.0", description="Image of Prometheus, with its version."
+        "prom/prometheus:v2.42.0", description="Image of Prometheus, with a tag or digest."
     )
     alertmanager: str = Field(
-        "prom/alertmanager:v0.25.0", description="Image of Alertmanager, with its version."
+        "prom/alertmanager:v0.25.0", description="Image of Alertmanager, with a tag or digest."
     )
     grafana: str = Field(
-        "grafana/grafana:11.6.0", description="Image of Grafana, with its version."
+        "grafana/grafana:11.6.0", description="Image of Grafana, with a tag or digest."
     )
-    loki: str = Field("grafana/loki:3.4.2", description="Image of Loki, with its version.")
+    loki: str = Field("grafana/loki:3.4.2", description="Image of Loki, with a tag or digest.")
     alloy: str = Field(
-        "grafana/alloy:v1.7.5", description="Image of Grafana Alloy, with its version."
+        "grafana/alloy:v1.7.5", description="Image of Grafana Alloy, with a tag or digest."
     )

@@ -1,4 +1,4 @@
-"""Settings of the model: which one, its limits, its price, and recordings of it."""
+"""Settings of the model: the model, its rate limits, its prices, and recordings."""
 
 from __future__ import annotations
 
@@ -20,35 +20,42 @@ class ModelSettings(Group):
         "offline",
         alias="model",
         description="offline: a deterministic stand-in. cerebras: the real model. "
-        "recorded: answers of modelRecording.",
+        "recorded: the answers in modelRecording.",
     )
     base_url: str = Field(
         "https://api.cerebras.ai/v1", description="Base URL of the OpenAI-compatible API."
     )
     name: str = Field("llama-3.3-70b", min_length=1, description="Name of the model.")
     requests_per_minute: int = Field(
-        0, ge=0, description="Requests a minute to the model, of all agents together; 0: no limit."
+        0,
+        ge=0,
+        description="Limit of requests per minute to the model, for the whole fleet; 0: none.",
     )
     tokens_per_minute: int = Field(
-        0, ge=0, description="Tokens a minute of the model, of all agents together; 0: no limit."
+        0,
+        ge=0,
+        description="Limit of tokens per minute of the model, for the whole fleet; 0: none.",
     )
     queue_seconds: int = Field(
-        20, ge=1, le=30, description="Seconds that a request may wait for those limits."
+        20,
+        ge=1,
+        le=30,
+        description="Maximum time in seconds that a request over a limit is queued.",
     )
     retries: int = Field(
-        2, ge=0, le=10, description="Further tries of a request that the model did not take."
+        2, ge=0, le=10, description="Maximum number of retries per request to the model."
     )
     input_price: str = Field(
         "0",
         pattern=_PRICE,
-        description="Price of a million prompt tokens in dollars, such as 0.85; 0: unknown.",
+        description="Price in dollars per million prompt tokens, such as 0.85; 0: unknown.",
     )
     output_price: str = Field(
         "0",
         pattern=_PRICE,
-        description="Price of a million completion tokens in dollars; 0: unknown.",
+        description="Price in dollars per million completion tokens; 0: unknown.",
     )
     record: bool = Field(
-        False, description="Keep the model's answers for GET /recording of the proxy."
+        False, description="Keep the model's answers, for GET /recording of the inference proxy."
     )
-    recording: str = Field("", description="Path of a recording; needed with model recorded.")
+    recording: str = Field("", description="Path of a recording; required with model recorded.")

@@ -1,4 +1,4 @@
-"""Settings of the observability stack: its parts, and how long they keep what."""
+"""Settings of observability: its components, and the retention of metrics and logs."""
 
 from __future__ import annotations
 
@@ -12,28 +12,32 @@ from ape_infra.planning.plan import PARTS_OF, Observability, Part
 
 class ObservabilitySettings(Group):
     mode: Observability = Field(
-        "metrics", alias="observability", description="off, metrics (Prometheus), or full."
+        "metrics",
+        alias="observability",
+        description="off: none. metrics: Prometheus. full: observabilityParts.",
     )
     selected_parts: list[Part] = Field(
         [],
         alias="observabilityParts",
-        description="Parts of observability full: prometheus, alertmanager, grafana, loki, alloy; "
-        "empty: all of them.",
+        description="Components of observability full, of prometheus, alertmanager, grafana, loki "
+        "and alloy; empty: all.",
     )
     monitor: Literal["container", "off"] = Field(
         "container",
-        description="container: a monitor on each node (with observability). off: none; "
-        "`python -m monitoring` runs on the host.",
+        description="container: a monitor on each node, unless observability is off. off: none; "
+        "run `python -m monitoring` on the host.",
     )
     metrics_retention_days: int = Field(
         15, ge=1, description="Days for which Prometheus keeps metrics."
     )
     metrics_retention_size: str = Field(
-        "4GB", pattern=r"^[1-9][0-9]*[MGT]B$", description="Size at which the oldest metrics go."
+        "4GB",
+        pattern=r"^[1-9][0-9]*[MGT]B$",
+        description="Size above which Prometheus deletes the oldest metrics.",
     )
     logs_retention_days: int = Field(7, ge=1, description="Days for which Loki keeps logs.")
     remote_write_url: str = Field(
-        "", description="URL to which Prometheus writes its metrics too; empty: none."
+        "", description="URL to which Prometheus also writes its metrics; empty: none."
     )
 
     @property
@@ -44,5 +48,5 @@ class ObservabilitySettings(Group):
 
     @property
     def monitored(self) -> bool:
-        """Whether the stack has monitors of its own."""
+        """Whether the stack runs a monitor on each node."""
         return self.mode != "off" and self.monitor == "container"

@@ -1,8 +1,8 @@
-"""Endpoints from an OpenAPI document (3.x, or Swagger 2.0). Pure: no file is read here.
+"""Endpoints from an OpenAPI document (3.x, or Swagger 2.0). Pure: reads no file.
 
-An agent is told method, path, what the operation does, and a body to send. A value that the
-document gives an example, a default or a choice for is that value; any other is a {name}, which
-stands for a value of an earlier answer.
+An endpoint has a method, a path, a description and a body to send. Values come from the examples,
+defaults and enums of the document. Any other value is a placeholder {name}: the agent replaces it
+by a value of an earlier answer.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from __future__ import annotations
 from typing import Any
 
 METHODS = ("get", "post", "put", "patch", "delete")
-# Schemas refer to each other in circles.
+# Schemas may refer to each other in cycles.
 MAX_DEPTH = 6
 
 
 class OpenApiError(Exception):
-    """The document cannot be used; says what is wrong and what to do."""
+    """The document cannot be used. The message has the rule and the remedy."""
 
 
 def endpoints(document: Any) -> list[dict[str, Any]]:
-    """[{method, path, description, body?}] in the document's order. Raises OpenApiError.
+    """Return [{method, path, description, body?}] in the document's order. Raises OpenApiError.
 
-    Deprecated operations are left out. Paths are below the target's URL: a path in `servers` or
-    `basePath` belongs into the setting target.
+    Deprecated operations are omitted. Paths are relative to the target's URL: add the path of
+    `servers` or `basePath` to the setting target.
     """
     if not isinstance(document, dict) or not ({"openapi", "swagger"} & document.keys()):
         raise OpenApiError(
-            "is no OpenAPI document: it has neither `openapi` nor `swagger`. Name one in JSON or "
-            "YAML, such as an application serves at /openapi.json."
+            "is not an OpenAPI document: it has neither `openapi` nor `swagger`. Use one in "
+            "JSON or YAML, such as applications serve at /openapi.json."
         )
     paths = document.get("paths")
     found = [
@@ -41,7 +41,7 @@ def endpoints(document: Any) -> list[dict[str, Any]]:
     ]
     if not found:
         raise OpenApiError(
-            f"has no operation that agents can call ({', '.join(METHODS)} below `paths`)."
+            f"has no operation that agents can call. Add one below `paths` ({', '.join(METHODS)})."
         )
     return found
 
@@ -90,7 +90,7 @@ def _body(
 def _sample(
     document: dict[str, Any], schema: Any, name: str, around: Any = None, depth: int = MAX_DEPTH
 ) -> Any:
-    """A value of `schema`, or "{name}"; `around` may hold examples of its own."""
+    """Return a value of `schema`, or "{name}"; `around` may have examples too."""
     for holder in (around, schema := _resolved(document, schema)):
         if not isinstance(holder, dict):
             continue
@@ -143,13 +143,13 @@ def _list(value: Any) -> list[Any]:
 
 
 def _resolved(document: dict[str, Any], value: Any) -> Any:
-    """What a local `$ref` names; None where it names nothing here, or itself."""
+    """Resolve a local `$ref`; None if it leads nowhere or to itself."""
     for _ in range(MAX_DEPTH):
         if not isinstance(value, dict) or "$ref" not in value:
             return value
-        place: Any = document
+        found: Any = document
         for part in str(value["$ref"]).removeprefix("#/").split("/"):
             key = part.replace("~1", "/").replace("~0", "~")
-            place = place.get(key) if isinstance(place, dict) else None
-        value = place
+            found = found.get(key) if isinstance(found, dict) else None
+        value = found
     return None

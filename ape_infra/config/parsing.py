@@ -1,4 +1,4 @@
-"""From the stack config, flat keys and texts, to settings."""
+"""Parsing of the stack config, which has flat keys and string values, into settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ape_infra.config import rules
-from ape_infra.config.errors import Problem, SettingsError, problems_of
+from ape_infra.config.errors import UNKNOWN_REMEDY, Problem, SettingsError, problems_of
 from ape_infra.config.secrets import SECRETS
 from ape_infra.config.settings import Settings, declared_settings
 
@@ -24,22 +24,21 @@ def _value(text: str, annotation: Any) -> Any:
         value = json.loads(text)
     except ValueError:
         return text
-    # Pulumi wants a default for every setting, and an object has no "none".
+    # Pulumi requires a default for every setting; the default of an optional object is {}.
     return None if value == {} else value
 
 
 def parse(raw: Mapping[str, str], secrets: Collection[str] = ()) -> Settings:
-    """Settings from the stack config as Pulumi hands it over: key without project -> string.
+    """Return the settings of a stack config: key without project -> value as a string.
 
-    `secrets` names the secrets that are set. Raises SettingsError with every broken rule.
+    `secrets` has the names of those that are set. Raises SettingsError with every broken rule.
     """
     values: dict[str, dict[str, Any]] = defaultdict(dict)
     found: list[Problem] = []
     for key, text in raw.items():
         setting = _DECLARED.get(key)
         if setting is None:
-            sentence = "is not a setting. See `Pulumi.yaml` for the settings there are; remove or "
-            found.append((key, sentence + "correct it."))
+            found.append((key, f"is not a setting. {UNKNOWN_REMEDY}."))
             continue
         values[setting.group][key] = _value(text, setting.field.annotation)
     groups = {}
@@ -58,6 +57,6 @@ def parse(raw: Mapping[str, str], secrets: Collection[str] = ()) -> Settings:
 
 
 def parse_config(given: Mapping[str, str]) -> Settings:
-    """As `parse`, of a config that holds the secrets too; their values are not looked at."""
+    """As `parse`, for a config that includes the secrets; their values are ignored."""
     secrets = [name for name in SECRETS if given.get(name)]
     return parse({k: v for k, v in given.items() if k not in SECRETS}, secrets)

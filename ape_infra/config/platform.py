@@ -1,4 +1,4 @@
-"""Settings of the platform: runtime, daemon, networks, logs of containers, and strictness."""
+"""Settings of the platform: runtime, Docker daemon, networks, container logs, and strictness."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from ape_infra.config.group import Group
 
 class PlatformSettings(Group):
     runtime: Literal["docker", "swarm"] = Field(
-        "docker", description="docker: containers of one machine. swarm: one service a shard."
+        "docker", description="docker: containers on one machine. swarm: one service per shard."
     )
     docker_host: str = Field(
         "", description="Address of the Docker daemon; empty: DOCKER_HOST or the local socket."
     )
     network_pool: str = Field(
-        "10.213.0.0/16", description="Addresses from which the networks take their subnets (/22)."
+        "10.213.0.0/16", description="IP range that the networks' subnets (/22) are taken from."
     )
     log_max_size: str = Field(
-        "10m", pattern=r"^[1-9][0-9]*[kmg]$", description="Size at which a log is rotated."
+        "10m",
+        pattern=r"^[1-9][0-9]*[kmg]$",
+        description="Size at which a container's log is rotated.",
     )
-    log_max_files: int = Field(3, ge=2, le=100, description="Rotated logs kept for a container.")
+    log_max_files: int = Field(
+        3, ge=2, le=100, description="Number of log files kept per container."
+    )
     log_compress: bool = Field(True, description="Compress rotated logs.")
     production: bool = Field(
-        False, description="Refuse what is only a warning in development; need the secrets."
+        False, description="Treat warnings as errors, protect volumes, and require grafanaPassword."
     )
     allow_overcommit: bool = Field(
-        False, description="Allow a plan larger than the machine, also in production."
+        False, description="Allow a plan that exceeds the machine's resources, also in production."
     )

@@ -1,4 +1,4 @@
-"""Settings of the published ports."""
+"""Settings of the published ports, and the address that they are published on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PortSettings(Group):
     expose_address: str = Field(
         "127.0.0.1",
         alias="exposeAddress",
-        description="Address on which ports are published; loopback by default.",
+        description="IP address on which ports are published; loopback by default.",
     )
     gateway: PortNumber = Field(8080, description="Published port of the gateway.")
     proxy: PortNumber = Field(8081, description="Published port of the inference proxy.")

@@ -1,4 +1,4 @@
-"""Settings of updates: how many containers change at a time, and how they are watched."""
+"""Settings of rollouts: how many containers change at a time, and how long they are observed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ class RolloutSettings(Group):
         10,
         ge=1,
         le=100,
-        description="Containers of agents that start or change at the same time, at most.",
+        description="Maximum number of agent containers that start or change at the same time.",
     )
     delay_seconds: int = Field(
-        3, ge=0, le=59, description="Seconds between two batches of an update (swarm)."
+        3, ge=0, le=59, description="Delay in seconds between waves of an update (swarm)."
     )
     monitor_seconds: int = Field(
-        15, ge=1, le=59, description="Seconds for which a changed agent is watched (swarm)."
+        15,
+        ge=1,
+        le=59,
+        description="Time in seconds for which an updated agent is observed (swarm).",
     )
-    rollback: bool = Field(True, description="Roll a failed update back (swarm); false: pause it.")
+    rollback: bool = Field(True, description="Roll back a failed update (swarm); false: pause it.")

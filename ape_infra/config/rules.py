@@ -1,4 +1,4 @@
-"""Rules between settings, across the groups."""
+"""Rules that relate settings to each other, across the groups."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from monitoring.thresholds import ThresholdError
 
 
 def problems(settings: Settings, secrets: Collection[str]) -> list[Problem]:
-    """Every broken rule, as (path, sentence). `secrets` names those that are set."""
+    """Each broken rule as (path, sentence). `secrets` has the names of those that are set."""
     return [
         *(tiers.problems(settings.fleet.tier_table) if settings.fleet.tiers else ()),
         *_target(settings),
@@ -39,7 +39,7 @@ def problems(settings: Settings, secrets: Collection[str]) -> list[Problem]:
 def _target(settings: Settings) -> Iterator[Problem]:
     target = settings.target
     if not target.is_demo:
-        yield from url_problems("target", target.url, "or demo for the shop of this project")
+        yield from url_problems("target", target.url, "or demo for the demo target")
         endpoints = target.endpoints or target.openapi or target.gateway_config
         for name, value, example in (
             ("targetGoal", target.goal, '"Order one product."'),
@@ -51,9 +51,9 @@ def _target(settings: Settings) -> Iterator[Problem]:
             ("targetSuccess", target.success, '{"method": "GET", "path": "/", "status": 200}'),
         ):
             if not value:
-                yield name, f"is needed with a target of your own, e.g. {example}."
+                yield name, f"is required unless target is demo. Set it, for example to {example}."
     if target.openapi and target.endpoints:
-        yield "targetOpenapi", "is set, and targetEndpoints too. Remove one of the two."
+        yield "targetOpenapi", "is set, and so is targetEndpoints. Remove one of the two."
     if target.success:
         yield from target.success.problems()
 
@@ -63,20 +63,23 @@ def _sessions(settings: Settings) -> Iterator[Problem]:
     if fleet.think_time_seconds >= fleet.session_max_seconds:
         yield (
             "sessionMaxSeconds",
-            f"is {fleet.session_max_seconds}, no more than one pause "
+            f"is {fleet.session_max_seconds}, which does not exceed one pause "
             f"(thinkTimeSeconds {fleet.think_time_seconds}). Raise it.",
         )
 
 
 def _model(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]:
     model = settings.model
-    yield from url_problems("modelBaseUrl", model.base_url, "such as that of Cerebras")
+    yield from url_problems("modelBaseUrl", model.base_url, "such as https://api.cerebras.ai/v1")
     if model.kind == "cerebras" and CEREBRAS_API_KEY not in secrets:
         yield missing_secret(CEREBRAS_API_KEY, "model is cerebras")
     if model.kind == "recorded" and not model.recording:
-        yield "modelRecording", "is empty, and model is recorded. Name the file of a recording."
+        yield (
+            "modelRecording",
+            "is empty, but required because model is recorded. Set the path of a recording.",
+        )
     if model.kind == "recorded" and model.record:
-        yield "modelRecord", "is true, and model is recorded. Record with a real model."
+        yield "modelRecord", "is true, but model is recorded. Record the answers of a real model."
 
 
 def _platform(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]:
@@ -86,16 +89,19 @@ def _platform(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]
     try:
         ipaddress.ip_address(address)
     except ValueError:
-        yield "exposeAddress", f'is "{address}", not an IP address. Try 127.0.0.1.'
+        yield (
+            "exposeAddress",
+            f'is "{address}", which is not an IP address. Set 127.0.0.1, for example.',
+        )
     fleet = settings.fleet
     try:
-        # The table may be unsound; that is another rule.
+        # The table of tiers may be invalid; another rule checks it.
         covering = (t for t in fleet.tier_table if t.min_agents <= fleet.size <= t.max_agents)
         largest = min(MAX_AGENTS, max((t.max_agents for t in covering), default=fleet.size))
         networks = planning.networks(largest, fleet.agents_per_container)
         planning.subnet(settings.platform.network_pool, 2 + len(networks))
     except ValueError as error:
-        yield "networkPool", f"{error}. Give a private network such as 10.213.0.0/16."
+        yield "networkPool", f"{error}. Set a private network such as 10.213.0.0/16."
 
 
 def _ports(settings: Settings) -> Iterator[Problem]:
@@ -110,7 +116,7 @@ def _ports(settings: Settings) -> Iterator[Problem]:
     seen: dict[int, str] = {}
     for name, port in used.items():
         if port in seen:
-            yield name, f"is {port}, as {seen[port]} is. Give each its own port."
+            yield name, f"is {port}, the same as {seen[port]}. Set different ports."
         seen[port] = name
 
 
@@ -125,18 +131,21 @@ def _thresholds(settings: Settings) -> Iterator[Problem]:
 def _images(settings: Settings) -> Iterator[Problem]:
     for name, image in settings.part_images.items():
         if not re.search(r"(:[^/:]+|@sha256:[0-9a-f]{64})$", image):
-            yield name, "names no version. Add a tag or a digest."
+            yield name, "has no version. Add a tag or a digest."
 
 
 def _observability(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]:
     observability = settings.observability
     selected = observability.selected_parts
     if selected and "prometheus" not in selected:
-        yield "observabilityParts", "lacks prometheus, which the other parts need."
+        yield "observabilityParts", "lacks prometheus, which the other components require. Add it."
     if "alloy" in selected and "loki" not in selected:
-        yield "observabilityParts", "has alloy without loki. Add loki, or leave both."
+        yield "observabilityParts", "has alloy without loki. Add loki, or remove alloy."
     if "alloy" in observability.parts and not observability.monitored:
-        yield "monitor", "is off, and alloy reads logs by its proxy. Set it to container."
+        yield (
+            "monitor",
+            "is off, but alloy reads logs through the monitor's socket proxy. Set it to container.",
+        )
     if "grafana" in observability.parts and not settings.platform.production:
         if GRAFANA_PASSWORD not in secrets:
             yield missing_secret(GRAFANA_PASSWORD, "Grafana is deployed")
@@ -159,8 +168,8 @@ def _alerting(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]
             ("alertSmtpHost", alerting.smtp_host),
         ):
             if not value:
-                yield name, "is needed with alertEmailTo."
+                yield name, "is required with alertEmailTo. Set it."
     if alerting.smtp_host and not re.fullmatch(r"[^\s:/]+:[0-9]+", alerting.smtp_host):
-        yield "alertSmtpHost", "must be host:port, e.g. smtp.example:587."
+        yield "alertSmtpHost", "is not host:port. Set smtp.example:587, for example."
     if alerting.smtp_user and SMTP_PASSWORD not in secrets:
         yield missing_secret(SMTP_PASSWORD, "alertSmtpUser is set")

@@ -10,11 +10,11 @@ WEBHOOK_TOKEN = "alertWebhookToken"
 SLACK_URL = "alertSlackUrl"
 SMTP_PASSWORD = "alertSmtpPassword"
 SECRETS = {
-    CEREBRAS_API_KEY: "Key of the Cerebras API; needed with model cerebras.",
-    AGENT_TOKEN: "Token of the agents at the proxy; empty: made of the key and the stack's name.",
-    GRAFANA_PASSWORD: "Password of Grafana's admin user; needed in production and with Grafana.",
+    CEREBRAS_API_KEY: "Key of the Cerebras API; required with model cerebras.",
+    AGENT_TOKEN: "Token of the agents for the proxy; empty: derived from the model's key.",
+    GRAFANA_PASSWORD: "Password of Grafana's admin user; required in production and with Grafana.",
     REMOTE_WRITE_TOKEN: "Bearer token for remoteWriteUrl.",
     WEBHOOK_TOKEN: "Bearer token for alertWebhookUrl.",
-    SLACK_URL: "Incoming webhook of Slack to which alerts go; empty: none.",
+    SLACK_URL: "URL of a Slack incoming webhook for alerts; empty: none.",
     SMTP_PASSWORD: "Password of alertSmtpUser.",
 }

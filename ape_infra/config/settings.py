@@ -1,6 +1,6 @@
 """All settings of a stack, in groups by who owns them.
 
-Secrets are not in the model. Pulumi holds them, encrypted; the model is told only which are set.
+Secrets are not part of the model. Pulumi stores them encrypted; only their names are passed in.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ape_infra.planning.plan import Plan, make_plan
 
 
 class Settings(Strict):
-    """What a stack can set. In the stack config the keys are flat: see `declared_settings`."""
+    """The settings in groups. The stack config has flat keys: see `declared_settings`."""
 
     fleet: FleetSettings = FleetSettings()
     target: TargetSettings = TargetSettings()
@@ -38,9 +38,9 @@ class Settings(Strict):
 
     @property
     def agents_per_update(self) -> int | None:
-        """Agents that may be added at a time to a runtime that starts all new ones at once.
+        """The number of agents to add at a time, on a runtime that starts all new ones at once.
 
-        None: it starts them one by one, however many are added.
+        None: the runtime starts them one by one, so that their number does not matter.
         """
         if self.platform.runtime == "docker":
             return None
@@ -48,12 +48,12 @@ class Settings(Strict):
 
     @property
     def part_images(self) -> dict[str, str]:
-        """Setting -> image, of the parts that are deployed."""
+        """Setting -> image, of the components that are deployed."""
         return {f"{part}Image": getattr(self.images, part) for part in self.observability.parts}
 
     @property
     def part_ports(self) -> dict[str, int]:
-        """Setting -> published port, of the parts that are deployed. Alloy publishes none."""
+        """Setting -> published port, of the components that are deployed. Alloy publishes none."""
         return {
             f"{part}Port": getattr(self.ports, part)
             for part in self.observability.parts
@@ -62,7 +62,7 @@ class Settings(Strict):
 
     @property
     def published_ports(self) -> dict[str, int]:
-        """Setting -> published port, of everything that the stack deploys."""
+        """Setting -> published port, of the whole stack."""
         found = {"gatewayPort": self.ports.gateway, "proxyPort": self.ports.proxy}
         if self.target.is_demo:
             found["targetPort"] = self.ports.target

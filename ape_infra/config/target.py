@@ -22,7 +22,7 @@ class Endpoint(Strict):
 
 
 class BodyCondition(Strict):
-    """One condition on a body; see ape_contracts.conditions. `json_path`: former `value_path`."""
+    """A condition on a response body; see ape_contracts.conditions. `json_path`: former key."""
 
     value_path: str | None = Field(default=None, alias="value_path")
     json_path: str | None = Field(default=None, alias="json_path")
@@ -32,7 +32,7 @@ class BodyCondition(Strict):
 
 
 class Answer(BodyCondition):
-    """An answer that must come, to `method` `path`; `checks`: further conditions on its body."""
+    """The answer to `method` `path` has `status`, and its body meets every condition."""
 
     method: Method
     path: str = Field(pattern=r"^/")
@@ -41,7 +41,7 @@ class Answer(BodyCondition):
 
 
 class SuccessCondition(Answer):
-    """A session succeeds when this answer has come, and all of `also`."""
+    """A session succeeds when this answer and all of `also` have been received."""
 
     also: list[Answer] = Field(default=[])
 
@@ -54,33 +54,34 @@ class TargetSettings(Group):
     url: str = Field(
         DEMO_TARGET,
         alias="target",
-        description="demo: the shop of this project. Or the URL of your application.",
+        description="URL of your application; demo: the shop that this project ships.",
     )
     goal: str = Field(
         "",
         alias="targetGoal",
-        description="What an agent is to achieve; empty: the demo's goal (demo only).",
+        description="Goal of a session, in words for the model; empty: that of the demo target.",
     )
     endpoints: list[Endpoint] = Field(
         [],
         alias="targetEndpoints",
-        description="Endpoints of the target, in the order of a session: method, path, "
-        "description, body; empty: those of targetOpenapi, of the demo, or of gatewayConfig.",
+        description="Endpoints of the target in the order of a session, each with method, path, "
+        "description and body; empty: those of targetOpenapi, gatewayConfig or the demo target.",
     )
     openapi: str = Field(
         "",
         alias="targetOpenapi",
-        description="Path of an OpenAPI file (JSON or YAML) whose operations are the endpoints.",
+        description="Path of an OpenAPI file (JSON or YAML) that lists the endpoints; empty: none.",
     )
     success: SuccessCondition | None = Field(
         None,
         alias="targetSuccess",
-        description="The answer that makes a session a success: method, path, status, and what "
-        "its body holds: value_path (with equals or matches) or text; more in checks, further "
-        "answers in also; empty: the demo's (demo only).",
+        description="Answer that makes a session successful: method, path and status, with "
+        "conditions on its body: `value_path` (with equals or matches) or text. checks has further "
+        "conditions, also further answers. Empty: the success condition of the demo target.",
     )
     gateway_config: str = Field(
-        "", description="Path of the gateway's JSON config; empty: one route to the target."
+        "",
+        description="Path of a gateway config (JSON); empty: one route to the target.",
     )
 
     @property

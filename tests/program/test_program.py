@@ -321,7 +321,7 @@ def test_a_recording_is_handed_to_the_proxy(tmp_path: Path) -> None:
 def test_bad_settings_stop_the_program() -> None:
     with pytest.raises(pulumi.RunError, match="ape:agents: is 0"):
         run("dev", agents=0)
-    with pytest.raises(pulumi.RunError, match="ape:agentToken: must be 16"):
+    with pytest.raises(pulumi.RunError, match="ape:agentToken: is not 16"):
         run("dev", agentToken="short")
     with pytest.raises(pulumi.RunError, match="ape:grafanaPassword"):
         run("prod", **{CEREBRAS_API_KEY: KEY})

@@ -1,4 +1,4 @@
-"""Endpoints from OpenAPI documents as applications serve them."""
+"""Endpoints from OpenAPI documents such as applications serve."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def body_of(schema: dict[str, Any], **more: Any) -> Any:
     return found[0].get("body")
 
 
-def test_operations_in_order_with_their_meaning() -> None:
+def test_endpoints_have_the_order_and_descriptions_of_the_operations() -> None:
     found = endpoints(
         document(
             {
@@ -53,14 +53,14 @@ def test_operations_in_order_with_their_meaning() -> None:
     ]
 
 
-def test_a_body_takes_what_the_document_gives_and_names_the_rest() -> None:
+def test_a_body_has_the_values_of_the_document_and_placeholders_for_the_others() -> None:
     schema = {
         "type": "object",
-        "required": ["lamp_id", "count", "colour", "gift", "size", "tags"],
+        "required": ["lamp_id", "count", "color", "gift", "size", "tags"],
         "properties": {
             "lamp_id": {"type": "integer"},
             "count": {"type": "integer", "default": 1},
-            "colour": {"type": "string", "enum": ["red", "blue"]},
+            "color": {"type": "string", "enum": ["red", "blue"]},
             "gift": {"type": "boolean", "example": False},
             "size": {"anyOf": [{"const": "small"}, {"type": "null"}]},
             "tags": {"type": "array", "items": {"type": "string", "examples": ["new"]}},
@@ -70,14 +70,14 @@ def test_a_body_takes_what_the_document_gives_and_names_the_rest() -> None:
     assert body_of(schema) == {
         "lamp_id": "{lamp_id}",
         "count": 1,
-        "colour": "red",
+        "color": "red",
         "gift": False,
         "size": "small",
         "tags": ["new"],
     }
 
 
-def test_references_also_in_circles() -> None:
+def test_references_are_resolved_also_in_cycles() -> None:
     node = {
         "allOf": [{"$ref": "#/components/schemas/Base"}],
         "properties": {"child": {"$ref": "#/components/schemas/Node"}},
@@ -90,7 +90,7 @@ def test_references_also_in_circles() -> None:
     assert body_of({"$ref": "#/components/schemas/A"}, schemas={"A": {"$ref": "#/"}}) is None
 
 
-def test_swagger_2() -> None:
+def test_a_swagger_2_document_is_read() -> None:
     parameters = [{"in": "body", "name": "b", "schema": {"example": {"user": "u"}}}]
     found = endpoints({"swagger": "2.0", "paths": {"/a": {"put": {"parameters": parameters}}}})
     assert found == [{"method": "PUT", "path": "/a", "description": "", "body": {"user": "u"}}]
@@ -99,6 +99,6 @@ def test_swagger_2() -> None:
 @pytest.mark.parametrize(
     "bad", [None, [], "x", {}, {"openapi": "3"}, {"openapi": "3", "paths": {"/": {"get": 1}}}]
 )
-def test_what_is_no_document_is_refused(bad: Any) -> None:
+def test_anything_but_an_openapi_document_is_rejected(bad: Any) -> None:
     with pytest.raises(OpenApiError):
         endpoints(bad)

@@ -1,4 +1,4 @@
-"""The settings refuse what is wrong, with path, rule and remedy."""
+"""Invalid settings are rejected with their path, the rule and the remedy."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def declared() -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_pulumi_yaml_declares_every_setting_and_secret_and_nothing_else() -> None:
+def test_pulumi_yaml_declares_exactly_the_settings_and_secrets() -> None:
     assert set(declared()) == {setting.key for setting in declared_settings()} | set(SECRETS)
 
 
@@ -49,7 +49,7 @@ def test_defaults_alone_are_valid() -> None:
     assert parse({}) == Settings()
 
 
-REFUSED = [
+REJECTED = [
     ({"agents": "0"}, "ape:agents: is 0; ", "greater than or equal to 1"),
     ({"agents": "-1"}, "ape:agents: is -1; ", "greater than or equal to 1"),
     ({"agents": "2001"}, "ape:agents: is 2001; ", "less than or equal to 2000"),
@@ -58,7 +58,7 @@ REFUSED = [
     ({"target": "example.com"}, 'ape:target: is "example.com"', "scheme"),
     ({"model": "cerebras"}, "ape:cerebrasApiKey: is not set", "pulumi config set --secret"),
     ({"production": "true"}, "ape:grafanaPassword: is not set", "pulumi config set --secret"),
-    ({"model": "recorded"}, "ape:modelRecording: is empty", "Name the file"),
+    ({"model": "recorded"}, "ape:modelRecording: is empty", "Set the path"),
     (
         {"model": "recorded", "modelRecording": "x", "modelRecord": "true"},
         "ape:modelRecord: is true",
@@ -70,7 +70,11 @@ REFUSED = [
     ({"modelQueueSeconds": "31"}, "ape:modelQueueSeconds: is 31; ", "less than"),
     ({"exposeAddress": "here"}, "ape:exposeAddress: ", "not an IP address"),
     ({"networkPool": "10.1.0.0/24"}, "ape:networkPool: ", "no room"),
-    ({"gatewayPort": "9090"}, "ape:prometheusPort: is 9090, as gatewayPort is", "own port"),
+    (
+        {"gatewayPort": "9090"},
+        "ape:prometheusPort: is 9090, the same as gatewayPort",
+        "different ports",
+    ),
     ({"prometheusImage": "prom/prometheus"}, "ape:prometheusImage: ", "version"),
     (
         {"alertThresholds": '{"cpu": 1}'},
@@ -93,12 +97,12 @@ REFUSED = [
     ({"sessionMaxSteps": "0"}, "ape:sessionMaxSteps: is 0; ", "greater than or equal to 1"),
     (
         {"sessionMaxSeconds": "30", "thinkTimeSeconds": "30"},
-        "ape:sessionMaxSeconds: is 30, no more than one pause",
+        "ape:sessionMaxSeconds: is 30, which does not exceed one pause",
         "Raise it",
     ),
     (
         {"targetOpenapi": "a.json", "targetEndpoints": '[{"method": "GET", "path": "/"}]'},
-        "ape:targetOpenapi: is set, and targetEndpoints too",
+        "ape:targetOpenapi: is set, and so is targetEndpoints",
         "Remove one",
     ),
     (
@@ -130,7 +134,7 @@ REFUSED = [
     (
         {"tiers": '[{"minAgents":1,"maxAgents":50,"memoryMb":512,"cpus":0.5,"gpu":1}]'},
         "ape:tiers[0].gpu: is not a setting",
-        "remove or correct",
+        "Correct or remove",
     ),
     (
         {
@@ -143,28 +147,30 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("raw", "start", "part"), REFUSED, ids=lambda v: str(v)[:40])
-def test_bad_settings_are_refused(raw: dict[str, str], start: str, part: str) -> None:
+@pytest.mark.parametrize(("raw", "start", "part"), REJECTED, ids=lambda v: str(v)[:40])
+def test_an_invalid_setting_is_rejected_with_path_rule_and_remedy(
+    raw: dict[str, str], start: str, part: str
+) -> None:
     with pytest.raises(SettingsError) as caught:
         parse(raw)
     line = next(line for line in caught.value.lines if line.startswith(start))
     assert part in line
 
 
-def test_every_broken_rule_is_told_at_once() -> None:
+def test_all_broken_rules_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         parse({"agents": "0", "runtime": "podman"})
     assert len(caught.value.lines) == 2
 
 
-def test_a_target_of_ones_own_needs_goal_endpoints_and_success() -> None:
+def test_an_external_target_requires_goal_endpoints_and_success() -> None:
     with pytest.raises(SettingsError) as caught:
         parse({"target": "https://shop.example"})
     names = {line.split(":")[1] for line in caught.value.lines}
     assert names == {"targetGoal", "targetEndpoints", "targetSuccess"}
 
 
-def test_a_target_of_ones_own_gets_a_route() -> None:
+def test_an_external_target_gets_a_route_in_the_gateway_config() -> None:
     settings = parse(
         {
             "target": "https://shop.example",
@@ -186,19 +192,19 @@ def test_a_target_of_ones_own_gets_a_route() -> None:
         ('{"routes": {"shop": {"name": "shop"}}}', "routes.shop.base_url"),
     ],
 )
-def test_a_bad_gateway_config_is_refused(tmp_path: Path, text: str, part: str) -> None:
+def test_an_invalid_gateway_config_is_rejected(tmp_path: Path, text: str, part: str) -> None:
     (tmp_path / "gateway.json").write_text(text)
     with pytest.raises(SettingsError, match="ape:gatewayConfig: ") as caught:
         gateway_config(parse({"gatewayConfig": "gateway.json"}), tmp_path)
     assert part in str(caught.value)
 
 
-def test_a_missing_gateway_config_is_refused(tmp_path: Path) -> None:
+def test_a_missing_gateway_config_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
         gateway_config(parse({"gatewayConfig": "none.json"}), tmp_path)
 
 
-def test_the_demo_brings_its_scenario() -> None:
+def test_the_demo_target_has_a_scenario() -> None:
     _, api = gateway_config(Settings(), ROOT)
     scenario = Scenario.of(Settings(), ROOT, api)
     assert scenario.api == api
@@ -232,7 +238,7 @@ def test_success_condition_reaches_the_agent_as_it_is_in_the_stack_config(value_
     assert conditions.parse(found) == conditions.parse(success)
 
 
-def test_endpoints_come_from_an_openapi_file(tmp_path: Path) -> None:
+def test_endpoints_are_read_from_an_openapi_file(tmp_path: Path) -> None:
     document = "openapi: 3.1.0\npaths:\n  /lamps/{id}:\n    get: {summary: One lamp.}\n"
     (tmp_path / "api.yaml").write_text(document)
     settings = parse({**OWN, "targetOpenapi": "api.yaml"})
@@ -246,12 +252,12 @@ def test_endpoints_come_from_an_openapi_file(tmp_path: Path) -> None:
     ("text", "part"),
     [
         (None, "No such file"),
-        ("a: [", "line 1: neither JSON nor YAML"),
-        ("{}", "no OpenAPI document"),
+        ("a: [", "line 1: is neither JSON nor YAML"),
+        ("{}", "is not an OpenAPI document"),
         ('{"openapi": "3.1.0", "paths": {}}', "no operation"),
     ],
 )
-def test_a_bad_openapi_file_is_refused(tmp_path: Path, text: str | None, part: str) -> None:
+def test_an_invalid_openapi_file_is_rejected(tmp_path: Path, text: str | None, part: str) -> None:
     if text is not None:
         (tmp_path / "api.json").write_text(text)
     settings = parse({**OWN, "targetOpenapi": "api.json"})
@@ -260,7 +266,7 @@ def test_a_bad_openapi_file_is_refused(tmp_path: Path, text: str | None, part: s
     assert part in str(caught.value)
 
 
-def test_endpoints_of_the_gateways_config_are_left_to_the_agents(tmp_path: Path) -> None:
+def test_a_scenario_has_no_endpoints_if_the_gateway_config_lists_them(tmp_path: Path) -> None:
     route: dict[str, Any] = {"base_url": "https://shop.example", "endpoints": [{"path": "/"}]}
     (tmp_path / "gateway.json").write_text(json.dumps({"routes": {"shop": route}}))
     settings = parse({**OWN, "gatewayConfig": "gateway.json"})
@@ -268,12 +274,12 @@ def test_endpoints_of_the_gateways_config_are_left_to_the_agents(tmp_path: Path)
     assert "endpoints" not in Scenario.of(settings, tmp_path, api).plain()
     del route["endpoints"]
     (tmp_path / "gateway.json").write_text(json.dumps({"routes": {"shop": route}}))
-    with pytest.raises(SettingsError, match="ape:targetEndpoints: is needed: route shop"):
+    with pytest.raises(SettingsError, match="ape:targetEndpoints: is required, because route shop"):
         gateway_config(settings, tmp_path)
 
 
 @pytest.mark.parametrize("stack", ["dev", "prod"])
-def test_the_stacks_of_this_project_are_valid(stack: str) -> None:
+def test_the_stacks_of_this_project_have_valid_settings(stack: str) -> None:
     config = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
     raw = {
         key.partition(":")[2]: value if isinstance(value, str) else json.dumps(value)

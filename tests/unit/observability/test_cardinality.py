@@ -39,7 +39,7 @@ def test_number_of_series_grows_linearly_with_the_fleet(agents: int) -> None:
 
 def test_documented_number_of_series_is_the_computed_one() -> None:
     stated = re.search(
-        r"about ([\d,]+) at most at 1000 agents, (\d+) an agent",
+        r"about ([\d,]+) at most at 1000 agents, (\d+) per agent",
         (ROOT / "docs/facts.md").read_text(),
     )
     assert stated

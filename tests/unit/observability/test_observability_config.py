@@ -181,10 +181,10 @@ INVALID = [
     ),
     ({"alertWebhookUrl": "hook"}, 'ape:alertWebhookUrl: is "hook"'),
     ({"alertSlackChannel": "#x"}, "ape:alertSlackUrl: is not set"),
-    ({"alertEmailTo": "a@b"}, "ape:alertSmtpHost: is needed"),
+    ({"alertEmailTo": "a@b"}, "ape:alertSmtpHost: is required"),
     (
         {"alertEmailTo": "a@b", "alertEmailFrom": "b@b", "alertSmtpHost": "smtp"},
-        "ape:alertSmtpHost: must be host:port",
+        "ape:alertSmtpHost: is not host:port",
     ),
     ({"remoteWriteUrl": "here"}, "ape:remoteWriteUrl: "),
     ({"alertOverrides": '{"X": {"forSeconds": -1}}'}, "ape:alertOverrides.X.forSeconds: is -1"),

@@ -89,4 +89,4 @@ def test_a_wrong_call_is_refused(arguments: list[str]) -> None:
         [ROOT / "scripts/pipeline.sh", *arguments], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("Refused, nothing was changed: ")
+    assert done.stderr.startswith("Precondition failed; nothing was changed: ")
