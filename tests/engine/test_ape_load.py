@@ -23,8 +23,8 @@ Make = Callable[..., LiveStack]
 
 @pytest.fixture
 def ape_load(live: Make) -> Callable[..., Command]:
-    def make(name: str, **config: Any) -> Command:
-        stack = live(name)
+    def make(name: str, *, sources: bool = False, **config: Any) -> Command:
+        stack = live(name, sources=sources)
         stack.config(observability="off", tiers=TIERS, **config)
         return Command(stack)
 
@@ -229,7 +229,9 @@ def test_two_at_once_and_a_stop(ape_load: Callable[..., Command]) -> None:
 
 
 def test_crossing_a_tier_and_a_rollout_go_in_waves(ape_load: Callable[..., Command]) -> None:
-    command = ape_load("t-waves", agents=4, updateParallelism=2, updateMonitorSeconds=3)
+    command = ape_load(
+        "t-waves", sources=True, agents=4, updateParallelism=2, updateMonitorSeconds=3
+    )
     tiers = [
         {"minAgents": 1, "maxAgents": 4, "memoryMb": 160, "cpus": 0.25},
         {"minAgents": 5, "maxAgents": 40, "memoryMb": 128, "cpus": 0.2},

@@ -11,8 +11,9 @@ import docker
 import pytest
 
 from tests.support.ape_load import TIERS, Command
+from tests.support.images import built
 from tests.support.live import LiveStack, wait_until
-from tests.support.nodes import Nodes, built
+from tests.support.nodes import Nodes
 
 pytestmark = [
     pytest.mark.engine,
@@ -52,7 +53,6 @@ def test_agents_spread_a_node_dies_and_the_gate_notices(
         agents=3,
         runtime="swarm",
         dockerHost=first.host,
-        networkPool="10.242.0.0/16",
         observability="off",
         tiers=TIERS,
         images=images,

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import socket
 import subprocess
 import threading
@@ -15,7 +14,9 @@ import pytest
 import requests
 from pulumi import automation as auto
 
-from tests.support.live import PORTS, ROOT, LiveStack, sh, stand_in, wait_until
+from ape_infra.config.settings import Settings
+from tests.support.live import LiveStack, sh, stand_in, wait_until
+from tests.support.nodes import Node, Nodes
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., LiveStack]
@@ -166,7 +167,7 @@ def test_the_key_is_nowhere_in_the_open(live: Make, tmp_path: Path) -> None:
     assert found == (0, key), "the proxy has its key"
     token = stack.stack.outputs()["agentToken"]
     assert token.secret
-    url = f"http://127.0.0.1:{PORTS['proxyPort']}/v1/models"
+    url = f"{stack.url('proxyPort')}/v1/models"
     assert requests.get(url, timeout=10).status_code == 401
     shown = {"Authorization": f"Bearer {token.value}"}
     assert requests.get(url, headers=shown, timeout=40).status_code == 502, "nobody answers there"
@@ -240,11 +241,11 @@ def test_a_taken_port_and_a_plan_too_large_are_refused(live: Make) -> None:
     )
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", PORTS["gatewayPort"]))
+        taken.bind(("127.0.0.1", stack.ports["gatewayPort"]))
         taken.listen()
         with pytest.raises(auto.CommandError) as caught:
             stack.stack.up()
-    assert "ape:gatewayPort: port 18080" in str(caught.value)
+    assert f"ape:gatewayPort: port {stack.ports['gatewayPort']} " in str(caught.value)
     assert "the machine has" in str(caught.value)
     assert stack.leftovers() == []
 
@@ -303,10 +304,20 @@ def _failed(stack: LiveStack) -> dict[str, Any]:
     return found if found["failure"] else {}
 
 
-def test_a_daemon_killed_in_the_middle_of_an_up_is_healed_by_the_next(live: Make) -> None:
-    if os.geteuid() != 0 or Path("/run/systemd/system").exists():
-        pytest.skip("only a daemon that the project's own script starts is killed")
+@pytest.fixture
+def node(held_images: dict[str, str]) -> Iterator[Node]:
+    """A daemon of the test's own, which has our images and Prometheus's."""
+    with Nodes(1, swarm=False) as made:
+        made.nodes[0].load([*held_images.values(), Settings().images.prometheus])
+        yield made.nodes[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="starts a dockerd")
+def test_a_daemon_killed_in_the_middle_of_an_up_is_healed_by_the_next(
+    live: Make, node: Node, held_images: dict[str, str]
+) -> None:
     stack = live("t-kill")
+    stack.run_on(node, held_images)
     stack.config(agents=20)
     failed: list[Exception] = []
 
@@ -320,10 +331,10 @@ def test_a_daemon_killed_in_the_middle_of_an_up_is_healed_by_the_next(live: Make
     going.start()
     try:
         wait_until(lambda: len(stack.names("agent")) >= 5, seconds=180)
-        os.kill(int(Path("/var/run/docker.pid").read_text()), signal.SIGKILL)
+        node.crash()
         going.join()
     finally:
-        subprocess.run([str(ROOT / "offline/docker.sh"), "up"], check=True)
+        node.serve()
     assert failed, "the up was to be cut off"
 
     stack.stack.refresh()

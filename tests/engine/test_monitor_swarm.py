@@ -18,8 +18,9 @@ from ape_infra.reporting import draw
 from monitoring.thresholds import BY_KEY
 from tests.engine.test_ape_load_swarm import SERVICES
 from tests.support.ape_load import TIERS
+from tests.support.images import built
 from tests.support.live import LiveStack, exec_in, wait_until
-from tests.support.nodes import Node, Nodes, built
+from tests.support.nodes import Node, Nodes
 
 pytestmark = [
     pytest.mark.engine,
@@ -119,7 +120,6 @@ def test_each_node_has_its_monitor_and_all_is_counted_once(
         agents=AGENTS,
         runtime="swarm",
         dockerHost=first.host,
-        networkPool="10.243.0.0/16",
         tiers=TIERS,
         images=images,
     )

@@ -2,15 +2,15 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from ape_infra.cli import read_settings
-from tests.support.live import ROOT, LiveStack, wait_until
-from tests.support.nodes import Nodes, built
+from tests.support.images import built, observability_images
+from tests.support.live import LiveStack, wait_until
+from tests.support.nodes import Nodes
 
 pytestmark = [
     pytest.mark.engine,
@@ -27,7 +27,7 @@ def swarm() -> Iterator[Nodes]:
 
 
 def test_full_watches_a_swarm(swarm: Nodes, live: Callable[..., LiveStack]) -> None:
-    subprocess.run([str(ROOT / "offline/images.sh"), "full"], check=True)
+    observability_images()
     (node,) = swarm.nodes
     stack = live("t-obs-swarm")
     stack.client = node.client()
@@ -36,7 +36,6 @@ def test_full_watches_a_swarm(swarm: Nodes, live: Callable[..., LiveStack]) -> N
         agents=2,
         runtime="swarm",
         dockerHost=node.host,
-        networkPool="10.247.0.0/16",
         observability="full",
         observabilityParts=PARTS,
         images=images,

@@ -17,12 +17,11 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from ape_infra.planning.services import DOCKERFILES, package_folder
-from ape_infra.program.components.images import content_digest
-from tests.support.live import ROOT
+from tests.support.slots import Slot
 
-# A namespace for the bridge too: the rules of the machine's own Docker drop what a bridge forwards.
-SWITCH, BRIDGE = "apetestsw", "apetest0"
+# In a namespace too: the rules of the machine's own Docker drop what a bridge forwards.
+BRIDGE = "apetest0"
+# Each group of nodes is behind a bridge of its own, so that all have the same addresses.
 NETWORK = "10.99.77"
 START_SECONDS = 60
 
@@ -34,30 +33,16 @@ def sh(*command: str, check: bool = True) -> str:
     return done.stdout
 
 
-def built(*services: str) -> dict[str, str]:
-    """The images of the services, on the machine's own daemon."""
-    there = {tag for image in docker.from_env().images.list() for tag in image.tags}
-    base, made = "python:3.11-slim", {}
-    for service in services:
-        name = f"ape-{service.replace('_', '-')}:{content_digest(ROOT, service, base)}"
-        if name not in there:
-            sh("docker", "build", "-q", "-t", name,
-               "-f", f"{ROOT}/{DOCKERFILES}/{service}.Dockerfile",
-               "--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"SERVICE={service}",
-               "--build-arg", f"SOURCE={package_folder(service)}", str(ROOT))  # fmt: skip
-        made[service] = name
-    return made
-
-
 class Node:
-    def __init__(self, number: int, folder: Path) -> None:
-        self.name = f"apetest{number}"
+    def __init__(self, group: str, number: int, folder: Path) -> None:
+        self.switch = f"{group}sw"
+        self.name = f"{group}n{number}"
         self.address = f"{NETWORK}.{number + 1}"
         self.folder = folder / self.name
         self.socket = self.folder / "docker.sock"
         # Where a container that binds the stack's socket finds it: that of its own node, as on
         # machines that are real ones.
-        self.known_as = folder / "apetest1"
+        self.known_as = folder / f"{group}n1"
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -71,8 +56,8 @@ class Node:
         outer, inner = f"{self.name}o", f"{self.name}i"
         sh("ip", "link", "add", outer, "type", "veth", "peer", "name", inner)
         sh("ip", "link", "set", inner, "netns", self.name)
-        sh("ip", "link", "set", outer, "netns", SWITCH)
-        sh("ip", "-n", SWITCH, "link", "set", outer, "master", BRIDGE, "up")
+        sh("ip", "link", "set", outer, "netns", self.switch)
+        sh("ip", "-n", self.switch, "link", "set", outer, "master", BRIDGE, "up")
         inside = ("ip", "-n", self.name)
         sh(*inside, "addr", "add", f"{self.address}/24", "dev", inner)
         sh(*inside, "link", "set", inner, "up")
@@ -129,33 +114,39 @@ class Node:
             time.sleep(0.2)
         number.unlink()
 
-    def _pids(self) -> list[str]:
-        """Of the containers, whose parents are the shims, and then of all that serves them."""
-        serving = sh("ip", "netns", "pids", self.name, check=False).split()
-        inside = sh("pgrep", "-P", ",".join(serving), check=False).split() if serving else []
-        return inside + serving
-
     def kill(self) -> None:
         """As a power cut."""
         if self.process is None:
             return
-        sh("ip", "-n", SWITCH, "link", "set", f"{self.name}o", "down", check=False)
-        for _ in range(2):
-            for pid in self._pids():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
+        sh("ip", "-n", self.switch, "link", "set", f"{self.name}o", "down", check=False)
+        kill_all_in(self.name)
         self.process.wait()
         self.process = None
 
     def remove(self) -> None:
         self.kill()
         sh("ip", "netns", "del", self.name, check=False)
-        sh("ip", "-n", SWITCH, "link", "del", f"{self.name}o", check=False)
-        mounts = Path("/proc/mounts").read_text().splitlines()
-        for point in sorted((m.split()[1] for m in mounts), reverse=True):
-            if point.startswith(str(self.folder)):
-                sh("umount", "-l", point, check=False)
+        sh("ip", "-n", self.switch, "link", "del", f"{self.name}o", check=False)
+        unmount(str(self.folder))
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def kill_all_in(namespace: str) -> None:
+    """Kill the containers, whose parents are the shims, and then all that serves them."""
+    for _ in range(2):
+        serving = sh("ip", "netns", "pids", namespace, check=False).split()
+        inside = sh("pgrep", "-P", ",".join(serving), check=False).split() if serving else []
+        for pid in inside + serving:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
+
+def unmount(part: str) -> None:
+    """All mounts whose path contains `part`, the innermost first."""
+    mounts = Path("/proc/mounts").read_text().splitlines()
+    for point in sorted((m.split()[1] for m in mounts), reverse=True):
+        if part in point:
+            sh("umount", "-l", point, check=False)
 
 
 def _runs(pid: int) -> bool:
@@ -175,12 +166,26 @@ class Nodes:
 
     def __init__(self, count: int, *, swarm: bool = True) -> None:
         self._swarm = swarm
+        self._slot = Slot("nodes")
+        self._group = f"ape{self._slot.number}"
+        self._switch = f"{self._group}sw"
         self._folder = tempfile.TemporaryDirectory(prefix="ape", ignore_cleanup_errors=True)
-        self.nodes = [Node(i + 1, Path(self._folder.name)) for i in range(count)]
+        folder = Path(self._folder.name)
+        self.nodes = [Node(self._group, i + 1, folder) for i in range(count)]
+
+    def _sweep(self) -> None:
+        """Remove what a killed run left of the group; nobody else holds its slot."""
+        for line in sh("ip", "netns", "list").splitlines():
+            name = line.split()[0]
+            if name == self._switch or name.startswith(f"{self._group}n"):
+                kill_all_in(name)
+                sh("ip", "netns", "del", name, check=False)
+        unmount(f"/{self._group}n")
 
     def __enter__(self) -> Nodes:
-        sh("ip", "netns", "add", SWITCH)
-        inside = ("ip", "-n", SWITCH)
+        self._sweep()
+        sh("ip", "netns", "add", self._switch)
+        inside = ("ip", "-n", self._switch)
         try:
             sh(*inside, "link", "add", BRIDGE, "type", "bridge")
             sh(*inside, "addr", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
@@ -206,5 +211,6 @@ class Nodes:
     def __exit__(self, *_: object) -> None:
         for node in reversed(self.nodes):
             node.remove()
-        sh("ip", "netns", "del", SWITCH, check=False)
+        sh("ip", "netns", "del", self._switch, check=False)
         self._folder.cleanup()
+        self._slot.release()
