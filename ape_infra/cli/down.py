@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import docker
+from docker.errors import APIError
 
 from ape_contracts import labels
 from ape_infra.automation.engine import ROOT, PulumiEngine, remove_when_free
@@ -20,6 +24,8 @@ from ape_infra.cli.common import (
     stack_lock,
 )
 from ape_infra.config.project import current
+
+IMAGE_TYPE = "docker:index/image:Image"
 
 
 @app.command()
@@ -38,8 +44,9 @@ def down(stack: StackName = "dev", yes: Yes = False) -> None:
                     str(ROOT),
                     engine.stack.workspace.env_vars,
                 )
+            images = built_images(engine.state())
             engine.destroy()
-            kept = [*engine.remove_orphans(), *forget(client, stack)]
+            kept = [*engine.remove_orphans(), *forget(client, stack, images)]
             engine.stack.workspace.remove_stack(stack, preserve_config=True)
             forget_salt(ROOT / f"Pulumi.{stack}.yaml")
             lock.end()
@@ -61,10 +68,20 @@ def forget_salt(file: Path) -> None:
         file.write_text("".join(kept))
 
 
-def forget(client: docker.DockerClient, stack: str) -> list[str]:
-    """Remove the stack's data that is in no state, and this project's images that nobody uses.
+def built_images(state: Mapping[str, Any]) -> list[str]:
+    """The images that the stack built, of what `pulumi stack export` gives."""
+    resources = (state.get("deployment") or {}).get("resources") or []
+    return [
+        resource["outputs"]["imageName"]
+        for resource in resources
+        if resource["type"] == IMAGE_TYPE and "imageName" in resource.get("outputs", {})
+    ]
 
-    Returns what is still in use.
+
+def forget(client: docker.DockerClient, stack: str, images: Iterable[str]) -> list[str]:
+    """Remove the stack's data that is in no state, and those of its `images` that nobody uses.
+
+    Another stack may have built the same ones. Returns what is still in use.
     """
     volumes = (
         client.api.volumes(filters=labels.stack_filter(current().name, stack))["Volumes"] or []
@@ -73,8 +90,8 @@ def forget(client: docker.DockerClient, stack: str) -> list[str]:
     kept = [
         f"volume {name}" for name in names if not remove_when_free(client.api.remove_volume, name)
     ]
-    used = {c["ImageID"] for c in client.api.containers(all=True)}
-    for image in client.api.images(filters={"label": "ape.image"}):
-        if image["Id"] not in used:
-            client.api.remove_image(image["Id"], force=True)
+    for image in images:
+        # Docker refuses where a container, even one that never started, is of the image.
+        with suppress(APIError):
+            client.api.remove_image(image)
     return kept

@@ -102,19 +102,16 @@ class LiveStack:
         )
 
     def config(self, **values: Any) -> None:
+        """Set settings as `pulumi config set` does; only secrets need it, which takes a second."""
+        document = yaml.safe_load(self.file.read_text())
         for key, value in values.items():
-            if isinstance(value, list | dict):
-                # `pulumi config set` would make a string of it.
-                written = yaml.safe_load(self.file.read_text())
-                written["config"][f"{PROJECT}:{key}"] = value
-                self.file.write_text(yaml.safe_dump(written))
-                continue
-            text = value if isinstance(value, str) else json.dumps(value)
-            if isinstance(value, bool):
-                text = str(value).lower()
-            self.stack.set_config(
-                f"{PROJECT}:{key}", auto.ConfigValue(value=text, secret=key in SECRETS)
-            )
+            if key not in SECRETS:
+                plain = isinstance(value, str | list | dict)
+                document["config"][f"{PROJECT}:{key}"] = value if plain else json.dumps(value)
+        self.file.write_text(yaml.safe_dump(document))
+        for key in SECRETS.keys() & values.keys():
+            given = auto.ConfigValue(value=values[key], secret=True)
+            self.stack.set_config(f"{PROJECT}:{key}", given)
 
     def run_on(self, node: Node, images: Mapping[str, str]) -> None:
         """Use the daemon of `node`, which has these images, instead of the machine's."""
