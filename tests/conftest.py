@@ -61,6 +61,25 @@ def held_images() -> dict[str, str]:
     return found
 
 
+@pytest.fixture(scope="session")
+def shared_stack(
+    tmp_path_factory: pytest.TempPathFactory, held_images: dict[str, str]
+) -> Iterator[LiveStack]:
+    """A dev stack of two agents, for tests that leave it as it is.
+
+    They are in the xdist group "shared", so that there is one of it.
+    """
+    stack = LiveStack(tmp_path_factory.mktemp("shared"), f"{PREFIX}shared")
+    try:
+        stack.config(agents=2)
+        stack.up()
+        yield stack
+        stack.destroy()
+        assert stack.leftovers() == []
+    finally:
+        stack.sweep()
+
+
 @pytest.fixture
 def live(tmp_path: Path, held_images: dict[str, str]) -> Iterator[Callable[..., LiveStack]]:
     """Makes stacks, and takes away what a failed test leaves of them."""

@@ -3,7 +3,6 @@
 import os
 import re
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -111,10 +110,9 @@ def compiled_at_start(stack: LiveStack, container: dict[str, Any]) -> list[str]:
     return [line for line in found if ".pyc" not in line]
 
 
-def test_every_running_container_is_hardened(live: Make) -> None:
-    stack = live("t-hard")
-    stack.config(agents=2)
-    stack.up()
+@pytest.mark.xdist_group("shared")
+def test_every_running_container_is_hardened(shared_stack: LiveStack) -> None:
+    stack = shared_stack
     plan = stack.plan()
     found = [c for c in stack.containers() if c["State"]["Status"] != "created"]
     assert len(found) == 6 + 2
@@ -145,7 +143,6 @@ def test_every_running_container_is_hardened(live: Make) -> None:
     for c in stack.containers("agent"):
         assert c["HostConfig"]["Memory"] == plan.tier.memory_mb * 2**20
         assert c["HostConfig"]["NanoCpus"] == round(plan.tier.cpus * 10**9)
-    stack.destroy()
 
 
 def test_the_key_is_nowhere_in_the_open(live: Make, tmp_path: Path) -> None:
@@ -250,30 +247,13 @@ def test_a_taken_port_and_a_plan_too_large_are_refused(live: Make) -> None:
     assert stack.leftovers() == []
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[str]:
-    """The address of a daemon of our own whose disk holds 256 MB."""
-    disk, socket_ = tmp_path / "disk", f"unix://{tmp_path}/docker.sock"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(disk)], check=True)
-    places = [f"--data-root={disk}/root", f"--exec-root={tmp_path}/exec", f"--host={socket_}"]
-    alone = ["--bridge=none", "--iptables=false", f"--pidfile={tmp_path}/docker.pid"]
-    with open(tmp_path / "dockerd.log", "w") as log:
-        daemon = subprocess.Popen(["dockerd", *places, *alone], stdout=log, stderr=log)
-    try:
-        wait_until(lambda: (tmp_path / "docker.sock").exists(), seconds=30)
-        yield socket_
-    finally:
-        daemon.terminate()
-        daemon.wait(timeout=30)
-        subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_a_full_disk_is_refused(live: Make, tiny_disk: str) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="starts a dockerd")
+def test_a_full_disk_is_refused(live: Make) -> None:
     stack = live("t-disk")
-    stack.config(dockerHost=tiny_disk)
-    with pytest.raises(auto.CommandError, match=r"disk: \d+ MB are free at .* needs 2048 MB"):
-        stack.stack.up()
+    with Nodes(1, swarm=False, disk_mb=256) as made:
+        stack.config(dockerHost=made.nodes[0].host)
+        with pytest.raises(auto.CommandError, match=r"disk: \d+ MB are free at .* needs 2048 MB"):
+            stack.stack.up()
 
 
 def test_production_at_sixty_agents_is_up(live: Make) -> None:
@@ -308,7 +288,7 @@ def _failed(stack: LiveStack) -> dict[str, Any]:
 def node(held_images: dict[str, str]) -> Iterator[Node]:
     """A daemon of the test's own, which has our images and Prometheus's."""
     with Nodes(1, swarm=False) as made:
-        made.nodes[0].load([*held_images.values(), Settings().images.prometheus])
+        made.load([*held_images.values(), Settings().images.prometheus])
         yield made.nodes[0]
 
 

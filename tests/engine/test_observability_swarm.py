@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ape_infra.cli import read_settings
-from tests.support.images import built, observability_images
+from tests.support.images import observability_images
 from tests.support.live import LiveStack, wait_until
 from tests.support.nodes import Nodes
 
@@ -16,7 +16,6 @@ pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="starts a dockerd"),
 ]
-SERVICES = ("gateway", "proxy", "agent", "demo_target", "monitor", "socket_proxy")
 PARTS = ["prometheus", "alertmanager", "loki"]
 
 
@@ -26,22 +25,16 @@ def swarm() -> Iterator[Nodes]:
         yield made
 
 
-def test_full_watches_a_swarm(swarm: Nodes, live: Callable[..., LiveStack]) -> None:
+def test_full_watches_a_swarm(
+    swarm: Nodes, live: Callable[..., LiveStack], held_images: dict[str, str]
+) -> None:
     observability_images()
     (node,) = swarm.nodes
     stack = live("t-obs-swarm")
-    stack.client = node.client()
-    images = built(*SERVICES)
-    stack.config(
-        agents=2,
-        runtime="swarm",
-        dockerHost=node.host,
-        observability="full",
-        observabilityParts=PARTS,
-        images=images,
-    )
+    stack.run_on(node, held_images)
+    stack.config(agents=2, runtime="swarm", observability="full", observabilityParts=PARTS)
     settings = read_settings(stack.stack)
-    node.load([*images.values(), *(getattr(settings, f"{part}_image") for part in PARTS)])
+    swarm.load([*held_images.values(), *settings.part_images.values()])
     # Proves that a preview shows no change afterwards.
     stack.up()
 

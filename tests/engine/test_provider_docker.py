@@ -279,7 +279,7 @@ def test_image(tmp_path: Path, api: Any, stack: Callable[..., auto.Stack]) -> No
 def manager(api: Any) -> Iterator[Node]:
     """The only node of a Swarm; it has the image."""
     with Nodes(1) as made:
-        made.nodes[0].load([IMAGE])
+        made.load([IMAGE])
         yield made.nodes[0]
 
 

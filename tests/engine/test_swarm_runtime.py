@@ -24,7 +24,7 @@ Make = Callable[..., LiveStack]
 def manager(held_images: dict[str, str]) -> Iterator[Node]:
     """The only node of a Swarm; it has our images and Prometheus's."""
     with Nodes(1) as made:
-        made.nodes[0].load([*held_images.values(), Settings().images.prometheus])
+        made.load([*held_images.values(), Settings().images.prometheus])
         yield made.nodes[0]
 
 

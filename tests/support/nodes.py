@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import docker
@@ -34,7 +35,8 @@ def sh(*command: str, check: bool = True) -> str:
 
 
 class Node:
-    def __init__(self, group: str, number: int, folder: Path) -> None:
+    def __init__(self, group: str, number: int, folder: Path, disk_mb: int | None) -> None:
+        self._disk_mb = disk_mb
         self.switch = f"{group}sw"
         self.name = f"{group}n{number}"
         self.address = f"{NETWORK}.{number + 1}"
@@ -52,6 +54,9 @@ class Node:
     def start(self) -> None:
         for part in ("data", "exec", "run"):
             (self.folder / part).mkdir(parents=True)
+        if self._disk_mb:
+            size = f"size={self._disk_mb}m"
+            sh("mount", "-t", "tmpfs", "-o", size, "tmpfs", f"{self.folder}/data")
         sh("ip", "netns", "add", self.name)
         outer, inner = f"{self.name}o", f"{self.name}i"
         sh("ip", "link", "add", outer, "type", "veth", "peer", "name", inner)
@@ -90,16 +95,6 @@ class Node:
 
     def client(self) -> docker.DockerClient:
         return docker.DockerClient(base_url=self.host, timeout=30)
-
-    def load(self, images: list[str]) -> None:
-        save = subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE)
-        subprocess.run(
-            ["docker", "-H", self.host, "load", "-q"],
-            stdin=save.stdout,
-            check=True,
-            capture_output=True,
-        )
-        assert save.wait() == 0
 
     def crash(self) -> None:
         """The dockerd alone is killed; its containers run on. `serve` starts the next one."""
@@ -160,18 +155,20 @@ def _runs(pid: int) -> bool:
 class Nodes:
     """A Swarm that the first node manages, or (`swarm` False) nodes each for itself.
 
+    With `disk_mb`, each has a disk of that size.
+
     Their folder has a short path: a socket's may have 107 characters. Overlay file systems do not
     nest: where /tmp is one, this wants another TMPDIR.
     """
 
-    def __init__(self, count: int, *, swarm: bool = True) -> None:
+    def __init__(self, count: int, *, swarm: bool = True, disk_mb: int | None = None) -> None:
         self._swarm = swarm
         self._slot = Slot("nodes")
         self._group = f"ape{self._slot.number}"
         self._switch = f"{self._group}sw"
         self._folder = tempfile.TemporaryDirectory(prefix="ape", ignore_cleanup_errors=True)
         folder = Path(self._folder.name)
-        self.nodes = [Node(self._group, i + 1, folder) for i in range(count)]
+        self.nodes = [Node(self._group, i + 1, folder, disk_mb) for i in range(count)]
 
     def _sweep(self) -> None:
         """Remove what a killed run left of the group; nobody else holds its slot."""
@@ -207,6 +204,20 @@ class Nodes:
             self.__exit__()
             raise
         return self
+
+    def load(self, images: Iterable[str]) -> None:
+        """Copy images of the machine's own daemon to all nodes at once."""
+        archive = Path(self._folder.name) / "images.tar"
+        sh("docker", "save", "-o", str(archive), *images)
+        loads = [
+            subprocess.Popen(
+                ["docker", "-H", node.host, "load", "-q", "-i", str(archive)],
+                stdout=subprocess.DEVNULL,
+            )
+            for node in self.nodes
+        ]
+        assert [load.wait() for load in loads] == [0] * len(loads)
+        archive.unlink()
 
     def __exit__(self, *_: object) -> None:
         for node in reversed(self.nodes):
