@@ -1,5 +1,7 @@
 """What the live tiers share."""
 
+import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +12,7 @@ import pytest
 
 from tests.support import images
 from tests.support.live import PREFIX, LiveStack, sweep_stale
-
-LIVE_TIERS = ("engine", "e2e")
+from tests.support.nodes import sweep_nodes
 
 
 def pytest_configure() -> None:
@@ -35,6 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     if not hasattr(session.config, "workerinput") and not _another_run():
         sweep_stale()
+        if os.geteuid() == 0 and shutil.which("ip"):
+            sweep_nodes()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

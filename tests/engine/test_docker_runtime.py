@@ -310,7 +310,8 @@ def test_a_daemon_killed_in_the_middle_of_an_up_is_healed_by_the_next(
     going = threading.Thread(target=up)
     going.start()
     try:
-        wait_until(lambda: len(stack.names("agent")) >= 5, seconds=180)
+        wait_until(lambda: failed or len(stack.names("agent")) >= 5, seconds=180)
+        assert not failed
         node.crash()
         going.join()
     finally:

@@ -91,6 +91,7 @@ class LiveStack:
         self.state = folder / "state"
         self.stack = self.opened()
         self.client = docker.from_env()
+        self.node: Node | None = None
         self.slot = Slot()
         self.ports = self.slot.ports
         self.config(networkPool=self.slot.network_pool, **self.ports)
@@ -115,7 +116,7 @@ class LiveStack:
 
     def run_on(self, node: Node, images: Mapping[str, str]) -> None:
         """Use the daemon of `node`, which has these images, instead of the machine's."""
-        self.client = node.client()
+        self.node, self.client = node, node.client()
         self.config(dockerHost=node.host, images=dict(images))
 
     def plan(self) -> Any:
@@ -201,8 +202,9 @@ class LiveStack:
         return found
 
     def sweep(self) -> None:
-        """Remove whatever a failed test left."""
-        remove(self.client.api, {"label": f"{labels.STACK}={self.name}"})
+        """Remove whatever a failed test left; what is on a node goes with it."""
+        if self.node is None:
+            remove(self.client.api, {"label": f"{labels.STACK}={self.name}"})
         self.slot.release()
 
 

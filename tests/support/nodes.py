@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,13 +18,15 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from tests.support.slots import Slot
+from tests.support.slots import LOCKS, Slot
 
 # In a namespace too: the rules of the machine's own Docker drop what a bridge forwards.
 BRIDGE = "apetest0"
 # Each group of nodes is behind a bridge of its own, so that all have the same addresses.
 NETWORK = "10.99.77"
 START_SECONDS = 60
+# A folder for each group of nodes.
+FOLDERS = LOCKS / "nodes"
 
 
 def sh(*command: str, check: bool = True) -> str:
@@ -144,6 +146,19 @@ def unmount(part: str) -> None:
             sh("umount", "-l", point, check=False)
 
 
+def sweep_nodes(group: str = r"ape\d+") -> None:
+    """Remove what a killed run left of a group, or of all."""
+    for line in sh("ip", "netns", "list", check=False).splitlines():
+        name = line.split()[0]
+        if re.fullmatch(rf"{group}(sw|n\d+)", name):
+            kill_all_in(name)
+            sh("ip", "netns", "del", name, check=False)
+    for folder in FOLDERS.glob("*"):
+        if re.fullmatch(group, folder.name):
+            unmount(f"{folder}/")
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _runs(pid: int) -> bool:
     """Whether there is such a process, and not only its exit code that nobody has asked for."""
     try:
@@ -166,21 +181,12 @@ class Nodes:
         self._slot = Slot("nodes")
         self._group = f"ape{self._slot.number}"
         self._switch = f"{self._group}sw"
-        self._folder = tempfile.TemporaryDirectory(prefix="ape", ignore_cleanup_errors=True)
-        folder = Path(self._folder.name)
-        self.nodes = [Node(self._group, i + 1, folder, disk_mb) for i in range(count)]
-
-    def _sweep(self) -> None:
-        """Remove what a killed run left of the group; nobody else holds its slot."""
-        for line in sh("ip", "netns", "list").splitlines():
-            name = line.split()[0]
-            if name == self._switch or name.startswith(f"{self._group}n"):
-                kill_all_in(name)
-                sh("ip", "netns", "del", name, check=False)
-        unmount(f"/{self._group}n")
+        self._folder = FOLDERS / self._group
+        self.nodes = [Node(self._group, i + 1, self._folder, disk_mb) for i in range(count)]
 
     def __enter__(self) -> Nodes:
-        self._sweep()
+        sweep_nodes(self._group)
+        self._folder.mkdir(parents=True)
         sh("ip", "netns", "add", self._switch)
         inside = ("ip", "-n", self._switch)
         try:
@@ -207,7 +213,7 @@ class Nodes:
 
     def load(self, images: Iterable[str]) -> None:
         """Copy images of the machine's own daemon to all nodes at once."""
-        archive = Path(self._folder.name) / "images.tar"
+        archive = self._folder / "images.tar"
         sh("docker", "save", "-o", str(archive), *images)
         loads = [
             subprocess.Popen(
@@ -223,5 +229,5 @@ class Nodes:
         for node in reversed(self.nodes):
             node.remove()
         sh("ip", "netns", "del", self._switch, check=False)
-        self._folder.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
         self._slot.release()
