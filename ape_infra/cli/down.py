@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import docker
+from docker.errors import APIError
 
 from ape_contracts import labels
 from ape_infra.automation.engine import PulumiEngine
@@ -22,6 +26,8 @@ from ape_infra.cli.common import (
 )
 from ape_infra.config.project import current
 
+IMAGE_TYPE = "docker:index/image:Image"
+
 
 @app.command()
 def down(stack: StackName = "dev", yes: Yes = False) -> None:
@@ -35,8 +41,9 @@ def down(stack: StackName = "dev", yes: Yes = False) -> None:
             lock.begin()
             if engine.settings().platform.production:
                 engine.run("state", "unprotect", "--all", "--yes")
+            images = built_images(engine.state())
             engine.destroy()
-            kept = [*engine.remove_orphans(), *remove_leftovers(client, stack)]
+            kept = [*engine.remove_orphans(), *remove_leftovers(client, stack, images)]
             engine.stack.workspace.remove_stack(stack, preserve_config=True)
             forget_salt(engine.config_file)
             lock.end()
@@ -58,10 +65,20 @@ def forget_salt(file: Path) -> None:
         file.write_text("".join(kept))
 
 
-def remove_leftovers(client: docker.DockerClient, stack: str) -> list[str]:
-    """Remove the stack's volumes that no state has, and the built images without a container.
+def built_images(state: Mapping[str, Any]) -> list[str]:
+    """The images that the stack built, from the result of `pulumi stack export`."""
+    resources = (state.get("deployment") or {}).get("resources") or []
+    return [
+        resource["outputs"]["imageName"]
+        for resource in resources
+        if resource["type"] == IMAGE_TYPE and "imageName" in resource.get("outputs", {})
+    ]
 
-    Returns what is still in use.
+
+def remove_leftovers(client: docker.DockerClient, stack: str, images: Iterable[str]) -> list[str]:
+    """Remove the stack's volumes that no state has, and those of its `images` without a container.
+
+    Another stack may have built the same images. Returns what is still in use.
     """
     volumes = (
         client.api.volumes(filters=labels.stack_filter(current().name, stack))["Volumes"] or []
@@ -70,8 +87,8 @@ def remove_leftovers(client: docker.DockerClient, stack: str) -> list[str]:
     kept = [
         f"volume {name}" for name in names if not remove_when_free(client.api.remove_volume, name)
     ]
-    used = {c["ImageID"] for c in client.api.containers(all=True)}
-    for image in client.api.images(filters={"label": "ape.image"}):
-        if image["Id"] not in used:
-            client.api.remove_image(image["Id"], force=True)
+    for image in images:
+        # Docker refuses where a container, even one that never started, is of the image.
+        with suppress(APIError):
+            client.api.remove_image(image)
     return kept

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from tests.support.live import PORTS, LiveStack, wait_until
+from tests.support.live import LiveStack, wait_until
 
 pytestmark = pytest.mark.e2e
 Make = Callable[..., LiveStack]
@@ -60,11 +60,10 @@ def test_agents_finish_sessions_and_everybody_counts_the_same(live: Make) -> Non
     assert stack.leftovers() == []
 
 
-def test_a_broken_target_makes_sessions_fail(live: Make) -> None:
-    stack = live("t-broken")
-    stack.config(agents=2)
-    stack.up()
-    url = f"http://127.0.0.1:{PORTS['targetPort']}/_faults"
+@pytest.mark.xdist_group("shared")
+def test_a_broken_target_makes_sessions_fail(shared_stack: LiveStack) -> None:
+    stack = shared_stack
+    url = f"{stack.url('targetPort')}/_faults"
     requests.put(url, json={"checkout": 500}, timeout=5).raise_for_status()
     orders = stack.get("targetPort", "/orders/stats").json()["orders"]
     before = stack.get("gatewayPort", "/fleet").json()["sessions"]["failure"]
@@ -73,15 +72,18 @@ def test_a_broken_target_makes_sessions_fail(live: Make) -> None:
         found = stack.get("gatewayPort", "/fleet").json()["sessions"]
         return bool(found["failure"] >= before + 2)
 
-    wait_until(failed, seconds=90)
-    assert stack.get("targetPort", "/orders/stats").json()["orders"] == orders
-    stack.destroy()
+    try:
+        wait_until(failed, seconds=90)
+        assert stack.get("targetPort", "/orders/stats").json()["orders"] == orders
+    finally:
+        requests.put(url, json={}, timeout=5).raise_for_status()
 
 
-def test_an_agent_reaches_the_gateway_and_the_proxy_and_nothing_else(live: Make) -> None:
-    stack = live("t-reach")
-    stack.config(agents=1)
-    stack.up()
+@pytest.mark.xdist_group("shared")
+def test_an_agent_reaches_the_gateway_and_the_proxy_and_nothing_else(
+    shared_stack: LiveStack,
+) -> None:
+    stack = shared_stack
     agent = stack.containers("agent")[0]
     networks = stack.containers("target")[0]["NetworkSettings"]["Networks"]
     target = next(iter(networks.values()))["IPAddress"]
@@ -99,9 +101,8 @@ def test_an_agent_reaches_the_gateway_and_the_proxy_and_nothing_else(live: Make)
     assert not reaches("target", 8080)
     assert not reaches(target, 8080)
     # The ports published on the host, by the host's own address.
-    assert not reaches(gateway, PORTS["targetPort"])
+    assert not reaches(gateway, stack.ports["targetPort"])
     # One rule drops all that leaves the agents' own network, so an address on another network
     # stands for the internet; from there it answers.
     control = stack.containers("gateway")[0]["Id"]
     assert reaches(target, 8080, control)
-    stack.destroy()

@@ -23,8 +23,8 @@ Make = Callable[..., LiveStack]
 
 @pytest.fixture
 def ape_load(live: Make) -> Callable[..., Command]:
-    def make(name: str, **config: Any) -> Command:
-        stack = live(name)
+    def make(name: str, *, sources: bool = False, **config: Any) -> Command:
+        stack = live(name, sources=sources)
         stack.config(observability="off", tiers=TIERS, **config)
         return Command(stack)
 
@@ -147,12 +147,24 @@ def stop_gateway(
 FIRST, STEP, GOAL = (int(x) for x in os.environ.get("APE_TEST_SCALE", "2,2,6").split(","))
 
 
+def too_full(above: int) -> dict[str, Any]:
+    """A reading of memory that no level may have, from so many agents on."""
+    return {"from_agents": above + 1, "set": {"memory_percent": 91.0}}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="kills processes of containers")
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [(None, "memory: 91 %"), (crash, "restarts"), (stop_gateway, "services")],
+    ids=["memory", "crash", "gateway"],
+)
 def test_a_fault_at_the_second_level_returns_to_the_first(
     ape_load: Callable[..., Command],
+    request: pytest.FixtureRequest,
+    fault: Callable[..., None] | None,
+    reason: str,
 ) -> None:
-    command = ape_load("t-fault", agents=FIRST)
-    client = command.stack.client
+    command = ape_load(f"t-fault-{request.node.callspec.id}", agents=FIRST)
     command.run("up")
     levels = [
         x["agents"]
@@ -160,27 +172,24 @@ def test_a_fault_at_the_second_level_returns_to_the_first(
     ]
     assert len(levels) >= 2
     arguments = ("scale", "--agents", str(GOAL), "--step", str(STEP), "--yes")
-
-    command.inject({"from_agents": levels[1], "set": {"memory_percent": 91.0}})
-    found = command.json(*arguments, code=4)
-    assert found["held"] == levels[0]
-    assert any(r.startswith("memory: 91 %") for r in found["reasons"])
+    done = threading.Event()
+    if fault:
+        given = (command.stack.client, command.stack.name, levels[0], done)
+        thread = threading.Thread(target=fault, args=given)
+        thread.start()
+    else:
+        command.inject(too_full(levels[0]))
+    try:
+        found = command.json(*arguments, code=4)
+    finally:
+        done.set()
+        if fault:
+            thread.join()
+    assert found["held"] == levels[0], found
+    assert any(r.startswith(reason) for r in found["reasons"]), found
     command.assert_consistent(levels[0])
     assert command.messages()[-1].endswith(f"level 2 of {len(levels)} failed: rollback")
-    command.inject()
-
-    for fault, reason in ((crash, "restarts"), (stop_gateway, "services")):
-        command.run("scale", "--agents", str(FIRST), "--yes")
-        done = threading.Event()
-        thread = threading.Thread(target=fault, args=(client, command.stack.name, levels[0], done))
-        thread.start()
-        found = command.json(*arguments, code=4)
-        done.set()
-        thread.join()
-        assert found["held"] == levels[0], found
-        assert any(r.startswith(reason) for r in found["reasons"]), found
-        command.assert_consistent(levels[0])
-        assert command.json("status")["healthy"] == levels[0]
+    assert command.json("status")["healthy"] == levels[0]
     command.run("down")
     assert command.stack.leftovers() == []
 
@@ -228,14 +237,20 @@ def test_two_at_once_and_a_stop(ape_load: Callable[..., Command]) -> None:
     command.run("down")
 
 
-def test_crossing_a_tier_and_a_rollout_go_in_waves(ape_load: Callable[..., Command]) -> None:
-    command = ape_load("t-waves", agents=4, updateParallelism=2, updateMonitorSeconds=3)
-    tiers = [
+WAVES = {
+    "updateParallelism": 2,
+    "updateMonitorSeconds": 3,
+    "tiers": [
         {"minAgents": 1, "maxAgents": 4, "memoryMb": 160, "cpus": 0.25},
         {"minAgents": 5, "maxAgents": 40, "memoryMb": 128, "cpus": 0.2},
         {"minAgents": 41, "maxAgents": 2000, "memoryMb": 64, "cpus": 0.2},
-    ]
-    command.stack.config(tiers=tiers)
+    ],
+}
+
+
+def test_crossing_a_tier_and_a_rollout_go_in_waves(ape_load: Callable[..., Command]) -> None:
+    command = ape_load("t-waves", agents=4)
+    command.stack.config(**WAVES)
     command.run("up")
     _, err = command.run("scale", "--agents", "5", "--yes")
     assert "4 → 5 crosses into tier 5-40: 4 agents change, 2 at a time" in err
@@ -251,17 +266,25 @@ def test_crossing_a_tier_and_a_rollout_go_in_waves(ape_load: Callable[..., Comma
     assert "wave 3 of 3" in command.messages()[-2]
     command.run("rollout", "--set", "thinkTimeSeconds=-1", "--yes", code=2)
     assert command.json("rollout", "--yes")["changes"].keys() == {"same"}
+    command.run("down")
 
-    # An agent that cannot start: its first wave is taken back, and the config names what runs.
+
+def test_a_rollout_of_agents_that_cannot_start_is_taken_back(
+    ape_load: Callable[..., Command],
+) -> None:
+    command = ape_load("t-taken-back", sources=True, agents=5)
+    command.stack.config(**WAVES)
+    command.run("up")
     images = {c["Config"]["Image"] for c in command.stack.containers("agent")}
     main = command.stack.root / "services/ape_agent/__main__.py"
     main.write_text("if __name__ == '__main__':\n    raise SystemExit(1)\n")
+    # The first wave is taken back, and the config names what runs.
     found = command.json("rollout", "--yes", code=4)
     assert any(r.startswith("restarts") for r in found["reasons"]), found
     command.assert_consistent(5)
     assert {c["Config"]["Image"] for c in command.stack.containers("agent")} == images
-    file = command.stack.root / f"Pulumi.{command.stack.name}.yaml"
-    assert yaml.safe_load(file.read_text())["config"]["ape:images"]["agent"] in images
+    written = yaml.safe_load(command.stack.file.read_text())
+    assert written["config"]["ape:images"]["agent"] in images
     command.run("down")
 
 

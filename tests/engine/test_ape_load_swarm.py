@@ -12,18 +12,18 @@ import pytest
 
 from tests.support.ape_load import TIERS, Command
 from tests.support.live import LiveStack, wait_until
-from tests.support.nodes import Nodes, built
+from tests.support.nodes import Nodes
 
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="starts dockerds"),
 ]
-SERVICES = ("gateway", "proxy", "agent", "demo_target")
 
 
 @pytest.fixture
-def nodes() -> Iterator[Nodes]:
+def nodes(held_images: dict[str, str]) -> Iterator[Nodes]:
     with Nodes(3) as made:
+        made.load(held_images.values())
         yield made
 
 
@@ -39,24 +39,13 @@ def tasks(client: docker.DockerClient, stack: str) -> Counter[str]:
 
 
 def test_agents_spread_a_node_dies_and_the_gate_notices(
-    nodes: Nodes, live: Callable[..., LiveStack]
+    nodes: Nodes, live: Callable[..., LiveStack], held_images: dict[str, str]
 ) -> None:
-    images = built(*SERVICES)
-    for node in nodes.nodes:
-        node.load(list(images.values()))
     first, *_, last = nodes.nodes
     client = first.client()
     stack = live("t-nodes")
-    stack.client = client
-    stack.config(
-        agents=3,
-        runtime="swarm",
-        dockerHost=first.host,
-        networkPool="10.242.0.0/16",
-        observability="off",
-        tiers=TIERS,
-        images=images,
-    )
+    stack.run_on(first, held_images)
+    stack.config(agents=3, runtime="swarm", observability="off", tiers=TIERS)
     command = Command(stack)
     command.run("up")
     wait_until(lambda: len(tasks(client, "t-nodes")) == 3, seconds=60)

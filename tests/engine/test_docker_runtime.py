@@ -2,9 +2,7 @@
 
 import os
 import re
-import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +13,9 @@ import pytest
 import requests
 from pulumi import automation as auto
 
-from tests.support.live import PORTS, ROOT, LiveStack, sh, stand_in, wait_until
+from ape_infra.config.settings import Settings
+from tests.support.live import LiveStack, sh, stand_in, wait_until
+from tests.support.nodes import Node, Nodes
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., LiveStack]
@@ -110,10 +110,9 @@ def compiled_at_start(stack: LiveStack, container: dict[str, Any]) -> list[str]:
     return [line for line in found if ".pyc" not in line]
 
 
-def test_every_running_container_is_hardened(live: Make) -> None:
-    stack = live("t-hard")
-    stack.config(agents=2)
-    stack.up()
+@pytest.mark.xdist_group("shared")
+def test_every_running_container_is_hardened(shared_stack: LiveStack) -> None:
+    stack = shared_stack
     plan = stack.plan()
     found = [c for c in stack.containers() if c["State"]["Status"] != "created"]
     assert len(found) == 6 + 2
@@ -144,7 +143,6 @@ def test_every_running_container_is_hardened(live: Make) -> None:
     for c in stack.containers("agent"):
         assert c["HostConfig"]["Memory"] == plan.tier.memory_mb * 2**20
         assert c["HostConfig"]["NanoCpus"] == round(plan.tier.cpus * 10**9)
-    stack.destroy()
 
 
 def test_the_key_is_nowhere_in_the_open(live: Make, tmp_path: Path) -> None:
@@ -166,7 +164,7 @@ def test_the_key_is_nowhere_in_the_open(live: Make, tmp_path: Path) -> None:
     assert found == (0, key), "the proxy has its key"
     token = stack.stack.outputs()["agentToken"]
     assert token.secret
-    url = f"http://127.0.0.1:{PORTS['proxyPort']}/v1/models"
+    url = f"{stack.url('proxyPort')}/v1/models"
     assert requests.get(url, timeout=10).status_code == 401
     shown = {"Authorization": f"Bearer {token.value}"}
     assert requests.get(url, headers=shown, timeout=40).status_code == 502, "nobody answers there"
@@ -240,39 +238,22 @@ def test_a_taken_port_and_a_plan_too_large_are_refused(live: Make) -> None:
     )
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", PORTS["gatewayPort"]))
+        taken.bind(("127.0.0.1", stack.ports["gatewayPort"]))
         taken.listen()
         with pytest.raises(auto.CommandError) as caught:
             stack.stack.up()
-    assert "ape:gatewayPort: port 18080" in str(caught.value)
+    assert f"ape:gatewayPort: port {stack.ports['gatewayPort']} " in str(caught.value)
     assert "the machine has" in str(caught.value)
     assert stack.leftovers() == []
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[str]:
-    """The address of a daemon of our own whose disk holds 256 MB."""
-    disk, socket_ = tmp_path / "disk", f"unix://{tmp_path}/docker.sock"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(disk)], check=True)
-    places = [f"--data-root={disk}/root", f"--exec-root={tmp_path}/exec", f"--host={socket_}"]
-    alone = ["--bridge=none", "--iptables=false", f"--pidfile={tmp_path}/docker.pid"]
-    with open(tmp_path / "dockerd.log", "w") as log:
-        daemon = subprocess.Popen(["dockerd", *places, *alone], stdout=log, stderr=log)
-    try:
-        wait_until(lambda: (tmp_path / "docker.sock").exists(), seconds=30)
-        yield socket_
-    finally:
-        daemon.terminate()
-        daemon.wait(timeout=30)
-        subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_a_full_disk_is_refused(live: Make, tiny_disk: str) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="starts a dockerd")
+def test_a_full_disk_is_refused(live: Make) -> None:
     stack = live("t-disk")
-    stack.config(dockerHost=tiny_disk)
-    with pytest.raises(auto.CommandError, match=r"disk: \d+ MB are free at .* needs 2048 MB"):
-        stack.stack.up()
+    with Nodes(1, swarm=False, disk_mb=256) as made:
+        stack.config(dockerHost=made.nodes[0].host)
+        with pytest.raises(auto.CommandError, match=r"disk: \d+ MB are free at .* needs 2048 MB"):
+            stack.stack.up()
 
 
 def test_production_at_sixty_agents_is_up(live: Make) -> None:
@@ -303,10 +284,20 @@ def _failed(stack: LiveStack) -> dict[str, Any]:
     return found if found["failure"] else {}
 
 
-def test_a_daemon_killed_in_the_middle_of_an_up_is_healed_by_the_next(live: Make) -> None:
-    if os.geteuid() != 0 or Path("/run/systemd/system").exists():
-        pytest.skip("only a daemon that the project's own script starts is killed")
+@pytest.fixture
+def node(held_images: dict[str, str]) -> Iterator[Node]:
+    """A daemon of the test's own, which has our images and Prometheus's."""
+    with Nodes(1, swarm=False) as made:
+        made.load([*held_images.values(), Settings().images.prometheus])
+        yield made.nodes[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="starts a dockerd")
+def test_a_daemon_killed_in_the_middle_of_an_up_is_healed_by_the_next(
+    live: Make, node: Node, held_images: dict[str, str]
+) -> None:
     stack = live("t-kill")
+    stack.run_on(node, held_images)
     stack.config(agents=20)
     failed: list[Exception] = []
 
@@ -319,11 +310,12 @@ def test_a_daemon_killed_in_the_middle_of_an_up_is_healed_by_the_next(live: Make
     going = threading.Thread(target=up)
     going.start()
     try:
-        wait_until(lambda: len(stack.names("agent")) >= 5, seconds=180)
-        os.kill(int(Path("/var/run/docker.pid").read_text()), signal.SIGKILL)
+        wait_until(lambda: failed or len(stack.names("agent")) >= 5, seconds=180)
+        assert not failed
+        node.crash()
         going.join()
     finally:
-        subprocess.run([str(ROOT / "offline/docker.sh"), "up"], check=True)
+        node.serve()
     assert failed, "the up was to be cut off"
 
     stack.stack.refresh()

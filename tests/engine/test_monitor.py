@@ -20,9 +20,7 @@ def test_the_deployed_monitor_sees_the_stack_and_cannot_change_it(
     live: Callable[..., LiveStack],
 ) -> None:
     stack = live("t-monitor")
-    stack.config(
-        agents=2, networkPool="10.242.0.0/16", alertThresholds={"serviceDown": {"holdSeconds": 1}}
-    )
+    stack.config(agents=2, alertThresholds={"serviceDown": {"holdSeconds": 1}})
     stack.up()
 
     def sample() -> dict[str, Any]:

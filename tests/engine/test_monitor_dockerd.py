@@ -35,7 +35,7 @@ AGENTS = {"agent-0001", "agent-0002", "agent-0003"}
 def node() -> Iterator[Node]:
     with Nodes(1, swarm=False) as made:
         node = made.nodes[0]
-        node.load([IMAGE])
+        made.load([IMAGE])
         for slot in range(1, len(AGENTS) + 1):
             node.client().containers.run(
                 IMAGE,

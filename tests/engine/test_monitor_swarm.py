@@ -16,10 +16,9 @@ from ape_infra.config.settings import Settings
 from ape_infra.observability import dashboards
 from ape_infra.reporting import draw
 from monitoring.thresholds import BY_KEY
-from tests.engine.test_ape_load_swarm import SERVICES
 from tests.support.ape_load import TIERS
 from tests.support.live import LiveStack, exec_in, wait_until
-from tests.support.nodes import Node, Nodes, built
+from tests.support.nodes import Node, Nodes
 
 pytestmark = [
     pytest.mark.engine,
@@ -35,8 +34,9 @@ OF_THE_MACHINE = {rule.alert for rule in BY_KEY.values() if rule.per in ("machin
 
 
 @pytest.fixture
-def nodes() -> Iterator[list[Node]]:
+def nodes(held_images: dict[str, str]) -> Iterator[list[Node]]:
     with Nodes(2) as made:
+        made.load([*held_images.values(), Settings().images.prometheus])
         yield made.nodes
 
 
@@ -107,22 +107,12 @@ class Prometheus:
 
 
 def test_each_node_has_its_monitor_and_all_is_counted_once(
-    nodes: list[Node], live: Callable[..., LiveStack]
+    nodes: list[Node], live: Callable[..., LiveStack], held_images: dict[str, str]
 ) -> None:
-    images = built(*SERVICES, "monitor", "socket_proxy")
-    for node in nodes:
-        node.load([*images.values(), Settings().images.prometheus])
     first = nodes[0]
     stack = live(STACK)
-    stack.client = first.client()
-    stack.config(
-        agents=AGENTS,
-        runtime="swarm",
-        dockerHost=first.host,
-        networkPool="10.243.0.0/16",
-        tiers=TIERS,
-        images=images,
-    )
+    stack.run_on(first, held_images)
+    stack.config(agents=AGENTS, runtime="swarm", tiers=TIERS)
     stack.up()
 
     for node in nodes:

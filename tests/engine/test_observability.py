@@ -21,7 +21,6 @@ from typing import Any
 import psutil
 import pytest
 import requests
-import yaml
 
 from ape_contracts import labels, metrics
 from ape_infra.cli.logs.from_loki import log_query, of_entry, of_session
@@ -44,10 +43,11 @@ from ape_infra.reporting.loki import Loki
 from ape_infra.reporting.prometheus import Prometheus
 from ape_infra.reporting.run_report import RunReport, page
 from tests.support import alert_cases, shipper
-from tests.support.live import PORTS, PROJECT, ROOT, LiveStack, wait_until
+from tests.support.images import observability_images
+from tests.support.live import BASES, PROJECT, LiveStack, wait_until
 from tests.support.promql import TARGET, metric_of, selected
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("observability")]
 HERE = ["prometheus", "alertmanager", "loki"]
 STACK = "t-obs"
 AGENTS = 10
@@ -79,7 +79,7 @@ u.urlopen(u.Request(url, json.dumps(body).encode(), headers)).read()
 
 @pytest.fixture(scope="module", autouse=True)
 def images() -> None:
-    subprocess.run([str(ROOT / "offline/images.sh"), "full"], check=True)
+    observability_images()
 
 
 # What the parts are told, by their own checkers.
@@ -97,8 +97,7 @@ EVERY_RECEIVER = {
 
 
 def settings(stack: str, **more: Any) -> Settings:
-    written = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
-    given = {k.removeprefix(f"{PROJECT}:"): v for k, v in written.items()} | more
+    given = BASES[stack] | more
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in given.items()}
     return parse_config(texts | dict.fromkeys(SECRETS, "of-a-test"))
 
@@ -201,14 +200,14 @@ class Watched:
 
     def ask(self, query: str) -> list[dict[str, Any]]:
         """The series of a PromQL query that have a number now."""
-        url = f"http://127.0.0.1:{PORTS['prometheusPort']}/api/v1/query"
+        url = f"{self.stack.url('prometheusPort')}/api/v1/query"
         answer = requests.get(url, params={"query": query}, timeout=30)
         assert answer.ok, f"{query}: {answer.text}"
         return [s for s in answer.json()["data"]["result"] if s["value"][1] != "NaN"]
 
     def logs(self, query: str) -> list[dict[str, Any]]:
         """The streams of a LogQL query over the last hour."""
-        url = f"http://127.0.0.1:{PORTS['lokiPort']}/loki/api/v1/query_range"
+        url = f"{self.stack.url('lokiPort')}/loki/api/v1/query_range"
         params: dict[str, str | int] = {
             "query": query,
             "start": int(time.time() - 3600) * 10**9,
@@ -220,7 +219,7 @@ class Watched:
         return found
 
     def ship(self) -> int:
-        url = f"http://127.0.0.1:{PORTS['lokiPort']}"
+        url = self.stack.url("lokiPort")
         return shipper.ship(self.client, url, PROJECT, STACK)
 
     def told(self) -> dict[str, set[str]]:
@@ -240,7 +239,7 @@ class Watched:
 
     def faults(self, **routes: int) -> None:
         """Statuses with which parts of the shop answer; none: it is well."""
-        url = f"http://127.0.0.1:{PORTS['targetPort']}/_faults"
+        url = f"{self.stack.url('targetPort')}/_faults"
         requests.put(url, json=routes, timeout=5).raise_for_status()
 
     @contextmanager
@@ -279,14 +278,15 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(
+    tmp_path_factory: pytest.TempPathFactory, held_images: dict[str, str]
+) -> Iterator[Watched]:
     stack = LiveStack(tmp_path_factory.mktemp("obs"), STACK)
     # So little above what is in use that a hog of this size passes it, and nothing else does.
     memory = psutil.virtual_memory().percent
     quick = {"holdSeconds": 5}
     stack.config(
         agents=AGENTS,
-        networkPool="10.246.0.0/16",
         observability="full",
         observabilityParts=HERE,
         alertWebhookUrl=f"http://{HOOK}:8080/",
@@ -349,7 +349,7 @@ def test_every_rule_and_every_panel_has_data(watched: Watched, tmp_path: Path) -
         wait_until(warned, seconds=60)
     watched.faults(checkout=500)
     # The gateway warns of what it refuses.
-    bad = requests.post(f"http://127.0.0.1:{PORTS['gatewayPort']}/mcp/request", json={}, timeout=5)
+    bad = requests.post(f"{watched.stack.url('gatewayPort')}/mcp/request", json={}, timeout=5)
     assert bad.status_code == 422
     wait_until(lambda: watched.ask(f"{promql.rate(metrics.SESSIONS, FAILED)} > 0"), seconds=90)
 
@@ -381,7 +381,7 @@ def test_every_rule_and_every_panel_has_data(watched: Watched, tmp_path: Path) -
 
 def test_every_main_panel_is_drawn_in_the_report(watched: Watched, tmp_path: Path) -> None:
     start, end = watched.began, time.time()
-    prometheus = Prometheus(f"http://127.0.0.1:{PORTS['prometheusPort']}")
+    prometheus = Prometheus(watched.stack.url("prometheusPort"))
     panels = draw.main_panels(lambda query: prometheus.range(query, start, end))
     assert [p.panel.title for p in panels if not draw.svg(p, start, end)] == []
     made = page(RunReport(STACK, start, end, {}, [], []), panels)
@@ -422,7 +422,7 @@ def test_a_failed_session_is_followed_over_all_services_by_one_id(watched: Watch
             assert json.loads(text)["trace_id"] == line["trace_id"]
 
     # The command finds the same lines by the session's own id.
-    loki = Loki(f"http://127.0.0.1:{PORTS['lokiPort']}")
+    loki = Loki(watched.stack.url("lokiPort"))
 
     def ask(ids: frozenset[str]) -> list[Line]:
         now = time.time()
@@ -437,7 +437,7 @@ def test_a_failed_session_is_followed_over_all_services_by_one_id(watched: Watch
 
 
 def test_a_service_that_is_down_mutes_its_agents(watched: Watched) -> None:
-    url = f"http://127.0.0.1:{PORTS['alertmanagerPort']}/api/v2/alerts"
+    url = f"{watched.stack.url('alertmanagerPort')}/api/v2/alerts"
     common = {"project": "other", "stack": "other"}
 
     def post(*alerts: dict[str, str]) -> None:

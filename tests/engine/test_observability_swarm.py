@@ -2,21 +2,20 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from ape_infra.cli import read_settings
-from tests.support.live import ROOT, LiveStack, wait_until
-from tests.support.nodes import Nodes, built
+from tests.support.images import observability_images
+from tests.support.live import LiveStack, wait_until
+from tests.support.nodes import Nodes
 
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="starts a dockerd"),
 ]
-SERVICES = ("gateway", "proxy", "agent", "demo_target", "monitor", "socket_proxy")
 PARTS = ["prometheus", "alertmanager", "loki"]
 
 
@@ -26,23 +25,16 @@ def swarm() -> Iterator[Nodes]:
         yield made
 
 
-def test_full_watches_a_swarm(swarm: Nodes, live: Callable[..., LiveStack]) -> None:
-    subprocess.run([str(ROOT / "offline/images.sh"), "full"], check=True)
+def test_full_watches_a_swarm(
+    swarm: Nodes, live: Callable[..., LiveStack], held_images: dict[str, str]
+) -> None:
+    observability_images()
     (node,) = swarm.nodes
     stack = live("t-obs-swarm")
-    stack.client = node.client()
-    images = built(*SERVICES)
-    stack.config(
-        agents=2,
-        runtime="swarm",
-        dockerHost=node.host,
-        networkPool="10.247.0.0/16",
-        observability="full",
-        observabilityParts=PARTS,
-        images=images,
-    )
+    stack.run_on(node, held_images)
+    stack.config(agents=2, runtime="swarm", observability="full", observabilityParts=PARTS)
     settings = read_settings(stack.stack)
-    node.load([*images.values(), *(getattr(settings, f"{part}_image") for part in PARTS)])
+    swarm.load([*held_images.values(), *settings.part_images.values()])
     # Proves that a preview shows no change afterwards.
     stack.up()
 

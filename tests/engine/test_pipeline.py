@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.live import ROOT, LiveStack
+from tests.support.live import BASES, PROJECT, ROOT, LiveStack, project_folder
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., LiveStack]
@@ -29,10 +29,16 @@ def pipeline(*arguments: str, cwd: Path, out: Path, **env: str) -> subprocess.Co
 
 
 def test_previews_need_neither_state_nor_secret(tmp_path: Path) -> None:
-    before = {f: f.read_text() for f in ROOT.glob("Pulumi*.yaml")}
-    done = pipeline("preview", "dev", "prod", cwd=ROOT, out=tmp_path)
+    project = tmp_path / "project"
+    project_folder(project)
+    for stack, values in BASES.items():
+        config = {f"{PROJECT}:{key}": value for key, value in values.items()}
+        (project / f"Pulumi.{stack}.yaml").write_text(json.dumps({"config": config}))
+    before = {f: f.read_text() for f in project.glob("Pulumi*.yaml")}
+    assert len(before) == 1 + len(BASES)
+    done = pipeline("preview", "dev", "prod", cwd=project, out=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {f: f.read_text() for f in ROOT.glob("Pulumi*.yaml")} == before
+    assert {f: f.read_text() for f in project.glob("Pulumi*.yaml")} == before
     comment = (tmp_path / "preview.md").read_text()
     for stack in ("dev", "prod"):
         text = (tmp_path / f"preview-{stack}.txt").read_text()

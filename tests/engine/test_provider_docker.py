@@ -21,8 +21,9 @@ import pytest
 from pulumi import automation as auto
 
 from ape_infra.config.settings import Settings
+from tests.support.nodes import Node, Nodes
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("provider")]
 
 HERE = Path(__file__).resolve().parents[2]
 STAND_IN = HERE / "offline" / "provider"
@@ -275,18 +276,15 @@ def test_image(tmp_path: Path, api: Any, stack: Callable[..., auto.Stack]) -> No
 
 
 @pytest.fixture
-def swarm(api: Any) -> Iterator[None]:
-    """A swarm, left afterwards if it was made here."""
-    active = api.info()["Swarm"]["LocalNodeState"] == "active"
-    if not active:
-        api.init_swarm(advertise_addr="127.0.0.1")
-    yield
-    if not active:
-        api.leave_swarm(force=True)
+def manager(api: Any) -> Iterator[Node]:
+    """The only node of a Swarm; it has the image."""
+    with Nodes(1) as made:
+        made.load([IMAGE])
+        yield made.nodes[0]
 
 
-@pytest.mark.usefixtures("swarm")
-def test_service(api: Any, env: dict[str, str], stack: Callable[..., auto.Stack]) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="starts a dockerd")
+def test_service(manager: Node, env: dict[str, str], stack: Callable[..., auto.Stack]) -> None:
     """A Swarm service with a secret and a config: up, nothing to do, scaled in place."""
     count = {"replicas": 1}
 
@@ -350,7 +348,7 @@ def test_service(api: Any, env: dict[str, str], stack: Callable[..., auto.Stack]
             converge_config=pd.ServiceConvergeConfigArgs(delay="1s", timeout="60s"),
         )
 
-    item = stack(program)
+    item = stack(program, host=manager.host)
     assert changes(item.up()) == {"create": 5}
     assert changes(item.preview()) == {}
     assert changes(item.refresh()) == {}
@@ -360,4 +358,4 @@ def test_service(api: Any, env: dict[str, str], stack: Callable[..., auto.Stack]
     assert changes(item.up()) == {"update": 1}
     assert changes(item.preview()) == {}
     item.destroy()
-    assert api.services(filters={"name": name("svc")}) == []
+    assert manager.client().services.list(filters={"name": name("svc")}) == []

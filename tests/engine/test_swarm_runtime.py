@@ -1,33 +1,49 @@
 """The real engine against real Docker, as a Swarm of one node."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 
-import docker
 import pytest
 
+from ape_infra.config.settings import Settings
 from ape_infra.reporting.summary import measure
 from tests.support.ape_load import Command
 from tests.support.live import LiveStack, wait_until
+from tests.support.nodes import Node, Nodes
 
-pytestmark = pytest.mark.engine
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(os.geteuid() != 0, reason="starts a dockerd"),
+    pytest.mark.xdist_group("swarm"),
+]
 Make = Callable[..., LiveStack]
 
 
+@pytest.fixture(scope="module")
+def manager(held_images: dict[str, str]) -> Iterator[Node]:
+    """The only node of a Swarm; it has our images and Prometheus's."""
+    with Nodes(1) as made:
+        made.load([*held_images.values(), Settings().images.prometheus])
+        yield made.nodes[0]
+
+
 @pytest.fixture
-def swarm() -> Iterator[None]:
-    client = docker.from_env()
-    ours = client.info()["Swarm"]["LocalNodeState"] != "active"
-    if ours:
-        client.swarm.init(advertise_addr="127.0.0.1")
-    yield
-    if ours:
-        client.swarm.leave(force=True)
+def swarm(live: Make, manager: Node, held_images: dict[str, str]) -> Make:
+    """Makes stacks on it."""
+
+    def make(name: str) -> LiveStack:
+        stack = live(name)
+        stack.run_on(manager, held_images)
+        stack.config(runtime="swarm")
+        return stack
+
+    return make
 
 
-def test_up_scale_and_destroy(live: Make, swarm: None) -> None:
-    stack = live("t-swarm")
-    stack.config(agents=2, runtime="swarm", networkPool="10.241.0.0/16")
+def test_up_scale_and_destroy(swarm: Make) -> None:
+    stack = swarm("t-swarm")
+    stack.config(agents=2)
     stack.up()
     services = {s.name: s.attrs for s in stack.client.services.list()}
     ours = {n: s for n, s in services.items() if n.startswith("ape-t-swarm-")}
@@ -78,14 +94,12 @@ def test_up_scale_and_destroy(live: Make, swarm: None) -> None:
     wait_until(lambda: stack.leftovers() == [], seconds=60)
 
 
-def test_dense_agents_are_full_replicas_and_a_rest(live: Make, swarm: None) -> None:
-    stack = live("t-swarm-dense")
+def test_dense_agents_are_full_replicas_and_a_rest(swarm: Make) -> None:
+    stack = swarm("t-swarm-dense")
     stack.config(
         agents=5,
         agentsPerContainer=2,
         rampSeconds=0,
-        runtime="swarm",
-        networkPool="10.242.0.0/16",
         observability="off",
     )
     stack.up()
@@ -105,13 +119,11 @@ def test_dense_agents_are_full_replicas_and_a_rest(live: Make, swarm: None) -> N
     wait_until(lambda: stack.leftovers() == [], seconds=60)
 
 
-def test_ape_load_brings_a_first_fleet_in_steps(live: Make, swarm: None) -> None:
-    stack = live("t-swarm-up")
+def test_ape_load_brings_a_first_fleet_in_steps(swarm: Make) -> None:
+    stack = swarm("t-swarm-up")
     stack.config(
         agents=12,
         updateParallelism=5,
-        runtime="swarm",
-        networkPool="10.243.0.0/16",
         observability="off",
     )
     command = Command(stack)

@@ -1,4 +1,4 @@
-"""A real stack of this project: a copy of the tree, a state of its own, the real engine."""
+"""A real stack: a project folder, a state, ports and networks of its own, and the real engine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import docker
 import requests
@@ -22,20 +23,31 @@ from ape_contracts import labels
 from ape_infra.cli import read_settings
 from ape_infra.config.secrets import SECRETS
 from ape_infra.reporting.summary import containers
+from tests.support.slots import Slot
+
+if TYPE_CHECKING:
+    from tests.support.nodes import Node
 
 ROOT = Path(__file__).resolve().parents[2]
 # The name of this repository's own project.
 PROJECT = "ape"
-PORTS = {
-    "gatewayPort": 18080,
-    "proxyPort": 18081,
-    "targetPort": 18082,
-    "prometheusPort": 19090,
-    "alertmanagerPort": 19093,
-    "grafanaPort": 13000,
-    "lokiPort": 13100,
-    "monitorPort": 19101,
+# Of the names of all stacks of tests.
+PREFIX = "t-"
+# What a stack of a test starts from; the files of this repository are the user's to edit.
+BASES: dict[str, dict[str, str]] = {
+    "dev": {"agents": "5"},
+    "prod": {
+        "production": "true",
+        "agents": "60",
+        "model": "cerebras",
+        "observability": "full",
+        "logMaxSize": "10m",
+        "logMaxFiles": "5",
+        "logCompress": "true",
+    },
 }
+# All that a stack is made of, for a test that edits it.
+SOURCES = ("ape_infra", "ape_contracts", "monitoring", "services")
 Changes = dict[str, int]
 PLUGIN = f"plugins/resource-docker-v{version('pulumi-docker')}/pulumi-resource-docker"
 
@@ -45,21 +57,32 @@ def stand_in() -> bool:
     return (Path(os.environ["PULUMI_HOME"]) / PLUGIN).read_bytes().startswith(b"#!")
 
 
+def project_folder(root: Path, *, sources: bool = False) -> None:
+    """A Pulumi project at `root`, as a user has one; with the sources, if they are to be edited."""
+    root.mkdir(parents=True)
+    for file in ("__main__.py", "Pulumi.yaml"):
+        shutil.copy(ROOT / file, root)
+    # The virtual environment that Pulumi.yaml names.
+    (root / ".ape").mkdir()
+    (root / ".ape/venv").symlink_to(sys.prefix)
+    if sources:
+        ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
+        for part in SOURCES:
+            shutil.copytree(ROOT / part, root / part, ignore=ignored)
+
+
 class LiveStack:
     """One stack. `up` proves after itself that a preview shows no change."""
 
-    def __init__(self, folder: Path, name: str, base: str = "dev") -> None:
+    def __init__(
+        self, folder: Path, name: str, base: str = "dev", *, sources: bool = False
+    ) -> None:
         self.name = name
         self.root = folder / "project"
-        ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
-        for part in ("ape_infra", "ape_contracts", "monitoring", "services"):
-            shutil.copytree(ROOT / part, self.root / part, ignore=ignored)
-        for file in ("__main__.py", "Pulumi.yaml"):
-            shutil.copy(ROOT / file, self.root)
-        # The salt belongs to the passphrase of this checkout, where it has been used.
-        lines = (ROOT / f"Pulumi.{base}.yaml").read_text().splitlines()
-        kept = [line for line in lines if not line.startswith("encryptionsalt")]
-        (self.root / f"Pulumi.{name}.yaml").write_text("\n".join(kept) + "\n")
+        self.file = self.root / f"Pulumi.{name}.yaml"
+        project_folder(self.root, sources=sources)
+        config = {f"{PROJECT}:{key}": value for key, value in BASES[base].items()}
+        self.file.write_text(yaml.safe_dump({"config": config}))
         (folder / "state").mkdir()
         self.env = {
             "PULUMI_BACKEND_URL": f"file://{folder}/state",
@@ -68,7 +91,10 @@ class LiveStack:
         self.state = folder / "state"
         self.stack = self.opened()
         self.client = docker.from_env()
-        self.config(networkPool="10.240.0.0/16", **PORTS)
+        self.node: Node | None = None
+        self.slot = Slot()
+        self.ports = self.slot.ports
+        self.config(networkPool=self.slot.network_pool, **self.ports)
 
     def opened(self, **env: str) -> auto.Stack:
         options = auto.LocalWorkspaceOptions(env_vars={**self.env, **env})
@@ -77,20 +103,21 @@ class LiveStack:
         )
 
     def config(self, **values: Any) -> None:
+        """Set settings as `pulumi config set` does; only secrets need it, which takes a second."""
+        document = yaml.safe_load(self.file.read_text())
         for key, value in values.items():
-            if isinstance(value, list | dict):
-                # `pulumi config set` would make a string of it.
-                file = self.root / f"Pulumi.{self.name}.yaml"
-                written = yaml.safe_load(file.read_text())
-                written["config"][f"{PROJECT}:{key}"] = value
-                file.write_text(yaml.safe_dump(written))
-                continue
-            text = value if isinstance(value, str) else json.dumps(value)
-            if isinstance(value, bool):
-                text = str(value).lower()
-            self.stack.set_config(
-                f"{PROJECT}:{key}", auto.ConfigValue(value=text, secret=key in SECRETS)
-            )
+            if key not in SECRETS:
+                plain = isinstance(value, str | list | dict)
+                document["config"][f"{PROJECT}:{key}"] = value if plain else json.dumps(value)
+        self.file.write_text(yaml.safe_dump(document))
+        for key in SECRETS.keys() & values.keys():
+            given = auto.ConfigValue(value=values[key], secret=True)
+            self.stack.set_config(f"{PROJECT}:{key}", given)
+
+    def run_on(self, node: Node, images: Mapping[str, str]) -> None:
+        """Use the daemon of `node`, which has these images, instead of the machine's."""
+        self.node, self.client = node, node.client()
+        self.config(dockerHost=node.host, images=dict(images))
 
     def plan(self) -> Any:
         return read_settings(self.stack).plan(self.name)
@@ -142,8 +169,12 @@ class LiveStack:
     def names(self, service: str) -> list[str]:
         return sorted(c["Name"].lstrip("/") for c in self.containers(service))
 
+    def url(self, port: str) -> str:
+        """Of what the setting `port` publishes."""
+        return f"http://127.0.0.1:{self.ports[port]}"
+
     def get(self, port: str, path: str) -> Any:
-        answer = requests.get(f"http://127.0.0.1:{PORTS[port]}{path}", timeout=10)
+        answer = requests.get(f"{self.url(port)}{path}", timeout=10)
         answer.raise_for_status()
         return answer
 
@@ -171,19 +202,38 @@ class LiveStack:
         return found
 
     def sweep(self) -> None:
-        """Whatever a failed test left."""
-        api, filters = self.client.api, {"label": f"{labels.STACK}={self.name}"}
-        try:
-            for service in api.services(filters=filters):  # type: ignore[no-untyped-call]
-                api.remove_service(service["ID"])  # type: ignore[no-untyped-call]
-        except docker.errors.APIError:
-            pass
-        for container in api.containers(all=True, filters=filters):
-            api.remove_container(container["Id"], force=True, v=True)
-        for network in api.networks(filters=filters):
-            api.remove_network(network["Id"])
-        for volume in api.volumes(filters=filters)["Volumes"] or []:
-            api.remove_volume(volume["Name"], force=True)
+        """Remove whatever a failed test left; what is on a node goes with it."""
+        if self.node is None:
+            remove(self.client.api, {"label": f"{labels.STACK}={self.name}"})
+        self.slot.release()
+
+
+def remove(api: docker.APIClient, filters: dict[str, str]) -> None:
+    """Remove services, containers, networks and volumes."""
+    # No Swarm manager, no services.
+    with suppress(docker.errors.APIError):
+        for service in api.services(filters=filters):  # type: ignore[no-untyped-call]
+            api.remove_service(service["ID"])  # type: ignore[no-untyped-call]
+    for container in api.containers(all=True, filters=filters):
+        api.remove_container(container["Id"], force=True, v=True)
+    for network in api.networks(filters=filters):
+        api.remove_network(network["Id"])
+    for volume in api.volumes(filters=filters)["Volumes"] or []:
+        api.remove_volume(volume["Name"], force=True)
+
+
+def sweep_stale() -> None:
+    """Remove what runs of tests that were killed have left on the machine's daemon."""
+    try:
+        api = docker.from_env().api
+        found = [
+            (thing.get("Labels") or {}).get(labels.STACK, "")
+            for thing in (*api.containers(all=True), *api.networks())
+        ]
+    except docker.errors.DockerException:
+        return  # No daemon: the quick tests need none.
+    for name in {name for name in found if name.startswith(PREFIX)}:
+        remove(api, {"label": f"{labels.STACK}={name}"})
 
 
 def _plain(changes: Mapping[Any, int]) -> Changes:

@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import docker
 from docker.errors import DockerException
 
-from ape_infra.planning.services import DOCKERFILES, package_folder
-from ape_infra.program.components.images import content_digest
-from tests.support.live import ROOT
+from tests.support.slots import LOCKS, Slot
 
-# A namespace for the bridge too: the rules of the machine's own Docker drop what a bridge forwards.
-SWITCH, BRIDGE = "apetestsw", "apetest0"
+# In a namespace too: the rules of the machine's own Docker drop what a bridge forwards.
+BRIDGE = "apetest0"
+# Each group of nodes is behind a bridge of its own, so that all have the same addresses.
 NETWORK = "10.99.77"
 START_SECONDS = 60
+# A folder for each group of nodes.
+FOLDERS = LOCKS / "nodes"
 
 
 def sh(*command: str, check: bool = True) -> str:
@@ -34,30 +36,17 @@ def sh(*command: str, check: bool = True) -> str:
     return done.stdout
 
 
-def built(*services: str) -> dict[str, str]:
-    """The images of the services, on the machine's own daemon."""
-    there = {tag for image in docker.from_env().images.list() for tag in image.tags}
-    base, made = "python:3.11-slim", {}
-    for service in services:
-        name = f"ape-{service.replace('_', '-')}:{content_digest(ROOT, service, base)}"
-        if name not in there:
-            sh("docker", "build", "-q", "-t", name,
-               "-f", f"{ROOT}/{DOCKERFILES}/{service}.Dockerfile",
-               "--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"SERVICE={service}",
-               "--build-arg", f"SOURCE={package_folder(service)}", str(ROOT))  # fmt: skip
-        made[service] = name
-    return made
-
-
 class Node:
-    def __init__(self, number: int, folder: Path) -> None:
-        self.name = f"apetest{number}"
+    def __init__(self, group: str, number: int, folder: Path, disk_mb: int | None) -> None:
+        self._disk_mb = disk_mb
+        self.switch = f"{group}sw"
+        self.name = f"{group}n{number}"
         self.address = f"{NETWORK}.{number + 1}"
         self.folder = folder / self.name
         self.socket = self.folder / "docker.sock"
         # Where a container that binds the stack's socket finds it: that of its own node, as on
         # machines that are real ones.
-        self.known_as = folder / "apetest1"
+        self.known_as = folder / f"{group}n1"
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -67,12 +56,15 @@ class Node:
     def start(self) -> None:
         for part in ("data", "exec", "run"):
             (self.folder / part).mkdir(parents=True)
+        if self._disk_mb:
+            size = f"size={self._disk_mb}m"
+            sh("mount", "-t", "tmpfs", "-o", size, "tmpfs", f"{self.folder}/data")
         sh("ip", "netns", "add", self.name)
         outer, inner = f"{self.name}o", f"{self.name}i"
         sh("ip", "link", "add", outer, "type", "veth", "peer", "name", inner)
         sh("ip", "link", "set", inner, "netns", self.name)
-        sh("ip", "link", "set", outer, "netns", SWITCH)
-        sh("ip", "-n", SWITCH, "link", "set", outer, "master", BRIDGE, "up")
+        sh("ip", "link", "set", outer, "netns", self.switch)
+        sh("ip", "-n", self.switch, "link", "set", outer, "master", BRIDGE, "up")
         inside = ("ip", "-n", self.name)
         sh(*inside, "addr", "add", f"{self.address}/24", "dev", inner)
         sh(*inside, "link", "set", inner, "up")
@@ -106,16 +98,6 @@ class Node:
     def client(self) -> docker.DockerClient:
         return docker.DockerClient(base_url=self.host, timeout=30)
 
-    def load(self, images: list[str]) -> None:
-        save = subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE)
-        subprocess.run(
-            ["docker", "-H", self.host, "load", "-q"],
-            stdin=save.stdout,
-            check=True,
-            capture_output=True,
-        )
-        assert save.wait() == 0
-
     def crash(self) -> None:
         """The dockerd alone is killed; its containers run on. `serve` starts the next one."""
         assert self.process
@@ -129,33 +111,52 @@ class Node:
             time.sleep(0.2)
         number.unlink()
 
-    def _pids(self) -> list[str]:
-        """Of the containers, whose parents are the shims, and then of all that serves them."""
-        serving = sh("ip", "netns", "pids", self.name, check=False).split()
-        inside = sh("pgrep", "-P", ",".join(serving), check=False).split() if serving else []
-        return inside + serving
-
     def kill(self) -> None:
         """As a power cut."""
         if self.process is None:
             return
-        sh("ip", "-n", SWITCH, "link", "set", f"{self.name}o", "down", check=False)
-        for _ in range(2):
-            for pid in self._pids():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
+        sh("ip", "-n", self.switch, "link", "set", f"{self.name}o", "down", check=False)
+        kill_all_in(self.name)
         self.process.wait()
         self.process = None
 
     def remove(self) -> None:
         self.kill()
         sh("ip", "netns", "del", self.name, check=False)
-        sh("ip", "-n", SWITCH, "link", "del", f"{self.name}o", check=False)
-        mounts = Path("/proc/mounts").read_text().splitlines()
-        for point in sorted((m.split()[1] for m in mounts), reverse=True):
-            if point.startswith(str(self.folder)):
-                sh("umount", "-l", point, check=False)
+        sh("ip", "-n", self.switch, "link", "del", f"{self.name}o", check=False)
+        unmount(str(self.folder))
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def kill_all_in(namespace: str) -> None:
+    """Kill the containers, whose parents are the shims, and then all that serves them."""
+    for _ in range(2):
+        serving = sh("ip", "netns", "pids", namespace, check=False).split()
+        inside = sh("pgrep", "-P", ",".join(serving), check=False).split() if serving else []
+        for pid in inside + serving:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+
+
+def unmount(part: str) -> None:
+    """All mounts whose path contains `part`, the innermost first."""
+    mounts = Path("/proc/mounts").read_text().splitlines()
+    for point in sorted((m.split()[1] for m in mounts), reverse=True):
+        if part in point:
+            sh("umount", "-l", point, check=False)
+
+
+def sweep_nodes(group: str = r"ape\d+") -> None:
+    """Remove what a killed run left of a group, or of all."""
+    for line in sh("ip", "netns", "list", check=False).splitlines():
+        name = line.split()[0]
+        if re.fullmatch(rf"{group}(sw|n\d+)", name):
+            kill_all_in(name)
+            sh("ip", "netns", "del", name, check=False)
+    for folder in FOLDERS.glob("*"):
+        if re.fullmatch(group, folder.name):
+            unmount(f"{folder}/")
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _runs(pid: int) -> bool:
@@ -169,18 +170,25 @@ def _runs(pid: int) -> bool:
 class Nodes:
     """A Swarm that the first node manages, or (`swarm` False) nodes each for itself.
 
+    With `disk_mb`, each has a disk of that size.
+
     Their folder has a short path: a socket's may have 107 characters. Overlay file systems do not
     nest: where /tmp is one, this wants another TMPDIR.
     """
 
-    def __init__(self, count: int, *, swarm: bool = True) -> None:
+    def __init__(self, count: int, *, swarm: bool = True, disk_mb: int | None = None) -> None:
         self._swarm = swarm
-        self._folder = tempfile.TemporaryDirectory(prefix="ape", ignore_cleanup_errors=True)
-        self.nodes = [Node(i + 1, Path(self._folder.name)) for i in range(count)]
+        self._slot = Slot("nodes")
+        self._group = f"ape{self._slot.number}"
+        self._switch = f"{self._group}sw"
+        self._folder = FOLDERS / self._group
+        self.nodes = [Node(self._group, i + 1, self._folder, disk_mb) for i in range(count)]
 
     def __enter__(self) -> Nodes:
-        sh("ip", "netns", "add", SWITCH)
-        inside = ("ip", "-n", SWITCH)
+        sweep_nodes(self._group)
+        self._folder.mkdir(parents=True)
+        sh("ip", "netns", "add", self._switch)
+        inside = ("ip", "-n", self._switch)
         try:
             sh(*inside, "link", "add", BRIDGE, "type", "bridge")
             sh(*inside, "addr", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
@@ -203,8 +211,23 @@ class Nodes:
             raise
         return self
 
+    def load(self, images: Iterable[str]) -> None:
+        """Copy images of the machine's own daemon to all nodes at once."""
+        archive = self._folder / "images.tar"
+        sh("docker", "save", "-o", str(archive), *images)
+        loads = [
+            subprocess.Popen(
+                ["docker", "-H", node.host, "load", "-q", "-i", str(archive)],
+                stdout=subprocess.DEVNULL,
+            )
+            for node in self.nodes
+        ]
+        assert [load.wait() for load in loads] == [0] * len(loads)
+        archive.unlink()
+
     def __exit__(self, *_: object) -> None:
         for node in reversed(self.nodes):
             node.remove()
-        sh("ip", "netns", "del", SWITCH, check=False)
-        self._folder.cleanup()
+        sh("ip", "netns", "del", self._switch, check=False)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._slot.release()
