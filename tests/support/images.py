@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+from typing import IO, cast
 
 import docker
+from docker.utils.build import create_archive
 
+from ape_docker_provider.image import context_files
 from ape_infra.config.settings import Settings
 from ape_infra.planning.services import DOCKERFILES, package_folder
 from ape_infra.program.components.images import content_digest
-from tests.support.live import ROOT, sh
+from tests.support.live import ROOT
 from tests.support.slots import exclusive
 
 SERVICES = ("gateway", "proxy", "agent", "demo_target", "monitor", "socket_proxy")
@@ -24,15 +27,26 @@ def built(*services: str) -> dict[str, str]:
         service: f"ape-{service.replace('_', '-')}:{content_digest(ROOT, service, base)}"
         for service in services
     }
+    client = docker.from_env()
     with exclusive("images"):
-        there = {tag for image in docker.from_env().images.list() for tag in image.tags}
+        there = {tag for image in client.images.list() for tag in image.tags}
         for service, name in made.items():
             if name not in there:
-                sh("docker", "build", "-q", "-t", name,
-                   "-f", f"{ROOT}/{DOCKERFILES}/{service}.Dockerfile",
-                   "--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"SERVICE={service}",
-                   "--build-arg", f"SOURCE={package_folder(service)}", str(ROOT))  # fmt: skip
+                _build(client, service, name, base)
     return made
+
+
+def _build(client: docker.DockerClient, service: str, name: str, base: str) -> None:
+    """With the service's own files as the context, as the plugin builds it."""
+    dockerfile = f"{DOCKERFILES}/{service}.Dockerfile"
+    files = context_files(str(ROOT), f"{ROOT}/{dockerfile}")
+    client.images.build(
+        fileobj=cast("IO[bytes]", create_archive(str(ROOT), files=files)),
+        custom_context=True,
+        dockerfile=dockerfile,
+        tag=name,
+        buildargs={"BASE_IMAGE": base, "SERVICE": service, "SOURCE": package_folder(service)},
+    )
 
 
 def hold(images: dict[str, str]) -> None:
