@@ -150,7 +150,7 @@ class KernelLimits:
         lines = self._lines("net/stat/arp_cache")
         used = int(lines[1][0], 16) if len(lines) > 1 else None
         allowed = self._sysctl("net.ipv4.neigh.default.gc_thresh3")
-        return None if used is None else KernelLimit("neighbors (ARP)", used, allowed)
+        return None if used is None else KernelLimit("neighbours (ARP)", used, allowed)
 
 
 def _ports(containers: Iterable[Container]) -> KernelLimit | None:

@@ -119,7 +119,7 @@ def test_neighbors_of_all_network_namespaces_count(tmp_path: Path) -> None:
         },
     )
     limits = KernelLimits(str(tmp_path))
-    assert limits._neighbors() == ("neighbors (ARP)", 27, 1024)
+    assert limits._neighbors() == ("neighbours (ARP)", 27, 1024)
 
 
 @pytest.mark.parametrize(("limit", "is_shown"), [(32768, True), (1 << 22, False)])
