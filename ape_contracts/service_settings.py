@@ -96,7 +96,7 @@ def _endpoints(value: Any) -> str:
 Url = Annotated[str, _matches(r"https?://.+", "has no http:// or https://. Write the whole URL.")]
 Text = Annotated[str, _matches(r"(?s).+", "is empty. Write a text.")]
 Price = Annotated[
-    str, _matches(r"\d{1,6}(\.\d{1,6})?", "is no price. Write a number such as 0.85.")
+    str, _matches(r"\d{1,6}(\.\d{1,6})?", "is not a price. Write a number such as 0.85.")
 ]
 Count = Annotated[int, _at_least(0)]
 PositiveCount = Annotated[int, _at_least(1)]
@@ -145,9 +145,9 @@ class GatewaySettings(HttpSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ProxySettings(HttpSettings):
-    """The model and its limits; 0 requests or tokens a minute: no limit.
+    """The model and its limits; 0 requests or tokens per minute: no limit.
 
-    Prices are in dollars for a million tokens; "0": unknown.
+    Prices are in dollars per million tokens; "0": unknown.
     """
 
     limits = Limits(1024, 2.0)
@@ -257,7 +257,7 @@ def _problems(kind: type[ServiceSettings], raw: Mapping[str, Any]) -> Iterator[s
     of: Any = kind  # mypy takes no dataclass for hashable
     hints = _hints(of)
     for name in raw.keys() - {each.name for each in fields(kind)}:
-        yield f"{VARIABLE}.{name}: is no setting of this service. Remove or correct it."
+        yield f"{VARIABLE}.{name}: is not a setting of this service. Remove or correct it."
     for each in fields(kind):
         problem = ""
         if each.name not in raw:

@@ -245,7 +245,7 @@ class Page:
     def draw(self, *_: object) -> None:
         """The last State in the size that the terminal has now; a signal's handler, too."""
         self._stale = True
-        # A signal comes in the middle of anything, also of this: then it is drawn once more.
+        # A signal can interrupt this code at any point; the loop then draws the page again.
         while self._stale and not self._drawing and self._state is not None:
             self._drawing = True
             try:

@@ -49,7 +49,7 @@ async def main() -> dict[str, pulumi.Input[object]]:
     config, given = pulumi.Config(project), stack_config()
     settings = checked_settings(given)
     provider = docker_provider(settings.platform.docker_host)
-    # In a thread, so that the loop goes on and the engine hears of the provider.
+    # In a thread, so that the loop registers the provider with the engine meanwhile.
     await asyncio.to_thread(import_module, "ape_infra.program.stack")
     from ape_infra.program.stack import declare
 
@@ -67,8 +67,8 @@ async def main() -> dict[str, pulumi.Input[object]]:
         )
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
-    # One turn of the loop, in which the registrations begin. Without it the SDK finds none under
-    # way, and waits for any one of all the outputs again and again (docs/facts.md).
+    # One iteration of the loop, in which the registrations begin. Without it the SDK finds none in
+    # flight, and waits for any one of all the outputs again and again (docs/facts.md).
     await asyncio.sleep(0)
     return outputs
 

@@ -1,7 +1,7 @@
 """The docker plugin's provider.
 
-Not the class of pulumi_docker, whose import takes as long as the plugin's start: told of the
-provider first, the engine starts the plugin while the rest of the program is imported.
+Not the class of pulumi_docker, whose import takes as long as the plugin's start. The provider is
+registered first: the engine starts the plugin while the rest of the program is imported.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def log_notes(settings: Settings, plan: Plan) -> None:
     )
     if plan.health_interval_seconds is None:
         pulumi.log.info(
-            "A fleet of this size carries no health check an agent; the gateway counts heartbeats."
+            "At this fleet size agents have no health checks; the gateway counts their heartbeats."
         )
     if settings.platform.runtime == "swarm":
         pulumi.log.info(

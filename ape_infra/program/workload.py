@@ -37,7 +37,7 @@ class File:
 
     @property
     def label(self) -> str:
-        """The name in the names of others, which know no slash."""
+        """The name as a part of other names, which cannot contain a slash."""
         return self.name.replace("/", "-")
 
 
@@ -135,7 +135,7 @@ def environment(workload: Workload, number: int | str = 1) -> dict[str, str]:
 
 
 def service_health(interval: int = 5) -> Health:
-    """The check of a service of ours: it answers its own /health."""
+    """Health check of one of our services: it must answer its own /health."""
     return Health(
         test=("CMD", "python", "-m", "ape_service.healthcheck"),
         interval=interval,
@@ -146,7 +146,7 @@ def service_health(interval: int = 5) -> Health:
 
 
 def http_health(port: int, path: str) -> Health:
-    """The check of an image of others that has a wget, as those of busybox and Alpine do."""
+    """Health check of a third-party image that has wget, as those of busybox and Alpine do."""
     return Health(
         test=("CMD", "wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{port}{path}"),
         interval=5,

@@ -210,7 +210,9 @@ async def phases(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--streams", type=int, default=1000, help="open at the same time")
-    parser.add_argument("--rate", type=float, default=50, help="new streams a second at the proxy")
+    parser.add_argument(
+        "--rate", type=float, default=50, help="new streams per second at the proxy"
+    )
     parser.add_argument("--gap", type=float, default=0.5, help="seconds between two tokens")
     parser.add_argument("--seconds", type=float, default=20, help="with all streams open")
     parser.add_argument("--json", action="store_true")

@@ -38,7 +38,7 @@ def app_of(settings: GatewaySettings) -> ASGIApp:
     except GatewayConfigError as error:
         raise problem("config_file", f"{path}: {error}") from None
     logs.setup("gateway", config.logging.level, config.logging.format)
-    # They tell how they go about each request, and start and stop as we do.
+    # They log each request, and their start and stop, which the gateway logs itself.
     for chatty in ("mcp", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     longest = settings.request_timeout_seconds
@@ -80,7 +80,7 @@ def config_of(app: ASGIApp) -> uvicorn.Config:
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT, then finish what is under way. 2: bad settings."""
+    """Serve until SIGTERM or SIGINT, then finish the requests in flight; 2 if it cannot start."""
     logs.setup("gateway")
     try:
         settings = load_settings(GatewaySettings)

@@ -1,6 +1,6 @@
-"""`python -m ape_socket_proxy`: serve Docker's API on a socket. `… check`: is it well?
+"""`python -m ape_socket_proxy`: serve Docker's API on a socket. `… check`: exit with 0 if healthy.
 
-A Unix socket in a volume, not a port: on every node the neighbour in the volume is the node's own,
+A Unix socket in a volume, not a port: in each node's volume is the socket of that node's own proxy,
 and the proxy needs no network.
 """
 
@@ -99,7 +99,7 @@ class Proxy:
 
 
 async def serve(listen: str, upstream: str, *, with_logs: bool) -> None:
-    """Until SIGTERM or SIGINT. Raises OSError where `listen` cannot be had."""
+    """Serve until SIGTERM or SIGINT. Raises OSError if `listen` is not available."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(listen)
     proxy = Proxy(upstream, with_logs=with_logs)

@@ -85,7 +85,7 @@ def test_a_test_from_up_to_down(ape_load: Callable[..., Command]) -> None:
     assert [s["ts"] for s in of_one] == sorted(s["ts"] for s in of_one)
     command.run("logs", "--service", "nobody", code=2)
 
-    # What goes on until Ctrl-C shows what comes, and ends well.
+    # Commands that run until Ctrl-C show new entries, and then exit with 0.
     for arguments in (
         ("logs", "--service", "gateway", "-f", "--tail", "3", "--json"),
         ("status", "--watch", "--seconds", "1", "--json"),
@@ -133,7 +133,7 @@ def crash(client: docker.DockerClient, stack: str, above: int, done: threading.E
 def stop_gateway(
     client: docker.DockerClient, stack: str, above: int, done: threading.Event
 ) -> None:
-    """Stop the gateway once an agent above that number runs."""
+    """Stop the gateway as soon as an agent above that number runs."""
     while not done.is_set():
         names = [
             c["Names"][0] for c in client.api.containers(filters={"label": [f"ape.stack={stack}"]})
@@ -148,7 +148,7 @@ FIRST, STEP, GOAL = (int(x) for x in os.environ.get("APE_TEST_SCALE", "2,2,6").s
 
 
 def too_full(above: int) -> dict[str, Any]:
-    """A reading of memory that no level may have, from so many agents on."""
+    """A reading of memory over its limit, for levels of more than `above` agents."""
     return {"from_agents": above + 1, "set": {"memory_percent": 91.0}}
 
 
@@ -197,7 +197,7 @@ def test_a_fault_at_the_second_level_returns_to_the_first(
 MOMENTS = [float(x) for x in os.environ.get("APE_TEST_MOMENTS", "1.5,5,12").split(",")]
 
 
-def test_kill_at_any_moment_leaves_what_the_next_command_mends(
+def test_kill_at_any_moment_leaves_a_stack_that_the_next_command_fixes(
     ape_load: Callable[..., Command],
 ) -> None:
     command = ape_load("t-cut", agents=2)
@@ -229,7 +229,7 @@ def test_two_at_once_and_a_stop(ape_load: Callable[..., Command]) -> None:
     _, err = command.run("scale", "--agents", "2", "--yes", code=2)
     assert f"process {first.pid}" in err
     assert "scale --stack t-two --agents 4" in err
-    # Ctrl-C while it watches: the way back is taken before it ends.
+    # Ctrl-C in the observation window: the command rolls back before it ends.
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=120)
     assert first.returncode == 130

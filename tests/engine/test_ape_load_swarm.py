@@ -38,7 +38,7 @@ def tasks(client: docker.DockerClient, stack: str) -> Counter[str]:
     return found
 
 
-def test_agents_spread_a_node_dies_and_the_gate_notices(
+def test_scale_of_a_spread_fleet_rolls_back_when_a_node_dies(
     nodes: Nodes, live: Callable[..., LiveStack], held_images: dict[str, str]
 ) -> None:
     first, *_, last = nodes.nodes
@@ -57,7 +57,7 @@ def test_agents_spread_a_node_dies_and_the_gate_notices(
     plan = command.json("plan", "--agents", "6")
     assert plan["machine"]["nodes"] == 3
 
-    # While the level is watched, a node goes.
+    # During the observation window, a node dies.
     going = command.start("scale", "--agents", "6", "--yes", "--json")
     wait_until(lambda: sum(tasks(client, "t-nodes").values()) == 6, seconds=120)
     killer = threading.Timer(10, last.kill)
@@ -71,7 +71,7 @@ def test_agents_spread_a_node_dies_and_the_gate_notices(
     assert len(tasks(client, "t-nodes")) == 2, "they came back on the other nodes"
     stack.assert_no_change()
 
-    # What is left carries the level after all.
+    # The remaining nodes can run the level.
     done = command.json("scale", "--agents", "6", "--yes")
     assert done["held"] == 6
     assert sum(tasks(client, "t-nodes").values()) == 6

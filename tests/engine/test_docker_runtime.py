@@ -19,7 +19,7 @@ from tests.support.nodes import Node, Nodes
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., LiveStack]
-# Everything of the dev stack but the agents; the program tier says what.
+# Number of the dev stack's resources without the agents; the program tier lists them.
 BESIDE_AGENTS = 35
 
 
@@ -39,7 +39,7 @@ def test_scaling_touches_the_agents_in_question_and_nothing_else(live: Make) -> 
     assert {n: op for n, op in changes.items() if n.startswith("agent-")} == dict.fromkeys(
         agents(6, 20), "create"
     )
-    # The stack itself is told for its outputs.
+    # The stack itself may be listed, because its outputs change.
     assert {n for n in changes if not n.startswith("agent-")} <= {"ape-t-scale"}
     stack.up()
     assert len(stack.names("agent")) == 20
@@ -61,7 +61,7 @@ def test_scaling_touches_the_agents_in_question_and_nothing_else(live: Make) -> 
     assert stack.leftovers() == []
 
 
-def test_crossing_a_tier_replaces_every_agent_at_most_so_many_at_a_time(live: Make) -> None:
+def test_crossing_a_tier_replaces_every_agent_within_the_update_parallelism(live: Make) -> None:
     stack = live("t-tier")
     tiers = [
         {"minAgents": 1, "maxAgents": 4, "memoryMb": 256, "cpus": 0.5},
@@ -99,7 +99,7 @@ def test_crossing_a_tier_replaces_every_agent_at_most_so_many_at_a_time(live: Ma
 
 
 def compiled_at_start(stack: LiveStack, container: dict[str, Any]) -> list[str]:
-    """What a service of ours must compile at each start, since its root is read-only."""
+    """Code that one of our services must compile at each start, since its root is read-only."""
     python, *module = container["Config"]["Entrypoint"]
     if python != "python":
         return []

@@ -65,7 +65,7 @@ def monitor(node: Node, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def sample() -> dict[str, Any]:
-    """The last one; an empty one while there is none."""
+    """The last sample; an empty one while the monitor does not answer."""
     try:
         answer = requests.get(f"http://127.0.0.1:{PORT}/sample", timeout=5)
         answer.raise_for_status()

@@ -26,7 +26,7 @@ pytestmark = [
 ]
 STACK = "t-mon-nodes"
 AGENTS = 4
-# Two nodes and all that is on them share this machine: what is told of it may well be true.
+# Two nodes and all their containers share this machine, so alerts about it may be true.
 OF_THE_MACHINE = {rule.alert for rule in BY_KEY.values() if rule.per in ("machine", "part")} - {
     BY_KEY["agentsMissing"].alert,
     BY_KEY["dataAgeSeconds"].alert,
@@ -102,7 +102,7 @@ class Prometheus:
         }
 
     def alerts(self) -> set[str]:
-        """Pending too: what is false is told at once, and not only when it has held."""
+        """Pending alerts too, so that a false one is found before its hold time ends."""
         return {a["metric"]["alertname"] for a in self.ask("ALERTS")} - OF_THE_MACHINE
 
 
@@ -136,7 +136,7 @@ def test_each_node_has_its_monitor_and_all_is_counted_once(
 
     wait_until(lambda: counted(2), seconds=60)
     expected = {"running": AGENTS, "healthy": AGENTS, "heartbeat": AGENTS, "missing": 0}
-    # What became healthy since the last scrape is not told yet.
+    # Agents that became healthy since the last scrape are not counted yet.
     wait_until(lambda: prometheus.shown("Declared and seen", "state") == expected, seconds=60)
     wait_until(lambda: prometheus.alerts() == {"Watchdog"}, seconds=60)
 

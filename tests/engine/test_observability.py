@@ -1,7 +1,7 @@
 """The observability stack where it runs: its own checkers, data in every panel, true faults.
 
-Grafana and Alloy cannot be had on a machine without a registry; their configs are checked for form
-at the unit tier, and `tests.support.shipper` stands in for Alloy.
+Grafana and Alloy are not available on a machine without a registry: the unit tier checks the form
+of their configs, and `tests.support.shipper` stands in for Alloy.
 
 With APE_NOTES=DIR, the table of panels, queries and series (panels.md) and the report with all
 pictures (report.html) are kept there.
@@ -82,7 +82,7 @@ def images() -> None:
     observability_images()
 
 
-# What the parts are told, by their own checkers.
+# The configs of the components, checked by the components' own tools.
 
 EVERY_RECEIVER = {
     "alertWebhookUrl": "http://hook.example/alerts",
@@ -191,7 +191,7 @@ def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
 
 
 class Watched:
-    """The stack, what it tells, and what its webhook was told."""
+    """The running stack, its data, and the alerts that its webhook received."""
 
     def __init__(self, stack: LiveStack) -> None:
         self.stack = stack
@@ -238,7 +238,7 @@ class Watched:
         return seen
 
     def faults(self, **routes: int) -> None:
-        """Statuses with which parts of the shop answer; none: it is well."""
+        """Make parts of the shop answer with these statuses; without any, it is healthy."""
         url = f"{self.stack.url('targetPort')}/_faults"
         requests.put(url, json=routes, timeout=5).raise_for_status()
 
@@ -398,7 +398,7 @@ def test_what_rules_and_panels_name_is_what_is_scraped(watched: Watched) -> None
             assert metric is not None, name
             for series in watched.ask(name):
                 found = set(series["metric"]) - {"__name__", "le", *TARGET, *metric.labels}
-                # An alert has the labels of what it speaks of.
+                # An alert also has the labels of the series that it covers.
                 assert not found or metric is external_metrics.ALERTS, f"{name}: {found}"
 
 

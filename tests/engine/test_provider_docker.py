@@ -176,7 +176,9 @@ def test_life_of_a_stack(api: Any, env: dict[str, str], stack: Callable[..., aut
     assert api.networks(names=[name("net")]) == []
 
 
-def test_wait_says_what_the_check_said(api: Any, stack: Callable[..., auto.Stack]) -> None:
+def test_failed_wait_reports_the_output_of_the_health_check(
+    api: Any, stack: Callable[..., auto.Stack]
+) -> None:
     """A container that is never healthy fails the up."""
 
     def program() -> None:
@@ -197,7 +199,7 @@ def test_wait_says_what_the_check_said(api: Any, stack: Callable[..., auto.Stack
 def test_left_over_is_replaced_and_a_stranger_is_not(
     api: Any, stack: Callable[..., auto.Stack]
 ) -> None:
-    """A container of an interrupted run is taken away; another's is left, with the way out."""
+    """A leftover container is replaced; another owner's stays, and the error has a remedy."""
     ours = {x.label: x.value for x in labels()}
     for kind, tags in (("mine", ours), ("alien", {})):
         config = {"Image": IMAGE, "Cmd": ["/bin/sleep", "1000"], "Labels": tags}
@@ -211,7 +213,7 @@ def test_left_over_is_replaced_and_a_stranger_is_not(
 
 @OWN
 def test_preview_needs_no_daemon(stack: Callable[..., auto.Stack]) -> None:
-    """Create and replace preview with a dead socket; up says what is wrong."""
+    """Create and replace are previewed with a dead socket; up states the problem."""
     item = stack(lambda: box("nobody") and None, host="unix:///nowhere.sock")
     assert changes(item.preview()) == {"create": 2}
     with pytest.raises(auto.CommandError, match="Cannot connect to the Docker daemon"):

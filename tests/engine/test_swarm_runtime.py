@@ -135,7 +135,7 @@ def test_ape_load_brings_a_first_fleet_in_steps(swarm: Make) -> None:
         "ape-load: up, 12 agents",
     ]
     stack.assert_no_change()
-    # Nothing was started twice: what the steps gave the first agents is what the config says.
+    # No agent was started twice: every level gave the first agents the stack config's settings.
     assert len(_tasks(stack)) == 12
     command.run("down")
     wait_until(lambda: stack.leftovers() == [], seconds=60)

@@ -70,5 +70,7 @@ def test_an_argument_that_breaks_a_rule_is_named(args: EngineArgs, message: str)
         check(args)
 
 
-def test_a_key_with_a_token_is_accepted() -> None:
-    check(EngineArgs(secrets={CEREBRAS_API_KEY: pulumi.Output.secret(KEY)}, agent_token="t" * 16))
+async def test_a_key_with_a_token_is_accepted() -> None:
+    key = pulumi.Output.secret(KEY)
+    check(EngineArgs(secrets={CEREBRAS_API_KEY: key}, agent_token="t" * 16))
+    assert await key.future() == KEY

@@ -345,7 +345,7 @@ def test_full_runs_on_swarm() -> None:
     found = run("prod", runtime="swarm", **PROD)
     names = {s.name for s in found.of("Service")}
     assert set(planning.PARTS) <= names
-    # Names of Swarm's configs and secrets know no slash.
+    # Names of Swarm's configs and secrets cannot contain a slash.
     for kind in ("ServiceConfig", "Secret"):
         for made in found.of(kind):
             assert re.fullmatch(r"[a-zA-Z0-9_.-]+", made.inputs["name"]), made.name

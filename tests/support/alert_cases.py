@@ -1,4 +1,4 @@
-"""For each alert of ours: series on which it fires, and on which it stays silent (promtool).
+"""For each of our alerts: series on which it fires, and on which it stays silent (promtool).
 
 Those of the monitor have theirs in `rule_cases`.
 """

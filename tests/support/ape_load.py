@@ -11,7 +11,7 @@ import yaml
 from ape_infra.rollout.probe import OVERRIDE_ENV
 from tests.support.live import LiveStack
 
-# Other work on this machine is no matter of these tests.
+# Other load on this machine must not affect these tests.
 QUIET: list[dict[str, Any]] = [
     {"set": {"cpu_percent": 20.0, "memory_percent": 40.0, "disk_percent": 40.0}}
 ]

@@ -82,7 +82,7 @@ _NET = """Inter-|   Receive                                                |  Tr
 
 
 class Tree:
-    """Write with `put`, take away with `remove`. CPU in seconds, memory in bytes."""
+    """Write with `put`, delete with `remove`. CPU in seconds, memory in bytes."""
 
     def __init__(self, root: Path, *, v2: bool = False, systemd: bool = False) -> None:
         self.cgroup, self.proc = root / "cgroup", root / "proc"

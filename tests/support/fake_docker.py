@@ -21,7 +21,7 @@ class FakeDocker:
         self.path = folder / "docker.sock"
         self.url = f"unix://{self.path}"
         self.containers: dict[str, dict[str, Any]] = {}
-        # Docker tells the labels of what it has just removed, too.
+        # Docker's events have the labels of containers that it has just removed, too.
         self._labels: dict[str, dict[str, str]] = {}
         self.listings = 0
         self._streams: set[asyncio.Queue[bytes | None]] = set()

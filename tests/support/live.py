@@ -130,7 +130,7 @@ class LiveStack:
             if e.resource_pre_event and str(e.resource_pre_event.metadata.op) != "OpType.SAME":
                 meta = e.resource_pre_event.metadata
                 name = meta.urn.rpartition("::")[2]
-                # A replacement tells its steps too; the first is the one that names it.
+                # A replacement also has an event for each step; its own event is the first.
                 operations.setdefault(name, str(meta.op).rpartition(".")[2].lower())
 
         result = self.stack.preview(on_event=event)

@@ -1,6 +1,6 @@
 """A stand-in for Grafana Alloy, for tests: brings the logs of a stack's containers to Loki.
 
-Alloy cannot be had on a machine without a registry. The mapping is `observability.alloy`'s own:
+Alloy is not available on a machine without a registry. The mapping is `observability.alloy`'s own:
 labels, structured metadata, the container's name.
 """
 

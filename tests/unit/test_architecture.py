@@ -29,29 +29,6 @@ PARENTS = {"services", "offline", "provider", "policy"}
 ROOMS = [line.split()[0] for line in (ape_infra.__doc__ or "").splitlines()[2:]]
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 60
 
-# Until the branches are merged: empty these.
-BACK_EDGES_LEFT = {
-    "ape_infra/automation/engine.py imports ape_infra.rollout.controller.EngineError",
-    "ape_infra/automation/engine.py imports ape_infra.rollout.controller.StackLockedError",
-}
-TOO_LONG_LEFT = {
-    "ape_infra/automation/engine.py",
-    "ape_infra/cli/backup.py: restore",
-    "ape_infra/cli/logs.py: logs",
-    "ape_infra/cli/rollout.py: rollout",
-    "ape_infra/cli/scale.py: scale",
-    "ape_infra/program/components/observability.py: arguments",
-    "ape_infra/program/runtimes/docker.py: _container",
-    "ape_infra/program/runtimes/swarm.py: run",
-    "ape_infra/program/stack.py: declare",
-    "monitoring/options.py: _parser",
-    "offline/provider/ape_docker_provider/container_spec.py",
-    "offline/provider/ape_docker_provider/container_spec.py: host_config",
-    "offline/provider/ape_docker_provider/schema.py",
-    "services/ape_gateway/app.py: make_app",
-    "services/ape_gateway/upstream.py: _once",
-}
-
 
 def files(folder: str) -> Iterator[tuple[str, str]]:
     """Yield (path, content) of each Python file."""
@@ -101,7 +78,7 @@ def test_rooms_import_only_rooms_above_them() -> None:
     entries = {path.split("/")[1].removesuffix(".py") for path, _ in files("ape_infra")}
     assert set(ROOMS) == entries - {"__init__", "__main__"}
     found = {edge for path, content in files("ape_infra") for edge in back_edges(path, content)}
-    assert found - BACK_EDGES_LEFT == set()
+    assert found == set()
 
 
 def test_packages_import_only_what_they_may() -> None:
@@ -125,7 +102,7 @@ def test_files_and_functions_keep_their_limit_of_lines() -> None:
     found = {
         x for folder in FOLDERS for path, content in files(folder) for x in too_long(path, content)
     }
-    assert found - TOO_LONG_LEFT == set()
+    assert found == set()
 
 
 def test_structure_checks_find_back_edges_and_long_functions() -> None:

@@ -84,7 +84,7 @@ def test_an_empty_document_has_the_defaults(kind: type[ServiceSettings]) -> None
         ({"session_max_steps": 2.5}, "session_max_steps: must be a whole number"),
         ({"goal": ""}, "goal: is empty"),
         ({"goal": None}, "goal: must be text"),
-        ({"gaol": "g"}, "gaol: is no setting"),
+        ({"gaol": "g"}, "gaol: is not a setting of this service"),
     ],
 )
 def test_an_error_names_setting_rule_and_remedy(change: dict[str, Any], message: str) -> None:
@@ -92,14 +92,14 @@ def test_an_error_names_setting_rule_and_remedy(change: dict[str, Any], message:
         decode(AgentSettings, json.dumps(AGENT | change))
 
 
-def test_every_broken_rule_is_told_at_once() -> None:
+def test_all_broken_rules_are_reported_in_one_error() -> None:
     with pytest.raises(ServiceSettingsError) as caught:
         decode(AgentSettings, json.dumps(AGENT | {"goal": "", "agents_here": 0, "api": 3}))
     assert len(str(caught.value).splitlines()) == 3
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "null", "[" * 100_000, '"{}"'])
-def test_what_is_no_object_is_refused(text: str) -> None:
+def test_a_document_that_is_not_an_object_is_refused(text: str) -> None:
     with pytest.raises(ServiceSettingsError, match="APE_SETTINGS: "):
         decode(AgentSettings, text)
 

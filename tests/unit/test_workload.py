@@ -1,4 +1,4 @@
-"""What a container is told, in one variable."""
+"""The settings that a container receives, in one variable."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BODY = st.dictionaries(TEXT, TEXT | st.lists(TEXT))
 
 
 @given(TEXT.filter(bool), TEXT, BODY)
-def test_a_replica_is_told_its_settings_and_its_slot(
+def test_a_replica_receives_its_settings_and_its_slot(
     goal: str, persona: str, body: dict[str, object]
 ) -> None:
     endpoints = [{"method": "POST", "path": "/", "body": body}]
@@ -43,7 +43,7 @@ def test_a_replica_is_told_its_settings_and_its_slot(
     )
 
 
-def test_a_service_without_slots_is_told_its_settings() -> None:
+def test_a_service_without_slots_receives_its_settings() -> None:
     settings = DemoTargetSettings(faults=True)
     workload = Workload("target", "target", "i", 64, 0.1, settings=settings)
     ((name, text),) = environment(workload).items()
@@ -51,6 +51,6 @@ def test_a_service_without_slots_is_told_its_settings() -> None:
     assert decode(DemoTargetSettings, text) == settings
 
 
-def test_an_image_of_others_is_told_its_own_variables() -> None:
+def test_a_third_party_image_receives_its_own_variables() -> None:
     workload = Workload("grafana", "grafana", "i", 64, 0.1, env={"GF_A": "1"})
     assert environment(workload) == {"GF_A": "1"}

@@ -26,7 +26,7 @@ STOP_GRACE_SECONDS = 15
 
 @dataclass(frozen=True)
 class Mission:
-    """What every agent of the fleet is told. `token`: the file that the proxy asks for."""
+    """The settings that all agents share. `token`: the file with their token for the proxy."""
 
     fleet: FleetSettings
     model: ModelSettings

@@ -1,4 +1,4 @@
-"""Alertmanager: tells people of alerts, each once."""
+"""Alertmanager: notifies people of alerts, once of each."""
 
 from __future__ import annotations
 

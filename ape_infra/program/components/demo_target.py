@@ -14,7 +14,7 @@ NAME = services.TARGET
 
 
 def workload(image: str, ports: PortSettings, *, faults: bool) -> Workload:
-    """`faults`: the shop can be told to fail."""
+    """`faults`: the shop accepts requests that make it fail."""
     limits = LIMITS["demo_target"]
     return Workload(
         name=NAME,

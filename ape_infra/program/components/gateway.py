@@ -32,8 +32,8 @@ def workload(image: str, config: str, ports: PortSettings, plan: planning.Plan) 
             pool_connections=plan.pools.connections,
             pool_maxsize=plan.pools.maxsize,
             keepalive_connections=plan.pools.keepalive,
-            # Each agent of the tier may have a request under way: what waits here would hide how
-            # the target behaves.
+            # Each agent of the tier may have a request in flight: a queue here would hide the
+            # target's behavior.
             max_in_flight=max(MIN_IN_FLIGHT, plan.tier.max_agents),
         ),
         files=(file,),
@@ -44,7 +44,7 @@ def workload(image: str, config: str, ports: PortSettings, plan: planning.Plan) 
         ),
         ports=(Port(SERVICE_PORT, ports.gateway),),
         health=service_health(),
-        # A connection to each agent, one to the target for each request under way, and room.
+        # One connection per agent, one to the target per request in flight, and a reserve.
         nofile=16384,
     )
 

@@ -1,4 +1,4 @@
-"""The stack's networks: one to the outside, one to the target, one a shard of agents."""
+"""The stack's networks: one to the outside, one to the target, one per shard of agents."""
 
 from __future__ import annotations
 

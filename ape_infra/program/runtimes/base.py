@@ -112,7 +112,7 @@ class Runtime(ABC):
 def digest(files: Sequence[File]) -> pulumi.Input[str]:
     """Twelve hex digits that change with any content; plain when no content is an Output.
 
-    Of a secret it tells 48 bits of a hash, of use to nobody who does not hold the secret.
+    Of a secret it reveals 48 bits of a hash, which are of no use without the secret.
     """
 
     def of(contents: Sequence[str]) -> str:

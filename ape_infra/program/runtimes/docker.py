@@ -1,4 +1,4 @@
-"""One machine: every workload is a container (or one a slot) of plain Docker."""
+"""One machine: every workload is a container (or one per slot) of plain Docker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pulumi_docker as docker
 
 from ape_infra.program.provider import PLUGIN_VERSION
 from ape_infra.program.runtimes.base import Network, Runtime, content_as_secret, digest, log_options
-from ape_infra.program.workload import CONFIG_DIR, Workload, environment
+from ape_infra.program.workload import CONFIG_DIR, Health, Workload, environment
 
 TOKEN = "docker:index/container:Container"
 
@@ -63,9 +63,9 @@ class DockerRuntime(Runtime):
         preceding_replicas: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions,
     ) -> list[pulumi.Resource]:
-        """One container a slot, in as many chains as may start or change at the same time.
+        """One container per slot, in as many chains as may start or change at the same time.
 
-        The chains go on from those of `preceding_replicas`. They bound the engine whatever its own
+        The chains continue those of `preceding_replicas`. They bound the engine whatever its own
         parallelism, and make it remove the highest numbers first.
         """
         slots = workload.slots
@@ -93,26 +93,13 @@ class DockerRuntime(Runtime):
         mounts: list[dict[str, Any]],
         opts: pulumi.ResourceOptions,
     ) -> Container:
-        health = workload.health
+        labels = {**self.context.labels(workload.service), **workload.labels}
         properties: dict[str, Any] = {
             "name": self.context.name(name),
             "hostname": name,
             "image": workload.image,
             "command": list(workload.command) or None,
             "envs": [f"{k}={v}" for k, v in sorted(env.items())],
-            "user": workload.user,
-            "readOnly": True,
-            "tmpfs": {
-                path: f"rw,noexec,nosuid,nodev,size={mb}m" for path, mb in workload.tmpfs.items()
-            },
-            "capabilities": {"drops": ["ALL"]},
-            "securityOpts": ["no-new-privileges:true"],
-            "memory": workload.memory_mb,
-            # Equal to memory: no swap. Left unset, every preview would show a change.
-            "memorySwap": workload.memory_mb,
-            # As the plugin reads it back: at least one decimal, at most two.
-            "cpus": str(float(round(workload.cpus, 2))),
-            "ulimits": [{"name": "nofile", "soft": workload.nofile, "hard": workload.nofile}],
             "init": True,
             "restart": "on-failure",
             "maxRetryCount": workload.restart_max_attempts,
@@ -120,16 +107,30 @@ class DockerRuntime(Runtime):
             "destroyGraceSeconds": workload.stop_grace_seconds,
             "logDriver": "json-file",
             "logOpts": log_options(self.context.platform),
-            "healthcheck": health
-            and {
-                "tests": list(health.test),
-                "interval": f"{health.interval}s",
-                "timeout": f"{health.timeout}s",
-                "startPeriod": f"{health.start_period}s",
-                "retries": health.retries,
-            },
+            "healthcheck": _healthcheck(workload.health),
             # A service must be healthy before the agents start; the agents themselves wait inside.
-            "wait": health is not None and workload.slots is None,
+            "wait": workload.health is not None and workload.slots is None,
+            "volumes": mounts or None,
+            "labels": [{"label": k, "value": v} for k, v in labels.items()],
+            **_restrictions(workload),
+            **self._networking(workload),
+        }
+        return Container(
+            name,
+            {key: value for key, value in properties.items() if value is not None},
+            pulumi.ResourceOptions.merge(
+                opts,
+                pulumi.ResourceOptions(
+                    delete_before_replace=True,
+                    # Edits of these the plugin accepts without applying them (docs/facts.md).
+                    replace_on_changes=["healthcheck", "tmpfs", "init"],
+                ),
+            ),
+        )
+
+    def _networking(self, workload: Workload) -> dict[str, Any]:
+        """The properties for networks and published ports."""
+        return {
             "networksAdvanced": [
                 {"name": self.context.name(a.network), "aliases": list(a.aliases) or None}
                 for a in workload.networks
@@ -146,24 +147,7 @@ class DockerRuntime(Runtime):
                 for p in sorted(workload.ports, key=lambda p: p.internal)
             ]
             or None,
-            "volumes": mounts or None,
-            "labels": [
-                {"label": k, "value": v}
-                for k, v in {**self.context.labels(workload.service), **workload.labels}.items()
-            ],
         }
-        return Container(
-            name,
-            {key: value for key, value in properties.items() if value is not None},
-            pulumi.ResourceOptions.merge(
-                opts,
-                pulumi.ResourceOptions(
-                    delete_before_replace=True,
-                    # Edits of these the plugin accepts without applying them (docs/facts.md).
-                    replace_on_changes=["healthcheck", "tmpfs", "init"],
-                ),
-            ),
-        )
 
     def _files(
         self, workload: Workload, opts: pulumi.ResourceOptions
@@ -214,3 +198,34 @@ class DockerRuntime(Runtime):
 
     def endpoint(self, port: int) -> str | None:
         return f"http://{self.context.ports.expose_address}:{port}"
+
+
+def _restrictions(workload: Workload) -> dict[str, Any]:
+    """The properties that limit what a container may use and do."""
+    return {
+        "user": workload.user,
+        "readOnly": True,
+        "tmpfs": {
+            path: f"rw,noexec,nosuid,nodev,size={mb}m" for path, mb in workload.tmpfs.items()
+        },
+        "capabilities": {"drops": ["ALL"]},
+        "securityOpts": ["no-new-privileges:true"],
+        "memory": workload.memory_mb,
+        # Equal to memory: no swap. Left unset, every preview would show a change.
+        "memorySwap": workload.memory_mb,
+        # As the plugin reads it back: at least one decimal, at most two.
+        "cpus": str(float(round(workload.cpus, 2))),
+        "ulimits": [{"name": "nofile", "soft": workload.nofile, "hard": workload.nofile}],
+    }
+
+
+def _healthcheck(health: Health | None) -> dict[str, Any] | None:
+    if health is None:
+        return None
+    return {
+        "tests": list(health.test),
+        "interval": f"{health.interval}s",
+        "timeout": f"{health.timeout}s",
+        "startPeriod": f"{health.start_period}s",
+        "retries": health.retries,
+    }

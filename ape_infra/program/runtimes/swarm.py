@@ -39,106 +39,21 @@ class SwarmRuntime(Runtime):
         preceding_replicas: Sequence[pulumi.Resource] = (),
         opts: pulumi.ResourceOptions,
     ) -> Sequence[pulumi.Resource]:
-        labels = {**self.context.labels(workload.service), **workload.labels}
-        rollout = self.context.rollout
-        slots = workload.slots
-        count = slots.count if slots else 1
-        env = environment(workload, "{{.Task.Slot}}")
-        health = workload.health
-        full = self.context.name(workload.name)
+        count = workload.slots.count if workload.slots else 1
+        labels = self._labels(workload)
         service = docker.Service(
             workload.name,
-            name=full,
+            name=self.context.name(workload.name),
             labels=[docker.ServiceLabelArgs(label=k, value=v) for k, v in labels.items()],
             mode=docker.ServiceModeArgs(global_=True)
             if workload.per_node
             else docker.ServiceModeArgs(
                 replicated=docker.ServiceModeReplicatedArgs(replicas=count)
             ),
-            task_spec=docker.ServiceTaskSpecArgs(
-                container_spec=docker.ServiceTaskSpecContainerSpecArgs(
-                    image=workload.image,
-                    args=list(workload.command) or None,
-                    env=env,
-                    hostname="{{.Service.Name}}-{{.Task.Slot}}",
-                    user=workload.user,
-                    read_only=True,
-                    init=True,
-                    cap_drops=["ALL"],
-                    stop_grace_period=f"{workload.stop_grace_seconds}s",
-                    healthcheck=docker.ServiceTaskSpecContainerSpecHealthcheckArgs(
-                        tests=list(health.test),
-                        interval=f"{health.interval}s",
-                        timeout=f"{health.timeout}s",
-                        start_period=f"{health.start_period}s",
-                        retries=health.retries,
-                    )
-                    if health
-                    else None,
-                    mounts=self._mounts(workload),
-                    configs=self._configs(workload, opts),
-                    secrets=self._secrets(workload, opts),
-                    labels=[
-                        docker.ServiceTaskSpecContainerSpecLabelArgs(label=k, value=v)
-                        for k, v in labels.items()
-                    ],
-                ),
-                resources=docker.ServiceTaskSpecResourcesArgs(
-                    limits=docker.ServiceTaskSpecResourcesLimitsArgs(
-                        memory_bytes=workload.memory_mb * 1024 * 1024,
-                        nano_cpus=round(workload.cpus * 1_000_000_000),
-                    )
-                ),
-                restart_policy=docker.ServiceTaskSpecRestartPolicyArgs(
-                    # Swarm stops an unhealthy task, which then exits as it should, with 0.
-                    condition="any",
-                    delay="5s",
-                    max_attempts=workload.restart_max_attempts,
-                    window="59s",
-                ),
-                log_driver=docker.ServiceTaskSpecLogDriverArgs(
-                    name="json-file", options=log_options(self.context.platform)
-                ),
-                networks_advanceds=[
-                    docker.ServiceTaskSpecNetworksAdvancedArgs(
-                        id=networks[a.network].resource.id, aliases=list(a.aliases) or None
-                    )
-                    for a in workload.networks
-                ],
-            ),
-            update_config=docker.ServiceUpdateConfigArgs(
-                parallelism=rollout.parallelism,
-                delay=f"{rollout.delay_seconds}s",
-                monitor=f"{rollout.monitor_seconds}s",
-                failure_action="rollback" if rollout.rollback else "pause",
-                # One decimal: "0.05" would read back as another value.
-                max_failure_ratio="0.1",
-                order="stop-first",
-            ),
-            rollback_config=docker.ServiceRollbackConfigArgs(
-                parallelism=rollout.parallelism,
-                delay="0s",
-                monitor=f"{rollout.monitor_seconds}s",
-                failure_action="pause",
-                max_failure_ratio="0.0",
-                order="stop-first",
-            ),
-            endpoint_spec=docker.ServiceEndpointSpecArgs(
-                # By name to the task itself: needs no IPVS in the kernel, and no virtual address a
-                # network. A published port is then that of the node on which the task runs.
-                mode="dnsrr",
-                ports=[
-                    docker.ServiceEndpointSpecPortArgs(
-                        target_port=p.internal,
-                        published_port=p.external,
-                        protocol="tcp",
-                        publish_mode="host",
-                    )
-                    for p in sorted(workload.ports, key=lambda p: p.internal)
-                ]
-                if self._publishes and workload.ports
-                else None,
-            ),
+            task_spec=self._task(workload, networks, opts),
+            update_config=self._update(),
+            rollback_config=self._rollback(),
+            endpoint_spec=self._endpoint_spec(workload),
             # The plugin refuses to wait for a global service.
             converge_config=None
             if workload.per_node
@@ -148,6 +63,111 @@ class SwarmRuntime(Runtime):
             ),
         )
         return [service]
+
+    def _labels(self, workload: Workload) -> dict[str, str]:
+        return {**self.context.labels(workload.service), **workload.labels}
+
+    def _task(
+        self, workload: Workload, networks: dict[str, Network], opts: pulumi.ResourceOptions
+    ) -> docker.ServiceTaskSpecArgs:
+        return docker.ServiceTaskSpecArgs(
+            container_spec=self._container(workload, opts),
+            resources=docker.ServiceTaskSpecResourcesArgs(
+                limits=docker.ServiceTaskSpecResourcesLimitsArgs(
+                    memory_bytes=workload.memory_mb * 1024 * 1024,
+                    nano_cpus=round(workload.cpus * 1_000_000_000),
+                )
+            ),
+            restart_policy=docker.ServiceTaskSpecRestartPolicyArgs(
+                # Swarm stops an unhealthy task, which then exits as it should, with 0.
+                condition="any",
+                delay="5s",
+                max_attempts=workload.restart_max_attempts,
+                window="59s",
+            ),
+            log_driver=docker.ServiceTaskSpecLogDriverArgs(
+                name="json-file", options=log_options(self.context.platform)
+            ),
+            networks_advanceds=[
+                docker.ServiceTaskSpecNetworksAdvancedArgs(
+                    id=networks[a.network].resource.id, aliases=list(a.aliases) or None
+                )
+                for a in workload.networks
+            ],
+        )
+
+    def _container(
+        self, workload: Workload, opts: pulumi.ResourceOptions
+    ) -> docker.ServiceTaskSpecContainerSpecArgs:
+        health = workload.health
+        return docker.ServiceTaskSpecContainerSpecArgs(
+            image=workload.image,
+            args=list(workload.command) or None,
+            env=environment(workload, "{{.Task.Slot}}"),
+            hostname="{{.Service.Name}}-{{.Task.Slot}}",
+            user=workload.user,
+            read_only=True,
+            init=True,
+            cap_drops=["ALL"],
+            stop_grace_period=f"{workload.stop_grace_seconds}s",
+            healthcheck=docker.ServiceTaskSpecContainerSpecHealthcheckArgs(
+                tests=list(health.test),
+                interval=f"{health.interval}s",
+                timeout=f"{health.timeout}s",
+                start_period=f"{health.start_period}s",
+                retries=health.retries,
+            )
+            if health
+            else None,
+            mounts=self._mounts(workload),
+            configs=self._configs(workload, opts),
+            secrets=self._secrets(workload, opts),
+            labels=[
+                docker.ServiceTaskSpecContainerSpecLabelArgs(label=k, value=v)
+                for k, v in self._labels(workload).items()
+            ],
+        )
+
+    def _update(self) -> docker.ServiceUpdateConfigArgs:
+        rollout = self.context.rollout
+        return docker.ServiceUpdateConfigArgs(
+            parallelism=rollout.parallelism,
+            delay=f"{rollout.delay_seconds}s",
+            monitor=f"{rollout.monitor_seconds}s",
+            failure_action="rollback" if rollout.rollback else "pause",
+            # One decimal: "0.05" would read back as another value.
+            max_failure_ratio="0.1",
+            order="stop-first",
+        )
+
+    def _rollback(self) -> docker.ServiceRollbackConfigArgs:
+        rollout = self.context.rollout
+        return docker.ServiceRollbackConfigArgs(
+            parallelism=rollout.parallelism,
+            delay="0s",
+            monitor=f"{rollout.monitor_seconds}s",
+            failure_action="pause",
+            max_failure_ratio="0.0",
+            order="stop-first",
+        )
+
+    def _endpoint_spec(self, workload: Workload) -> docker.ServiceEndpointSpecArgs:
+        return docker.ServiceEndpointSpecArgs(
+            # By name to the task itself: needs no IPVS in the kernel, and no virtual address per
+            # network. A published port is then that of the node on which the task runs.
+            mode="dnsrr",
+            ports=[
+                docker.ServiceEndpointSpecPortArgs(
+                    target_port=p.internal,
+                    published_port=p.external,
+                    protocol="tcp",
+                    publish_mode="host",
+                )
+                for p in sorted(workload.ports, key=lambda p: p.internal)
+            ]
+            if self._publishes and workload.ports
+            else None,
+        )
 
     def _mounts(self, workload: Workload) -> list[docker.ServiceTaskSpecContainerSpecMountArgs]:
         return (
