@@ -34,7 +34,8 @@ lint: ## check format, code, types, generated files, prose, workflows and script
 	@scripts/pipeline.sh lint
 
 test: setup lint ## run every tier of the tests
-	@$(RUN) pytest
+	@$(RUN) pytest -n 2 -m "unit or program"
+	@$(RUN) pytest -n 3 --dist loadgroup -m "engine or e2e"
 
 check: lint test-unit ## run the lint, unit and program tests, without Docker
 
