@@ -35,7 +35,7 @@ lint: ## check format, code, types, generated files, prose, workflows and script
 
 test: setup lint ## run every tier of the tests
 	@$(RUN) pytest -n 2 -m "unit or program"
-	@$(RUN) pytest -n 3 --dist loadgroup -m "engine or e2e"
+	@$(RUN) pytest -n 4 --dist loadgroup -m "engine or e2e"
 
 check: lint test-unit ## run the lint, unit and program tests, without Docker
 

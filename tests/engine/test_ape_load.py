@@ -17,7 +17,7 @@ from ape_infra.observability import dashboards
 from tests.support.ape_load import TIERS, Command
 from tests.support.live import LiveStack, wait_until
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.seconds(150)]
 Make = Callable[..., LiveStack]
 
 

@@ -16,6 +16,7 @@ from tests.support.nodes import Nodes
 
 pytestmark = [
     pytest.mark.engine,
+    pytest.mark.seconds(370),
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="starts dockerds"),
 ]
 

@@ -22,6 +22,7 @@ from tests.support.nodes import Node, Nodes
 
 pytestmark = [
     pytest.mark.engine,
+    pytest.mark.seconds(250),
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="starts dockerds"),
 ]
 STACK = "t-mon-nodes"

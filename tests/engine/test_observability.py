@@ -47,7 +47,11 @@ from tests.support.images import observability_images
 from tests.support.live import BASES, PROJECT, LiveStack, wait_until
 from tests.support.promql import TARGET, metric_of, selected
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("observability")]
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.xdist_group("observability"),
+    pytest.mark.seconds(400),
+]
 HERE = ["prometheus", "alertmanager", "loki"]
 STACK = "t-obs"
 AGENTS = 10

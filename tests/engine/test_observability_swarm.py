@@ -14,6 +14,7 @@ from tests.support.nodes import Nodes
 
 pytestmark = [
     pytest.mark.engine,
+    pytest.mark.seconds(170),
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="starts a dockerd"),
 ]
 PARTS = ["prometheus", "alertmanager", "loki"]

@@ -16,6 +16,7 @@ pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(os.geteuid() != 0, reason="starts a dockerd"),
     pytest.mark.xdist_group("swarm"),
+    pytest.mark.seconds(600),
 ]
 Make = Callable[..., LiveStack]
 
