@@ -121,7 +121,6 @@ class HttpSettings(ServiceSettings):
 class DemoTargetSettings(HttpSettings):
     """`faults` allows PUT /_faults."""
 
-    limits = Limits(256, 1.0)
     faults: bool = False
 
 
@@ -133,7 +132,6 @@ class GatewaySettings(HttpSettings):
     `keepalive_seconds`.
     """
 
-    limits = Limits(1024, 2.0)
     config_file: str = "/etc/ape/gateway.json"
     pool_connections: PositiveCount = 10
     pool_maxsize: PositiveCount = 20
@@ -150,7 +148,6 @@ class ProxySettings(HttpSettings):
     Prices are in dollars per million tokens; "0": unknown.
     """
 
-    limits = Limits(1024, 2.0)
     kind: ModelKind = "offline"
     name: str = "llama-3.3-70b"
     base_url: Url = "https://api.cerebras.ai/v1"
@@ -171,7 +168,6 @@ class ProxySettings(HttpSettings):
 class SocketProxySettings(ServiceSettings):
     """`listen` and `docker_socket` are paths of Unix sockets. `logs` lets log reads pass."""
 
-    limits = Limits(64, 0.25)
     listen: str = "/run/ape/docker.sock"
     docker_socket: str = "/var/run/docker.sock"
     logs: bool = False
