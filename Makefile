@@ -34,14 +34,14 @@ lint: ## check format, code, types, generated files, prose, workflows and script
 	@scripts/pipeline.sh lint
 
 test: setup lint ## run every tier of the tests
-	@$(RUN) pytest -n 2 -m "unit or program"
-	@$(RUN) pytest -n 4 --dist loadgroup -m "engine or e2e"
+	@$(RUN) pytest -m "unit or program"
+	@$(RUN) pytest -n 4 -m "engine or e2e"
 
 check: lint test-unit ## run the lint, unit and program tests, without Docker
 
 test-unit: ## run the unit and program tests, without Docker
 	@offline/setup.sh --no-docker
-	@$(RUN) pytest -n auto -m "unit or program"
+	@$(RUN) pytest -m "unit or program"
 
 pipeline: ## run the steps of CI: lint, tests, previews
 	@scripts/pipeline.sh lint

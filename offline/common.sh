@@ -4,6 +4,9 @@ set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 APE=$ROOT/.ape
+# Not the python3 of the virtual environment, which is created again here: a shell may have sourced
+# .ape/env.
+PATH=${PATH//"$APE/venv/bin:"/}
 PULUMI_VERSION=3.259.0
 PLUGIN_VERSION=5.2.0
 mkdir -p "$APE/bin" "$APE/logs" "$APE/stamps" "$APE/cache"

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,27 @@ import psutil
 import pytest
 
 from tests.support import images
-from tests.support.live import PREFIX, LiveStack, sweep_stale
+from tests.support.live import PREFIX, ROOT, LiveStack, sweep_stale
 from tests.support.nodes import sweep_nodes
 
 
 def pytest_configure() -> None:
+    _use_setup()
     # A shell starts what it sends to the background with SIGINT ignored, and that is inherited:
     # the commands that tests stop with it would not hear it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _use_setup() -> None:
+    """Take the environment that `make setup` wrote, whichever shell or IDE started the tests."""
+    written = ROOT / ".ape/env"
+    if "APE_SETUP" not in os.environ and written.exists():
+        shown = subprocess.run(
+            ["bash", "-c", '. "$0" && env -0', str(written)], capture_output=True, check=True
+        )
+        pairs = (line.partition("=") for line in shown.stdout.decode().split("\0") if line)
+        os.environ.update({name: value for name, _, value in pairs})
 
 
 def _seconds(item: pytest.Item) -> float:

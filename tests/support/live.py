@@ -54,7 +54,9 @@ PLUGIN = f"plugins/resource-docker-v{version('pulumi-docker')}/pulumi-resource-d
 
 def stand_in() -> bool:
     """Whether the engine runs on the plugin of the offline kit, which is a script."""
-    return (Path(os.environ["PULUMI_HOME"]) / PLUGIN).read_bytes().startswith(b"#!")
+    home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
+    installed = home / PLUGIN
+    return installed.exists() and installed.read_bytes().startswith(b"#!")
 
 
 def project_folder(root: Path, *, sources: bool = False) -> None:

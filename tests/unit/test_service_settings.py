@@ -98,7 +98,11 @@ def test_all_broken_rules_are_reported_in_one_error() -> None:
     assert len(str(caught.value).splitlines()) == 3
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "null", "[" * 100_000, '"{}"'])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "null", "[" * 100_000, '"{}"'],
+    ids=["cut", "list", "null", "deep", "string"],
+)
 def test_a_document_that_is_not_an_object_is_refused(text: str) -> None:
     with pytest.raises(ServiceSettingsError, match="APE_SETTINGS: "):
         decode(AgentSettings, text)

@@ -176,7 +176,9 @@ async def test_target_fault_is_reported_and_the_next_request_succeeds(
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"ok":tru', b'{"a":NaN}', b'"\xff"', b"[" * 100_000, b'{"a":1} x']
+    "body",
+    [b'{"ok":tru', b'{"a":NaN}', b'"\xff"', b"[" * 100_000, b'{"a":1} x'],
+    ids=["cut", "not a number", "not UTF-8", "deep", "words after it"],
 )
 async def test_malformed_json_is_forwarded_as_text(gateway: Any, toxic: Toxic, body: bytes) -> None:
     client = await gateway()
