@@ -85,6 +85,12 @@ AGENT_RESIDENT_MEMORY = Metric(
     "Resident memory of an agent: of its process, divided by the agents in it.",
     ("agent",),
 )
+REPAIRED_CALLS = Metric(
+    "ape_agent_repaired_calls_total",
+    "counter",
+    "Tool calls of the model that nearly fitted and were put right, by what was wrong.",
+    ("kind",),
+)
 AGENT_RESULTS_LOST = Metric(
     "ape_agent_results_lost_total",
     "counter",
@@ -95,6 +101,12 @@ PROXY_REQUESTS = Metric(
     "counter",
     "Completions by result, and by the status that the client got.",
     ("model", "result", "status"),
+)
+PROXY_FINISHED = Metric(
+    "ape_proxy_finished_total",
+    "counter",
+    "Answers with a message, by the model's finish reason; other: none of OpenAI's.",
+    ("model", "finish_reason"),
 )
 PROXY_FIRST_TOKEN_SECONDS = Metric(
     "ape_proxy_time_to_first_token_seconds",
@@ -297,11 +309,35 @@ FAILURE_REASONS = (
     "target_error",
     "gateway_error",
     "model_error",
+    # The completion ended at its limit of tokens, without a call.
+    "model_truncated",
+    # By the model, or by a content filter.
+    "model_refused",
+    # A limit of the provider that lasts longer than a completion may wait, such as a day's.
+    "model_quota",
+    # The conversation does not fit, even without the results of earlier steps.
+    "context_full",
     "step_limit",
     "time_limit",
     "gave_up",
     "aborted",
 )
+# What was wrong with a repaired call: arguments encoded twice, with text around them, as an object
+# in place of text, or under another key; a body as text; the path without its slash, or with the
+# target's host; the method in the path; another tool's name; a call in the text.
+REPAIR_KINDS = (
+    "encoded_twice",
+    "text_around",
+    "object",
+    "nested",
+    "body_text",
+    "path",
+    "host",
+    "method",
+    "tool_name",
+    "text_call",
+)
+FINISH_REASONS = ("stop", "tool_calls", "length", "content_filter", "function_call", "other")
 AGENT_STATES = ("waiting", "running", "finished", "stopping")
 # Results of a completion. incomplete: its stream broke; cancelled: its client disconnected.
 PROXY_RESULTS = ("success", "incomplete", "cancelled", "error")

@@ -25,10 +25,11 @@ from typing import (
 )
 
 from ape_contracts import conditions
+from ape_contracts.providers import PROVIDERS, TokensField
 
 VARIABLE = "APE_SETTINGS"
 SERVICE_PORT = 8080
-ModelKind = Literal["offline", "cerebras", "recorded"]
+ModelKind = Literal["offline", "provider", "recorded"]
 # Takes a value of the right type; returns what is wrong and what to do, or "".
 Rule = Callable[[Any], str]
 
@@ -143,23 +144,40 @@ class GatewaySettings(HttpSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ProxySettings(HttpSettings):
-    """The model and its limits; 0 requests or tokens per minute: no limit.
+    """The model and its limits; 0 requests, tokens per minute or in flight: no limit.
 
+    `provider` names the profile, of which the fields from `tokens_field` to `echo` come, with the
+    stack's own settings. `max_tokens` 0: no limit is sent. Without `key_header` the key is a bearer
+    token. `request_timeout_seconds`: for a completion, with its queue and its retries.
     Prices are in dollars per million tokens; "0": unknown.
     """
 
     kind: ModelKind = "offline"
-    name: str = "llama-3.3-70b"
-    base_url: Url = "https://api.cerebras.ai/v1"
-    api_key_file: str = "/run/secrets/cerebras_api_key"
+    provider: str = "cerebras"
+    name: str = PROVIDERS["cerebras"].model
+    base_url: Url = PROVIDERS["cerebras"].base_url
+    api_key_file: str = ""
+    key_header: str = ""
+    headers: dict[str, Any] = field(default_factory=dict)
+    ca_file: str = ""
+    http_proxy: str = ""
+    tokens_field: TokensField = "max_completion_tokens"
+    max_tokens: Count = 0
+    omit: list[str] = field(default_factory=list)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    echo: list[str] = field(default_factory=list)
+    tool_choice: bool = True
     token_file: str = ""
     recording_file: str = ""
     record: bool = False
     requests_per_minute: Count = 0
     tokens_per_minute: Count = 0
+    concurrency: Count = 0
     queue_seconds: PositiveSeconds = 20.0
     retries: Count = 2
-    request_timeout_seconds: PositiveSeconds = 30.0
+    connect_seconds: PositiveSeconds = 10.0
+    first_byte_seconds: PositiveSeconds = 60.0
+    request_timeout_seconds: PositiveSeconds = 120.0
     input_price: Price = "0"
     output_price: Price = "0"
 
@@ -206,6 +224,10 @@ class AgentSettings(ServiceSettings):
     heartbeat_file: str = "/tmp/heartbeat"  # noqa: S108 - a tmpfs of the container's own
     stop_grace_seconds: Seconds = 10.0
     request_timeout_seconds: PositiveSeconds = 35.0
+    # For the proxy: more than it takes for a completion itself.
+    model_timeout_seconds: PositiveSeconds = 125.0
+    # Of the model's context; 0: unknown, and learned from its refusals.
+    context_tokens: Count = 0
 
     @property
     def slots(self) -> range:
