@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 TokensField = Literal["max_completion_tokens", "max_tokens", ""]
 # Fields of an assistant's message with its reasoning. A provider gets back only those in `echo`.
@@ -47,3 +48,17 @@ PROVIDERS: dict[str, Provider] = {
     # Any other: everything is set by the user.
     "custom": Provider(needs_key=False, echo=("extra_content",)),
 }
+
+
+def endpoint(base_url: str, path: str) -> str:
+    """Return the URL of `path`, such as /models, below a base URL with or without /v1.
+
+    The query stays. Raises ValueError.
+    """
+    parts = urlsplit(base_url)
+    _ = parts.port
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("is not a URL with http:// or https://")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("holds credentials")
+    return urlunsplit(parts._replace(path=(parts.path.rstrip("/") or "/v1") + path, fragment=""))

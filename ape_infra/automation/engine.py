@@ -22,6 +22,7 @@ from ape_infra.automation.trial import ConfigTrial, remove_stale_trials, trial_c
 from ape_infra.checks.preflight import PreflightError, connect
 from ape_infra.config.parsing import parse_config
 from ape_infra.config.project import config_key, current
+from ape_infra.config.provider import key_secret
 from ape_infra.config.settings import Settings
 
 # An update that gets SIGINT finishes the operations in flight; a container's wait is 60 s.
@@ -64,10 +65,18 @@ class PulumiEngine:
 
         Raises SettingsError.
         """
+        return parse_config({**self._config(file), **values})
+
+    def model_key(self, settings: Settings) -> str:
+        """The key of the model's provider in the stack config; empty: none is set."""
+        given = self._config(None)
+        return given.get(key_secret(settings.model, [k for k, v in given.items() if v]), "")
+
+    def _config(self, file: Path | None) -> dict[str, str]:
+        """Settings and secrets in `file` or in the stack config, as text."""
         where = ["--config-file", str(file)] if file else []
         found = json.loads(self.run("config", "--json", "--show-secrets", *where))
-        given = {k.partition(":")[2]: v.get("value", "") for k, v in found.items()}
-        return parse_config({**given, **values})
+        return {k.partition(":")[2]: v.get("value", "") for k, v in found.items()}
 
     def set_config(self, values: Mapping[str, str | None], file: Path | None = None) -> None:
         """Write settings into `file` or the stack config; None removes one: its default counts."""

@@ -8,6 +8,7 @@ from pulumi import automation as auto
 
 from ape_infra import sdk_patches
 from ape_infra.automation.errors import NoStackError
+from ape_infra.checks.model import CHECKED
 from ape_infra.config.parsing import parse_config
 from ape_infra.config.project import current
 from ape_infra.config.settings import Settings
@@ -19,7 +20,11 @@ def _warn(text: str) -> None:
 
 def open_stack(name: str, *, create: bool = True) -> auto.Stack:
     """Open the stack, and create a missing one unless `create` is false: then NoStackError."""
-    options = auto.LocalWorkspaceOptions(pulumi_command=sdk_patches.pulumi_command(_warn))
+    options = auto.LocalWorkspaceOptions(
+        pulumi_command=sdk_patches.pulumi_command(_warn),
+        # The commands check the model themselves, before they begin.
+        env_vars={CHECKED: "1"},
+    )
     root = str(current().root)
     if create:
         return auto.create_or_select_stack(name, work_dir=root, opts=options)

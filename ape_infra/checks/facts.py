@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import docker
 
 from ape_infra.checks.check import Status
 from ape_infra.checks.connection import connect
+from ape_infra.config.addresses import host_of, is_loopback, on_docker_host
 from ape_infra.config.settings import Settings
 from ape_infra.planning.plan import Plan
 
@@ -70,6 +72,12 @@ class Facts:
     def is_local(self) -> bool:
         """Whether the daemon runs on this machine, whose files and ports can then be read."""
         return is_local(self.client)
+
+    def hides(self, url: str) -> bool:
+        """Whether a URL leads to a Docker host that is not this machine, as its address shows."""
+        address = self.settings.platform.docker_host or os.environ.get("DOCKER_HOST", "")
+        elsewhere = address.startswith(("tcp:", "ssh:")) and not is_loopback(host_of(address))
+        return elsewhere and on_docker_host(url)
 
     @cached_property
     def info(self) -> Mapping[str, Any]:

@@ -33,8 +33,7 @@ __all__ = [
 ]
 
 CheckFunction = Callable[[Facts], Iterable[Check]]
-# `up`, `restore`, `rollout`, and the Pulumi program before an update.
-BEFORE_UPDATE: tuple[CheckFunction, ...] = (
+_BEFORE_CHANGE: tuple[CheckFunction, ...] = (
     daemon.swarm,
     machine.disk,
     network.ports,
@@ -42,6 +41,8 @@ BEFORE_UPDATE: tuple[CheckFunction, ...] = (
     machine.memory,
     machine.cpu,
 )
+# `up`, `restore`, `rollout`, and the Pulumi program before an update.
+BEFORE_UPDATE: tuple[CheckFunction, ...] = (model.before_update, *_BEFORE_CHANGE)
 # `plan` and `scale`.
 BEFORE_SCALE: tuple[CheckFunction, ...] = (
     machine.memory,
@@ -53,8 +54,13 @@ BEFORE_SCALE: tuple[CheckFunction, ...] = (
     running_stack.monitoring,
     running_stack.rollback,
 )
-# `validate`, after its checks of the settings. The first two need no daemon.
-VALIDATE: tuple[CheckFunction, ...] = (target.answers, model.api_key, *BEFORE_UPDATE)
+# `validate`, after its checks of the settings. The first three need no daemon.
+VALIDATE: tuple[CheckFunction, ...] = (
+    target.answers,
+    model.answers,
+    model.completes,
+    *_BEFORE_CHANGE,
+)
 
 
 def run(checks: Iterable[CheckFunction], facts: Facts) -> Iterator[Check]:
@@ -67,13 +73,18 @@ def run(checks: Iterable[CheckFunction], facts: Facts) -> Iterator[Check]:
 
 
 def check(
-    settings: Settings, project: str, stack: str, *, on_warning: Callable[[str], None]
+    settings: Settings,
+    project: str,
+    stack: str,
+    *,
+    api_key: str,
+    on_warning: Callable[[str], None],
 ) -> docker.DockerClient:
     """Run the checks before an update, and return the client that they used.
 
     Raises PreflightError with every failed check; `on_warning` gets the text of each warning.
     """
-    facts = Facts(settings, project, stack)
+    facts = Facts(settings, project, stack, api_key=api_key)
     found = list(run(BEFORE_UPDATE, facts))
     for warning in found:
         if warning.status == "warn":

@@ -10,6 +10,7 @@ import requests
 
 from ape_infra.checks.check import Check
 from ape_infra.checks.facts import Facts
+from ape_infra.config.addresses import from_this_machine
 
 TIMEOUT_SECONDS = 5.0
 PROBES = 3
@@ -18,7 +19,9 @@ PROBES = 3
 def answers(facts: Facts) -> Iterator[Check]:
     """The target must answer; the demo target is asked only while the stack is up."""
     target = facts.settings.target
-    if not target.is_demo:
+    if facts.hides(target.url):
+        yield Check("target", "unknown", "it runs on the Docker host, which is another machine.")
+    elif not target.is_demo:
         yield probe(target.url)
     elif not facts.outputs:
         yield Check("target", "ok", "the demo target is part of the stack.")
@@ -34,7 +37,7 @@ def probe(url: str) -> Check:
     for _ in range(PROBES):
         started = time.monotonic()
         try:
-            answer = requests.get(url, timeout=TIMEOUT_SECONDS, stream=True)
+            answer = requests.get(from_this_machine(url), timeout=TIMEOUT_SECONDS, stream=True)
             answer.close()
         except requests.RequestException as error:
             observed = f"{url} does not answer ({type(error).__name__})."

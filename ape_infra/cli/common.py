@@ -163,6 +163,17 @@ def apply_in_steps(engine: PulumiEngine, settings: Settings, message: str) -> No
     engine.apply(None, message, refresh=not steps)
 
 
+def check_before_update(engine: PulumiEngine, settings: Settings) -> docker.DockerClient:
+    """Run the checks before an update; returns the client that they used. Raises PreflightError."""
+    return preflight.check(
+        settings,
+        engine.project.name,
+        engine.name,
+        api_key=engine.model_key(settings),
+        on_warning=log,
+    )
+
+
 def client_of(engine: PulumiEngine) -> docker.DockerClient:
     """A client of the stack's Docker daemon. Raises PreflightError."""
     return preflight.connect(engine.settings())

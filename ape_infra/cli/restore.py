@@ -15,7 +15,6 @@ from pulumi.automation import Deployment
 
 from ape_contracts import labels
 from ape_infra.automation.engine import PulumiEngine
-from ape_infra.checks import preflight
 from ape_infra.cli.backup import CONFIG, DATA, DATA_DIR, GATEWAY, MANIFEST, STATE, VERSION
 from ape_infra.cli.common import (
     EXIT_OK,
@@ -23,6 +22,7 @@ from ape_infra.cli.common import (
     PreconditionFailed,
     app,
     apply_in_steps,
+    check_before_update,
     log,
     run_command,
     show,
@@ -103,7 +103,7 @@ def _opened(
             gateway.parent.mkdir(parents=True, exist_ok=True)
             gateway.write_bytes(part.read_bytes())
         settings = engine.settings()
-        client = preflight.check(settings, current().name, stack, on_warning=log)
+        client = check_before_update(engine, settings)
     except BaseException:
         if kept is not None:
             config.write_bytes(kept)

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from ape_infra.automation.engine import PulumiEngine
-from ape_infra.checks import preflight
 from ape_infra.cli.common import (
     EXIT_OK,
     AsJson,
@@ -17,6 +16,7 @@ from ape_infra.cli.common import (
     StackName,
     Yes,
     app,
+    check_before_update,
     confirmed,
     log,
     run_command,
@@ -26,7 +26,7 @@ from ape_infra.cli.common import (
 )
 from ape_infra.cli.plan import observation_seconds, settle_seconds
 from ape_infra.cli.scale import Timeout, finish, report, run_rollout
-from ape_infra.config.project import config_key, current
+from ape_infra.config.project import config_key
 from ape_infra.config.secrets import SECRETS
 from ape_infra.config.settings import Settings
 from ape_infra.rollout.controller import Stage
@@ -114,7 +114,7 @@ def rollout(
             }
             with engine.trial(values) as trial:
                 settings = trial.settings()
-                preflight.check(settings, current().name, stack, on_warning=log)
+                check_before_update(engine, settings)
                 preview = engine.preview(trial)
             if not preview.changing:
                 data = {"changes": preview.changes, "well": True}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json as jsonlib
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any
 
 import docker
@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ape_contracts import labels
+from ape_contracts import labels, metrics
 from ape_infra.automation.engine import PulumiEngine
 from ape_infra.cli.common import (
     EXIT_NOT_HEALTHY,
@@ -68,6 +68,7 @@ class Status:
     """`configured`: agents in the stack config. `applied`: agents in the stack's outputs.
 
     `usage`: service -> resources. `alerts`: None if neither Prometheus nor the monitor answers.
+    `repaired`: what was wrong -> tool calls of the model that were put right, since the start.
     """
 
     configured: int
@@ -77,6 +78,7 @@ class Status:
     rates: Rates
     usage: dict[str, ServiceUsage]
     alerts: list[str] | None
+    repaired: dict[str, int] = field(default_factory=dict)
 
     @property
     def is_healthy(self) -> bool:
@@ -96,6 +98,7 @@ class Status:
             },
             "resources": {name: asdict(usage) for name, usage in self.usage.items()},
             "alerts": self.alerts,
+            "repaired": self.repaired,
         }
 
 
@@ -210,8 +213,23 @@ def next_status(
         rates(before.metrics, after.metrics, after.at - before.at),
         service_usage(before, after),
         alerts(outputs),
+        repaired_calls(after.metrics),
     )
     return found, after
+
+
+def repaired_calls(found: list[Sample]) -> dict[str, int]:
+    """Return the number of repaired tool calls by what was wrong, the most frequent first."""
+    counted: Counter[str] = Counter()
+    for name, sample_labels, value in found:
+        if name == metrics.REPAIRED_CALLS.name and value > 0:
+            counted[sample_labels.get("kind", "")] += int(value)
+    return dict(counted.most_common())
+
+
+def _cut(text: str, style: str = "") -> Text:
+    """A line that is cut at the width of the terminal."""
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _ms(value: float | None) -> str:
@@ -226,6 +244,12 @@ def rendered(status: Status) -> RenderableType:
     """Return the status as text for people."""
     found = status.rates
     parts: list[RenderableType] = [Text("\n".join(status.summary.lines()))]
+    for line in status.summary.failures():
+        parts.append(_cut(f"failed      {line}", "yellow"))
+    if status.repaired:
+        kinds = ", ".join(f"{kind}: {count}" for kind, count in status.repaired.items())
+        total = sum(status.repaired.values())
+        parts.append(_cut(f"repaired    {total} tool calls of the model ({kinds})"))
     for line in status.drift:
         parts.append(Text(f"drift       {line}", style="yellow"))
     success = "-" if found.success_rate is None else f"{100 * found.success_rate:.1f} %"

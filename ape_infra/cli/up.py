@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 from ape_infra.automation.engine import PulumiEngine
-from ape_infra.checks import preflight
 from ape_infra.cli.common import (
     EXIT_NOT_HEALTHY,
     EXIT_OK,
@@ -14,15 +14,22 @@ from ape_infra.cli.common import (
     Yes,
     app,
     apply_in_steps,
+    check_before_update,
     log,
     run_command,
     stack_lock,
 )
 from ape_infra.config.project import current
-from ape_infra.reporting.summary import measure, wait_settled
+from ape_infra.reporting.summary import Summary, measure, wait_settled
 
 # The first session needs the start-up delay (at most 10 s) and the health checks of all services.
 SETTLE_SECONDS = 90.0
+
+
+def _lines(summary: Summary) -> list[str]:
+    width = shutil.get_terminal_size((200, 24)).columns
+    reasons = (f"failed      {line}" for line in summary.failures())
+    return summary.lines() + [r if len(r) <= width else f"{r[: width - 1]}…" for r in reasons]
 
 
 @app.command()
@@ -33,7 +40,7 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
     def work() -> int:
         engine = PulumiEngine(stack, log)
         settings = engine.settings()
-        client = preflight.check(settings, current().name, stack, on_warning=log)
+        client = check_before_update(engine, settings)
         with stack_lock(engine, restore=False) as lock:
             started = time.monotonic()
             preview = engine.preview(refresh=True)
@@ -52,7 +59,7 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
             seconds=SETTLE_SECONDS,
             on_progress=lambda s: log(f"waiting: {s.healthy} of {s.declared} agents are healthy"),
         )
-        print(summary.json() if json else "\n".join(summary.lines()))
+        print(summary.json() if json else "\n".join(_lines(summary)))
         return EXIT_OK if summary.is_healthy else EXIT_NOT_HEALTHY
 
     run_command(work)

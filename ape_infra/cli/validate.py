@@ -23,8 +23,7 @@ from ape_infra.cli.common import (
 )
 from ape_infra.cli.plan import print_checks
 from ape_infra.config.errors import SettingsError
-from ape_infra.config.project import config_key, current
-from ape_infra.config.secrets import CEREBRAS_API_KEY
+from ape_infra.config.project import current
 
 
 def checks(engine: PulumiEngine) -> Iterator[Check]:
@@ -35,13 +34,12 @@ def checks(engine: PulumiEngine) -> Iterator[Check]:
         return
     yield Check("settings", "ok", f"{settings.plan(engine.name).summary}.")
     yield from settings_checks.scenario(settings, current().root)
-    secret = engine.stack.get_all_config().get(config_key(CEREBRAS_API_KEY))
     facts = Facts(
         settings,
         current().name,
         engine.name,
         outputs=engine.outputs(),
-        api_key=secret.value if secret else "",
+        api_key=engine.model_key(settings),
     )
     yield from preflight.run(preflight.VALIDATE, facts)
 

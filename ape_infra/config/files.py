@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,9 +15,10 @@ from ape_contracts.gateway_config import load as load_gateway_config
 from ape_contracts.recording import RecordingError
 from ape_contracts.recording import load as load_recording
 from ape_infra.config import openapi
+from ape_infra.config.addresses import on_docker_host, reachable_problem
 from ape_infra.config.errors import SettingsError, problems_of
 from ape_infra.config.group import Strict
-from ape_infra.config.project import SOURCE_ROOT
+from ape_infra.config.project import SOURCE_ROOT, config_key
 from ape_infra.config.settings import Settings
 from ape_infra.config.target import Endpoint, SuccessCondition
 
@@ -94,11 +96,18 @@ def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
     else:
         route = {"name": "target", "base_url": settings.target.url}
         text = json.dumps({"routes": {"target": route}})
+    name = settings.target.gateway_config or "the gateway's config"
     try:
         config = load_gateway_config(text)
     except GatewayConfigError as error:
-        name = settings.target.gateway_config or "the gateway's config"
         raise SettingsError.at("gatewayConfig", f"{name}: {error}") from None
+    swarm = settings.platform.runtime == "swarm"
+    if lines := [
+        f"{config_key('gatewayConfig')}: {name}: routes.{route}.base_url: {problem}"
+        for route, declared in config.routes.items()
+        if (problem := reachable_problem(declared.base_url, swarm=swarm))
+    ]:
+        raise SettingsError(lines)
     api, first = next(iter(config.routes.items()))
     known = settings.target.is_demo or settings.target.endpoints or settings.target.openapi
     if not known and not first.endpoints:
@@ -108,6 +117,25 @@ def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
         )
         raise SettingsError.at("targetEndpoints", line)
     return text, api
+
+
+def gateway_reaches_docker_host(config: str) -> bool:
+    """Whether a route of this gateway config leads to the Docker host."""
+    routes = load_gateway_config(config).routes.values()
+    return any(on_docker_host(route.base_url) for route in routes)
+
+
+def model_ca(settings: Settings, root: Path) -> str | None:
+    """Return the certificates in modelCaFile, or None. Raises SettingsError."""
+    if not settings.model.ca_file:
+        return None
+    text = _read("modelCaFile", root / settings.model.ca_file, "PEM ")
+    try:
+        ssl.create_default_context(cadata=text)
+    except (ssl.SSLError, ValueError):
+        line = f"{settings.model.ca_file}: has no certificates in PEM. Correct the file there."
+        raise SettingsError.at("modelCaFile", line) from None
+    return text
 
 
 def model_recording(settings: Settings, root: Path) -> str | None:

@@ -6,13 +6,10 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterator
 
+from ape_infra.config import provider
+from ape_infra.config.addresses import container_url_problems
 from ape_infra.config.errors import Problem, missing_secret, url_problems
-from ape_infra.config.secrets import (
-    CEREBRAS_API_KEY,
-    GRAFANA_PASSWORD,
-    SLACK_URL,
-    SMTP_PASSWORD,
-)
+from ape_infra.config.secrets import GRAFANA_PASSWORD, SLACK_URL, SMTP_PASSWORD
 from ape_infra.config.settings import Settings
 from ape_infra.planning import plan as planning
 from ape_infra.planning import tiers
@@ -39,7 +36,13 @@ def problems(settings: Settings, secrets: Collection[str]) -> list[Problem]:
 def _target(settings: Settings) -> Iterator[Problem]:
     target = settings.target
     if not target.is_demo:
-        yield from url_problems("target", target.url, "or demo for the demo target")
+        yield from container_url_problems(
+            "target",
+            target.url,
+            "or demo for the demo target",
+            credentials="Put them into auth.headers of a gateway config, and set gatewayConfig.",
+            swarm=settings.platform.runtime == "swarm",
+        )
         endpoints = target.endpoints or target.openapi or target.gateway_config
         for name, value, example in (
             ("targetGoal", target.goal, '"Order one product."'),
@@ -70,9 +73,8 @@ def _sessions(settings: Settings) -> Iterator[Problem]:
 
 def _model(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]:
     model = settings.model
-    yield from url_problems("modelBaseUrl", model.base_url, "such as https://api.cerebras.ai/v1")
-    if model.kind == "cerebras" and CEREBRAS_API_KEY not in secrets:
-        yield missing_secret(CEREBRAS_API_KEY, "model is cerebras")
+    swarm = settings.platform.runtime == "swarm"
+    yield from provider.problems(model, secrets, swarm=swarm)
     if model.kind == "recorded" and not model.recording:
         yield (
             "modelRecording",

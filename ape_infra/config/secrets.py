@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+MODEL_API_KEY = "modelApiKey"
 CEREBRAS_API_KEY = "cerebrasApiKey"
 AGENT_TOKEN = "agentToken"
 GRAFANA_PASSWORD = "grafanaPassword"
@@ -10,7 +11,8 @@ WEBHOOK_TOKEN = "alertWebhookToken"
 SLACK_URL = "alertSlackUrl"
 SMTP_PASSWORD = "alertSmtpPassword"
 SECRETS = {
-    CEREBRAS_API_KEY: "Key of the Cerebras API; required with model cerebras.",
+    MODEL_API_KEY: "Key of the model's provider; required with the providers that ask for one.",
+    CEREBRAS_API_KEY: "Key of the provider cerebras, where modelApiKey is not set.",
     AGENT_TOKEN: "Token of the agents for the proxy; empty: derived from the model's key.",
     GRAFANA_PASSWORD: "Password of Grafana's admin user; required in production and with Grafana.",
     REMOTE_WRITE_TOKEN: "Bearer token for remoteWriteUrl.",

@@ -21,6 +21,8 @@ VALUES = {
     "cause": 8,
     "result": 5,
     "reason": len(metrics.FAILURE_REASONS) + 1,
+    "finish_reason": len(metrics.FINISH_REASONS),
+    "kind": len(metrics.REPAIR_KINDS),
     "state": 6,
     "model": 2,
     "service": SERVICES + 1,

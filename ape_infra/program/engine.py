@@ -11,7 +11,7 @@ import pulumi
 from ape_infra.config import rules
 from ape_infra.config.agent_token import agent_token
 from ape_infra.config.errors import SettingsError
-from ape_infra.config.secrets import AGENT_TOKEN, CEREBRAS_API_KEY, SECRETS
+from ape_infra.config.secrets import AGENT_TOKEN, CEREBRAS_API_KEY, MODEL_API_KEY, SECRETS
 from ape_infra.config.settings import Settings
 from ape_infra.program.provider import docker_provider
 from ape_infra.program.stack import declare
@@ -24,11 +24,11 @@ class EngineArgs:
     """The arguments of a load test.
 
     `settings` are in groups, such as `Settings(fleet=FleetSettings(agents=20))`. `secrets` have
-    the names of the stack config, such as cerebrasApiKey. `root` is the folder of the Pulumi
+    the names of the stack config, such as modelApiKey. `root` is the folder of the Pulumi
     project; paths in the settings are relative to it.
 
-    The agents present `agent_token` to the proxy: 16 characters or more, required with the
-    Cerebras key. Empty: derived from the names of the project and the stack.
+    The agents present `agent_token` to the proxy: 16 characters or more, required with a key of
+    the model. Empty: derived from the names of the project and the stack.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -78,7 +78,8 @@ def check(args: EngineArgs) -> None:
         (name, f"is not a secret of the engine. Use {', '.join(sorted(known))}.")
         for name in sorted(args.secrets.keys() - known)
     ]
-    if CEREBRAS_API_KEY in args.secrets and not args.agent_token:
-        problems.append((AGENT_TOKEN, "is required with cerebrasApiKey. Set agent_token."))
+    for name in (MODEL_API_KEY, CEREBRAS_API_KEY):
+        if name in args.secrets and not args.agent_token:
+            problems.append((AGENT_TOKEN, f"is required with {name}. Set agent_token."))
     if problems:
         raise SettingsError.of(problems)

@@ -13,7 +13,8 @@ from ape_infra.config.agent_token import agent_token
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.parsing import parse_config
 from ape_infra.config.project import current
-from ape_infra.config.secrets import AGENT_TOKEN, CEREBRAS_API_KEY, SECRETS
+from ape_infra.config.provider import key_secret
+from ape_infra.config.secrets import AGENT_TOKEN, SECRETS
 from ape_infra.config.settings import Settings
 from ape_infra.program.provider import docker_provider
 
@@ -22,6 +23,11 @@ def stack_config() -> dict[str, str]:
     """The project's own config of this stack: setting or secret -> text."""
     prefix = f"{pulumi.get_project()}:"
     return {k.removeprefix(prefix): v for k, v in CONFIG.get().items() if k.startswith(prefix)}
+
+
+def model_key(settings: Settings, given: dict[str, str]) -> str:
+    """The key of the model's provider; empty: none is set."""
+    return given.get(key_secret(settings.model, [k for k, v in given.items() if v]), "")
 
 
 def checked_settings(given: dict[str, str]) -> Settings:
@@ -37,7 +43,11 @@ def checked_settings(given: dict[str, str]) -> Settings:
 
     try:
         preflight.check(
-            settings, pulumi.get_project(), pulumi.get_stack(), on_warning=pulumi.log.warn
+            settings,
+            pulumi.get_project(),
+            pulumi.get_stack(),
+            api_key=model_key(settings, given),
+            on_warning=pulumi.log.warn,
         )
     except preflight.PreflightError as error:
         raise pulumi.RunError(str(error)) from None
@@ -61,7 +71,7 @@ async def main() -> dict[str, pulumi.Input[object]]:
             root=current().root,
             secrets={name: config.require_secret(name) for name in SECRETS if given.get(name)},
             agent_token=agent_token(
-                given.get(AGENT_TOKEN, ""), given.get(CEREBRAS_API_KEY, ""), project, stack
+                given.get(AGENT_TOKEN, ""), model_key(settings, given), project, stack
             ),
             opts=pulumi.ResourceOptions(providers={"docker": provider}),
         )

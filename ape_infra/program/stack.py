@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pulumi
 
-from ape_infra.config.files import Scenario, gateway_config, model_recording
+from ape_infra.config.files import Scenario, gateway_config, model_ca, model_recording
 from ape_infra.config.project import SOURCE_ROOT
-from ape_infra.config.secrets import CEREBRAS_API_KEY
+from ape_infra.config.provider import key_note
 from ape_infra.config.settings import Settings
 from ape_infra.planning.plan import Plan
 from ape_infra.planning.services import deployed
@@ -21,7 +21,7 @@ from ape_infra.program.components.gateway import Gateway
 from ape_infra.program.components.images import Images
 from ape_infra.program.components.monitor import Monitor
 from ape_infra.program.components.networks import Networks
-from ape_infra.program.components.proxy import InferenceProxy, token_file
+from ape_infra.program.components.proxy import InferenceProxy, model_files, token_file
 from ape_infra.program.runtimes import DockerRuntime, SwarmRuntime
 from ape_infra.program.runtimes.base import Context
 
@@ -43,20 +43,18 @@ def declare(
     SettingsError.
     """
     config, api = gateway_config(settings, root)
-    recording = model_recording(settings, root)
     scenario = Scenario.of(settings, root, api)
     token = token_file(agent_token)
+    files = model_files(
+        settings.model,
+        secrets,
+        ca=model_ca(settings, root),
+        recording=model_recording(settings, root),
+    )
     deployment = prepare(settings, project=project, stack=stack, root=root, opts=opts)
 
     gateway = Gateway("gateway", deployment, config)
-    proxy = InferenceProxy(
-        "proxy",
-        deployment,
-        settings.model,
-        token=token,
-        api_key=secrets.get(CEREBRAS_API_KEY),
-        recording=recording,
-    )
+    proxy = InferenceProxy("proxy", deployment, settings.model, {"token_file": token, **files})
     ready = [*gateway.ready, *proxy.ready]
     monitors: list[pulumi.Resource] = []
     if settings.target.is_demo:
@@ -69,7 +67,7 @@ def declare(
     mission = Mission(settings.fleet, settings.model, scenario, token)
     AgentFleet("agents", deployment, mission, after=ready)
 
-    log_notes(settings, deployment.plan)
+    log_notes(settings, deployment.plan, secrets)
     return outputs(settings, deployment, agent_token)
 
 
@@ -113,12 +111,14 @@ def outputs(
     }
 
 
-def log_notes(settings: Settings, plan: Plan) -> None:
+def log_notes(settings: Settings, plan: Plan, secrets: Collection[str]) -> None:
     """What a person should know at a preview and cannot see from the list of resources."""
     pulumi.log.info(
         f"{plan.summary}. At most {settings.rollout.parallelism} containers of agents start or "
         "change at a time."
     )
+    if note := key_note(settings.model, secrets):
+        pulumi.log.info(note)
     if plan.health_interval_seconds is None:
         pulumi.log.info(
             "At this fleet size agents have no health checks; the gateway counts their heartbeats."

@@ -92,6 +92,7 @@ class Workload:
     `host_paths` maps paths of the host to where they are seen, read-only. `per_node`: one
     container on each node. Without networks it has none at all. `settings`: of a service that
     this project builds; each replica of a workload with slots has its own slot in them.
+    `docker_host`: addresses.DOCKER_HOST leads to the Docker host, on the runtime docker only.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Workload:
     restart_max_attempts: int = 5
     stop_grace_seconds: int = 15
     nofile: int = 4096
+    docker_host: bool = False
 
 
 def environment(workload: Workload, number: int | str = 1) -> dict[str, str]:

@@ -25,6 +25,7 @@ HEALTH_PATHS = {
 }
 TIMEOUT_SECONDS = 5
 POLL_SECONDS = 2
+MAX_FAILURES = 10
 
 
 @dataclass
@@ -68,8 +69,22 @@ class Summary:
             text += " (" + ", ".join(f"{k}: {v}" for k, v in sorted(reasons.items())) + ")"
         return [*lines, f"sessions    {text}"]
 
+    def failures(self) -> list[str]:
+        """The most frequent reasons of failed sessions, with the words of model or target."""
+        listed = self.sessions.get("failures")
+        return [
+            one_line(f"{item.get('sessions', 0)} x {item.get('reason', '')}: {item['detail']}")
+            for item in (listed if isinstance(listed, list) else [])[:MAX_FAILURES]
+            if isinstance(item, dict) and item.get("detail")
+        ]
+
     def json(self) -> str:
         return json.dumps(asdict(self))
+
+
+def one_line(text: str) -> str:
+    """Somebody else's words on one line, without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def containers(client: docker.DockerClient, project: str, stack: str) -> list[dict[str, Any]]:

@@ -151,6 +151,17 @@ DASHBOARD = Dashboard(
                     stacked=True,
                 ),
                 Panel(
+                    "Finish reasons of the model",
+                    (
+                        Query(
+                            total(rate(metrics.PROXY_FINISHED), "finish_reason"),
+                            "{{finish_reason}}",
+                        ),
+                    ),
+                    description="length: answers that ended at modelMaxTokens.",
+                    stacked=True,
+                ),
+                Panel(
                     "Cost a minute",
                     (Query(f"60 * ({or_zero(total(rate(metrics.PROXY_COST)))})", "dollars"),),
                     "currencyUSD",

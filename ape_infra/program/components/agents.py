@@ -12,6 +12,7 @@ from ape_contracts.service_settings import AgentSettings
 from ape_infra.config.files import Scenario
 from ape_infra.config.fleet import FleetSettings
 from ape_infra.config.model import ModelSettings
+from ape_infra.config.provider import AGENT_EXTRA_SECONDS, resolve
 from ape_infra.planning import plan as planning
 from ape_infra.planning import services
 from ape_infra.program.components import gateway, proxy
@@ -34,13 +35,16 @@ class Mission:
     token: File
 
     def settings(self, plan: planning.Plan, agents_here: int) -> AgentSettings:
+        proxy_settings = resolve(self.model)
         return AgentSettings(
             **shared(self.fleet, AgentSettings),
             **self.scenario.plain(),
             gateway_url=gateway.URL,
             proxy_url=proxy.URL,
             token_file=self.token.path,
-            model_name=self.model.name,
+            model_name=proxy_settings.name,
+            model_timeout_seconds=proxy_settings.request_timeout_seconds + AGENT_EXTRA_SECONDS,
+            context_tokens=self.model.context_tokens,
             agents_here=agents_here,
             start_delay_seed=round(plan.start_delay_seed, 6),
             heartbeat_file=HEARTBEAT,

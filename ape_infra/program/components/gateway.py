@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ape_contracts.service_settings import LIMITS, SERVICE_PORT, GatewaySettings
+from ape_infra.config.files import gateway_reaches_docker_host
 from ape_infra.config.ports import PortSettings
 from ape_infra.planning import plan as planning
 from ape_infra.planning import services
@@ -46,6 +47,7 @@ def workload(image: str, config: str, ports: PortSettings, plan: planning.Plan) 
         health=service_health(),
         # One connection per agent, one to the target per request in flight, and a reserve.
         nofile=16384,
+        docker_host=gateway_reaches_docker_host(config),
     )
 
 

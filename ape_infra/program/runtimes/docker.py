@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 
+from ape_infra.config.addresses import DOCKER_HOST, HOST_GATEWAY
 from ape_infra.program.provider import PLUGIN_VERSION
 from ape_infra.program.runtimes.base import Network, Runtime, content_as_secret, digest, log_options
 from ape_infra.program.workload import CONFIG_DIR, Health, Workload, environment
@@ -129,7 +130,7 @@ class DockerRuntime(Runtime):
         )
 
     def _networking(self, workload: Workload) -> dict[str, Any]:
-        """The properties for networks and published ports."""
+        """The properties for networks, published ports and the name of the Docker host."""
         return {
             "networksAdvanced": [
                 {"name": self.context.name(a.network), "aliases": list(a.aliases) or None}
@@ -137,6 +138,7 @@ class DockerRuntime(Runtime):
             ]
             or None,
             "networkMode": None if workload.networks else "none",
+            "hosts": [{"host": DOCKER_HOST, "ip": HOST_GATEWAY}] if workload.docker_host else None,
             "ports": [
                 {
                     "internal": p.internal,
