@@ -9,13 +9,13 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import requests
 
-from ape_contracts.providers import endpoint
+from ape_contracts.providers import COMPLETIONS, MODELS, endpoint
 from ape_contracts.service_settings import ProxySettings
 from ape_infra.checks.check import Check
 from ape_infra.checks.facts import Facts
@@ -164,12 +164,12 @@ def answers(facts: Facts) -> Iterator[Check]:
     if facts.hides(asked.settings.base_url):
         yield Check("model", "unknown", "it runs on the Docker host, which is another machine.")
         return
-    yield from judged(asked, asked.send("GET", "/models", seconds=TIMEOUT_SECONDS))
+    yield from judged(asked, asked.send("GET", MODELS, seconds=TIMEOUT_SECONDS))
 
 
 def judged(asked: Asked, reply: Reply) -> Iterator[Check]:
     """The check results of the answer of GET /models."""
-    url = f"{endpoint(asked.settings.base_url, '/models').partition('?')[0]}"
+    url = endpoint(asked.settings.base_url, MODELS).partition("?")[0]
     status, name = reply.status, asked.settings.name
     if not status:
         yield Check("model", "fail", f"{url} does not answer ({asked.words(reply)}).", _unreached())
@@ -234,7 +234,7 @@ def _unreached() -> str:
     )
 
 
-def probe_body(settings: ProxySettings) -> dict[str, Any]:
+def probe_body(settings: ProxySettings, renamed: Mapping[str, str]) -> dict[str, Any]:
     """Return a small completion request with the fields that the proxy sends."""
     body: dict[str, Any] = {
         "model": settings.name,
@@ -243,7 +243,7 @@ def probe_body(settings: ProxySettings) -> dict[str, Any]:
     body |= settings.parameters
     if settings.max_tokens and settings.tokens_field:
         body[settings.tokens_field] = min(settings.max_tokens, 64)
-    return {name: value for name, value in body.items() if name not in settings.omit}
+    return {renamed.get(k, k): v for k, v in body.items() if k not in settings.omit}
 
 
 def completes(facts: Facts) -> Iterator[Check]:
@@ -256,9 +256,9 @@ def completes(facts: Facts) -> Iterator[Check]:
     asked = _asked(facts)
     if facts.hides(asked.settings.base_url):
         return
-    url = endpoint(asked.settings.base_url, "/chat/completions").partition("?")[0]
-    body = probe_body(asked.settings)
-    reply = asked.send("POST", "/chat/completions", body, seconds=COMPLETION_SECONDS)
+    url = endpoint(asked.settings.base_url, COMPLETIONS).partition("?")[0]
+    body = probe_body(asked.settings, provider.profile_of(facts.settings.model).renamed)
+    reply = asked.send("POST", COMPLETIONS, body, seconds=COMPLETION_SECONDS)
     if not reply.status:
         observed = f"{url} does not answer ({asked.words(reply)})."
         yield Check("completion", "warn", observed, _unreached())

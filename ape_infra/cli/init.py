@@ -9,16 +9,15 @@ from typing import Annotated
 
 import typer
 
+from ape_contracts.providers import PROVIDERS
 from ape_infra.cli.common import EXIT_OK, PreconditionFailed, Yes, app, log, run_command
-from ape_infra.cli.new_project import NAME, NewProject, valid_name
+from ape_infra.cli.new_project import NAME, ModelChoice, NewProject, valid_name
 from ape_infra.config.project import PROJECT_FILE
 from ape_infra.config.target import DEMO_TARGET
 
-
-class Model(StrEnum):
-    offline = "offline"
-    cerebras = "cerebras"
-    recorded = "recorded"
+VLLM_URL = "http://host.docker.internal:8000/v1"
+# The models of the project itself, and the providers.
+Model = StrEnum("Model", ["offline", "recorded", *PROVIDERS])  # type: ignore[misc]
 
 
 def on_terminal() -> bool:
@@ -42,6 +41,22 @@ def check_folder(folder: Path, *, force: bool) -> None:
         )
 
 
+def complete(choice: ModelChoice, *, asking: bool) -> ModelChoice:
+    """Ask for what the provider has no default of. Raises PreconditionFailed."""
+    name, url = choice.name, choice.base_url
+    if choice.lacks_url:
+        url = ask("Base URL of the model", VLLM_URL) if asking else None
+    if choice.lacks_name:
+        name = ask("Name of the model", "") if asking else None
+    found = ModelChoice(choice.kind, name, url)
+    missing = [("--model-url URL", found.lacks_url), ("--model-name NAME", found.lacks_name)]
+    if options := " and ".join(option for option, lacks in missing if lacks):
+        raise PreconditionFailed(f"--model {choice.kind}: this provider has no default. Add {options}.")
+    if choice.kind not in PROVIDERS and (name or url):
+        raise PreconditionFailed("--model-name and --model-url belong to a provider. Add --model.")
+    return found
+
+
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the new project.")],
@@ -52,7 +67,15 @@ def init(
         Path | None,
         typer.Option("--openapi", help="Take the endpoints from this OpenAPI file."),
     ] = None,
-    model: Annotated[Model | None, typer.Option("--model", help="Use this model.")] = None,
+    model: Annotated[
+        Model | None, typer.Option("--model", help="Use this model, or the model of this provider.")
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option("--model-name", help="Name the provider's model.")
+    ] = None,
+    model_url: Annotated[
+        str | None, typer.Option("--model-url", help="Set the base URL of the provider.")
+    ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Name the project; without it, like DIR.")
     ] = None,
@@ -74,10 +97,11 @@ def init(
                 file = None if answer == "none" else Path(answer)
         if kind is None:
             kinds = ", ".join(Model)
-            answer = ask(f"Model ({kinds})", Model.offline) if asking else Model.offline
+            answer = ask(f"Model ({kinds})", "offline") if asking else "offline"
             if answer not in list(Model):
                 raise PreconditionFailed(f"Model {answer}: is not one of {kinds}.")
             kind = Model(answer)
+        chosen_model = complete(ModelChoice(kind.value, model_name, model_url), asking=asking)
         if file and url == DEMO_TARGET:
             raise PreconditionFailed("--openapi describes a target of your own. Add --target URL.")
         chosen = name or valid_name(folder.resolve().name)
@@ -86,7 +110,7 @@ def init(
                 f"--name {chosen}: is not a valid name. Use up to 40 lower-case letters, digits, "
                 "dots, hyphens and underscores, and begin with a letter or digit."
             )
-        NewProject(chosen, url, file, kind.value).write(folder)
+        NewProject(chosen, url, file, chosen_model).write(folder)
         log(f"Project {chosen} is in {folder / PROJECT_FILE}. Start it: cd {folder} && ape-load up")
         return EXIT_OK
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from ape_contracts.providers import PROVIDERS, Provider
 from ape_infra.config.files import DEMO_DIR, Scenario
 from ape_infra.config.parsing import parse
 from ape_infra.config.project import PROJECT_FILE, SOURCE_ROOT
@@ -40,13 +41,46 @@ def valid_name(folder: str) -> str:
 
 
 @dataclass(frozen=True)
+class ModelChoice:
+    """`kind`: offline, recorded, or a provider. `name` and `base_url`: None for the defaults."""
+
+    kind: str
+    name: str | None = None
+    base_url: str | None = None
+
+    @property
+    def profile(self) -> Provider | None:
+        return PROVIDERS.get(self.kind)
+
+    @property
+    def lacks_url(self) -> bool:
+        return self.profile is not None and not (self.base_url or self.profile.base_url)
+
+    @property
+    def lacks_name(self) -> bool:
+        return self.profile is not None and not (self.name or self.profile.model)
+
+    def settings(self) -> dict[str, str]:
+        """The settings of a stack with this model."""
+        if self.profile is None:
+            recording = {"modelRecording": RECORDING} if self.kind == "recorded" else {}
+            return {"model": self.kind, **recording}
+        own = {"modelName": self.name, "modelBaseUrl": self.base_url}
+        return {
+            "model": "provider",
+            "provider": self.kind,
+            **{key: value for key, value in own.items() if value},
+        }
+
+
+@dataclass(frozen=True)
 class NewProject:
-    """`target`: a URL, or `demo`. `openapi`: a file to copy, or None. `model`: one of the kinds."""
+    """`target`: a URL, or `demo`. `openapi`: a file to copy, or None."""
 
     name: str
     target: str
     openapi: Path | None
-    model: str
+    model: ModelChoice
 
     @property
     def _demo(self) -> bool:
@@ -105,12 +139,11 @@ class NewProject:
             "demo": self._demo,
             "target": self.target,
             "openapi": self.openapi.name if self.openapi else "",
-            "model": self.model,
-            "scenario": yaml.safe_dump(
-                {f"{self.name}:{key}": value for key, value in scenario.items()},
-                sort_keys=False,
-                width=100,
-            ),
+            "model": self.model.kind,
+            "needs_key": bool(self._real.profile and self._real.profile.needs_key),
+            "dev_model": self._yaml(self.model.settings()),
+            "real_model": self._yaml(self._real.settings()),
+            "scenario": self._yaml(scenario),
             "virtualenv": sys.prefix if sys.prefix != sys.base_prefix else "",
             "settings_page": SOURCE_ROOT / "docs/reference/settings.md",
             "environment": SOURCE_ROOT / ".ape/env",
@@ -122,6 +155,15 @@ class NewProject:
         found[GATEWAY] = self.gateway()
         return found
 
+    @property
+    def _real(self) -> ModelChoice:
+        """The model of production, which is never the offline one."""
+        return self.model if self.model.profile else ModelChoice("cerebras")
+
+    def _yaml(self, settings: dict[str, Any]) -> str:
+        keyed = {f"{self.name}:{key}": value for key, value in settings.items()}
+        return yaml.safe_dump(keyed, sort_keys=False, width=100)
+
     def write(self, folder: Path) -> None:
         """Write the files into `folder`. Raises SettingsError before the first of them."""
         texts = self.texts()
@@ -132,8 +174,6 @@ class NewProject:
             shutil.copy(self.openapi, folder)
 
     def _check(self, scenario: dict[str, Any]) -> None:
-        values = {"target": self.target, "model": self.model, **scenario}
-        if self.model == "recorded":
-            values["modelRecording"] = RECORDING
+        values = {"target": self.target, **self.model.settings(), **scenario}
         texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
         parse(texts, secrets=SECRETS)

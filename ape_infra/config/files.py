@@ -131,7 +131,8 @@ def model_ca(settings: Settings, root: Path) -> str | None:
         return None
     text = _read("modelCaFile", root / settings.model.ca_file, "PEM ")
     try:
-        ssl.create_default_context(cadata=text)
+        # An empty text would stand for the public authorities.
+        ssl.create_default_context(cadata=text or " ")
     except (ssl.SSLError, ValueError):
         line = f"{settings.model.ca_file}: has no certificates in PEM. Correct the file there."
         raise SettingsError.at("modelCaFile", line) from None

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from ape_contracts.providers import PROVIDERS, Provider, endpoint
+from ape_contracts.providers import MODELS, PROVIDERS, Provider, endpoint
 from ape_contracts.service_settings import ProxySettings
 from ape_infra.config.addresses import container_url_problems
 from ape_infra.config.errors import Problem, missing_secret
@@ -170,9 +170,9 @@ def _urls(model: ModelSettings, *, swarm: bool) -> Iterator[Problem]:
         yield from found
         if not found:
             try:
-                endpoint(model.base_url, "/models")
+                endpoint(model.base_url, MODELS)
             except ValueError as error:
-                yield "modelBaseUrl", f"{error}. Correct it."
+                yield "modelBaseUrl", str(error)
     elif swarm and model.is_remote:
         # Only a profile's own address on the Docker host can be wrong.
         url = profile_of(model).base_url

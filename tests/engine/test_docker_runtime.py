@@ -153,8 +153,6 @@ def test_the_key_is_nowhere_in_the_open(live: Make, tmp_path: Path) -> None:
         allowOvercommit=True,
         cerebrasApiKey=key,
         grafanaPassword=password,
-        # Nobody answers there; nothing leaves this machine.
-        modelBaseUrl="http://127.0.0.1:9/v1",
         observability="metrics",
     )
     stack.up()
@@ -261,8 +259,7 @@ def test_production_at_sixty_agents_is_up(live: Make) -> None:
     stack = live("t-prod", base="prod")
     stack.config(cerebrasApiKey="k-of-a-test", grafanaPassword="p-of-a-test")
     stack.config(observability="metrics", allowOvercommit=True)
-    # Nobody serves the model there: this is about the stack, and sessions fail with model_error.
-    stack.config(modelBaseUrl="http://127.0.0.1:9/v1")
+    # Nobody serves the model: this is about the stack, and sessions fail with model_error.
     assert stack.up() == {"create": BESIDE_AGENTS + 60}
     fleet = stack.containers("agent")
     assert len(fleet) == 60

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pulumi
 import pytest
 from pulumi.runtime import rpc
@@ -14,7 +15,7 @@ from ape_contracts.service_settings import AgentSettings, ProxySettings, decode
 from ape_docker_provider.check import check
 from ape_docker_provider.schema import RESOURCES
 from ape_docker_provider.values import plain_map, wrap
-from ape_infra.config.secrets import CEREBRAS_API_KEY
+from ape_infra.config.secrets import CEREBRAS_API_KEY, MODEL_API_KEY
 from ape_infra.planning import plan as planning
 from tests.support.program_mocks import KEY, PROD, Recorder, Registered, run
 
@@ -304,6 +305,62 @@ def test_proxy_and_agents_share_a_token_of_the_stack() -> None:
         assert (volume["containerPath"], volume["readOnly"]) == ("/etc/ape", True), made.name
 
 
+def proxy_settings(found: Recorder) -> ProxySettings:
+    (front,) = (c for c in found.of("Container") if c.name == "proxy")
+    return decode(ProxySettings, only_variable(front))
+
+
+def test_a_stack_with_the_earlier_spelling_declares_what_it_did() -> None:
+    earlier = PROD | {"model": "cerebras", "modelApiKey": "", CEREBRAS_API_KEY: KEY}
+    found = run("prod", **earlier)
+    assert files(found, "proxy")["/etc/ape/cerebras_api_key"] == KEY
+    told = proxy_settings(found)
+    assert (told.kind, told.provider, told.name) == ("provider", "cerebras", "gpt-oss-120b")
+    assert told.api_key_file == "/etc/ape/cerebras_api_key"
+    assert len(found.resources) == len(run("prod", **PROD).resources)
+
+
+def test_the_proxy_has_the_key_and_the_certificates_of_any_provider(tmp_path: Path) -> None:
+    ca = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----")
+    certificate = "-----BEGIN" + (ca[0] + ca[1]).partition("-----BEGIN")[2] + "\n"
+    (tmp_path / "ca.pem").write_text(certificate)
+    found = run(
+        "dev",
+        model="provider",
+        provider="vllm",
+        modelName="a/b",
+        modelBaseUrl="https://models.example/v1",
+        modelApiKey=KEY,
+        modelCaFile=str(tmp_path / "ca.pem"),
+        modelTimeoutSeconds=300,
+        modelContextTokens=8000,
+    )
+    held, told = files(found, "proxy"), proxy_settings(found)
+    assert (held[told.api_key_file], held[told.ca_file]) == (KEY, certificate)
+    assert (told.provider, told.base_url) == ("vllm", "https://models.example/v1")
+    for agent in map(agent_settings, found.agents()):
+        assert (agent.model_name, agent.context_tokens) == ("a/b", 8000)
+        assert agent.model_timeout_seconds > told.request_timeout_seconds == 300
+
+
+def test_only_what_reaches_the_docker_host_has_its_name(tmp_path: Path) -> None:
+    def mapped(**config: Any) -> set[str]:
+        found = {c.name: c.inputs.get("hosts") for c in run("dev", **config).of("Container")}
+        expected = [{"host": "host.docker.internal", "ip": "host-gateway"}]
+        assert all(hosts in (None, expected) for hosts in found.values())
+        return {name for name, hosts in found.items() if hosts}
+
+    ollama = {"provider": "ollama", "modelName": "llama3.1"}
+    assert mapped() == mapped(**ollama) == set(), "the offline model needs none"
+    assert mapped(model="provider", **ollama) == {"proxy"}
+    assert mapped(
+        modelHttpProxy="http://host.docker.internal:3128", model="cerebras", cerebrasApiKey=KEY
+    ) == {"proxy"}
+    route = {"base_url": "http://host.docker.internal:8000", "endpoints": [{"path": "/"}]}
+    (tmp_path / "gateway.json").write_text(json.dumps({"routes": {"own": route}}))
+    assert mapped(gatewayConfig=str(tmp_path / "gateway.json")) == {"gateway"}
+
+
 def test_a_recording_is_handed_to_the_proxy(tmp_path: Path) -> None:
     file = tmp_path / "recording.jsonl"
     line = json.dumps({"key": "0" * 64, "completion": {"choices": [{"message": {}}]}})
@@ -324,7 +381,7 @@ def test_bad_settings_stop_the_program() -> None:
     with pytest.raises(pulumi.RunError, match="ape:agentToken: is not 16"):
         run("dev", agentToken="short")
     with pytest.raises(pulumi.RunError, match="ape:grafanaPassword"):
-        run("prod", **{CEREBRAS_API_KEY: KEY})
+        run("prod", **{MODEL_API_KEY: KEY})
 
 
 def test_full_fits_the_seeds_memory_with_the_monitor() -> None:

@@ -39,7 +39,9 @@ BASES: dict[str, dict[str, str]] = {
     "prod": {
         "production": "true",
         "agents": "60",
+        # The earlier spelling. Nobody answers there, so that nothing leaves this machine.
         "model": "cerebras",
+        "modelBaseUrl": "http://model.invalid/v1",
         "observability": "full",
         "logMaxSize": "10m",
         "logMaxFiles": "5",

@@ -13,7 +13,7 @@ from pulumi.runtime import mocks, set_all_config
 from pulumi.runtime.settings import set_root_resource
 from pulumi.runtime.stack import run_in_stack
 
-from ape_infra.config.secrets import CEREBRAS_API_KEY, GRAFANA_PASSWORD, SECRETS
+from ape_infra.config.secrets import GRAFANA_PASSWORD, MODEL_API_KEY, SECRETS
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "csk-not-a-real-key"
@@ -23,7 +23,8 @@ STACKS: dict[str, dict[str, str]] = {
     "prod": {
         "production": "true",
         "agents": "60",
-        "model": "cerebras",
+        "model": "provider",
+        "provider": "cerebras",
         "observability": "full",
         "networkPool": "10.214.0.0/16",
         "logMaxSize": "10m",
@@ -39,7 +40,7 @@ STACKS: dict[str, dict[str, str]] = {
         "monitorPort": "9191",
     },
 }
-PROD = {CEREBRAS_API_KEY: KEY, GRAFANA_PASSWORD: "not-a-real-password"}
+PROD = {MODEL_API_KEY: KEY, GRAFANA_PASSWORD: "not-a-real-password"}
 
 
 class Registered(NamedTuple):

@@ -8,12 +8,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from ape_contracts.providers import PROVIDERS
 from ape_infra.cli import app
 from ape_infra.cli.common import EXIT_OK, EXIT_PRECONDITION_FAILED
 from ape_infra.cli.new_project import NAME, valid_name
 from ape_infra.config import project
 from ape_infra.config.files import DEMO_DIR, Scenario, gateway_config
 from ape_infra.config.parsing import parse
+from ape_infra.config.provider import resolve
 from ape_infra.config.secrets import SECRETS
 from ape_infra.config.settings import Settings
 
@@ -59,7 +61,8 @@ def test_without_flags_the_demo_shop_is_tested_with_the_offline_model(tmp_path: 
     dev, prod = settings_of(folder, "dev"), settings_of(folder, "prod")
     assert dev.target.is_demo
     assert dev.model.kind == "offline"
-    assert (prod.platform.production, prod.model.kind) == (True, "cerebras")
+    assert (prod.platform.production, prod.model.kind) == (True, "provider")
+    assert resolve(prod.model).provider == "cerebras"
     assert not set(dev.published_ports.values()) & set(prod.published_ports.values())
     for stack in ("dev", "prod"):
         expected = json.loads((DEMO_DIR / "scenario.json").read_text())
@@ -104,10 +107,43 @@ def test_an_openapi_file_is_copied_and_names_the_endpoints(tmp_path: Path) -> No
     assert "`api.json`" in (folder / "README.md").read_text()
 
 
-@pytest.mark.parametrize("model", ["offline", "cerebras", "recorded"])
+@pytest.mark.parametrize("model", ["offline", "recorded"])
 def test_the_model_is_that_of_the_flag(model: str, tmp_path: Path) -> None:
     init(str(tmp_path / model), "--model", model)
     assert settings_of(tmp_path / model, "dev").model.kind == model
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_both_stacks_have_the_provider_of_the_flag(provider: str, tmp_path: Path) -> None:
+    options = ["--model", provider, "--model-name", "some/model"]
+    if not PROVIDERS[provider].base_url:
+        said = init(str(tmp_path / "no"), *options, code=EXIT_PRECONDITION_FAILED)
+        assert "Add --model-url URL." in said
+        options += ["--model-url", "http://host.docker.internal:8000/v1"]
+    init(str(tmp_path / "a"), *options)
+    for stack in ("dev", "prod"):
+        model = settings_of(tmp_path / "a", stack).model
+        assert (model.kind, model.provider, model.name) == ("provider", provider, "some/model")
+    for file in ("README.md", "Pulumi.prod.yaml"):
+        text = (tmp_path / "a" / file).read_text()
+        assert ("modelApiKey" in text) == PROVIDERS[provider].needs_key, file
+
+
+def test_a_provider_without_a_default_model_needs_a_name(tmp_path: Path) -> None:
+    said = init(str(tmp_path / "a"), "--model", "ollama", code=EXIT_PRECONDITION_FAILED)
+    assert "--model ollama: this provider has no default. Add --model-name NAME." in said
+    said = init(str(tmp_path / "a"), "--model-name", "x", code=EXIT_PRECONDITION_FAILED)
+    assert "belong to a provider" in said
+
+
+def test_on_a_terminal_it_asks_for_what_the_provider_has_no_default_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ape_infra.cli.init.on_terminal", lambda: True)
+    asked = init(str(tmp_path / "a"), typed="demo\nvllm\n\nsome/model\n")
+    assert "Base URL of the model" in asked
+    model = settings_of(tmp_path / "a", "dev").model
+    assert (model.base_url, model.name) == ("http://host.docker.internal:8000/v1", "some/model")
 
 
 def test_on_a_terminal_it_asks_for_what_no_flag_gives(
@@ -115,7 +151,11 @@ def test_on_a_terminal_it_asks_for_what_no_flag_gives(
 ) -> None:
     monkeypatch.setattr("ape_infra.cli.init.on_terminal", lambda: True)
     asked = init(str(tmp_path / "a"), typed="https://shop.example\nnone\nrecorded\n")
-    for question in ("URL of the target", "OpenAPI file", "Model (offline, cerebras, recorded)"):
+    for question in (
+        "URL of the target",
+        "OpenAPI file",
+        "Model (offline, recorded, cerebras, openai",
+    ):
         assert question in asked
     settings = settings_of(tmp_path / "a", "dev")
     assert (settings.target.url, settings.model.kind) == ("https://shop.example", "recorded")
@@ -138,6 +178,7 @@ def test_a_folder_that_is_not_empty_is_left_as_it_is(tmp_path: Path) -> None:
     ("arguments", "sentence"),
     [
         (["--target", "shop.example"], "target"),
+        (["--target", "http://localhost:8000"], "write host.docker.internal in its place"),
         (["--openapi", "api.json"], "Add --target URL"),
         (["--target", "https://shop.example", "--openapi", "missing.json"], "missing.json"),
         (["--name", "My Shop"], "--name My Shop: is not a valid name"),

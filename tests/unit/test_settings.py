@@ -9,8 +9,14 @@ import yaml
 
 from ape_contracts import conditions
 from ape_infra.config.errors import SettingsError
-from ape_infra.config.files import Scenario, gateway_config
+from ape_infra.config.files import (
+    Scenario,
+    gateway_config,
+    gateway_reaches_docker_host,
+    model_ca,
+)
 from ape_infra.config.parsing import parse
+from ape_infra.config.provider import resolve
 from ape_infra.config.secrets import SECRETS
 from ape_infra.config.settings import Settings, declared_settings
 
@@ -67,7 +73,60 @@ REJECTED = [
     ({"model": "gpt"}, 'ape:model: is "gpt"; ', "'recorded'"),
     ({"modelInputPrice": "-1"}, 'ape:modelInputPrice: is "-1"; ', "match"),
     ({"modelTokensPerMinute": "-1"}, "ape:modelTokensPerMinute: is -1; ", "greater than"),
-    ({"modelQueueSeconds": "31"}, "ape:modelQueueSeconds: is 31; ", "less than"),
+    ({"modelQueueSeconds": "3601"}, "ape:modelQueueSeconds: is 3601; ", "less than"),
+    ({"modelTemperature": "hot"}, 'ape:modelTemperature: is "hot"; ', "match"),
+    ({"modelTimeoutSeconds": "0"}, "ape:modelTimeoutSeconds: is 0; ", "greater than"),
+    ({"modelHeaders": '{"X-A": 1}'}, "ape:modelHeaders.X-A: is 1; ", "string"),
+    ({"provider": "gpt"}, 'ape:provider: is "gpt"; must be one of cerebras, ', "ollama"),
+    (
+        {"model": "cerebras", "provider": "groq"},
+        "ape:model: is cerebras, but provider is groq",
+        "Set model to provider",
+    ),
+    ({"model": "provider", "provider": "groq"}, "ape:modelApiKey: is not set", "provider groq"),
+    ({"model": "provider", "provider": "groq"}, "ape:modelName: is empty", "GET /models"),
+    ({"model": "provider", "provider": "vllm"}, "ape:modelBaseUrl: is empty", "Set the base URL"),
+    (
+        {"model": "cerebras", "modelName": "llama-3.3-70b"},
+        "ape:modelName: is llama-3.3-70b, which cerebras retired on 2026-02-16",
+        "gpt-oss-120b",
+    ),
+    ({"modelBaseUrl": "https://api.cerebras.ai:x"}, "ape:modelBaseUrl: is not a URL", "Correct"),
+    ({"modelBaseUrl": "api.cerebras.ai"}, 'ape:modelBaseUrl: is "api.cere', "scheme"),
+    (
+        {"modelBaseUrl": "https://me:secret@api.example/v1"},
+        "ape:modelBaseUrl: holds credentials",
+        "secret modelApiKey",
+    ),
+    ({"modelHttpProxy": "http://me:x@proxy:3128"}, "ape:modelHttpProxy: holds cred", "no login"),
+    ({"modelHttpProxy": "http://127.0.0.1:3128"}, "ape:modelHttpProxy: names 127.0.0.1", "host."),
+    ({"target": "https://me:secret@shop.example"}, "ape:target: holds credentials", "auth.headers"),
+    (
+        {"modelHeaders": '{"authorization": "Bearer x"}'},
+        "ape:modelHeaders.authorization: carries a key",
+        "secret modelApiKey",
+    ),
+    ({"modelHeaders": '{"X-Team": "a\\nb"}'}, "ape:modelHeaders.X-Team: is not a header", "one "),
+    ({"modelHeaders": '{"X Team": "a"}'}, "ape:modelHeaders.X Team: is not a header", "X-Title"),
+    ({"modelHeaders": '{"Host": "a"}'}, "ape:modelHeaders.Host: is a header", "Remove"),
+    (
+        {"modelHeaders": '{"X-Key": "a"}', "modelKeyHeader": "x-key"},
+        "ape:modelHeaders.X-Key: carries a key",
+        "Remove it",
+    ),
+    ({"modelKeyHeader": "Host"}, "ape:modelKeyHeader: is Host", "Correct it"),
+    ({"modelOmit": '["messages"]'}, "ape:modelOmit: has messages", "Remove it"),
+    ({"modelBody": '{"model": "x"}'}, "ape:modelBody.model: is set by", "Remove it"),
+    (
+        {"modelBody": '{"max_tokens": 5}'},
+        "ape:modelBody.max_tokens: has settings of its own",
+        "Set modelMaxTokens",
+    ),
+    (
+        {"runtime": "swarm", "model": "provider", "provider": "ollama", "modelName": "x"},
+        "ape:modelBaseUrl: is empty, so that it is http://host.docker.internal:11434/v1",
+        "every node",
+    ),
     ({"exposeAddress": "here"}, "ape:exposeAddress: ", "not an IP address"),
     ({"networkPool": "10.1.0.0/24"}, "ape:networkPool: ", "no room"),
     (
@@ -199,6 +258,44 @@ def test_an_invalid_gateway_config_is_rejected(tmp_path: Path, text: str, part: 
     assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("base_url", "runtime", "remedy"),
+    [
+        ("http://localhost:8000", "docker", "write host.docker.internal in its place"),
+        ("http://[::1]:8000/api", "docker", "write host.docker.internal in its place"),
+        ("http://127.0.0.1", "swarm", "Set an address that every node reaches"),
+        ("http://host.docker.internal", "swarm", "Set an address that every node reaches"),
+    ],
+)
+def test_a_route_to_the_container_itself_is_rejected(
+    base_url: str, runtime: str, remedy: str, tmp_path: Path
+) -> None:
+    routes = {"shop": {"base_url": "https://shop.example"}, "own": {"base_url": base_url}}
+    (tmp_path / "gateway.json").write_text(json.dumps({"routes": routes}))
+    settings = parse({"gatewayConfig": "gateway.json", "runtime": runtime})
+    with pytest.raises(SettingsError) as caught:
+        gateway_config(settings, tmp_path)
+    (line,) = caught.value.lines
+    assert line.startswith("ape:gatewayConfig: gateway.json: routes.own.base_url: names ")
+    assert remedy in line
+
+
+def test_a_route_to_the_docker_host_is_accepted_on_docker(tmp_path: Path) -> None:
+    routes = {"own": {"base_url": "http://host.docker.internal:8000", "endpoints": [{"path": "/"}]}}
+    (tmp_path / "gateway.json").write_text(json.dumps({"routes": routes}))
+    text, _ = gateway_config(parse({"gatewayConfig": "gateway.json"}), tmp_path)
+    assert gateway_reaches_docker_host(text)
+    assert not gateway_reaches_docker_host('{"routes": {"a": {"base_url": "http://a"}}}')
+
+
+@pytest.mark.parametrize("text", ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAA==\n"])
+def test_a_file_without_certificates_is_rejected(text: str, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text(text)
+    with pytest.raises(SettingsError, match=r"ape:modelCaFile: ca\.pem: has no certificates"):
+        model_ca(parse({"modelCaFile": "ca.pem"}), tmp_path)
+    assert model_ca(parse({}), tmp_path) is None
+
+
 def test_a_missing_gateway_config_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
         gateway_config(parse({"gatewayConfig": "none.json"}), tmp_path)
@@ -288,5 +385,6 @@ def test_the_stacks_of_this_project_have_valid_settings(stack: str) -> None:
     }
     settings = parse(raw, secrets=SECRETS if stack == "prod" else ())
     if stack == "prod":
-        assert (settings.platform.production, settings.model.kind) == (True, "cerebras")
+        assert (settings.platform.production, settings.model.kind) == (True, "provider")
+        assert resolve(settings.model).name == "gpt-oss-120b"
         assert settings.platform.log_compress

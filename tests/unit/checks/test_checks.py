@@ -13,7 +13,6 @@ from ape_infra.checks import (
     daemon,
     kernel_limits,
     machine,
-    model,
     network,
     preflight,
     running_stack,
@@ -155,32 +154,29 @@ def test_a_target_that_answers_without_a_server_error_passes(
     assert check.observed.startswith(f"http://shop/health answers {code}")
 
 
+def test_a_target_on_the_docker_host_is_asked_on_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    answer = SimpleNamespace(status_code=200, close=lambda: None)
+    monkeypatch.setattr(requests, "get", lambda url, **_: asked.append(url) or answer)
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    own = {
+        "target": "http://host.docker.internal:8000/",
+        "targetGoal": "Look.",
+        "targetEndpoints": '[{"method": "GET", "path": "/"}]',
+        "targetSuccess": '{"method": "GET", "path": "/", "status": 200}',
+    }
+    assert statuses(target.answers(facts(own))) == ["ok"]
+    assert set(asked) == {"http://127.0.0.1:8000/"}
+    elsewhere = own | {"dockerHost": "tcp://192.0.2.1:2376"}
+    assert statuses(target.answers(facts(elsewhere))) == ["unknown"]
+
+
 def test_a_demo_target_is_asked_only_while_it_is_reachable() -> None:
     assert statuses(target.answers(facts({}))) == ["ok"]
     inside = facts({}, outputs={"agents": 5, "endpoints": {}})
     assert statuses(target.answers(inside)) == ["unknown"]
-
-
-@pytest.mark.parametrize(("code", "status"), [(200, "ok"), (401, "fail"), (500, "fail")])
-def test_an_api_key_that_the_model_accepts_passes_and_is_never_shown(
-    code: int, status: Status, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert statuses(model.api_key(facts({}))) == ["ok"], "the offline model needs none"
-    answer = requests.Response()
-    answer.status_code = code
-    asked: list[dict[str, str]] = []
-
-    def get(url: str, headers: dict[str, str], timeout: float) -> requests.Response:
-        asked.append(headers)
-        return answer
-
-    monkeypatch.setattr(requests, "get", get)
-    settings = {"model": "recorded", "modelRecording": "some.jsonl"}
-    found = facts(settings, api_key="csk-secret")
-    check = one(model.api_key(found))
-    assert check.status == status
-    assert asked == [{"Authorization": "Bearer csk-secret"}]
-    assert "csk-secret" not in check.text + repr(found)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +205,7 @@ def test_without_a_daemon_a_run_ends_with_that_failure_and_a_precondition_raises
     assert [check.name for check in found] == ["target", "key", "daemon"]
     assert found[-1].text.startswith("ape:dockerHost: no Docker daemon answers at unix:///nonex")
     with pytest.raises(PreflightError, match="no Docker daemon answers"):
-        preflight.check(settings, "ape", "dev", on_warning=lambda text: None)
+        preflight.check(settings, "ape", "dev", api_key="", on_warning=lambda text: None)
 
 
 def test_the_json_of_a_check_keeps_its_keys() -> None:
