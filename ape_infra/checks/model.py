@@ -263,7 +263,7 @@ def completes(facts: Facts) -> Iterator[Check]:
         observed = f"{url} does not answer ({asked.words(reply)})."
         yield Check("completion", "warn", observed, _unreached())
     elif reply.status == 200:
-        yield Check("completion", "ok", f"{url} answers a request with the fields of the settings.")
+        yield Check("completion", "ok", f"{url} accepts the fields of the settings.")
     else:
         found = refused(asked, reply, url)
         yield Check("completion", found.status, found.observed, found.remedy)

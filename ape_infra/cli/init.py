@@ -51,7 +51,9 @@ def complete(choice: ModelChoice, *, asking: bool) -> ModelChoice:
     found = ModelChoice(choice.kind, name, url)
     missing = [("--model-url URL", found.lacks_url), ("--model-name NAME", found.lacks_name)]
     if options := " and ".join(option for option, lacks in missing if lacks):
-        raise PreconditionFailed(f"--model {choice.kind}: this provider has no default. Add {options}.")
+        raise PreconditionFailed(
+            f"--model {choice.kind}: this provider has no default. Add {options}."
+        )
     if choice.kind not in PROVIDERS and (name or url):
         raise PreconditionFailed("--model-name and --model-url belong to a provider. Add --model.")
     return found

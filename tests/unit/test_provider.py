@@ -132,7 +132,7 @@ def test_a_part_never_takes_longer_than_the_whole_completion() -> None:
         ("ollama", [], "", False),
     ],
 )
-def test_the_key_of_another_provider_is_not_used_and_said_so(
+def test_the_key_of_another_provider_is_not_used_and_a_note_reports_it(
     provider: str, secrets: list[str], used: str, noted: bool
 ) -> None:
     model = model_of(provider)

@@ -159,7 +159,12 @@ def test_a_target_on_the_docker_host_is_asked_on_this_machine(
 ) -> None:
     asked: list[str] = []
     answer = SimpleNamespace(status_code=200, close=lambda: None)
-    monkeypatch.setattr(requests, "get", lambda url, **_: asked.append(url) or answer)
+
+    def get(url: str, **_: object) -> SimpleNamespace:
+        asked.append(url)
+        return answer
+
+    monkeypatch.setattr(requests, "get", get)
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     own = {
         "target": "http://host.docker.internal:8000/",

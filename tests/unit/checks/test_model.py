@@ -15,6 +15,7 @@ from ape_infra.checks import model, preflight
 from ape_infra.checks.check import Check
 from ape_infra.checks.facts import Facts
 from ape_infra.config.parsing import parse
+from ape_infra.config.provider import resolve
 from ape_infra.config.secrets import SECRETS
 
 pytestmark = pytest.mark.unit
@@ -215,7 +216,7 @@ def test_a_deployment_is_not_refused_for_a_list_of_models(provider: Provider) ->
     found = parse(
         {"model": "provider", "modelBaseUrl": "https://x.openai.azure.com/openai/v1"}, SECRETS
     )
-    asked = model.Asked(model.provider.resolve(found.model), KEY, "")
+    asked = model.Asked(resolve(found.model), KEY, "")
     assert model.served(asked, ["gpt-5"], asked.settings.base_url).status == "warn"
 
 

@@ -52,7 +52,11 @@ def test_status_shows_firing_alerts_of_prometheus_or_else_of_the_monitor(
 
 
 FAILURES = [
-    {"reason": "model_quota", "detail": "Requests per day exceeded\n\x1b[31m " + "x" * 300},
+    {
+        "reason": "model_quota",
+        "detail": "Requests per day exceeded\n\x1b[31m " + "x" * 300,
+        "sessions": 12,
+    },
     {"reason": "gave_up", "detail": "I cannot [bold]do[/bold] that.", "sessions": 2},
     {"reason": "step_limit", "detail": "", "sessions": 1},
 ]
@@ -67,7 +71,6 @@ def status_of(sessions: dict[str, Any], repaired: dict[str, int]) -> status.Stat
 
 @pytest.mark.parametrize("width", [40, 100])
 def test_reasons_of_failures_are_shown_in_the_width_of_the_terminal(width: int) -> None:
-    FAILURES[0]["sessions"] = 12
     found = status_of({"success": 0, "failure": 15, "failures": FAILURES}, {"path": 3, "host": 1})
     console = Console(width=width, highlight=False, soft_wrap=True)
     with console.capture() as captured:
