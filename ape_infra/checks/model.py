@@ -32,6 +32,22 @@ NAMES = 6
 # Set for the updates of ape-load, which has checked the model itself: a rollback must not fail
 # because the provider is not available.
 CHECKED = "APE_MODEL_CHECKED"
+# As those of the agents, but smaller.
+PROMPT = "Reach the goal by calling the tool call_api.\n" + json.dumps(
+    {"goal": "Open the start page.", "endpoints": [{"method": "GET", "path": "/"}]}
+)
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "call_api",
+        "description": "Send a request.",
+        "parameters": {
+            "type": "object",
+            "properties": {"method": {"type": "string"}, "path": {"type": "string"}},
+            "required": ["method", "path"],
+        },
+    },
+}
 # Their lists have models, while requests name a deployment.
 _DEPLOYMENTS = (".azure.com",)
 _NO_LIST = (404, 405, 501)
@@ -206,7 +222,7 @@ def served(asked: Asked, names: Sequence[str], url: str) -> Check:
 def refused(asked: Asked, reply: Reply, url: str) -> Check:
     """The check result of an answer that is not a success, in the provider's own words."""
     status = reply.status
-    observed = f"{url} answers {status}: {asked.words(reply) or 'no reason is given'}"
+    observed = f'{url} answers {status}: "{asked.words(reply)}".'
     if status in _KEY:
         if not asked.key:
             observed += " No key is set."
@@ -235,19 +251,22 @@ def _unreached() -> str:
 
 
 def probe_body(settings: ProxySettings, renamed: Mapping[str, str]) -> dict[str, Any]:
-    """Return a small completion request with the fields that the proxy sends."""
+    """Return a small completion request with the fields that the proxy sends for an agent."""
     body: dict[str, Any] = {
         "model": settings.name,
-        "messages": [{"role": "user", "content": "Answer with one word."}],
+        "messages": [{"role": "system", "content": PROMPT}, {"role": "user", "content": "Begin."}],
+        "tools": [TOOL],
     }
+    if settings.tool_choice:
+        body["tool_choice"] = "required"
     body |= settings.parameters
     if settings.max_tokens and settings.tokens_field:
-        body[settings.tokens_field] = min(settings.max_tokens, 64)
+        body[settings.tokens_field] = settings.max_tokens
     return {renamed.get(k, k): v for k, v in body.items() if k not in settings.omit}
 
 
 def completes(facts: Facts) -> Iterator[Check]:
-    """The provider must take a small completion with the fields of the settings.
+    """The provider must take a small completion with a tool and the fields of the settings.
 
     A list of models needs no key and no credit at some providers, and checks no field anywhere.
     """
@@ -263,10 +282,24 @@ def completes(facts: Facts) -> Iterator[Check]:
         observed = f"{url} does not answer ({asked.words(reply)})."
         yield Check("completion", "warn", observed, _unreached())
     elif reply.status == 200:
-        yield Check("completion", "ok", f"{url} accepts the fields of the settings.")
+        yield _completed(asked, reply, url)
     else:
         found = refused(asked, reply, url)
         yield Check("completion", found.status, found.observed, found.remedy)
+
+
+def _completed(asked: Asked, reply: Reply, url: str) -> Check:
+    found = reply.json
+    choices = found.get("choices") if isinstance(found, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    if not (isinstance(first, dict) and isinstance(first.get("message"), dict)):
+        observed = f'{url} answers 200 without a message: "{asked.words(reply)}".'
+        return Check("completion", "warn", observed, "Every session would fail with model_error.")
+    if first.get("finish_reason") == "length":
+        observed = f"{url} answers, but not within {asked.settings.max_tokens} tokens."
+        remedy = f"Raise {config_key('modelMaxTokens')}."
+        return Check("completion", "warn", observed, remedy)
+    return Check("completion", "ok", f"{url} accepts the fields of the settings.")
 
 
 def before_update(facts: Facts) -> Iterator[Check]:

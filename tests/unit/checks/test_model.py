@@ -22,6 +22,8 @@ pytestmark = pytest.mark.unit
 KEY = "sk-0123456789-secret"
 LISTED = {"object": "list", "data": [{"id": "gpt-oss-120b"}, {"id": "qwen-3.8-27b"}]}
 
+COMPLETION = {"choices": [{"message": {"content": "Done."}, "finish_reason": "stop"}]}
+
 
 class Provider(ThreadingHTTPServer):
     """Answers each path with (status, body), and keeps what it was sent."""
@@ -66,7 +68,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
     monkeypatch.delenv(model.CHECKED, raising=False)
     with Provider() as made:
         made.answers("/models", 200, LISTED)
-        made.answers("/chat/completions", 200, {"choices": []})
+        made.answers("/chat/completions", 200, COMPLETION)
         thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield made
@@ -229,18 +231,32 @@ def test_a_docker_host_that_is_another_machine_is_not_asked(provider: Provider) 
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_small_completion_has_the_fields_of_the_settings(name: str, provider: Provider) -> None:
-    found = facts(provider, provider=name, modelName="m", modelSeed="7", modelTopP="0.9")
+    own = {
+        "modelSeed": "7",
+        "modelTopP": "0.9",
+        "modelOmit": '["parallel_tool_calls", "tool_choice"]',
+    }
+    found = facts(provider, provider=name, modelName="m", **own)
     assert one(model.completes(found), "completion").status == "ok"
     path, _, body = provider.seen[0]
     profile = PROVIDERS[name]
     assert path == "/v1/chat/completions"
-    assert (body["model"], body[profile.tokens_field]) == ("m", 64)
+    assert (body["model"], body[profile.tokens_field]) == ("m", 4096)
+    assert body["tools"][0]["function"]["name"] == "call_api"
+    assert "tool_choice" not in body
     assert (body[profile.renamed.get("seed", "seed")], body["top_p"]) == (7, 0.9)
     assert ("temperature" in body) != ("temperature" in profile.omit)
 
 
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_call_is_required_where_the_provider_takes_that(name: str, provider: Provider) -> None:
+    list(model.completes(facts(provider, provider=name, modelName="m")))
+    body = provider.seen[0][2]
+    assert (body.get("tool_choice") == "required") == PROVIDERS[name].tool_choice
+
+
 @pytest.mark.parametrize(
-    ("code", "status"), [(200, "ok"), (400, "fail"), (402, "warn"), (422, "fail"), (404, "fail")]
+    ("code", "status"), [(400, "fail"), (402, "warn"), (422, "fail"), (404, "fail")]
 )
 def test_a_refused_completion_is_named_before_a_test(
     code: int, status: str, provider: Provider
@@ -248,7 +264,26 @@ def test_a_refused_completion_is_named_before_a_test(
     provider.answers("/chat/completions", code, {"detail": "Extra inputs are not permitted"})
     check = one(model.completes(facts(provider)), "completion")
     assert check.status == status
-    assert (code == 200) != ("Extra inputs are not permitted" in check.observed)
+    assert "Extra inputs are not permitted" in check.observed
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"error": {"message": "Provider returned error"}}, "Provider returned error"),
+        ({"choices": []}, "without a message"),
+        ({"choices": [{"message": None}]}, "without a message"),
+        (b"<html>Sign in</html>", "Sign in"),
+        ({"choices": [{"message": {}, "finish_reason": "length"}]}, "not within 4096 tokens"),
+    ],
+)
+def test_a_completion_that_no_session_could_use_warns(
+    body: Any, words: str, provider: Provider
+) -> None:
+    provider.answers("/chat/completions", 200, body)
+    check = one(model.completes(facts(provider)), "completion")
+    assert check.status == "warn"
+    assert words in check.observed
 
 
 @pytest.mark.parametrize(
