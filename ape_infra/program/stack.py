@@ -48,7 +48,7 @@ def declare(
     token = token_file(agent_token)
     deployment = prepare(settings, project=project, stack=stack, root=root, opts=opts)
 
-    gateway = Gateway("gateway", deployment, config)
+    gateway = Gateway("gateway", deployment, config, settings.target.user_agent)
     proxy = InferenceProxy(
         "proxy",
         deployment,
