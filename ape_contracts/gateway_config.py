@@ -21,6 +21,7 @@ METHODS: tuple[Method, ...] = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH",
 CONNECTION, TIMEOUT = "connection", "timeout"
 # From this value on, a timeout is in milliseconds: no one waits 1000 s for an answer.
 MILLISECONDS_FROM = 1000
+_SHOWN_CHARS = 80
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -105,7 +106,8 @@ class Endpoint(_Strict):
 class Route(_Strict):
     """An API that agents may call. `timeout`: seconds, or milliseconds from 1000 on.
 
-    Agents may call only the `endpoints`, if any are given.
+    Agents may call only the `endpoints`, if any are given. `passTargetStatus`: POST /mcp/request
+    is answered with the target's status, also an error, in place of 200.
     """
 
     name: str = ""
@@ -117,6 +119,7 @@ class Route(_Strict):
     headers: dict[str, str] = {}
     health_check: HealthCheck = HealthCheck()
     endpoints: list[Endpoint] = []
+    pass_target_status: bool = Field(default=False, alias="passTargetStatus")
 
     _headers = field_validator("headers")(_checked_headers)
 
@@ -169,7 +172,8 @@ class GatewayConfig(_Strict):
         for name in self.routes:
             if not _ROUTE_NAME.fullmatch(name):
                 raise ValueError(
-                    "a route's name must be letters, digits, _ . - (64 at most), such as shop"
+                    f"a route's name must be letters, digits, _ . - (64 at most), such as shop; "
+                    f'"{shown(name)}" is not'
                 )
         return self
 
@@ -193,8 +197,15 @@ _NEEDS = {
 }
 
 
+def shown(key: object) -> str:
+    """A key of the file as it may be printed: short, on one line, without control characters."""
+    text = str(key)
+    plain = text if text.isprintable() else text.encode("unicode_escape").decode()
+    return plain if len(plain) <= _SHOWN_CHARS else f"{plain[:_SHOWN_CHARS]}..."
+
+
 def _sentence(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) or "config"
+    where = ".".join(shown(part) for part in problem["loc"]) or "config"
     last = str(problem["loc"][-1]) if problem["loc"] else ""
     if problem["type"] == "missing":
         return f"{where}: missing. {_NEEDS.get(last, 'Add it.')}"

@@ -29,6 +29,8 @@ from ape_contracts.providers import PROVIDERS, TokensField
 
 VARIABLE = "APE_SETTINGS"
 SERVICE_PORT = 8080
+# The value of a header, or empty.
+USER_AGENT = r"(?:[!-~](?:[ -~]{0,198}[!-~])?)?"
 ModelKind = Literal["offline", "provider", "recorded"]
 # Takes a value of the right type; returns what is wrong and what to do, or "".
 Rule = Callable[[Any], str]
@@ -99,6 +101,9 @@ Text = Annotated[str, _matches(r"(?s).+", "is empty. Write a text.")]
 Price = Annotated[
     str, _matches(r"\d{1,6}(\.\d{1,6})?", "is not a price. Write a number such as 0.85.")
 ]
+UserAgent = Annotated[
+    str, _matches(USER_AGENT, "is not a User-Agent. Write at most 200 characters of ASCII.")
+]
 Count = Annotated[int, _at_least(0)]
 PositiveCount = Annotated[int, _at_least(1)]
 Seconds = Annotated[float, _at_least(0)]
@@ -130,7 +135,7 @@ class GatewaySettings(HttpSettings):
     """`max_in_flight` requests run at a time, each for `request_timeout_seconds` at most.
 
     The pool keeps `pool_maxsize` connections to a route's target, and no idle one for longer than
-    `keepalive_seconds`.
+    `keepalive_seconds`. `user_agent`: of requests that have none; empty: the product's.
     """
 
     config_file: str = "/etc/ape/gateway.json"
@@ -140,6 +145,7 @@ class GatewaySettings(HttpSettings):
     keepalive_seconds: Seconds = 5.0
     request_timeout_seconds: PositiveSeconds = 30.0
     max_in_flight: PositiveCount = 256
+    user_agent: UserAgent = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from ape_infra.automation.stacks import open_stack, read_settings
 from ape_infra.cli import (
     backup,
     down,
+    import_gateway,
     init,
     logs,
     monitor,
@@ -26,6 +27,7 @@ __all__ = [
     "app",
     "backup",
     "down",
+    "import_gateway",
     "init",
     "logs",
     "main",

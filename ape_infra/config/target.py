@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ape_contracts import conditions
+from ape_contracts.service_settings import USER_AGENT
 from ape_infra.config.errors import Problem
 from ape_infra.config.group import Group, Strict
 
@@ -82,6 +83,13 @@ class TargetSettings(Group):
     gateway_config: str = Field(
         "",
         description="Path of a gateway config (JSON); empty: one route to the target.",
+    )
+    user_agent: str = Field(
+        "",
+        alias="targetUserAgent",
+        pattern=f"^{USER_AGENT}$",
+        description="User-Agent of requests to the target, unless the route or the agent sets one; "
+        "empty: ape/ and the version.",
     )
 
     @property

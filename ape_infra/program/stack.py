@@ -53,7 +53,7 @@ def declare(
     )
     deployment = prepare(settings, project=project, stack=stack, root=root, opts=opts)
 
-    gateway = Gateway("gateway", deployment, config)
+    gateway = Gateway("gateway", deployment, config, settings.target.user_agent)
     proxy = InferenceProxy("proxy", deployment, settings.model, {"token_file": token, **files})
     ready = [*gateway.ready, *proxy.ready]
     monitors: list[pulumi.Resource] = []

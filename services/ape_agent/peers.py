@@ -36,8 +36,11 @@ class PeerError(Exception):
 
 @dataclass(frozen=True)
 class Reply:
+    """`final`: `x-should-retry: false`, so that the same request must not be sent again."""
+
     status: int
     body: dict[str, Any]
+    final: bool = False
 
 
 class Peer:
@@ -87,7 +90,7 @@ class Peer:
             wait = backoff(attempt, cap=5)
             try:
                 reply, asked = await self._once("POST", path, content, sent)
-                if last or reply.status not in (429, 503):
+                if last or reply.final or reply.status not in (429, 503):
                     return reply
                 wait = max(wait, min(asked, _MAX_RETRY_AFTER_SECONDS))
             except _NotReached:
@@ -114,7 +117,8 @@ class Peer:
             raise PeerError(f"status {answer.status}, and not JSON") from None
         if not isinstance(decoded, dict):
             raise PeerError(f"status {answer.status}, and not a JSON object")
-        return Reply(answer.status, decoded), retry_after(answer.headers) or 0.0
+        final = answer.headers.get("x-should-retry", "").lower() == "false"
+        return Reply(answer.status, decoded, final), retry_after(answer.headers) or 0.0
 
     def close(self) -> None:
         self._client.close()

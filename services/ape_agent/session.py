@@ -277,7 +277,7 @@ class Session:
         self._on_step(Step(self._slot, result, self._answered - started, since))
         if not isinstance(status, int):
             raise _Failed("gateway_error")
-        if reply.status != 200:
+        if reply.body.get("error") is not None:
             # An answer of the gateway itself. With a 4xx the model can still correct its request.
             self._failure = "target_error" if result == "target_error" else "gateway_error"
             if reply.status >= 500:
@@ -302,7 +302,7 @@ class Session:
 
 def _result(reply: Reply, status: int) -> str:
     """One of metrics.STEP_RESULTS, for the answer of the gateway."""
-    if reply.status == 200:
+    if reply.body.get("error") is None:
         return "target_error" if status >= 400 else "ok"
     if reply.body.get("error") in _TARGET_FAILED:
         return "target_error"

@@ -59,6 +59,7 @@ def app_of(settings: GatewaySettings) -> ASGIApp:
             settings.keepalive_seconds,
         ),
         limits=Limits(in_flight=settings.max_in_flight, timeout=longest),
+        user_agent=settings.user_agent,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from ape_gateway.fleet import Fleet, ReportError
 from ape_gateway.health import RouteHealth
 from ape_gateway.limits import SMALL_BYTES, Limits, MemoryPermit, Overloaded
 from ape_gateway.mcp_server import MEMORY_PERMIT, make_manager, make_server
-from ape_gateway.upstream import PoolSizes
+from ape_gateway.upstream import USER_AGENT, PoolSizes
 from ape_service import logs, prom, trace
 from ape_service.prom import METRICS_TYPE
 
@@ -47,14 +47,15 @@ def error(
     return JSONResponse({"error": code, "message": message}, status, headers)
 
 
-async def _send_json(send: Send, status: int, body: bytes, retry_after: float | None) -> None:
-    """Send in pieces; each waits until the caller has read enough."""
+async def _send_json(
+    send: Send, status: int, body: bytes, further: Iterable[tuple[bytes, bytes]]
+) -> None:
+    """Send in pieces, each when the caller has read enough, with `further` headers."""
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
+        *further,
     ]
-    if retry_after is not None:
-        headers.append((b"retry-after", str(max(1, round(retry_after))).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     if len(body) > SMALL_BYTES:
         async with asyncio.timeout(_TRANSFER_SECONDS):
@@ -169,8 +170,8 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 async def answer(
     engine: Engine, body: bytes, permit: MemoryPermit
-) -> tuple[int, bytes, float | None]:
-    """Status, body and Retry-After of POST /mcp/request; the wire is described in `wire`."""
+) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    """Status, body and further headers of POST /mcp/request; `wire` describes the wire."""
     try:
         if wire.is_batch(body):
             try:
@@ -180,13 +181,13 @@ async def answer(
             else:
                 with engine.admission.admit(len(items)):
                     replies = await engine.batch([partial(wire.parse, i) for i in items], permit)
-                return 200, wire.encode([reply.answer for reply in replies]), None
+                return 200, wire.encode([reply.answer for reply in replies]), []
         else:
             with engine.admission.admit(1):
                 reply = await engine.call(partial(wire.parse, body), permit)
     except Overloaded:
         reply = engine.overloaded()
-    return reply.status, wire.encode(reply.answer), reply.retry_after
+    return reply.status, wire.encode(reply.answer), reply.headers
 
 
 def listed(config: GatewayConfig) -> dict[str, Any]:
@@ -220,10 +221,13 @@ def make_app(
     declared: int = 0,
     pool: PoolSizes | None = None,
     limits: Limits | None = None,
+    user_agent: str = "",
 ) -> ASGIApp:
     """The gateway for `config`; `declared`: the number of agents that the stack has."""
     registry = prom.registry()
-    engine = Engine(config, pool or PoolSizes(), limits or Limits(), registry)
+    engine = Engine(
+        config, pool or PoolSizes(), limits or Limits(), registry, user_agent or USER_AGENT
+    )
     checks = RouteHealth(engine.upstreams, registry)
     manager = make_manager(make_server(engine))
     fleet = Fleet(registry, declared)

@@ -18,6 +18,7 @@ from ape_gateway.access import AccessLog
 from ape_gateway.limits import AdmissionController, Limits, MemoryPermit, Overloaded
 from ape_gateway.upstream import (
     MAX_ANSWER_BYTES,
+    USER_AGENT,
     Attempts,
     PoolSizes,
     TargetTimeout,
@@ -31,16 +32,36 @@ UNKNOWN = "unknown"
 _log = logging.getLogger(__name__)
 
 
+# Statuses of answers without a body; the gateway's always has one.
+_WITHOUT_BODY = (204, 205, 304)
+
+
 class Reply(NamedTuple):
-    """`retry_after`: seconds after which a rejected call may be sent again."""
+    """`retry_after`: seconds after which a rejected call may be sent again.
+
+    `pass_status`: the route's passTargetStatus.
+    """
 
     answer: wire.Answer
     retry_after: float | None = None
+    pass_status: bool = False
 
     @property
     def status(self) -> int:
-        """The HTTP status: 200 if the target answered, with any status."""
-        return self.answer.status_code if self.answer.error else 200
+        """The HTTP status: 200 if the target answered, unless its own is passed on."""
+        status = self.answer.status_code
+        if self.answer.error:
+            return status
+        passed = self.pass_status and 200 <= status <= 599 and status not in _WITHOUT_BODY
+        return status if passed else 200
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The HTTP headers for who sends calls again: a target's error is not the gateway's."""
+        if self.retry_after is not None:
+            return [(b"retry-after", str(max(1, round(self.retry_after))).encode())]
+        passed = self.answer.error is None and self.status != 200
+        return [(b"x-should-retry", b"false")] if passed else []
 
 
 class _Rejected(Exception):
@@ -53,11 +74,18 @@ class _Rejected(Exception):
 
 class Engine:
     def __init__(
-        self, config: GatewayConfig, pool: PoolSizes, limits: Limits, registry: CollectorRegistry
+        self,
+        config: GatewayConfig,
+        pool: PoolSizes,
+        limits: Limits,
+        registry: CollectorRegistry,
+        user_agent: str = USER_AGENT,
     ) -> None:
         self.config = config
         self.admission = AdmissionController(limits)
-        self.upstreams = {name: Upstream(route, pool) for name, route in config.routes.items()}
+        self.upstreams = {
+            name: Upstream(route, pool, user_agent) for name, route in config.routes.items()
+        }
         self._log = AccessLog(config.logging)
         self._errors = prom.counter(metrics.GATEWAY_ERRORS, registry)
         self._retries = prom.counter(metrics.GATEWAY_RETRIES, registry)
@@ -199,7 +227,8 @@ class Engine:
                 response.truncated,
                 round(response.seconds, 6),
                 count,
-            )
+            ),
+            pass_status=upstream.route.pass_target_status,
         )
 
     def _allowed(self, call: wire.Call) -> Upstream:

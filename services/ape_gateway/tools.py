@@ -38,7 +38,6 @@ _QUERY = {
 _BODY = {"description": "The body: any JSON value."}
 _PATH = {
     "type": "string",
-    "pattern": "^/",
     "description": "Path below the API's base URL, such as /products/7?full=1.",
 }
 ANSWER: dict[str, Any] = {

@@ -16,6 +16,7 @@ import msgspec
 from multidict import CIMultiDict
 from yarl import URL
 
+from ape_contracts import VERSION
 from ape_contracts.gateway_config import CONNECTION, TIMEOUT, Endpoint, Route
 from ape_contracts.service_settings import GatewaySettings
 from ape_gateway import wire
@@ -27,6 +28,8 @@ MAX_ANSWER_BYTES = 1 << 20
 _IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 _MAX_RETRY_AFTER_SECONDS = 30.0
 _HEALTH_SECONDS = 5.0
+# Of requests for which neither the route nor the agent sets one.
+USER_AGENT = f"ape/{VERSION}"
 # aiohttp sends larger bytes in one piece only with a warning.
 _ONE_PIECE_BYTES = 1 << 20
 
@@ -112,9 +115,10 @@ def _counted() -> aiohttp.TraceConfig:
 
 
 class Upstream:
-    def __init__(self, route: Route, pool: PoolSizes) -> None:
+    def __init__(self, route: Route, pool: PoolSizes, user_agent: str) -> None:
         self.route = route
         self._pool = pool
+        self._user_agent = {"User-Agent": user_agent}
         self._busy = 0
         now = time.monotonic()
         self._limits = {
@@ -257,7 +261,8 @@ class Upstream:
 
     def _headers(self, call: wire.Call, trace_id: str) -> CIMultiDict[str]:
         # Later entries win: agents cannot replace the operator's credentials.
-        headers = CIMultiDict(self.route.headers)
+        headers = CIMultiDict(self._user_agent)
+        headers.update(self.route.headers)
         headers.update(call.headers)
         headers.update(self.route.auth.headers)
         headers.update(trace.headers(trace_id))

@@ -6,8 +6,7 @@ same order:
     {target_api_name, http_method, endpoint_path, session_headers?, request_payload?, trace_id?}
     {api_name, method, path, headers?, data?, trace_id?}
 
-The answer of the target, or of the gateway itself (then the HTTP status is not 200, except for a
-list, which is always 200):
+The path may lack its first slash. The answer of the target, or of the gateway itself:
 
     {status_code, headers, body, body_encoding, truncated, execution_time, attempts, trace_id,
      error, error_message}
@@ -16,7 +15,11 @@ list, which is always 200):
 `body`: JSON value, text, or base64 text, by `body_encoding` (json, text, base64, none).
 `truncated`: whether the body was larger than the gateway's limit; then `body` is its beginning.
 `execution_time`: seconds that the target took to answer the last of `attempts` requests.
-`error`: a short code if the gateway itself answered.
+`error`: a short code if the gateway itself answered; null if the target did.
+
+The HTTP status is 200 if the target answered, and the gateway's own `status_code` otherwise. With
+`passTargetStatus` of the route it is the target's, and `x-should-retry: false` is sent unless it is
+200; a target's status that allows no body (204, 205, 304) stays 200. A list always gets 200.
 
 JSON bodies are forwarded byte by byte: they are checked, but not rebuilt.
 """
@@ -204,6 +207,7 @@ def make_call(
     method = method.upper()
     if method not in METHODS:
         raise WireError(f"{keys[0]}: must be one of {', '.join(METHODS)}.")
+    path = _rooted(path, keys[1])
     if why := paths.problem(path):
         raise WireError(f"{keys[1]}: {why}.")
     passed = {}
@@ -224,6 +228,17 @@ def make_call(
     )
     query_of(call)
     return call
+
+
+def _rooted(path: str, key: str) -> str:
+    """`path` with its first slash: models often omit it. Raises WireError."""
+    if not path:
+        raise WireError(f"{key}: missing. Give a path below the base URL, such as /products.")
+    if path.startswith("/"):
+        return path
+    if "://" in path.partition("?")[0]:
+        raise WireError(f"{key}: must be a path below the base URL such as /products, not a URL.")
+    return f"/{path}"
 
 
 def query_of(call: Call) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pulumi
 import pytest
 from pulumi.runtime import rpc
 
-from ape_contracts.service_settings import AgentSettings, ProxySettings, decode
+from ape_contracts.service_settings import AgentSettings, GatewaySettings, ProxySettings, decode
 from ape_docker_provider.check import check
 from ape_docker_provider.schema import RESOURCES
 from ape_docker_provider.values import plain_map, wrap
@@ -443,3 +443,12 @@ def test_a_fleet_sized_for_a_larger_one_grows_to_it_and_changes_nothing(runtime:
     assert few.items() <= all_.items()
     if runtime == "docker":
         assert len(all_) - len(few) >= 293
+
+
+def test_gateway_gets_the_user_agent_of_the_setting() -> None:
+    def user_agent(**settings: Any) -> str:
+        (gateway,) = (c for c in run("dev", **settings).of("Container") if c.name == "gateway")
+        return decode(GatewaySettings, only_variable(gateway)).user_agent
+
+    assert user_agent() == ""
+    assert user_agent(targetUserAgent="load-test/2 (shop)") == "load-test/2 (shop)"

@@ -62,6 +62,8 @@ REJECTED = [
     ({"agents": "many"}, 'ape:agents: is "many"; ', "integer"),
     ({"agentz": "5"}, "ape:agentz: is not a setting", "Pulumi.yaml"),
     ({"target": "example.com"}, 'ape:target: is "example.com"', "scheme"),
+    ({"targetUserAgent": "a\nb"}, "ape:targetUserAgent: ", "pattern"),
+    ({"targetUserAgent": "x" * 201}, "ape:targetUserAgent: ", "pattern"),
     ({"model": "cerebras"}, "ape:cerebrasApiKey: is not set", "pulumi config set --secret"),
     ({"production": "true"}, "ape:grafanaPassword: is not set", "pulumi config set --secret"),
     ({"model": "recorded"}, "ape:modelRecording: is empty", "Set the path"),

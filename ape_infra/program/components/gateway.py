@@ -17,7 +17,9 @@ MIN_IN_FLIGHT = 256
 URL = f"http://{NAME}:{SERVICE_PORT}"
 
 
-def workload(image: str, config: str, ports: PortSettings, plan: planning.Plan) -> Workload:
+def workload(
+    image: str, config: str, user_agent: str, ports: PortSettings, plan: planning.Plan
+) -> Workload:
     """`config`: JSON text of the gateway's config."""
     # The config may carry the credentials of the target, so it is treated as a secret.
     file = File("gateway.json", config, secret=True)
@@ -36,6 +38,7 @@ def workload(image: str, config: str, ports: PortSettings, plan: planning.Plan) 
             # Each agent of the tier may have a request in flight: a queue here would hide the
             # target's behavior.
             max_in_flight=max(MIN_IN_FLIGHT, plan.tier.max_agents),
+            user_agent=user_agent,
         ),
         files=(file,),
         networks=(
@@ -52,11 +55,11 @@ def workload(image: str, config: str, ports: PortSettings, plan: planning.Plan) 
 
 
 class Gateway(Component):
-    def __init__(self, name: str, deployment: Deployment, config: str) -> None:
+    def __init__(self, name: str, deployment: Deployment, config: str, user_agent: str) -> None:
         super().__init__("ape:gateway:Gateway", name, deployment.after_images("gateway"))
         image = deployment.images.names["gateway"]
         self.ready = deployment.runtime.run(
-            workload(image, config, deployment.ports, deployment.plan),
+            workload(image, config, user_agent, deployment.ports, deployment.plan),
             deployment.networks.by_name,
             opts=self.child_opts,
         )

@@ -129,6 +129,18 @@ async def test_client_lists_and_calls_tools(gateway: Any, shop: Shop) -> None:
         assert shop.seen[0].headers["X-A"] == "b"
 
 
+async def test_tool_takes_a_path_without_its_first_slash_but_no_url(
+    gateway: Any, shop: Shop
+) -> None:
+    async with gateway() as client:
+        got = await client.call_tool("http_get", {"path": "items?x=1"})
+        assert got.structured_content["body"]["at"] == "/items?x=1"
+        one = {"api_name": "shop", "method": "GET", "path": "http://evil.example/"}
+        refused = await client.call_tool("http_batch", {"requests": [one]})
+        assert refused.structured_content["answers"][0]["status_code"] == 422
+        assert len(shop.seen) == 1
+
+
 async def test_endpoint_tools_obey_the_allowlist_and_the_rate_limit(
     gateway: Any, shop: Shop
 ) -> None:
