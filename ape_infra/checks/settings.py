@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ape_infra.checks.check import Check
 from ape_infra.config.errors import SettingsError
-from ape_infra.config.files import Scenario, gateway_config
+from ape_infra.config.files import Scenario, gateway_config, model_ca, model_recording
 from ape_infra.config.settings import Settings
 
 
@@ -27,3 +27,12 @@ def scenario(settings: Settings, root: Path) -> Iterator[Check]:
         return
     count = len(found.endpoints)
     yield Check("gateway", "ok", f"route {api}, {count} endpoints, goal: {found.goal}")
+
+
+def model_files(settings: Settings, root: Path) -> Iterator[Check]:
+    """The files of the model must be readable and valid."""
+    for read in (model_ca, model_recording):
+        try:
+            read(settings, root)
+        except SettingsError as error:
+            yield from broken("model", error)

@@ -34,6 +34,7 @@ def checks(engine: PulumiEngine) -> Iterator[Check]:
         return
     yield Check("settings", "ok", f"{settings.plan(engine.name).summary}.")
     yield from settings_checks.scenario(settings, current().root)
+    yield from settings_checks.model_files(settings, current().root)
     facts = Facts(
         settings,
         current().name,

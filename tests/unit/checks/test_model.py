@@ -12,6 +12,7 @@ import pytest
 
 from ape_contracts.providers import PROVIDERS
 from ape_infra.checks import model, preflight
+from ape_infra.checks import settings as settings_checks
 from ape_infra.checks.check import Check
 from ape_infra.checks.facts import Facts
 from ape_infra.config.parsing import parse
@@ -310,6 +311,14 @@ def test_an_update_of_ape_load_does_not_ask_again(
 ) -> None:
     monkeypatch.setenv(model.CHECKED, "1")
     assert list(model.before_update(facts(provider, production="true"))) == []
+
+
+def test_a_file_of_the_model_that_cannot_be_read_fails(provider: Provider, tmp_path: Any) -> None:
+    found = facts(provider, modelCaFile="none.pem").settings
+    (check,) = settings_checks.model_files(found, tmp_path)
+    assert check.status == "fail"
+    assert "ape:modelCaFile: " in check.text
+    assert list(settings_checks.model_files(facts(provider).settings, tmp_path)) == []
 
 
 @pytest.fixture
