@@ -30,6 +30,8 @@ _KEPT = ("retry-after", "retry-after-ms", NO_RETRY, "x-request-id")
 _KEPT_PREFIX = "x-ratelimit-"
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+_HTTP_PROXY = re.compile(r"https?://[^/\s]+/?")
+_NOT_A_NAME = "is not the name of a header. Correct it."
 # Shorter texts are not replaced in what the provider answers.
 _MIN_SECRET = 8
 
@@ -69,11 +71,14 @@ def upstream_of(settings: ProxySettings) -> Upstream:
         endpoint(settings.base_url, COMPLETIONS)
     except ValueError as error:
         raise problem("base_url", error) from None
-    named = {"key_header": settings.key_header} if settings.key_header else {}
-    for name, value in (*((n, "") for n in named.values()), *settings.headers.items()):
+    if settings.http_proxy and not _HTTP_PROXY.fullmatch(settings.http_proxy):
+        message = "is not the URL of an HTTP proxy. Write it as in http://proxy:3128."
+        raise problem("http_proxy", message)
+    if settings.key_header and not _HEADER_NAME.fullmatch(settings.key_header):
+        raise problem("key_header", f"{settings.key_header!r} {_NOT_A_NAME}")
+    for name, value in settings.headers.items():
         if not _HEADER_NAME.fullmatch(name):
-            setting = "key_header" if name == settings.key_header else "headers"
-            raise problem(setting, f"{name!r} is not the name of a header. Correct it.")
+            raise problem("headers", f"{name!r} {_NOT_A_NAME}")
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
             message = f"the value of {name} must be text of printable ASCII characters. Correct it."
             raise problem("headers", message)

@@ -56,6 +56,8 @@ class Provider:
         self.answers = list(answers)
         self.seen: list[tuple[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        listed = {"id": "llama", "object": "model", "created": 1, "owned_by": "them"}
+        self.models_answer = says({"object": "list", "data": [listed]})
         self.app = web.Application()
         self.app.router.add_post(PATH, self.handle)
         self.app.router.add_get("/v1/models", self.models)
@@ -65,9 +67,8 @@ class Provider:
         self.headers.append(dict(request.headers))
         return await self.answers[min(len(self.seen), len(self.answers)) - 1](request)
 
-    async def models(self, _: web.Request) -> web.StreamResponse:
-        listed = {"id": "llama", "object": "model", "created": 1, "owned_by": "them"}
-        return web.json_response({"object": "list", "data": [listed]})
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        return await self.models_answer(request)
 
 
 def status(code: int, **headers: str) -> Handler:

@@ -11,7 +11,8 @@ import pytest
 
 from ape_proxy.app import Options, make_app
 from ape_proxy.models import Offline
-from tests.support.provider import ASK, PATH, good, metric, status
+from ape_proxy.recording import Recorded
+from tests.support.provider import ASK, PATH, good, metric, says, status
 
 pytestmark = [
     pytest.mark.unit,
@@ -119,3 +120,29 @@ async def test_models_are_those_of_the_provider(rig: Any) -> None:
     here = await rig(good)
     got = await here.client.get("/v1/models")
     assert [m["id"] for m in (await got.json())["data"]] == ["llama"]
+
+
+async def test_models_of_a_provider_are_passed_on_with_its_rejections(rig: Any) -> None:
+    here = await rig(good)
+    answers = [
+        (says({"object": "list", "data": [], "more": 1}), 200, None),
+        (says({"error": {"message": "Wrong API key", "code": "wrong_api_key"}}, 401), 401, None),
+        (says(b"<h1>Not Found", 404, "text/html"), 404, "upstream_error"),
+        (says(b"<h1>Sign in", 200, "text/html"), 502, "bad_answer"),
+    ]
+    for answer, number, code in answers:
+        here.provider.models_answer = answer
+        got = await here.client.get("/v1/models")
+        body = await got.json()
+        assert got.status == number
+        assert code is None or body["error"]["code"] == code
+        assert ("more" in body) == (number == 200)
+    # Rejections of the provider are not the proxy's.
+    assert await here.metric("ape_proxy_refusals_total", code="wrong_api_key") == 0
+
+
+@pytest.mark.parametrize("model", [Offline(), Recorded("llama", {})])
+async def test_models_of_a_model_in_the_proxy_are_its_name(serve: Any, model: Any) -> None:
+    client = await serve(make_app(model))
+    found = await (await client.get("/v1/models")).json()
+    assert [m["id"] for m in found["data"]] == [model.name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,7 @@ from tests.support.provider import (
     TEXT,
     USAGE,
     Handler,
+    chunk,
     good,
     stream,
 )
@@ -140,3 +142,57 @@ async def test_malformed_events_of_a_stream_are_forwarded_unchanged(rig: Any) ->
     here = await rig(stream(junk, TEXT, FINISH, DONE))
     assert await (await here.ask(stream=True)).read() == junk + TEXT + FINISH + DONE
     assert await here.metric("ape_proxy_requests_total", result="success") == 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "finish", "result"),
+    [
+        ((TEXT, FINISH, DONE), "stop", "success"),
+        ((chunk(tool_calls=[{"index": 0, "id": "a"}]), FINISH), "stop", "success"),
+        ((chunk(function_call={"name": "f"}), FINISH), "stop", "success"),
+        ((chunk(refusal="No."), FINISH), "stop", "success"),
+        ((ROLE, FINISH, DONE), "stop", "incomplete"),
+        ((chunk(reasoning="hm"), FINISH.replace(b"stop", b"length")), "length", "incomplete"),
+        ((TEXT, FINISH.replace(b"stop", b"eos")), "other", "success"),
+    ],
+)
+async def test_stream_counts_by_its_finish_reason_and_as_success_only_with_a_message(
+    rig: Any, parts: tuple[bytes, ...], finish: str, result: str
+) -> None:
+    here = await rig(stream(*parts))
+    assert await (await here.ask(stream=True)).read() == b"".join(parts)
+    assert await here.metric("ape_proxy_finished_total", model="llama", finish_reason=finish) == 1
+    assert await here.metric("ape_proxy_requests_total", result=result) == 1
+    assert await here.metric("ape_proxy_requests_total") == 1
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain; charset=utf-8", "text/event-stream"])
+async def test_stream_without_its_type_is_a_stream(rig: Any, kind: str) -> None:
+    async def untyped(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        head = f"Content-Type: {kind}\r\n" if kind else ""
+        body = TEXT + FINISH + DONE
+        request.transport.write(  # type: ignore[attr-defined]
+            f"HTTP/1.1 200 OK\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        )
+        await asyncio.sleep(0.2)
+        raise asyncio.CancelledError
+
+    here = await rig(untyped)
+    got = await here.ask(stream=True)
+    assert (got.content_type, await got.read()) == ("text/event-stream", TEXT + FINISH + DONE)
+    assert await here.metric("ape_proxy_finished_total", finish_reason="stop") == 1
+
+
+async def test_error_inside_a_stream_is_in_the_log(
+    rig: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    error = b'data: {"error": {"message": "overloaded", "code": 529}}\n\n'
+    here = await rig(stream(TEXT, error))
+    await (await here.ask(stream=True)).read()
+    (line,) = [r.__dict__["ape"] for r in caplog.records if r.getMessage() == "completion"]
+    assert line == {"model": "llama", "result": "incomplete", "status": 200} | {
+        "code": "529",
+        "error": "overloaded",
+    }
