@@ -5,5 +5,5 @@ config, the success conditions and the recording format. Both sides import it, s
 Pulumi nor a web framework.
 """
 
-# The product's; pyproject.toml reads it here.
+# The version of the project: pyproject.toml reads it here, and so do the services.
 VERSION = "0.1.0"
