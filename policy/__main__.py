@@ -1,8 +1,9 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -u
 """The policy pack of the stack: `pulumi preview --policy-pack policy/__main__.py`.
 
 The command names this executable file instead of its folder. The engine then starts the file, also
-where the language host cannot run a policy pack (docs/pipeline.md).
+where the language host cannot run a policy pack (docs/pipeline.md). The engine waits for a line on
+standard output that pulumi_policy does not flush: hence `-u`.
 """
 
 from pulumi_policy import (
