@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from ape_infra.automation.errors import EngineError, NoStackError, StackLockedEr
 from ape_infra.automation.lock import Lock, LockHeldError
 from ape_infra.checks import preflight
 from ape_infra.config.errors import SettingsError
+from ape_infra.config.project import STACK_NAME
 from ape_infra.config.settings import Settings
 from ape_infra.rollout.levels import start_steps
 from ape_infra.rollout.readings import OverrideError
@@ -35,7 +37,21 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-StackName = Annotated[str, typer.Option("--stack", "-s", help="Name of the stack.")]
+
+
+def stack_name(name: str | None) -> str | None:
+    """Return a name that Pulumi accepts; as a part of a path it leads nowhere else."""
+    if name is not None and not re.fullmatch(STACK_NAME, name):
+        raise typer.BadParameter(
+            f"{name!r} is not the name of a stack. Use letters, digits, dots, hyphens and "
+            "underscores, at most 100."
+        )
+    return name
+
+
+StackName = Annotated[
+    str, typer.Option("--stack", "-s", callback=stack_name, help="Name of the stack.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 

@@ -11,6 +11,8 @@ import yaml
 # The folder of this package and of the services' sources.
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 PROJECT_FILE = "Pulumi.yaml"
+# As Pulumi accepts them: no slash, so that a name is never a path.
+STACK_NAME = "[A-Za-z0-9_.-]{1,100}"
 
 
 @dataclass(frozen=True)
