@@ -161,7 +161,7 @@ class DockerRuntime(Runtime):
         """
         name = f"{workload.name}-files"
         full: pulumi.Input[str] = pulumi.Output.concat(
-            self.context.name(name), "-", digest(workload.files)
+            self.context.name(name), "-", digest(workload.files, self.context.name_key)
         )
         labels = self.context.labels(name)
         volume = docker.Volume(

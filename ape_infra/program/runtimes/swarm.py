@@ -203,7 +203,11 @@ class SwarmRuntime(Runtime):
             if file.secret:
                 continue
             name = pulumi.Output.concat(
-                self.context.name(workload.name), "-", file.label, "-", digest([file])
+                self.context.name(workload.name),
+                "-",
+                file.label,
+                "-",
+                digest([file], self.context.name_key),
             )
             config = docker.ServiceConfig(
                 f"{workload.name}-{file.label}", name=name, data=encoded(file), opts=opts
@@ -228,7 +232,11 @@ class SwarmRuntime(Runtime):
             if not file.secret:
                 continue
             name = pulumi.Output.concat(
-                self.context.name(workload.name), "-", file.label, "-", digest([file])
+                self.context.name(workload.name),
+                "-",
+                file.label,
+                "-",
+                digest([file], self.context.name_key),
             )
             secret = docker.Secret(
                 f"{workload.name}-{file.label}", name=name, data=encoded(file), opts=opts
