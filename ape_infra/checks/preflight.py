@@ -36,6 +36,7 @@ CheckFunction = Callable[[Facts], Iterable[Check]]
 # `up`, `restore`, `rollout`, and the Pulumi program before an update.
 BEFORE_UPDATE: tuple[CheckFunction, ...] = (
     daemon.swarm,
+    daemon.names,
     machine.disk,
     network.ports,
     images.available,
@@ -48,6 +49,8 @@ BEFORE_SCALE: tuple[CheckFunction, ...] = (
     machine.cpu,
     machine.disk,
     kernel_limits.fleet,
+    daemon.processes,
+    daemon.names,
     network.address_pool,
     target.answers,
     running_stack.monitoring,

@@ -6,7 +6,7 @@ also one that a later version of Docker adds (docs/pipeline.md has the table).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ape_policy.workload import PLUGIN, VOLUME, Rule, Workload, holds_socket
@@ -121,11 +121,25 @@ _SPEC = _names(
     "args capAdds capDrops commands configs dir env groups healthcheck hostname image init labels"
     " mounts privileges readOnly secrets stopGracePeriod stopSignal user"
 )
-# Inputs of which some values are harmless.
-_VALUES = {
-    "runtime": ("", "runc", "runsc", "container"),
-    "isolation": ("", "default"),
+# Inputs of which some values are harmless. The DNS options are those of the agents, with which
+# only peers are resolved; any other server would be a way out.
+_VALUES: dict[str, tuple[Any, ...]] = {
+    "runtime": ("runc", "runsc", "container"),
+    "isolation": ("default",),
+    "dns": (["127.0.0.1"],),
+    "dnsOpts": (["ndots:1"],),
+    "dnsSearches": (["."],),
+    "dnsConfig": ({"nameservers": ["127.0.0.1"], "options": ["ndots:1"], "searches": ["."]},),
 }
+
+
+def _plain(value: Any) -> Any:
+    """The value in Python's own types, which compare equal, without what is not set."""
+    if isinstance(value, Mapping):
+        return {key: _plain(value[key]) for key in value if value[key]}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value
 
 
 def _unknown(props: Any, allowed: frozenset[str], at: str) -> Iterator[str]:
@@ -133,9 +147,7 @@ def _unknown(props: Any, allowed: frozenset[str], at: str) -> Iterator[str]:
         if name in allowed or name.startswith("__"):
             continue
         value = props[name]
-        if isinstance(value, str) and value in _VALUES.get(name, ()):
-            continue
-        if value:
+        if value and _plain(value) not in _VALUES.get(name, ()):
             yield f"{at}{name}: is not an input that a workload of the stack needs. Remove it."
 
 

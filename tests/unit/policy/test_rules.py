@@ -382,6 +382,8 @@ def test_a_way_out_of_the_container_violates_exactly_its_rule(
         (CONTAINER, {"__defaults": ["attach"], "attach": False, "rm": False, "tty": False}),
         (SERVICE, {f"{SPEC}.isolation": "default", "taskSpec.runtime": "container"}),
         (CONTAINER, {"memorySwap": 512.0}),
+        # Of agents: only names of peers are resolved.
+        (CONTAINER, {"dns": ["127.0.0.1"], "dnsOpts": ["ndots:1"], "dnsSearches": ["."]}),
         (CONTAINER, {"securityOpts": ["no-new-privileges:true", "apparmor=docker-default"]}),
         (
             CONTAINER,
