@@ -17,6 +17,7 @@ import typer
 from docker.errors import DockerException
 from rich.console import Console
 
+from ape_contracts.text import plain
 from ape_infra.automation.engine import PulumiEngine
 from ape_infra.automation.errors import EngineError, NoStackError, StackLockedError
 from ape_infra.automation.lock import Lock, LockHeldError
@@ -80,6 +81,11 @@ def show(value: Any, *, as_json: bool, text: Callable[[Console], None]) -> None:
         text(Console(highlight=False, soft_wrap=True))
 
 
+def _text(error: Exception) -> str:
+    """The text of an error, which may quote an answer or a file."""
+    return plain(error, lines=True)
+
+
 def run_command(work: Callable[[], int]) -> NoReturn:
     """Run a command; turn each expected error into a sentence and an exit code."""
     try:
@@ -91,19 +97,19 @@ def run_command(work: Callable[[], int]) -> NoReturn:
         LockHeldError,
         OverrideError,
     ) as error:
-        log(f"Precondition failed; nothing was changed:\n{error}")
+        log(f"Precondition failed; nothing was changed:\n{_text(error)}")
         code = EXIT_PRECONDITION_FAILED
     except (NotRunning, NoStackError) as error:
-        log(str(error))
+        log(_text(error))
         code = EXIT_NOT_HEALTHY
     except StackLockedError as error:
-        log(str(error))
+        log(_text(error))
         code = EXIT_PRECONDITION_FAILED
     except EngineError as error:
-        log(f"{error}\nThe next ape-load command continues from here.")
+        log(f"{_text(error)}\nThe next ape-load command continues from here.")
         code = EXIT_FAILED
     except (DockerException, requests.RequestException) as error:
-        log(f"Docker failed: {error}")
+        log(f"Docker failed: {_text(error)}")
         code = EXIT_FAILED
     except KeyboardInterrupt:
         log(
