@@ -23,7 +23,7 @@ from ape_infra.automation.errors import EngineError, NoStackError, StackLockedEr
 from ape_infra.automation.lock import Lock, LockHeldError
 from ape_infra.checks import preflight
 from ape_infra.config.errors import SettingsError
-from ape_infra.config.project import STACK_NAME
+from ape_infra.config.project import STACK_NAME, ProjectError
 from ape_infra.config.settings import Settings
 from ape_infra.rollout.levels import start_steps
 from ape_infra.rollout.readings import OverrideError
@@ -96,6 +96,7 @@ def run_command(work: Callable[[], int]) -> NoReturn:
         PreconditionFailed,
         LockHeldError,
         OverrideError,
+        ProjectError,
     ) as error:
         log(f"Precondition failed; nothing was changed:\n{_text(error)}")
         code = EXIT_PRECONDITION_FAILED

@@ -15,6 +15,10 @@ PROJECT_FILE = "Pulumi.yaml"
 STACK_NAME = "[A-Za-z0-9_.-]{1,100}"
 
 
+class ProjectError(Exception):
+    """The project's file cannot be used; the text states the reason."""
+
+
 @dataclass(frozen=True)
 class Project:
     """`name` is also the namespace of the stack config; `root` is the folder of `Pulumi.yaml`."""
@@ -32,7 +36,18 @@ def find(start: Path) -> Project:
 
 
 def _name(folder: Path) -> str:
-    return str(yaml.safe_load((folder / PROJECT_FILE).read_text())["name"])
+    """Raises ProjectError."""
+    file = folder / PROJECT_FILE
+    try:
+        found = yaml.safe_load(file.read_text("utf-8"))
+        return str(found["name"])
+    except OSError as error:
+        reason = error.strerror or "cannot be read"
+    except UnicodeDecodeError:
+        reason = "is not UTF-8 text"
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
+        reason = "is not a Pulumi project with a name"
+    raise ProjectError(f"{file}: {reason}. Correct the file.")
 
 
 @functools.cache
