@@ -259,7 +259,7 @@ def test_restore_refuses_data_that_is_not_below_prometheus(
 def test_restore_does_not_unpack_a_bomb(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A size is read before it is read, and a header of any size is not held in memory."""
+    """Sizes are checked first, and a header of any size is not held in memory."""
     huge = tarfile.TarInfo("prometheus.tar")
     huge.size = 2**50
     refused(root, packed(tmp_path / "a.tar.gz", MANIFEST, **{"prometheus.tar": huge}))
