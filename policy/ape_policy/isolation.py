@@ -23,6 +23,17 @@ _NAMESPACES = {
 _SHARED_NETWORKS = ("container:", "ns:", "service:")
 
 
+def _known(given: Mapping[str, Any], name: str) -> Any:
+    """The value, or None where a preview does not know it: of a network that is still to come."""
+    try:
+        return given.get(name)
+    except Exception as error:
+        # Of pulumi_policy, which the rules do not need otherwise.
+        if type(error).__name__ != "UnknownValueError":
+            raise
+        return None
+
+
 def _no_shared_namespaces(w: Workload) -> Iterator[str]:
     if not w.service:
         for name, allowed in _NAMESPACES.items():
@@ -33,7 +44,7 @@ def _no_shared_namespaces(w: Workload) -> Iterator[str]:
         if mode.startswith(_SHARED_NETWORKS):
             yield f"networkMode: is {mode}, another's network. Use a network of the stack."
     for i, network in enumerate(w.all("networks")):
-        if "host" in (network.get("name"), network.get("id")):
+        if "host" in (_known(network, "name"), _known(network, "id")):
             yield f"{w.path('networks')}[{i}]: is the host's. Use a network of the stack."
 
 

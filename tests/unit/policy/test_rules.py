@@ -410,6 +410,11 @@ def test_a_volume_or_a_plugin_that_reaches_the_host_is_refused() -> None:
     assert violations(PLUGIN, name="vieux/sshfs") == {"plain-volumes"}
 
 
+def test_a_network_that_is_still_to_come_leaves_no_rule_undecided() -> None:
+    networks = [{"id": UNKNOWN_STRING_VALUE}]
+    assert broken(SERVICE, changed(SERVICE, {"taskSpec.networksAdvanceds": networks})) == {}
+
+
 def test_other_resources_have_no_violations() -> None:
     for rule in RULES:
         assert rule.violations("docker:index/network:Network", {}) == []
