@@ -228,8 +228,11 @@ def load(text: str) -> GatewayConfig:
             f"line {error.lineno}, column {error.colno}: not JSON ({error.msg}). "
             "Correct the file there; a JSON checker helps."
         ) from None
-    except RecursionError:
-        raise GatewayConfigError("config: nested too deeply. Use the documented keys.") from None
+    except (RecursionError, ValueError):
+        # ValueError: Python reads no number of more than 4300 digits.
+        raise GatewayConfigError(
+            "config: nested too deeply, or a number is too long. Use the documented keys."
+        ) from None
     if not isinstance(raw, dict):
         raise GatewayConfigError(f"config: must be a JSON object. {_NEEDS['routes']}")
     if "routes" in raw and raw["routes"] in ({}, None, []):

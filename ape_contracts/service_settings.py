@@ -190,8 +190,13 @@ class ProxySettings(HttpSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SocketProxySettings(ServiceSettings):
-    """`listen` and `docker_socket` are paths of Unix sockets. `logs` lets log reads pass."""
+    """`listen` and `docker_socket` are paths of Unix sockets. `logs` lets log reads pass.
 
+    Answers are about the containers of `project` and `stack` only.
+    """
+
+    project: str = ""
+    stack: str = ""
     listen: str = "/run/ape/docker.sock"
     docker_socket: str = "/var/run/docker.sock"
     logs: bool = False

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from ape_contracts.text import plain as shown
 from monitoring.alerts import Alert
 from monitoring.exporter import State
 from monitoring.model import FleetSample, SystemSample
 
 
 def clean(text: str) -> str:
-    """Replace characters that would move the cursor or start a new line."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    """As `plain`, in which each character keeps its width: for columns."""
+    return shown(text, mark="?")
 
 
 def size(value: float | None) -> str:

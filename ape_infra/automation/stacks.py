@@ -7,7 +7,7 @@ import sys
 from pulumi import automation as auto
 
 from ape_infra import sdk_patches
-from ape_infra.automation.errors import NoStackError
+from ape_infra.automation.errors import EngineError, NoStackError, reason
 from ape_infra.checks.model import CHECKED
 from ape_infra.config.parsing import parse_config
 from ape_infra.config.project import current
@@ -19,21 +19,26 @@ def _warn(text: str) -> None:
 
 
 def open_stack(name: str, *, create: bool = True) -> auto.Stack:
-    """Open the stack, and create a missing one unless `create` is false: then NoStackError."""
+    """Open the stack, and create a missing one unless `create` is false: then NoStackError.
+
+    Raises EngineError, for example where Pulumi cannot read the stack config.
+    """
     options = auto.LocalWorkspaceOptions(
         pulumi_command=sdk_patches.pulumi_command(_warn),
         # The commands check the model themselves, before they begin.
         env_vars={CHECKED: "1"},
     )
     root = str(current().root)
-    if create:
-        return auto.create_or_select_stack(name, work_dir=root, opts=options)
     try:
+        if create:
+            return auto.create_or_select_stack(name, work_dir=root, opts=options)
         return auto.select_stack(name, work_dir=root, opts=options)
     except auto.StackNotFoundError:
         raise NoStackError(
             f"Stack {name} is not up. Start it with: ape-load up --stack {name}"
         ) from None
+    except auto.CommandError as error:
+        raise EngineError(f"Pulumi: {reason(error)}") from None
 
 
 def read_settings(stack: auto.Stack) -> Settings:

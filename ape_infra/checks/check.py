@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ape_contracts.text import plain
+
 Status = Literal["ok", "warn", "fail", "unknown"]
 
 
@@ -24,7 +26,7 @@ class Check:
 
     @property
     def text(self) -> str:
-        return f"{self.path or self.name}: {self.observed} {self.remedy}".rstrip()
+        return plain(f"{self.path or self.name}: {self.observed} {self.remedy}".rstrip())
 
     def data(self) -> dict[str, object]:
         """The check under the keys of the `--json` outputs."""

@@ -35,6 +35,7 @@ __all__ = [
 CheckFunction = Callable[[Facts], Iterable[Check]]
 _BEFORE_CHANGE: tuple[CheckFunction, ...] = (
     daemon.swarm,
+    daemon.names,
     machine.disk,
     network.ports,
     images.available,
@@ -49,6 +50,8 @@ BEFORE_SCALE: tuple[CheckFunction, ...] = (
     machine.cpu,
     machine.disk,
     kernel_limits.fleet,
+    daemon.processes,
+    daemon.names,
     network.address_pool,
     target.answers,
     running_stack.monitoring,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import json as jsonlib
 import os
+import stat
 import tarfile
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import docker
 import typer
@@ -17,9 +18,21 @@ import typer
 from ape_contracts import labels
 from ape_infra.automation.engine import PulumiEngine
 from ape_infra.checks import preflight
+from ape_infra.cli.archive import (
+    CONFIG,
+    DATA,
+    DATA_DIR,
+    GATEWAY,
+    MANIFEST,
+    STATE,
+    VERSION,
+    ArchiveError,
+    gateway_file,
+)
 from ape_infra.cli.common import (
     EXIT_OK,
     AsJson,
+    PreconditionFailed,
     StackName,
     app,
     log,
@@ -31,16 +44,44 @@ from ape_infra.config.project import current
 from ape_infra.program.components import prometheus
 from ape_infra.reporting.summary import containers
 
-VERSION = 1
-DATA_DIR = "/prometheus"
-MANIFEST, CONFIG, STATE = "manifest.json", "stack.yaml", "state.json"
-GATEWAY, DATA = "gateway.json", "prometheus.tar"
-
 
 def _add(into: tarfile.TarFile, name: str, content: bytes) -> None:
     entry = tarfile.TarInfo(name)
     entry.size, entry.mtime, entry.mode = len(content), int(time.time()), 0o600
     into.addfile(entry, io.BytesIO(content))
+
+
+def _private(file: Path) -> BinaryIO:
+    """Open the file for writing, only for this user, also if it exists and others may read it."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, 0o600)
+            os.ftruncate(descriptor, 0)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "wb")
+
+
+def _output(file: Path) -> BinaryIO:
+    try:
+        return _private(file)
+    except OSError as error:
+        raise PreconditionFailed(
+            f"{file}: {error.strerror}. Name a file that you may write with --output."
+        ) from None
+
+
+def _gateway_config(root: Path, name: str) -> bytes | None:
+    """The gateway's config, where `restore` may write it back; None without one."""
+    if not name:
+        return None
+    try:
+        return gateway_file(root, name).read_bytes()
+    except (ArchiveError, OSError) as error:
+        log(f"The gateway config is not in the backup: {error}.")
+        return None
 
 
 def prometheus_data(client: docker.DockerClient, stack: str, to: Path) -> bool:
@@ -90,26 +131,22 @@ def backup(
         parts = [MANIFEST, CONFIG, STATE]
         with tempfile.TemporaryDirectory() as folder, stack_lock(engine):
             data = Path(folder) / DATA
+            gateway = _gateway_config(engine.project.root, settings.target.gateway_config)
             manifest: dict[str, Any] = {
                 "version": VERSION,
                 "project": engine.project.name,
                 "stack": stack,
                 "created": when,
                 "agents": outputs.get("agents"),
-                "gateway_config": settings.target.gateway_config,
+                "gateway_config": settings.target.gateway_config if gateway is not None else "",
             }
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as into:
+            with _output(file) as raw, tarfile.open(fileobj=raw, mode="w:gz") as into:
                 _add(into, MANIFEST, jsonlib.dumps(manifest).encode())
                 _add(into, CONFIG, engine.config_file.read_bytes())
                 # Its secrets stay encrypted.
                 _add(into, STATE, engine.run("stack", "export").encode())
-                if settings.target.gateway_config:
-                    _add(
-                        into,
-                        GATEWAY,
-                        (engine.project.root / settings.target.gateway_config).read_bytes(),
-                    )
+                if gateway is not None:
+                    _add(into, GATEWAY, gateway)
                     parts.append(GATEWAY)
                 if prometheus_data(client, stack, data):
                     into.add(data, DATA)

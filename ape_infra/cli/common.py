@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,11 +17,13 @@ import typer
 from docker.errors import DockerException
 from rich.console import Console
 
+from ape_contracts.text import plain
 from ape_infra.automation.engine import PulumiEngine
 from ape_infra.automation.errors import EngineError, NoStackError, StackLockedError
 from ape_infra.automation.lock import Lock, LockHeldError
 from ape_infra.checks import preflight
 from ape_infra.config.errors import SettingsError
+from ape_infra.config.project import STACK_NAME, ProjectError
 from ape_infra.config.settings import Settings
 from ape_infra.rollout.levels import start_steps
 from ape_infra.rollout.readings import OverrideError
@@ -35,7 +38,21 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-StackName = Annotated[str, typer.Option("--stack", "-s", help="Name of the stack.")]
+
+
+def stack_name(name: str | None) -> str | None:
+    """Return a name that Pulumi accepts; as a part of a path it leads nowhere else."""
+    if name is not None and not re.fullmatch(STACK_NAME, name):
+        raise typer.BadParameter(
+            f"{name!r} is not the name of a stack. Use letters, digits, dots, hyphens and "
+            "underscores, at most 100."
+        )
+    return name
+
+
+StackName = Annotated[
+    str, typer.Option("--stack", "-s", callback=stack_name, help="Name of the stack.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
@@ -64,6 +81,11 @@ def show(value: Any, *, as_json: bool, text: Callable[[Console], None]) -> None:
         text(Console(highlight=False, soft_wrap=True))
 
 
+def _text(error: Exception) -> str:
+    """The text of an error, which may quote an answer or a file."""
+    return plain(error, lines=True)
+
+
 def run_command(work: Callable[[], int]) -> NoReturn:
     """Run a command; turn each expected error into a sentence and an exit code."""
     try:
@@ -74,20 +96,21 @@ def run_command(work: Callable[[], int]) -> NoReturn:
         PreconditionFailed,
         LockHeldError,
         OverrideError,
+        ProjectError,
     ) as error:
-        log(f"Precondition failed; nothing was changed:\n{error}")
+        log(f"Precondition failed; nothing was changed:\n{_text(error)}")
         code = EXIT_PRECONDITION_FAILED
     except (NotRunning, NoStackError) as error:
-        log(str(error))
+        log(_text(error))
         code = EXIT_NOT_HEALTHY
     except StackLockedError as error:
-        log(str(error))
+        log(_text(error))
         code = EXIT_PRECONDITION_FAILED
     except EngineError as error:
-        log(f"{error}\nThe next ape-load command continues from here.")
+        log(f"{_text(error)}\nThe next ape-load command continues from here.")
         code = EXIT_FAILED
     except (DockerException, requests.RequestException) as error:
-        log(f"Docker failed: {error}")
+        log(f"Docker failed: {_text(error)}")
         code = EXIT_FAILED
     except KeyboardInterrupt:
         log(

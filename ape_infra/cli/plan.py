@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ape_contracts.text import plain
 from ape_infra.automation.engine import PulumiEngine
 from ape_infra.checks import preflight
 from ape_infra.checks.check import Check, failed
@@ -102,7 +103,7 @@ def print_checks(to: Console, checks: Iterable[Check]) -> None:
     for check in checks:
         mark = f"[{STYLES[check.status]}]{check.status.upper():<7}[/]"
         to.print(f"{mark} {check.name:<13}", end=" ")
-        to.print(check.observed, check.remedy, markup=False)
+        to.print(plain(check.observed), plain(check.remedy), markup=False)
 
 
 def duration(seconds: float) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,8 @@ from pulumi.automation import Deployment
 
 from ape_contracts import labels
 from ape_infra.automation.engine import PulumiEngine
-from ape_infra.cli.backup import CONFIG, DATA, DATA_DIR, GATEWAY, MANIFEST, STATE, VERSION
+from ape_infra.automation.errors import NoStackError
+from ape_infra.cli.archive import DATA_DIR, ArchiveError, Backup, Written, opened, written
 from ape_infra.cli.common import (
     EXIT_OK,
     AsJson,
@@ -27,6 +28,7 @@ from ape_infra.cli.common import (
     run_command,
     show,
     stack_lock,
+    stack_name,
 )
 from ape_infra.config.project import current
 from ape_infra.config.settings import Settings
@@ -35,21 +37,35 @@ from ape_infra.reporting.summary import containers
 
 
 def fill_volume(client: docker.DockerClient, settings: Settings, stack: str, data: Path) -> None:
-    """Create the volume that the stack will use, with the data in it. Raises PreconditionFailed."""
+    """Create the volume that the stack will use, with the data in it. Raises PreconditionFailed.
+
+    A volume that is new is removed again if that fails.
+    """
     name = f"{current().name}-{stack}-{prometheus.DATA}"
     marks = {labels.PROJECT: current().name, labels.STACK: stack, labels.SERVICE: prometheus.DATA}
+    existed = name in {
+        v["Name"] for v in client.api.volumes(filters={"name": name})["Volumes"] or ()
+    }
     client.api.create_volume(name, labels=marks)
+    try:
+        _copy_into(client, settings.images.prometheus, name, data)
+    except BaseException:
+        if not existed:
+            client.api.remove_volume(name, force=True)
+        raise
+
+
+def _copy_into(client: docker.DockerClient, image: str, volume: str, data: Path) -> None:
     try:
         # Docker can copy files into a container that never starts; its volume keeps them.
         made = client.api.create_container(
-            settings.images.prometheus,
+            image,
             volumes=[DATA_DIR],
-            host_config=client.api.create_host_config(binds=[f"{name}:{DATA_DIR}"]),
+            host_config=client.api.create_host_config(binds=[f"{volume}:{DATA_DIR}"]),
         )
     except ImageNotFound:
         raise PreconditionFailed(
-            f"Image {settings.images.prometheus} is not available. Pull it, or run: "
-            "offline/images.sh"
+            f"Image {image} is not available. Pull it, or run: offline/images.sh"
         ) from None
     try:
         with data.open("rb") as file:
@@ -58,84 +74,88 @@ def fill_volume(client: docker.DockerClient, settings: Settings, stack: str, dat
         client.api.remove_container(made["Id"], force=True)
 
 
-def _unpacked(file: Path, folder: Path) -> dict[str, Any]:
-    """The manifest; the parts are in `folder`. Raises PreconditionFailed."""
+@contextmanager
+def _engine(stack: str, files: Written, *, verbose: bool) -> Iterator[PulumiEngine]:
+    """The stack; a new one is removed again after an error before the files are final."""
     try:
-        with tarfile.open(file) as archive:
-            archive.extractall(folder, filter="data")
-        manifest: dict[str, Any] = jsonlib.loads((folder / MANIFEST).read_text())
-    except (OSError, tarfile.TarError, ValueError) as error:
+        engine, new = PulumiEngine(stack, log, verbose=verbose, create=False), False
+    except NoStackError:
+        engine, new = PulumiEngine(stack, log, verbose=verbose), True
+    try:
+        yield engine
+    except BaseException:
+        if new and not files.final:
+            engine.stack.workspace.remove_stack(stack)
+        raise
+
+
+def _places(backup: Backup) -> dict[Path, bytes]:
+    """The files to write. Raises PreconditionFailed."""
+    try:
+        return backup.files(current().root)
+    except ArchiveError as error:
+        raise PreconditionFailed(f"{error}.") from None
+
+
+def _opened(file: Path, folder: Path) -> Backup:
+    """The checked backup. Raises PreconditionFailed."""
+    try:
+        return opened(file, folder, current().name)
+    except ArchiveError as error:
         raise PreconditionFailed(
-            f"{file}: is not a backup ({error}). Name a file that `ape-load backup` wrote."
+            f"{file}: {error}. Name a file that `ape-load backup` wrote."
         ) from None
-    if manifest.get("version") != VERSION:
-        raise PreconditionFailed(
-            f"{file}: has format {manifest.get('version')}, and this version reads {VERSION}."
-        )
-    if manifest.get("project") != current().name:
-        raise PreconditionFailed(
-            f"{file}: is a backup of project {manifest.get('project')}, and this project is "
-            f"{current().name}."
-        )
-    return manifest
 
 
-def _opened(
-    folder: Path, manifest: dict[str, Any], *, verbose: bool
-) -> tuple[PulumiEngine, Settings, docker.DockerClient]:
-    """The stack with the backup's config, which is kept only where the stack is not up.
+def _restore(backup: Backup, *, verbose: bool) -> dict[str, Any]:
+    """Bring the stack up; returns its outputs.
 
-    Raises PreconditionFailed, SettingsError, PreflightError.
+    The files are written before the stack is created, which must happen with the salt of this
+    config; they stay if all checks pass. Raises PreconditionFailed, SettingsError, PreflightError.
     """
-    stack, root = str(manifest["stack"]), current().root
-    config = root / f"Pulumi.{stack}.yaml"
-    kept = config.read_bytes() if config.exists() else None
-    # Before the stack is created, which must happen with the salt of this config.
-    config.write_bytes((folder / CONFIG).read_bytes())
-    try:
-        engine = PulumiEngine(stack, log, verbose=verbose)
+    manifest = backup.manifest
+    with (
+        written(_places(backup)) as files,
+        _engine(manifest.stack, files, verbose=verbose) as engine,
+    ):
         if engine.outputs():
             raise PreconditionFailed(
-                f"Stack {stack} is up. Remove it first: ape-load down --stack {stack}"
+                f"Stack {engine.name} is up. Remove it first: ape-load down --stack {engine.name}"
             )
-        if (part := folder / GATEWAY).exists():
-            gateway = root / manifest["gateway_config"]
-            gateway.parent.mkdir(parents=True, exist_ok=True)
-            gateway.write_bytes(part.read_bytes())
         settings = engine.settings()
         client = check_before_update(engine, settings)
-    except BaseException:
-        if kept is not None:
-            config.write_bytes(kept)
-        raise
-    return engine, settings, client
+        with stack_lock(engine, restore=False) as lock:
+            if backup.data:
+                fill_volume(client, settings, engine.name, backup.data)
+            files.keep()
+            lock.begin()
+            _apply(engine, settings, client, backup)
+            lock.end()
+        return engine.outputs()
 
 
-def _restore(folder: Path, manifest: dict[str, Any], *, verbose: bool) -> dict[str, Any]:
-    """Bring the stack up; returns its outputs."""
-    engine, settings, client = _opened(folder, manifest, verbose=verbose)
-    with stack_lock(engine, restore=False) as lock:
-        lock.begin()
-        if (part := folder / DATA).exists():
-            fill_volume(client, settings, engine.name, part)
-        if containers(client, current().name, engine.name):
-            # Only the state was lost: take over what runs. On an empty machine the backup's state
-            # would list images and containers that do not exist.
-            state = jsonlib.loads((folder / STATE).read_text())
-            engine.stack.import_stack(
-                Deployment(version=state["version"], deployment=state["deployment"])
-            )
-            engine.recover()
-        apply_in_steps(engine, settings, f"restore of {manifest['created']}")
-        lock.end()
-    return engine.outputs()
+def _apply(
+    engine: PulumiEngine, settings: Settings, client: docker.DockerClient, backup: Backup
+) -> None:
+    if containers(client, current().name, engine.name):
+        # Only the state was lost: take over what runs. On an empty machine the backup's state
+        # would list images and containers that do not exist.
+        state = backup.state
+        engine.stack.import_stack(
+            Deployment(version=state["version"], deployment=state["deployment"])
+        )
+        engine.recover()
+    apply_in_steps(engine, settings, f"restore of {backup.manifest.created}")
 
 
 @app.command()
 def restore(
     file: Annotated[Path, typer.Argument(help="The file that `ape-load backup` wrote.")],
     stack: Annotated[
-        str | None, typer.Option("--stack", "-s", help="Name of the stack; that of the backup.")
+        str | None,
+        typer.Option(
+            "--stack", "-s", callback=stack_name, help="Name of the stack; that of the backup."
+        ),
     ] = None,
     json: AsJson = False,
 ) -> None:
@@ -143,17 +163,14 @@ def restore(
 
     def work() -> int:
         with tempfile.TemporaryDirectory() as name:
-            manifest = _unpacked(file, Path(name))
-            if stack not in (None, manifest["stack"]):
+            backup = _opened(file, Path(name))
+            made = backup.manifest
+            if stack not in (None, made.stack):
                 raise PreconditionFailed(
-                    f"{file}: has stack {manifest['stack']}, and a stack keeps its name."
+                    f"{file}: has stack {made.stack}, and a stack keeps its name."
                 )
-            outputs = _restore(Path(name), manifest, verbose=not json)
-        data = {
-            "stack": manifest["stack"],
-            "agents": outputs["agents"],
-            "created": manifest["created"],
-        }
+            outputs = _restore(backup, verbose=not json)
+        data = {"stack": made.stack, "agents": outputs["agents"], "created": made.created}
         text = "Stack {stack} is restored as of {created}: {agents} agents.".format(**data)
         show(data, as_json=json, text=lambda to: to.print(text))
         return EXIT_OK

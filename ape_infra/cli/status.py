@@ -279,7 +279,7 @@ def rendered(status: Status) -> RenderableType:
     if status.alerts is None:
         parts.append(Text("alerts      not deployed"))
     for line in status.alerts or []:
-        parts.append(Text(f"alert       {line}", style="red"))
+        parts.append(Text(f"alert       {plain(line)}", style="red"))
     if status.alerts == []:
         parts.append(Text("alerts      none open"))
     return Group(*parts)

@@ -14,6 +14,7 @@ from ape_contracts.gateway_config import GatewayConfigError
 from ape_contracts.gateway_config import load as load_gateway_config
 from ape_contracts.recording import RecordingError
 from ape_contracts.recording import load as load_recording
+from ape_contracts.text import plain
 from ape_infra.config import openapi
 from ape_infra.config.addresses import on_docker_host, reachable_problem
 from ape_infra.config.errors import SettingsError, problems_of
@@ -61,10 +62,12 @@ def _read(setting: str, path: Path, what: str) -> str:
     """Return the text of the file that a setting refers to. Raises SettingsError."""
     try:
         return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        line = f"{path}: {reason}. Set the path of a readable {what}file, relative to the project."
-        raise SettingsError.at(setting, line) from None
+    except (OSError, ValueError) as error:
+        # ValueError: a path with a zero character, or bytes that are not UTF-8.
+        text = "is not UTF-8 text" if isinstance(error, UnicodeError) else "is not a path"
+        reason = getattr(error, "strerror", None) or text
+        remedy = f"Set the path of a readable {what}file, relative to the project."
+        raise SettingsError.at(setting, f"{plain(path)}: {reason}. {remedy}") from None
 
 
 def _openapi_endpoints(path: Path) -> list[Endpoint]:
@@ -81,6 +84,8 @@ def _openapi_endpoints(path: Path) -> list[Endpoint]:
         line = f"{path}: {error}"
     except ValidationError as error:
         line = f"{path}: " + "; ".join(f"{at} {why}" for at, why in problems_of(error))
+    except (RecursionError, ValueError):
+        line = f"{path}: is nested too deeply, or has a number that is too long. Correct the file."
     raise SettingsError.at("targetOpenapi", line)
 
 

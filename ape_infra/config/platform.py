@@ -31,6 +31,11 @@ class PlatformSettings(Group):
     production: bool = Field(
         False, description="Treat warnings as errors, protect volumes, and require grafanaPassword."
     )
+    allow_name_forwarding: bool = Field(
+        False,
+        description="Allow a Docker daemon that forwards names from internal networks, also in "
+        "production.",
+    )
     allow_overcommit: bool = Field(
         False, description="Allow a plan that exceeds the machine's resources, also in production."
     )

@@ -11,6 +11,12 @@ import yaml
 # The folder of this package and of the services' sources.
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 PROJECT_FILE = "Pulumi.yaml"
+# As Pulumi accepts them: no slash, so that a name is never a path.
+STACK_NAME = "[A-Za-z0-9_.-]{1,100}"
+
+
+class ProjectError(Exception):
+    """The project's file cannot be used; the text states the reason."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,18 @@ def find(start: Path) -> Project:
 
 
 def _name(folder: Path) -> str:
-    return str(yaml.safe_load((folder / PROJECT_FILE).read_text())["name"])
+    """Raises ProjectError."""
+    file = folder / PROJECT_FILE
+    try:
+        found = yaml.safe_load(file.read_text("utf-8"))
+        return str(found["name"])
+    except OSError as error:
+        reason = error.strerror or "cannot be read"
+    except UnicodeDecodeError:
+        reason = "is not UTF-8 text"
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
+        reason = "is not a Pulumi project with a name"
+    raise ProjectError(f"{file}: {reason}. Correct the file.")
 
 
 @functools.cache

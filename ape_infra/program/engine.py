@@ -11,6 +11,7 @@ import pulumi
 from ape_infra.config import rules
 from ape_infra.config.agent_token import agent_token
 from ape_infra.config.errors import SettingsError
+from ape_infra.config.name_key import NameKey, passphrase
 from ape_infra.config.secrets import AGENT_TOKEN, CEREBRAS_API_KEY, MODEL_API_KEY, SECRETS
 from ape_infra.config.settings import Settings
 from ape_infra.program.provider import docker_provider
@@ -65,6 +66,7 @@ class AgenticProtocolEngine(pulumi.ComponentResource):
             root=args.root,
             secrets={name: pulumi.Output.secret(value) for name, value in args.secrets.items()},
             agent_token=agent_token(args.agent_token, "", project, stack),
+            name_key=NameKey.of(args.agent_token, passphrase(), project, stack),
             opts=below,
         )
         self.register_outputs(self.outputs)

@@ -11,6 +11,7 @@ from pulumi.runtime.config import CONFIG
 from ape_infra import sdk_patches
 from ape_infra.config.agent_token import agent_token
 from ape_infra.config.errors import SettingsError
+from ape_infra.config.name_key import NameKey, passphrase
 from ape_infra.config.parsing import parse_config
 from ape_infra.config.project import current
 from ape_infra.config.provider import key_secret
@@ -72,6 +73,12 @@ async def main() -> dict[str, pulumi.Input[object]]:
             secrets={name: config.require_secret(name) for name in SECRETS if given.get(name)},
             agent_token=agent_token(
                 given.get(AGENT_TOKEN, ""), model_key(settings, given), project, stack
+            ),
+            name_key=NameKey.of(
+                given.get(AGENT_TOKEN) or model_key(settings, given),
+                passphrase(),
+                project,
+                stack,
             ),
             opts=pulumi.ResourceOptions(providers={"docker": provider}),
         )

@@ -8,8 +8,10 @@ from pathlib import Path
 import pulumi
 
 from ape_infra.config.files import Scenario, gateway_config, model_ca, model_recording
-from ape_infra.config.project import SOURCE_ROOT
+from ape_infra.config.name_key import NameKey
+from ape_infra.config.project import SOURCE_ROOT, config_key
 from ape_infra.config.provider import key_note
+from ape_infra.config.secrets import AGENT_TOKEN
 from ape_infra.config.settings import Settings
 from ape_infra.planning.plan import Plan
 from ape_infra.planning.services import deployed
@@ -25,6 +27,12 @@ from ape_infra.program.components.proxy import InferenceProxy, model_files, toke
 from ape_infra.program.runtimes import DockerRuntime, SwarmRuntime
 from ape_infra.program.runtimes.base import Context
 
+GUESSABLE = (
+    "{0}: is not set, and there is neither a model key nor a passphrase. Names of secrets contain "
+    "digests, from which a simple password can be guessed. Set it with: pulumi config set "
+    "--secret {0} $(openssl rand -hex 32)"
+)
+
 
 def declare(
     settings: Settings,
@@ -34,13 +42,14 @@ def declare(
     root: Path,
     secrets: Mapping[str, pulumi.Output[str]],
     agent_token: str,
+    name_key: NameKey,
     opts: pulumi.ResourceOptions,
 ) -> dict[str, pulumi.Input[object]]:
     """Register every resource of the stack; returns its outputs.
 
     `secrets`: those that are set. `agent_token` is a secret, but plain here: so the names made of
-    its hash are plain too, and a preview knows them. `opts`: of every component. Raises
-    SettingsError.
+    its hash are plain too, and a preview knows them. `name_key`: of those names. `opts`: of every
+    component. Raises SettingsError.
     """
     config, api = gateway_config(settings, root)
     scenario = Scenario.of(settings, root, api)
@@ -51,7 +60,9 @@ def declare(
         ca=model_ca(settings, root),
         recording=model_recording(settings, root),
     )
-    deployment = prepare(settings, project=project, stack=stack, root=root, opts=opts)
+    deployment = prepare(
+        settings, project=project, stack=stack, root=root, name_key=name_key, opts=opts
+    )
 
     gateway = Gateway("gateway", deployment, config, settings.target.user_agent)
     proxy = InferenceProxy("proxy", deployment, settings.model, {"token_file": token, **files})
@@ -68,15 +79,23 @@ def declare(
     AgentFleet("agents", deployment, mission, after=ready)
 
     log_notes(settings, deployment.plan, secrets)
+    if name_key.guessable and (secrets or settings.target.gateway_config):
+        pulumi.log.warn(GUESSABLE.format(config_key(AGENT_TOKEN)))
     return outputs(settings, deployment, agent_token)
 
 
 def prepare(
-    settings: Settings, *, project: str, stack: str, root: Path, opts: pulumi.ResourceOptions
+    settings: Settings,
+    *,
+    project: str,
+    stack: str,
+    root: Path,
+    name_key: NameKey,
+    opts: pulumi.ResourceOptions,
 ) -> Deployment:
     """Register the images and networks, which the services need."""
     plan = settings.plan(stack)
-    context = Context(project, stack, settings.ports, settings.rollout, settings.platform)
+    context = Context(project, stack, name_key, settings.ports, settings.rollout, settings.platform)
     runtime = (
         DockerRuntime(context) if settings.platform.runtime == "docker" else SwarmRuntime(context)
     )

@@ -21,6 +21,24 @@ CONFIG_DIR = "/etc/ape"
 
 
 @dataclass(frozen=True)
+class PeerNames:
+    """Options of the engine's DNS, with which only names of the container's networks are resolved.
+
+    Names of peers are answered by the engine itself. Others go to `servers`, which means the
+    container's own loopback, where nothing listens, and never the resolver of the host
+    (docs/facts.md). `options`: a name without a dot is not forwarded at all, and fails at once;
+    `searches`: none of the host's domains is added to it.
+    """
+
+    servers: tuple[str, ...] = ("127.0.0.1",)
+    options: tuple[str, ...] = ("ndots:1",)
+    searches: tuple[str, ...] = (".",)
+
+
+PEER_NAMES = PeerNames()
+
+
+@dataclass(frozen=True)
 class File:
     """A file at CONFIG_DIR/`name`, readable to the container's user only through its mount.
 
@@ -90,9 +108,10 @@ class Workload:
     `memory_mb` is in MiB with no swap on top, `cpus` in cores, `stop_grace_seconds` the time
     between SIGTERM and SIGKILL. Root is read-only; `tmpfs` maps a path to its size in MiB.
     `host_paths` maps paths of the host to where they are seen, read-only. `per_node`: one
-    container on each node. Without networks it has none at all. `settings`: of a service that
-    this project builds; each replica of a workload with slots has its own slot in them.
-    `docker_host`: addresses.DOCKER_HOST leads to the Docker host, on the runtime docker only.
+    container on each node. Without networks it has none at all. `peers_only`: it resolves no names
+    but those of its networks. `settings`: of a service that this project builds; each replica of
+    a workload with slots has its own slot in them. `docker_host`: addresses.DOCKER_HOST leads to
+    the Docker host, on the runtime docker only.
     """
 
     name: str
@@ -113,6 +132,7 @@ class Workload:
     labels: Mapping[str, str] = field(default_factory=dict)
     slots: Slots | None = None
     per_node: bool = False
+    peers_only: bool = False
     user: str = APE_USER
     restart_max_attempts: int = 5
     stop_grace_seconds: int = 15

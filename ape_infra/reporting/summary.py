@@ -15,6 +15,7 @@ from docker.errors import DockerException
 
 from ape_contracts import labels
 from ape_contracts.service_settings import SERVICE_PORT
+from ape_contracts.text import plain
 from ape_infra.planning.services import AGENT, GATEWAY
 
 HEALTH_PATHS = {
@@ -66,7 +67,7 @@ class Summary:
         success, failure = self.sessions.get("success", 0), self.sessions.get("failure", 0)
         text = f"{success + failure} finished: {success} succeeded, {failure} failed"
         if reasons := self.sessions.get("by_reason"):
-            text += " (" + ", ".join(f"{k}: {v}" for k, v in sorted(reasons.items())) + ")"
+            text += " (" + ", ".join(f"{plain(k)}: {v}" for k, v in sorted(reasons.items())) + ")"
         return [*lines, f"sessions    {text}"]
 
     def failures(self) -> list[str]:

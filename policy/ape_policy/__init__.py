@@ -7,138 +7,14 @@ of the environment.
 
 from __future__ import annotations
 
-import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
-CONTAINER = "docker:index/container:Container"
-SERVICE = "docker:index/service:Service"
+from ape_policy import isolation
+from ape_policy.workload import CONTAINER, SERVICE, SOCKET_PROXY, Rule, Workload, holds_socket
 
-# Paths of the same input in a container and in a service.
-_PATHS = {
-    "user": ("user", "taskSpec.containerSpec.user"),
-    "read_only": ("readOnly", "taskSpec.containerSpec.readOnly"),
-    "memory": ("memory", "taskSpec.resources.limits.memoryBytes"),
-    "cpus": ("cpus", "taskSpec.resources.limits.nanoCpus"),
-    "drops": ("capabilities.drops", "taskSpec.containerSpec.capDrops"),
-    "adds": ("capabilities.adds", "taskSpec.containerSpec.capAdds"),
-    "ports": ("ports", "endpointSpec.ports"),
-    "mounts": ("mounts", "taskSpec.containerSpec.mounts"),
-    "image": ("image", "taskSpec.containerSpec.image"),
-    "env": ("envs", "taskSpec.containerSpec.env"),
-    "labels": ("labels", "labels"),
-}
-
-
-SOCKET_PROXY = "socket-proxy"
-_SOCKETS = (
-    "/var/run/docker.sock",
-    "/run/docker.sock",
-    "/run/containerd/containerd.sock",
-    "/run/podman/podman.sock",
-)
-
-
-def _holds_socket(source: str) -> bool:
-    """Whether `source` is the engine's socket or a folder that contains it.
-
-    A daemon may listen anywhere, so every socket of the host counts.
-    """
-    path = posixpath.normpath("/" + source.lstrip("/"))
-    folder = path.rstrip("/") + "/"
-    return path.endswith(".sock") or any(socket.startswith(folder) for socket in _SOCKETS)
-
-
-@dataclass(frozen=True)
-class Workload:
-    """The inputs of a container or service, read by the names of `_PATHS`.
-
-    Inputs are read only when a rule needs them. An input that is unknown in a preview raises, and
-    Pulumi then reports that this one rule is decided at the update.
-    """
-
-    type: str
-    props: Mapping[str, Any]
-
-    @property
-    def service(self) -> bool:
-        """Whether it is a Swarm service."""
-        return self.type == SERVICE
-
-    def path(self, name: str) -> str:
-        """Return the input's path, for a message."""
-        return _PATHS[name][self.service]
-
-    def get(self, name: str) -> Any:
-        """Return the input, or None."""
-        value: Any = self.props
-        for key in self.path(name).split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return value
-
-    def all(self, name: str) -> Sequence[Any]:
-        """Return the elements of a list input."""
-        return self.get(name) or ()
-
-    @property
-    def never_starts(self) -> bool:
-        """Whether it only fills a volume and never runs (ape_infra/program/runtimes/docker.py)."""
-        return (
-            not self.service
-            and self.props.get("start") is False
-            and self.props.get("mustRun") is False
-            and self.props.get("restart") in (None, "", "no")
-        )
-
-    def label(self, name: str) -> str | None:
-        """Return the value of a label, or None."""
-        return next((x.get("value") for x in self.all("labels") if x.get("label") == name), None)
-
-    def host_mounts(self) -> Iterator[tuple[str, str, bool]]:
-        """Yield (path of the input, path on the host, whether it is read-only)."""
-        for i, mount in enumerate(self.all("mounts")):
-            if mount.get("type") == "bind":
-                path = f"{self.path('mounts')}[{i}]"
-                yield path, mount.get("source") or "", mount.get("readOnly") is True
-        if not self.service:
-            for i, volume in enumerate(self.props.get("volumes") or ()):
-                if source := volume.get("hostPath"):
-                    yield f"volumes[{i}]", source, volume.get("readOnly") is True
-
-    @property
-    def socket_proxy(self) -> bool:
-        """Whether it is the socket proxy, the only workload that may mount the engine's socket."""
-        return self.label("ape.service") == SOCKET_PROXY and any(
-            _holds_socket(source) for _, source, _ in self.host_mounts()
-        )
-
-    def environment(self) -> Iterator[tuple[str, str]]:
-        """Yield names and values of the environment variables."""
-        env = self.get("env") or ()
-        if isinstance(env, Mapping):
-            for name in env:
-                yield name, str(env[name])
-        else:
-            for entry in env:
-                name, _, value = entry.partition("=")
-                yield name, value
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A rule. `check` yields a message per violation: the input, the problem, the remedy."""
-
-    name: str
-    description: str
-    check: Callable[[Workload], Iterator[str]]
-
-    def violations(self, resource_type: str, props: Mapping[str, Any]) -> list[str]:
-        """Return the messages; none for a resource that is neither container nor service."""
-        if resource_type not in (CONTAINER, SERVICE):
-            return []
-        return list(self.check(Workload(resource_type, props)))
+__all__ = ["CONTAINER", "RULES", "SERVICE", "Rule", "Workload"]
 
 
 def _number(value: Any) -> float:
@@ -148,18 +24,33 @@ def _number(value: Any) -> float:
         return 0.0
 
 
+# The published image's user, whose data directory belongs to the group of root.
+GRAFANA = {("grafana", "472:0"), ("grafana-files", "472:0")}
+
+
+def _is_root(name: str) -> bool:
+    return name == "root" or (name != "" and name.strip("0") == "")
+
+
 def _non_root_user(w: Workload) -> Iterator[str]:
     # Root owns the socket, and its group has another number on every host. The other rules leave
     # the socket proxy's root without capabilities.
     if w.socket_proxy:
         return
     user = str(w.get("user") or "")
-    name = user.partition(":")[0]
+    name, _, group = user.partition(":")
     remedy = "Set a user that is not root, such as 10001:10001."
     if not name:
         yield f"{w.path('user')}: is not set, so the image decides. {remedy}"
-    elif name == "root" or name.strip("0") == "":
+    elif _is_root(name):
         yield f"{w.path('user')}: is {user}. {remedy}"
+    elif name.isdecimal() and not group:
+        # A number that the image does not list gets the group of root.
+        yield f"{w.path('user')}: is {user} without a group. {remedy}"
+    elif _is_root(group) and (w.label("ape.service"), user) not in GRAFANA:
+        yield f"{w.path('user')}: is {user}, with the group of root. {remedy}"
+    if w.all("groups"):
+        yield f"{w.path('groups')}: adds groups, such as that of the engine's socket. Remove it."
 
 
 def _read_only_root(w: Workload) -> Iterator[str]:
@@ -173,10 +64,15 @@ def _limits(w: Workload) -> Iterator[str]:
     for name, resource in (("memory", "memory"), ("cpus", "CPU")):
         if _number(w.get(name)) <= 0:
             yield f"{w.path(name)}: has no {resource} limit. Set one."
+    # A service has no such field, and no swap beyond Docker's default: as much as its memory.
+    if not w.service:
+        swap, memory = _number(w.props.get("memorySwap")), _number(w.get("memory"))
+        if swap < 0 or swap > 2 * memory > 0:
+            yield "memorySwap: allows more swap than memory. Set it to the memory limit: no swap."
 
 
 def _no_capabilities(w: Workload) -> Iterator[str]:
-    if not w.service and w.props.get("privileged") is True:
+    if not w.service and w.props.get("privileged"):
         yield "privileged: is true, which keeps all capabilities. Remove it."
     if "ALL" not in (str(x).upper().removeprefix("CAP_") for x in w.all("drops")):
         yield f"{w.path('drops')}: does not drop ALL. Set it to [ALL]."
@@ -189,8 +85,11 @@ def _no_new_privileges(w: Workload) -> Iterator[str]:
     if w.service:
         return
     given = {str(x).replace("=", ":") for x in w.props.get("securityOpts") or ()}
-    if not given & {"no-new-privileges", "no-new-privileges:true"}:
-        yield "securityOpts: lacks no-new-privileges:true. Add it."
+    right = {"no-new-privileges", "no-new-privileges:true"}
+    # The last of several counts.
+    wrong = {x for x in given - right if x.startswith("no-new-privileges")}
+    if wrong or not given & right:
+        yield "securityOpts: is not just no-new-privileges:true. Set that, and no other value."
 
 
 ALL_ADDRESSES = ("", "0.0.0.0", "::", "[::]")
@@ -221,7 +120,7 @@ def _no_docker_socket(w: Workload) -> Iterator[str]:
                 yield f"{path}: mounts {source}. The {SOCKET_PROXY} may mount only the socket."
             elif not read_only:
                 yield f"{path}: mounts {source} writable. Mount it read-only."
-        elif _holds_socket(source):
+        elif holds_socket(source):
             yield (
                 f"{path}: mounts {source}; access to the engine's socket is root access to the "
                 f"host, also read-only. Use the {SOCKET_PROXY} instead."
@@ -280,4 +179,5 @@ RULES = (
         "A secret is passed as a file, not in the environment.",
         _no_secret_in_environment,
     ),
+    *isolation.RULES,
 )

@@ -1,1 +1,1 @@
-"""Docker's API for readers: GET on containers and events, nothing else."""
+"""Docker's API for readers: GET on the stack's containers and their events, nothing else."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode
 
 # No % and no dot segments: the daemon sees exactly the path that is matched.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+_VERSION = r"/v[0-9]+\.[0-9]+"
 _PATHS = ("containers/json", f"containers/{_NAME}/json", "events", "info", "version", "_ping")
 # For a log shipper; off by default.
 _LOGS = (f"containers/{_NAME}/logs", "networks")
@@ -18,8 +21,28 @@ class Rejection(NamedTuple):
     reason: str
 
 
+class Request(NamedTuple):
+    """A request that passes: `kind` is the last part of its path, `container` a name or an id."""
+
+    version: str
+    kind: str
+    container: str
+    query: str
+
+    def target(self, container: str = "", query: str | None = None) -> str:
+        """The request target, for the container with this id and with this query."""
+        own = container or self.container
+        path = f"{self.version}/containers/{own}/{self.kind}" if own else self._path
+        query = self.query if query is None else query
+        return path + (f"?{query}" if query else "")
+
+    @property
+    def _path(self) -> str:
+        return f"{self.version}/{'containers/json' if self.kind == 'json' else self.kind}"
+
+
 def _pattern(paths: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile(rf"(/v[0-9]+\.[0-9]+)?/({'|'.join(paths)})")
+    return re.compile(rf"({_VERSION})?/({'|'.join(paths)})")
 
 
 _READERS, _WITH_LOGS = _pattern(_PATHS), _pattern((*_PATHS, *_LOGS))
@@ -47,7 +70,40 @@ def refusal(head: bytes, *, logs: bool = False) -> Rejection | None:
     return None
 
 
-def forwarded(head: bytes) -> bytes:
-    """The request that the daemon gets: of the caller's, only the request target."""
-    target = head.split(b" ", 2)[1]
-    return b"GET " + target + b" HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n"
+def parsed(head: bytes) -> Request:
+    """The request of a head that is not refused."""
+    path, _, query = head.split(b" ", 2)[1].decode("ascii").partition("?")
+    version = re.match(_VERSION, path)
+    parts = path.removeprefix(version[0] if version else "").strip("/").split("/")
+    container = parts[1] if len(parts) == 3 else ""
+    return Request(version[0] if version else "", parts[-1], container, query)
+
+
+def scoped(query: str, labels: list[str]) -> str:
+    """The query of a list or a stream, with `labels` among its filters.
+
+    The daemon requires all of several labels. Raises ValueError for filters in another form.
+    """
+    given = parse_qsl(query, keep_blank_values=True)
+    texts = [value for name, value in given if name == "filters"]
+    if len(texts) > 1:
+        raise ValueError("filters are given more than once")
+    filters = _filters(json.loads(texts[0])) if texts and texts[0] else {}
+    filters["label"] = [*filters.get("label", []), *labels]
+    rest = [(name, value) for name, value in given if name != "filters"]
+    return urlencode([*rest, ("filters", json.dumps(filters))])
+
+
+def _filters(found: Any) -> dict[str, list[str]]:
+    """Filters in either form that Docker accepts: lists, or objects whose keys count."""
+    if not isinstance(found, dict):
+        raise ValueError("filters are not an object")
+    for values in found.values():
+        if not isinstance(values, list | dict) or not all(isinstance(v, str) for v in values):
+            raise ValueError("a filter is not a list of texts")
+    return {name: list(values) for name, values in found.items()}
+
+
+def forwarded(target: str, version: str = "1.1") -> bytes:
+    """The request that the daemon gets; HTTP/1.0 answers without chunks."""
+    return f"GET {target} HTTP/{version}\r\nHost: docker\r\nConnection: close\r\n\r\n".encode()

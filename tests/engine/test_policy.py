@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ape_policy import RULES
+from ape_policy import CONTAINER, RULES
 
 pytestmark = pytest.mark.engine
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,11 +20,17 @@ docker.Container(
     name="ape-policy-bad",
     image="alpine",
     envs=["CEREBRAS_API_KEY={SECRET}"],
+    pid_mode="host",
+    devices=[docker.ContainerDeviceArgs(host_path="/dev/null")],
+    security_opts=["seccomp=unconfined"],
+    sysctls={{"net.ipv4.ip_forward": "1"}},
     ports=[docker.ContainerPortArgs(internal=80, external=18099)],
     volumes=[
-        docker.ContainerVolumeArgs(host_path="/var/run/docker.sock", container_path="/docker.sock")
+        docker.ContainerVolumeArgs(host_path="/var/run/docker.sock", container_path="/docker.sock"),
+        docker.ContainerVolumeArgs(host_path="/etc", container_path="/host/etc"),
     ],
 )
+docker.Volume("bad-volume", name="ape-policy-bad", driver_opts={{"device": "/", "o": "bind"}})
 late = docker.RemoteImage("late", name="alpine:3.20", keep_locally=True)
 docker.Container(
     "open",
@@ -67,7 +73,8 @@ def test_the_engine_refuses_what_breaks_the_rules(tmp_path: Path) -> None:
     said = done.stdout + done.stderr
     assert done.returncode != 0
     for rule in RULES:
-        assert f"[mandatory]  {rule.name}  (docker:index:Container: bad)" in said
+        bad = "Container: bad" if CONTAINER in rule.types else "Volume: bad-volume"
+        assert f"[mandatory]  {rule.name}  (docker:index:{bad})" in said
     # What is not known yet is said to be open, and stops nothing by itself.
     assert "can't run policy 'pinned-image'" in said
     assert ": open)" not in said.replace(

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ape_policy import CONTAINER, RULES, SERVICE
+from ape_policy.workload import VOLUME
 from tests.support.program_mocks import PROD, run
 
 pytestmark = pytest.mark.program
@@ -23,8 +24,8 @@ pytestmark = pytest.mark.program
 )
 def test_the_program_passes(stack: str, config: dict[str, Any]) -> None:
     found = run(stack, **config).resources
-    judged = [r for r in found if r.type in (CONTAINER, SERVICE)]
-    assert judged
+    judged = [r for r in found if any(r.type in rule.types for rule in RULES)]
+    assert {VOLUME} < {r.type for r in judged} <= {CONTAINER, SERVICE, VOLUME}
     broken = [
         f"{r.name}: {rule.name}: {message}"
         for r in judged

@@ -175,6 +175,25 @@ def test_agents_are_on_internal_networks_only() -> None:
         assert not agent.inputs.get("ports")
 
 
+def test_agents_resolve_only_their_peers() -> None:
+    """Docker answers names of peers itself; others go to the container's own loopback."""
+    options = ("dns", "dnsOpts", "dnsSearches")
+    for made in run("dev", agents=2).of("Container"):
+        given = [made.inputs.get(name) for name in options]
+        agent = made.name.startswith("agent-")
+        assert given == ([["127.0.0.1"], ["ndots:1"], ["."]] if agent else [None] * 3), made.name
+    for made in run("dev", agents=2, runtime="swarm").of("Service"):
+        given = made.inputs["taskSpec"]["containerSpec"].get("dnsConfig")
+        agent = made.name.startswith("agents-")
+        assert (given is not None) == agent, made.name
+        if agent:
+            assert given == {
+                "nameservers": ["127.0.0.1"],
+                "options": ["ndots:1"],
+                "searches": ["."],
+            }
+
+
 def test_every_container_is_hardened() -> None:
     for made in run("prod", **PROD).of("Container"):
         inputs = made.inputs

@@ -25,6 +25,7 @@ def facts(
     nodes: int = 1,
     networks: Sequence[Mapping[str, Any]] = (),
     containers: Sequence[Mapping[str, Any]] = (),
+    docker_version: str = "28.0.0",
     **known: Any,
 ) -> Facts:
     """Facts of the stack `dev` with `settings`; `memory_mb` and `cpus` are those of each node."""
@@ -32,6 +33,7 @@ def facts(
         "MemTotal": memory_mb * MB,
         "NCPU": cpus,
         "DockerRootDir": "/docker",
+        "ServerVersion": docker_version,
         "Swarm": {"ControlAvailable": manager, "LocalNodeState": "active" if manager else "no"},
     }
     node = {

@@ -24,6 +24,8 @@ class FakeDocker:
         # Docker's events have the labels of containers that it has just removed, too.
         self._labels: dict[str, dict[str, str]] = {}
         self.listings = 0
+        # Of the last event stream; none is obeyed.
+        self.filters: dict[str, Any] = {}
         self._streams: set[asyncio.Queue[bytes | None]] = set()
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
@@ -44,7 +46,11 @@ class FakeDocker:
             app.router.add_get(prefix + "/version", self._version)
             app.router.add_get(prefix + "/containers/json", self._list)
             app.router.add_get(prefix + "/containers/{id}/json", self._inspect)
+            app.router.add_get(prefix + "/containers/{id}/logs", self._logs)
             app.router.add_get(prefix + "/events", self._events)
+            app.router.add_get(prefix + "/networks", self._networks)
+            app.router.add_get(prefix + "/info", self._info)
+            app.router.add_get(prefix + "/_ping", self._ping)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         await web.UnixSite(self._runner, str(self.path)).start()
@@ -85,7 +91,33 @@ class FakeDocker:
             return web.json_response({"message": "No such container"}, status=404)
         return web.json_response(found)
 
+    async def _logs(self, _: web.Request) -> web.Response:
+        line = b"a line\n"
+        return web.Response(body=b"\1\0\0\0" + len(line).to_bytes(4, "big") + line)
+
+    async def _networks(self, _: web.Request) -> web.Response:
+        return web.json_response(
+            [
+                {"Name": f"ape-{stack}-edge", "Labels": {"ape.project": "ape", "ape.stack": stack}}
+                for stack in ("dev", "prod")
+            ]
+        )
+
+    async def _info(self, _: web.Request) -> web.Response:
+        return web.json_response({"ServerVersion": "20.10.24", "NCPU": 2, "Containers": 7})
+
+    async def _ping(self, _: web.Request) -> web.Response:
+        return web.Response(text="OK")
+
+    def wait_for_stream(self) -> None:
+        """Until a caller follows the events."""
+        for _ in range(200):
+            if self._streams:
+                return
+            time.sleep(0.02)
+
     async def _events(self, request: web.Request) -> web.StreamResponse:
+        self.filters = json.loads(request.query.get("filters", "{}"))
         answer = web.StreamResponse(headers={"Content-Type": "application/json"})
         await answer.prepare(request)
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -142,7 +174,7 @@ class FakeDocker:
                 "Name": f"/{name}",
                 "RestartCount": restarts,
                 "State": state,
-                "Config": {"Labels": labels or {}, "Env": env or []},
+                "Config": {"Labels": labels or {}, "Env": env or [], "Tty": False},
                 "HostConfig": {"NetworkMode": network_mode},
                 "NetworkSettings": {"Networks": {"net": {}}},
             }

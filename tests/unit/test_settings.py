@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from ape_contracts import conditions
+from ape_infra.config import files, project
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.files import (
     Scenario,
@@ -390,3 +391,54 @@ def test_the_stacks_of_this_project_have_valid_settings(stack: str) -> None:
         assert (settings.platform.production, settings.model.kind) == (True, "provider")
         assert resolve(settings.model).name == "gpt-oss-120b"
         assert settings.platform.log_compress
+
+
+FILES = {
+    "bytes": b"\xff\xfe\xe9",
+    "deep list": b"[" * 100_000,
+    "deep object": b'{"a":' * 50_000,
+    "deep YAML": b"- " * 3000 + b"a",
+    "long number": b'{"routes": {"a": ' + b"9" * 5000 + b"}}",
+    "control": b"\0",
+}
+
+
+@pytest.mark.parametrize("content", FILES.values(), ids=FILES.keys())
+@pytest.mark.parametrize("setting", ["gatewayConfig", "targetOpenapi", "modelRecording"])
+def test_a_file_of_a_setting_that_cannot_be_read_is_a_sentence(
+    setting: str, content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(content)
+    found = {
+        "gatewayConfig": {},
+        "targetOpenapi": {
+            "target": "http://shop",
+            "targetGoal": "Order.",
+            "targetSuccess": '{"method": "GET", "path": "/", "status": 200}',
+        },
+        "modelRecording": {"model": "recorded"},
+    }[setting]
+    settings = parse({**found, setting: "file"})
+
+    def read() -> None:
+        if setting == "modelRecording":
+            files.model_recording(settings, tmp_path)
+        else:
+            _, api = files.gateway_config(settings, tmp_path)
+            files.Scenario.of(settings, tmp_path, api)
+
+    with pytest.raises(SettingsError, match=f"ape:{setting}: "):
+        read()
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "/dev/null/x", "."])
+def test_a_path_of_a_setting_that_is_none_is_a_sentence(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="ape:gatewayConfig: "):
+        files.gateway_config(parse({"gatewayConfig": name}), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"name: \xff", b"name: [", b"- a", b"", b"[" * 100_000])
+def test_a_project_file_that_cannot_be_read_is_a_sentence(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / project.PROJECT_FILE).write_bytes(content)
+    with pytest.raises(project.ProjectError, match=r"Pulumi\.yaml: .* Correct the file\."):
+        project.find(tmp_path)

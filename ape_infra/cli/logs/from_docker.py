@@ -16,6 +16,8 @@ from ape_infra.cli.logs.lines import Line
 from ape_infra.config.project import current
 
 FRAME_HEADER_BYTES = 8
+# Docker cuts a line at 16 kB; one that never ends is shown in pieces.
+MAX_LINE_BYTES = 2**20
 
 
 def tasks(client: docker.DockerClient, stack: str) -> list[dict[str, Any]]:
@@ -73,7 +75,7 @@ def written(
     found = []
     for identity, name in names.items():
         text = b"".join(pieces(client, identity, tail, swarm=swarm, follow=False))
-        found += [Line.of(name, line) for line in text.splitlines() if line]
+        found += [Line.of(name, line) for line in text.split(b"\n") if line]
     return sorted(found, key=lambda line: line.ts)
 
 
@@ -88,6 +90,8 @@ def follow(
             rest = b""
             for chunk in pieces(client, identity, tail, swarm=swarm, follow=True):
                 *whole, rest = (rest + chunk).split(b"\n")
+                if len(rest) > MAX_LINE_BYTES:
+                    whole, rest = [*whole, rest], b""
                 for line in whole:
                     arrived.put(Line.of(name, line))
         except (DockerException, requests.RequestException, OSError):

@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from ape_contracts.text import plain
+
 COLORS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
 _PLAIN = ("ts", "level", "service", "msg")
@@ -36,7 +38,9 @@ class Line:
         if text.startswith("{"):
             try:
                 fields = json.loads(text)
-            except ValueError:
+                # NaN and 1e999 are not JSON, and would not be in what we print.
+                json.dumps(fields, allow_nan=False)
+            except (ValueError, RecursionError):
                 fields = None
         own = str((fields or {}).get("ts", ""))
         return cls(own if _TIME.fullmatch(own) else ts, name, text, fields)
@@ -95,12 +99,19 @@ def printer(width: int, as_json: bool) -> Callable[[Line], None]:
 
     def put(line: Line) -> None:
         if as_json:
+            ours = {"container": line.name, "ts": line.ts}
             fields = line.fields or {"msg": line.text}
-            print(json.dumps({"container": line.name, "ts": line.ts, **fields}), flush=True)
+            # A container cannot pass its line off as another's.
+            rest = {key: value for key, value in fields.items() if key not in ours}
+            print(json.dumps(ours | rest), flush=True)
             return
         color = COLORS[zlib.crc32(line.name.encode()) % len(COLORS)]
         to.print(
-            Text.assemble((f"{line.name:<{width}} ", color), f"{line.ts[11:23]} ", line.pretty)
+            Text.assemble(
+                (f"{plain(line.name):<{width}} ", color),
+                f"{plain(line.ts[11:23])} ",
+                plain(line.pretty),
+            )
         )
 
     return put

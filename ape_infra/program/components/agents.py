@@ -89,6 +89,7 @@ def workload(
         slots=Slots(group.first, group.last, plan.agents_per_container),
         stop_grace_seconds=STOP_GRACE_SECONDS,
         nofile=1024,
+        peers_only=True,
     )
 
 

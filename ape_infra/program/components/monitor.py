@@ -40,10 +40,12 @@ def socket_path(docker_host: str) -> str:
     return path if scheme == "unix" and path else DOCKER_SOCKET
 
 
-def proxy_workload(image: str, docker_host: str, *, logs: bool) -> Workload:
+def proxy_workload(
+    image: str, docker_host: str, *, project: str, stack: str, logs: bool
+) -> Workload:
     """`docker_host`: address of the stack's daemon; empty: its default. `logs`: a log shipper may
 
-    read, too.
+    read, too. `project` and `stack`: whose containers are visible.
     """
     return Workload(
         name=PROXY,
@@ -51,7 +53,9 @@ def proxy_workload(image: str, docker_host: str, *, logs: bool) -> Workload:
         image=image,
         memory_mb=LIMITS["socket_proxy"].memory_mb,
         cpus=LIMITS["socket_proxy"].cpus,
-        settings=SocketProxySettings(listen=f"{SOCKET_DIR}/docker.sock", logs=logs),
+        settings=SocketProxySettings(
+            project=project, stack=stack, listen=f"{SOCKET_DIR}/docker.sock", logs=logs
+        ),
         volumes={SOCKET_VOLUME: SOCKET_DIR},
         host_paths={socket_path(docker_host): DOCKER_SOCKET},
         health=Health(
@@ -116,7 +120,13 @@ class Monitor(Component):
             self.child_opts, pulumi.ResourceOptions(depends_on=[volume])
         )
         docker_host = context.platform.docker_host or os.environ.get("DOCKER_HOST", "")
-        proxy = proxy_workload(images["socket_proxy"], docker_host, logs=logs)
+        proxy = proxy_workload(
+            images["socket_proxy"],
+            docker_host,
+            project=context.project,
+            stack=context.stack,
+            logs=logs,
+        )
         project = f"{context.project}-{context.stack}"
         monitor = workload(images["monitor"], alerting, deployment.ports, project)
         # The monitor tries until the proxy is there, so neither waits for the other.

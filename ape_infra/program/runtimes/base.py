@@ -13,6 +13,7 @@ import pulumi
 import pulumi_docker as docker
 
 from ape_contracts import labels
+from ape_infra.config.name_key import NameKey
 from ape_infra.config.platform import PlatformSettings
 from ape_infra.config.ports import PortSettings
 from ape_infra.config.rollout import RolloutSettings
@@ -33,6 +34,7 @@ class Context:
 
     project: str
     stack: str
+    name_key: NameKey
     ports: PortSettings
     rollout: RolloutSettings
     platform: PlatformSettings
@@ -109,17 +111,17 @@ class Runtime(ABC):
         """Base URL of a published port for the user; None where this runtime publishes none."""
 
 
-def digest(files: Sequence[File]) -> pulumi.Input[str]:
+def digest(files: Sequence[File], key: NameKey) -> pulumi.Input[str]:
     """Twelve hex digits that change with any content; plain when no content is an Output.
 
-    Of a secret it reveals 48 bits of a hash, which are of no use without the secret.
+    With a secret among the files they are made with the key of the stack.
     """
+    secret = any(file.secret for file in files)
 
     def of(contents: Sequence[str]) -> str:
-        hashed = hashlib.sha256()
-        for file, content in zip(files, contents, strict=True):
-            hashed.update(f"{file.name}\0{content}\0".encode())
-        return hashed.hexdigest()[:12]
+        pairs = zip(files, contents, strict=True)
+        whole = "".join(f"{file.name}\0{content}\0" for file, content in pairs).encode()
+        return key.digest(whole) if secret else hashlib.sha256(whole).hexdigest()[:12]
 
     contents = [file.content for file in files]
     plain = [content for content in contents if isinstance(content, str)]

@@ -11,7 +11,7 @@ import pulumi_docker as docker
 from ape_infra.config.addresses import DOCKER_HOST, HOST_GATEWAY
 from ape_infra.program.provider import PLUGIN_VERSION
 from ape_infra.program.runtimes.base import Network, Runtime, content_as_secret, digest, log_options
-from ape_infra.program.workload import CONFIG_DIR, Health, Workload, environment
+from ape_infra.program.workload import CONFIG_DIR, PEER_NAMES, Health, Workload, environment
 
 TOKEN = "docker:index/container:Container"
 
@@ -131,7 +131,11 @@ class DockerRuntime(Runtime):
 
     def _networking(self, workload: Workload) -> dict[str, Any]:
         """The properties for networks, published ports and the name of the Docker host."""
+        names = PEER_NAMES if workload.peers_only else None
         return {
+            "dns": list(names.servers) if names else None,
+            "dnsOpts": list(names.options) if names else None,
+            "dnsSearches": list(names.searches) if names else None,
             "networksAdvanced": [
                 {"name": self.context.name(a.network), "aliases": list(a.aliases) or None}
                 for a in workload.networks
@@ -163,7 +167,7 @@ class DockerRuntime(Runtime):
         """
         name = f"{workload.name}-files"
         full: pulumi.Input[str] = pulumi.Output.concat(
-            self.context.name(name), "-", digest(workload.files)
+            self.context.name(name), "-", digest(workload.files, self.context.name_key)
         )
         labels = self.context.labels(name)
         volume = docker.Volume(

@@ -9,7 +9,7 @@ import pulumi
 import pulumi_docker as docker
 
 from ape_infra.program.runtimes.base import Network, Runtime, digest, encoded, log_options
-from ape_infra.program.workload import Workload, environment
+from ape_infra.program.workload import PEER_NAMES, Workload, environment
 
 # What a task takes to be scheduled, started and seen healthy on a busy 2-core host, measured at
 # 5 -> 200 replicas (docs/facts.md): 0.5 s each on top of a fixed start.
@@ -109,6 +109,13 @@ class SwarmRuntime(Runtime):
             read_only=True,
             init=True,
             cap_drops=["ALL"],
+            dns_config=docker.ServiceTaskSpecContainerSpecDnsConfigArgs(
+                nameservers=list(PEER_NAMES.servers),
+                options=list(PEER_NAMES.options),
+                searches=list(PEER_NAMES.searches),
+            )
+            if workload.peers_only
+            else None,
             stop_grace_period=f"{workload.stop_grace_seconds}s",
             healthcheck=docker.ServiceTaskSpecContainerSpecHealthcheckArgs(
                 tests=list(health.test),
@@ -203,7 +210,11 @@ class SwarmRuntime(Runtime):
             if file.secret:
                 continue
             name = pulumi.Output.concat(
-                self.context.name(workload.name), "-", file.label, "-", digest([file])
+                self.context.name(workload.name),
+                "-",
+                file.label,
+                "-",
+                digest([file], self.context.name_key),
             )
             config = docker.ServiceConfig(
                 f"{workload.name}-{file.label}", name=name, data=encoded(file), opts=opts
@@ -228,7 +239,11 @@ class SwarmRuntime(Runtime):
             if not file.secret:
                 continue
             name = pulumi.Output.concat(
-                self.context.name(workload.name), "-", file.label, "-", digest([file])
+                self.context.name(workload.name),
+                "-",
+                file.label,
+                "-",
+                digest([file], self.context.name_key),
             )
             secret = docker.Secret(
                 f"{workload.name}-{file.label}", name=name, data=encoded(file), opts=opts

@@ -3,7 +3,9 @@
 import socket
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import requests
@@ -115,6 +117,56 @@ def test_the_runtime_swarm_needs_a_manager() -> None:
     check = one(daemon.swarm(facts({"runtime": "swarm"})))
     assert check.status == "fail"
     assert check.text.startswith("ape:runtime: is swarm, and the daemon is not a Swarm manager")
+
+
+@pytest.mark.parametrize(
+    ("text", "forwards"),
+    [
+        ("19.03.15", True),
+        ("20.10.24+dfsg1", True),
+        ("23.0.10", True),
+        ("23.0.11", False),
+        ("24.0.9", True),
+        ("25.0.0", True),
+        ("25.0.4", True),
+        ("25.0.5", False),
+        ("26.0.0-rc3", False),
+        ("28.5.2", False),
+    ],
+)
+def test_a_daemon_that_forwards_names_to_the_hosts_resolver_warns_and_production_refuses(
+    text: str, forwards: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "resolv.conf"
+    monkeypatch.setattr(daemon, "RESOLV_CONF", file)
+
+    def status(settings: dict[str, str], **more: Any) -> str:
+        return one(daemon.names(facts(settings, docker_version=text, **more))).status
+
+    for loopback in ("127.0.0.53", "127.0.0.1", "::1"):
+        file.write_text(f"# of a test\nsearch example\nnameserver {loopback}\n")
+        assert status({}) == ("warn" if forwards else "ok")
+        assert status(PRODUCTION) == ("fail" if forwards else "ok")
+        allowed = PRODUCTION | {"allowNameForwarding": "true"}
+        assert status(allowed) == ("warn" if forwards else "ok")
+    assert status({}, url="http://192.0.2.1:2375") == ("unknown" if forwards else "ok")
+    file.write_text("nameserver 192.0.2.1\nnameserver fe80::1%eth0\nnameserver x\nnameserver\n")
+    assert status(PRODUCTION) == "ok"
+    file.unlink()
+    assert status(PRODUCTION) == "ok"
+
+
+def test_a_daemon_without_a_version_is_unknown() -> None:
+    assert one(daemon.names(facts(PRODUCTION, docker_version="dev"))).status == "unknown"
+
+
+def test_names_are_checked_before_every_update_and_processes_by_a_plan() -> None:
+    assert daemon.names in preflight.BEFORE_UPDATE
+    assert daemon.names in preflight.VALIDATE
+    assert daemon.processes in preflight.BEFORE_SCALE
+    check = one(daemon.processes(facts({})))
+    assert check.status == "warn"
+    assert "no field" in check.observed
 
 
 def test_a_port_of_another_process_fails_and_one_of_the_stack_passes() -> None:

@@ -8,6 +8,7 @@ import pytest
 from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, UnknownValueError, unknown_checking_proxy
 
 from ape_policy import CONTAINER, RULES, SERVICE
+from ape_policy.workload import PLUGIN, VOLUME
 
 pytestmark = pytest.mark.unit
 
@@ -256,6 +257,162 @@ def test_an_unknown_input_leaves_only_its_own_rule_undecided() -> None:
                 rule.violations(CONTAINER, props)
         else:
             assert rule.violations(CONTAINER, props) == []
+
+
+TRICKS: list[tuple[str, dict[str, Any], str]] = [
+    *(
+        (CONTAINER, {name: value}, "no-shared-namespaces")
+        for name, value in (
+            ("pidMode", "host"),
+            ("pidMode", "container:gateway"),
+            ("ipcMode", "host"),
+            ("ipcMode", "shareable"),
+            ("utsMode", "host"),
+            ("usernsMode", "host"),
+            ("cgroupnsMode", "host"),
+            ("cgroupParent", "/"),
+            ("networkMode", "container:gateway"),
+            ("networksAdvanced", [{"name": "host"}]),
+        )
+    ),
+    (SERVICE, {"taskSpec.networksAdvanceds": [{"id": "host"}]}, "no-shared-namespaces"),
+    *(
+        (CONTAINER, {name: value}, "no-devices")
+        for name, value in (
+            ("devices", [{"hostPath": "/dev/sda"}]),
+            ("deviceRequests", [{"count": -1}]),
+            ("deviceCgroupRules", ["a *:* rwm"]),
+            ("gpus", "all"),
+        )
+    ),
+    *(
+        (
+            CONTAINER,
+            {"securityOpts": ["no-new-privileges:true", opt]},
+            rule,
+        )
+        for opt, rule in (
+            ("seccomp=unconfined", "default-profiles"),
+            ("seccomp:unconfined", "default-profiles"),
+            ('seccomp={"defaultAction": "SCMP_ACT_ALLOW"}', "default-profiles"),
+            ("apparmor=unconfined", "default-profiles"),
+            ("apparmor:unconfined", "default-profiles"),
+            ("label=disable", "default-profiles"),
+            ("label:disable", "default-profiles"),
+            ("systempaths=unconfined", "default-profiles"),
+            ("writable-cgroups=true", "default-profiles"),
+            ("no-new-privileges:false", "no-new-privileges"),
+            ("no-new-privileges=0", "no-new-privileges"),
+        )
+    ),
+    (SERVICE, {f"{SPEC}.privileges": {"seLinuxContext": {"disable": True}}}, "default-profiles"),
+    *(
+        (CONTAINER, {"volumes": [{"containerPath": "/x", **volume}]}, "host-paths")
+        for volume in (
+            {"hostPath": "/etc", "readOnly": False},
+            {"hostPath": "/etc", "readOnly": True},
+            {"hostPath": "/proc"},
+            {"hostPath": "/proc/../etc", "readOnly": True},
+            {"volumeName": "/etc"},
+            {"fromContainer": "socket-proxy"},
+        )
+    ),
+    *(
+        (kind, {path: [{"target": "/x", **mount}]}, "host-paths")
+        for kind, path in ((CONTAINER, "mounts"), (SERVICE, f"{SPEC}.mounts"))
+        for mount in (
+            {"type": "bind", "source": "/etc"},
+            {"type": "bind", "source": "/sys/fs/cgroup"},
+            {"type": "volume", "source": "/etc"},
+            {"type": "cluster", "source": "x"},
+            {"type": "volume", "source": "x", "volumeOptions": {"driverName": "sshfs"}},
+            {
+                "type": "volume",
+                "source": "x",
+                "volumeOptions": {"driverOptions": {"type": "none", "o": "bind", "device": "/"}},
+            },
+            {
+                "type": "bind",
+                "source": "/proc",
+                "readOnly": True,
+                "bindOptions": {"propagation": "rshared"},
+            },
+        )
+    ),
+    *(
+        (CONTAINER, {"user": user}, "non-root-user")
+        for user in ("10001", "10001:0", "10001:root", "nobody:0", "10001:00", "472:0")
+    ),
+    (SERVICE, {f"{SPEC}.user": "10001:0"}, "non-root-user"),
+    (CONTAINER, {"groupAdds": ["0"]}, "non-root-user"),
+    (SERVICE, {f"{SPEC}.groups": ["999"]}, "non-root-user"),
+    (CONTAINER, {"memorySwap": -1.0}, "limits"),
+    (CONTAINER, {"memorySwap": 4096.0}, "limits"),
+    *(
+        (CONTAINER, {name: value}, "only-needed-inputs")
+        for name, value in (
+            ("sysctls", {"net.ipv4.ip_forward": "1"}),
+            ("hosts", [{"host": "gateway", "ip": "192.0.2.1"}]),
+            ("dns", ["192.0.2.1"]),
+            ("runtime", "io.example.host"),
+            ("storageOpts", {"size": "1T"}),
+            ("aNewInput", True),
+        )
+    ),
+    (SERVICE, {f"{SPEC}.sysctl": {"kernel.shmmax": "1"}}, "only-needed-inputs"),
+    (SERVICE, {f"{SPEC}.dnsConfig": {"nameservers": ["192.0.2.1"]}}, "only-needed-inputs"),
+    (SERVICE, {f"{SPEC}.isolation": "process"}, "only-needed-inputs"),
+    (SERVICE, {"taskSpec.runtime": "plugin"}, "only-needed-inputs"),
+]
+
+
+@pytest.mark.parametrize(("kind", "changes", "rule"), TRICKS)
+def test_a_way_out_of_the_container_violates_exactly_its_rule(
+    kind: str, changes: dict[str, Any], rule: str
+) -> None:
+    found = broken(kind, changed(kind, changes))
+    assert set(found) == {rule}, found
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        # What the plugin adds as defaults.
+        (CONTAINER, {"networkMode": "bridge", "ipcMode": "private", "runtime": "runc"}),
+        (CONTAINER, {"__defaults": ["attach"], "attach": False, "rm": False, "tty": False}),
+        (SERVICE, {f"{SPEC}.isolation": "default", "taskSpec.runtime": "container"}),
+        (CONTAINER, {"memorySwap": 512.0}),
+        # Of agents: only names of peers are resolved.
+        (CONTAINER, {"dns": ["127.0.0.1"], "dnsOpts": ["ndots:1"], "dnsSearches": ["."]}),
+        (CONTAINER, {"securityOpts": ["no-new-privileges:true", "apparmor=docker-default"]}),
+        (
+            CONTAINER,
+            {"user": "472:0", "labels": [{"label": "ape.service", "value": "grafana"}]},
+        ),
+        (SERVICE, {f"{SPEC}.mounts": [{"type": "tmpfs", "target": "/tmp"}]}),
+    ],
+)
+def test_what_the_stack_needs_passes_the_rules_of_isolation(
+    kind: str, changes: dict[str, Any]
+) -> None:
+    assert broken(kind, changed(kind, changes)) == {}
+
+
+def test_a_volume_or_a_plugin_that_reaches_the_host_is_refused() -> None:
+    def violations(kind: str, **props: Any) -> set[str]:
+        return {rule.name for rule in RULES if rule.violations(kind, props)}
+
+    bind = {"type": "none", "o": "bind", "device": "/"}
+    assert violations(VOLUME, name="data", driver="local") == set()
+    assert violations(VOLUME, name="data") == set()
+    assert violations(VOLUME, name="data", driverOpts=bind) == {"plain-volumes"}
+    assert violations(VOLUME, name="data", driver="sshfs") == {"plain-volumes"}
+    assert violations(PLUGIN, name="vieux/sshfs") == {"plain-volumes"}
+
+
+def test_a_network_that_is_still_to_come_leaves_no_rule_undecided() -> None:
+    networks = [{"id": UNKNOWN_STRING_VALUE}]
+    assert broken(SERVICE, changed(SERVICE, {"taskSpec.networksAdvanceds": networks})) == {}
 
 
 def test_other_resources_have_no_violations() -> None:
