@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ape_infra.automation.engine import PulumiEngine
-from ape_infra.checks import preflight
+from ape_infra.checks import openapi, preflight
 from ape_infra.cli.common import (
     EXIT_NOT_HEALTHY,
     EXIT_OK,
@@ -33,6 +33,7 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
     def work() -> int:
         engine = PulumiEngine(stack, log)
         settings = engine.settings()
+        openapi.check(settings, current().root, on_line=log)
         client = preflight.check(settings, current().name, stack, on_warning=log)
         with stack_lock(engine, restore=False) as lock:
             started = time.monotonic()
