@@ -125,7 +125,7 @@ def _value(parameter: Parameter, path: str, listed: set[str]) -> Any:
 
 def _description(operation: Operation, body: Any) -> str:
     """The summary, and what the model may or must send beside path and body."""
-    parts = [operation.summary] if operation.summary else []
+    parts = []
     groups = (
         ("Optional query", _named(operation, "query", required=False)),
         ("Required headers", _named(operation, "header", required=True)),
@@ -138,7 +138,10 @@ def _description(operation: Operation, body: Any) -> str:
         if found:
             more = ", …" if len(found) > MAX_HINTS else ""
             parts.append(f"{title}: {', '.join(found[:MAX_HINTS])}{more}.")
-    return shortened(" ".join(parts), MAX_DESCRIPTION)
+    summary = operation.summary
+    if parts and summary and summary[-1] not in ".!?…":
+        summary += "."
+    return shortened(" ".join([summary, *parts]), MAX_DESCRIPTION)
 
 
 def _named(operation: Operation, location: str, *, required: bool) -> Iterator[str]:

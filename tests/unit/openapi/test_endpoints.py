@@ -29,7 +29,7 @@ def test_endpoints_have_the_order_and_descriptions_of_the_operations() -> None:
     found = read_data(
         document(
             {
-                "/login": {"post": {"summary": "Log in."}},
+                "/login": {"post": {"summary": "Log in"}},
                 "/lamps": {
                     "parameters": [{"name": "page", "in": "query", "required": True}],
                     "get": {
@@ -49,7 +49,7 @@ def test_endpoints_have_the_order_and_descriptions_of_the_operations() -> None:
     )
     hints = "Optional query: sort (asc or desc), size (integer). Required headers: X-Key."
     assert found.endpoints == [
-        {"method": "POST", "path": "/login", "description": "Log in."},
+        {"method": "POST", "path": "/login", "description": "Log in"},
         {
             "method": "GET",
             "path": "/lamps?page={page}&q=desk",
