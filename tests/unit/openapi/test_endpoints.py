@@ -140,7 +140,6 @@ def test_a_body_has_the_values_of_the_document_and_placeholders_for_the_others()
         ),
         ({"required": None, "properties": {"a": {"example": 1}}}, {"a": 1}),
         ({"required": True, "properties": {"a": {"example": 1}}}, {"a": 1}),
-        ({"properties": [{"a": 1}]}, None),
         ({"properties": {"m": {"example": "hi \U0001f600"}}}, {"m": "hi \U0001f600"}),
         ({"required": ["b"], "properties": {"b": {"type": "boolean"}}}, {"b": True}),
         ({"properties": {"zip": {"type": "string", "example": 1234}}}, {"zip": "1234"}),
@@ -148,6 +147,14 @@ def test_a_body_has_the_values_of_the_document_and_placeholders_for_the_others()
 )
 def test_a_body_is_what_a_client_would_send(schema: dict[str, Any], body: Any) -> None:
     assert body_of(schema) == body
+
+
+def test_properties_that_are_not_an_object_are_reported() -> None:
+    found = read_data(with_body({"type": "object", "properties": [{"a": 1}]}))
+    assert found.endpoints[0]["body"] == {}
+    assert lines(found) == [
+        "1 part of the document is ignored: `properties` is not an object (POST /x)."
+    ]
 
 
 def test_a_property_nine_levels_deep_is_sent() -> None:
