@@ -14,7 +14,7 @@ from ape_infra.config.openapi.errors import OpenApiError
 from ape_infra.config.openapi.parameters import Place
 from ape_infra.config.openapi.references import Node, ReferenceProblem, References
 from ape_infra.config.openapi.report import Report
-from ape_infra.config.openapi.schemas import Schemas, bounded, shortened
+from ape_infra.config.openapi.schemas import Known, Schemas, bounded, shortened
 from ape_infra.config.openapi.selection import METHODS, Candidate
 
 # What RFC 3986 allows in a path, with the braces of a template and the escapes there are.
@@ -64,10 +64,11 @@ def read(references: References, wanted: Wanted, report: Report) -> Operations:
     for name in document.get("webhooks") or ():
         report.add("webhooks", shortened(name))
     used: set[str] = set()
+    known: Known = {}
     made = []
     for each in found:
         if id(each.candidate) in selected:
-            made.append(_operation(each, references, wanted, report, used))
+            made.append(_operation(each, references, wanted, report, used, known))
     if not made:
         raise OpenApiError(_nothing(document, report))
     return Operations(operations=tuple(made), schemes=_schemes(references, document))
@@ -172,11 +173,16 @@ def _of_item(
 
 
 def _operation(
-    found: _Found, references: References, wanted: Wanted, report: Report, used: set[str]
+    found: _Found,
+    references: References,
+    wanted: Wanted,
+    report: Report,
+    used: set[str],
+    known: Known,
 ) -> Operation:
     document, operation = references.root.value, found.operation
     name = shortened(found.candidate.name)
-    schemas = Schemas(references, lambda kind, subject: report.add(kind, name, subject))
+    schemas = Schemas(references, lambda kind, subject: report.add(kind, name, subject), known)
     place = Place(name, schemas, report)
     nodes = parameters.declared(
         place,

@@ -124,9 +124,9 @@ def _described(place: Place, node: Node) -> tuple[str, dict[str, Any], dict[str,
     if isinstance(content, dict) and content:
         kind, media = next(iter(content.items()))
         media = media if isinstance(media, dict) else {}
-        return shortened(kind), media, place.schemas.small(Node(media.get("schema"), base))
+        return shortened(kind), media, place.schemas.of_document(Node(media.get("schema"), base))
     if isinstance(value.get("schema"), dict):
-        return "", value, place.schemas.small(Node(value["schema"], base))
+        return "", value, place.schemas.of_document(Node(value["schema"], base))
     # OpenAPI 2.0 has the schema's keywords beside the name.
     flat = {
         key: inner
@@ -195,10 +195,11 @@ def body(place: Place, operation: Node, nodes: list[Node], consumes: Any) -> Bod
 
 def _body_of(place: Place, kind: str, media: Node, required: bool) -> Body:
     value = media.value if isinstance(media.value, dict) else {}
-    given = value.get("schema", value.get("itemSchema"))
     if "itemSchema" in value and "schema" not in value:
-        given = {"type": "array", "items": given}
-    schema = place.schemas.small(Node(given, media.base)) if isinstance(given, dict) else {}
+        items = place.schemas.of_document(Node(value["itemSchema"], media.base))
+        schema: dict[str, Any] = {"type": "array", "items": items}
+    else:
+        schema = place.schemas.of_document(Node(value.get("schema"), media.base))
     encoding = value.get("encoding")
     return Body(
         content_type=shortened(kind),
@@ -247,7 +248,7 @@ def _old_body(place: Place, nodes: list[Node], consumes: Any) -> Body | None:
     for name, node in fields.items():
         example = _example(place, node.value, types_of(schemas[name]), node.base)
         if example is not None:
-            schemas[name]["examples"] = [example]
+            schemas[name] = schemas[name] | {"examples": [example]}
     schema: dict[str, Any] = {"type": "object", "properties": schemas}
     encoding = {}
     for name, node in fields.items():

@@ -117,17 +117,45 @@ def types_of(schema: Any) -> tuple[str, ...]:
     return ("array",) if "items" in schema or "prefixItems" in schema else ()
 
 
-class Schemas:
-    """Makes small schemas. `on_problem` gets what is wrong in them."""
+# (base, reference, or identity in the document) -> the small schema, and what is wrong in it.
+Known = dict[tuple[str, str | int], tuple[dict[str, Any], list[tuple[str, str]]]]
 
-    def __init__(self, references: References, on_problem: OnProblem) -> None:
+
+class Schemas:
+    """Makes small schemas. `on_problem` gets what is wrong in them.
+
+    Operations share many schemas: `known` has those that were made already.
+    """
+
+    def __init__(self, references: References, on_problem: OnProblem, known: Known) -> None:
         self._references = references
-        self._on_problem = on_problem
+        self._report = on_problem
+        self._known = known
+        self._problems: list[tuple[str, str]] = []
+
+    def _on_problem(self, kind: str, subject: str) -> None:
+        self._problems.append((kind, subject))
+        self._report(kind, subject)
 
     def small(self, node: Node) -> dict[str, Any]:
-        """Return the small schema of a schema."""
+        """Return the small schema of a schema. Do not change it."""
         made = self._small(node, _Budget(), MAX_DEPTH, ())
         return made if made is not None else {}
+
+    def of_document(self, node: Node) -> dict[str, Any]:
+        """As `small`, for a schema that is an object of the document itself."""
+        if not isinstance(node.value, dict):
+            return {}
+        is_reference = node.value.keys() == {"$ref"}
+        key = (node.base, str(node.value["$ref"]) if is_reference else id(node.value))
+        if key not in self._known:
+            self._problems = []
+            self._known[key] = (self.small(node), self._problems)
+            return self._known[key][0]
+        made, problems = self._known[key]
+        for kind, subject in problems:
+            self._report(kind, subject)
+        return made
 
     def resolved(self, node: Node) -> Node | None:
         """Return a value without `$ref`; None if it leads nowhere, which is reported."""

@@ -214,3 +214,17 @@ def test_a_large_schema_is_cut_to_what_is_required() -> None:
     assert found is not None
     assert len(found.schema["properties"]) < 100
     assert found.schema["properties"]["p499"]["properties"] == {"x": {}, "y": {}}
+
+
+def test_what_is_wrong_in_a_shared_schema_is_reported_for_each_operation() -> None:
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/A"}}}
+    call = {"requestBody": {"content": content}}
+    data = document(
+        {"/x": {"post": call, "put": call}},
+        components={"schemas": {"A": {"properties": {"b": {"$ref": "#/nope"}}}}},
+    )
+    found = read_data(data)
+    assert lines(found) == [
+        "2 operations refer to #/nope, which the document does not have: what it describes is "
+        "not sent (POST /x, PUT /x)."
+    ]
