@@ -15,7 +15,8 @@ Status = Literal["ok", "warn", "fail", "unknown"]
 class Check:
     """`path`: the setting that the check is about, such as ape:agents; empty: none.
 
-    `unknown`: the check could not be made. The remedy is empty where none is needed.
+    `unknown`: the check could not be made. The remedy is empty where none is needed. `details`:
+    everything that `observed` sums up, for the `--json` outputs.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Check:
     observed: str
     remedy: str = ""
     path: str = ""
+    details: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -30,7 +32,8 @@ class Check:
 
     def data(self) -> dict[str, object]:
         """The check under the keys of the `--json` outputs."""
-        return {
+        more = {"details": list(self.details)} if self.details else {}
+        return more | {
             "name": self.name,
             "state": self.status,
             "saw": self.observed,

@@ -14,7 +14,8 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from ape_contracts.providers import PROVIDERS, Provider
-from ape_infra.config.files import DEMO_DIR, Scenario
+from ape_infra.config import document
+from ape_infra.config.files import DEMO_DIR
 from ape_infra.config.parsing import parse
 from ape_infra.config.project import PROJECT_FILE, SOURCE_ROOT
 from ape_infra.config.secrets import SECRETS
@@ -108,9 +109,10 @@ class NewProject:
             "targetOpenapi": str(self.openapi.resolve()),
             "targetSuccess": json.dumps(success),
         }
-        endpoints = Scenario.of(parse(settings), Path.cwd(), "target").endpoints
-        first = min(endpoints, key=lambda e: (e.method != "GET", "{" in e.path))
-        success |= {"method": first.method, "path": first.path.partition("?")[0]}
+        # Also of a document with too many operations for agents: `up` names the remedy.
+        endpoints = document.read(parse(settings), Path.cwd()).endpoints
+        first = min(endpoints, key=lambda e: (e["method"] != "GET", "{" in e["path"]))
+        success |= {"method": first["method"], "path": first["path"].partition("?")[0]}
         return {
             "targetGoal": settings["targetGoal"],
             "targetOpenapi": self.openapi.name,

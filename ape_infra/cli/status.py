@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ape_contracts import labels, metrics
+from ape_contracts.text import plain
 from ape_infra.automation.engine import PulumiEngine
 from ape_infra.cli.common import (
     EXIT_NOT_HEALTHY,

@@ -6,6 +6,7 @@ import shutil
 import time
 
 from ape_infra.automation.engine import PulumiEngine
+from ape_infra.checks import openapi
 from ape_infra.cli.common import (
     EXIT_NOT_HEALTHY,
     EXIT_OK,
@@ -40,6 +41,7 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
     def work() -> int:
         engine = PulumiEngine(stack, log)
         settings = engine.settings()
+        openapi.check(settings, current().root, on_line=log)
         client = check_before_update(engine, settings)
         with stack_lock(engine, restore=False) as lock:
             started = time.monotonic()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from ape_infra.automation.engine import PulumiEngine
-from ape_infra.checks import preflight
+from ape_infra.checks import openapi, preflight
 from ape_infra.checks import settings as settings_checks
 from ape_infra.checks.check import Check, failed
 from ape_infra.checks.facts import Facts
@@ -33,7 +33,9 @@ def checks(engine: PulumiEngine) -> Iterator[Check]:
         yield from settings_checks.broken("settings", error)
         return
     yield Check("settings", "ok", f"{settings.plan(engine.name).summary}.")
+    yield from openapi.fetch(settings, current().root)
     yield from settings_checks.scenario(settings, current().root)
+    yield from openapi.report(settings, current().root)
     yield from settings_checks.model_files(settings, current().root)
     facts = Facts(
         settings,

@@ -7,7 +7,6 @@ import ssl
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import Field, ValidationError
 
 from ape_contracts.gateway_config import GatewayConfigError
@@ -15,7 +14,7 @@ from ape_contracts.gateway_config import load as load_gateway_config
 from ape_contracts.recording import RecordingError
 from ape_contracts.recording import load as load_recording
 from ape_contracts.text import plain
-from ape_infra.config import openapi
+from ape_infra.config import document
 from ape_infra.config.addresses import on_docker_host, reachable_problem
 from ape_infra.config.errors import SettingsError, problems_of
 from ape_infra.config.group import Strict
@@ -23,6 +22,8 @@ from ape_infra.config.project import SOURCE_ROOT, config_key
 from ape_infra.config.settings import Settings
 from ape_infra.config.target import Endpoint, SuccessCondition
 
+# 128 KiB is the limit of Linux; the other settings of an agent need some of it.
+MAX_SCENARIO_BYTES = 120 * 1024
 DEMO_DIR = SOURCE_ROOT / "services" / "ape_demo_target"
 
 
@@ -43,7 +44,10 @@ class Scenario(Strict):
 
     @classmethod
     def of(cls, settings: Settings, root: Path, api: str) -> Self:
-        """Return the scenario of the settings, completed by the demo target's."""
+        """Return the scenario of the settings, completed by the demo target's.
+
+        Raises SettingsError.
+        """
         given: dict[str, Any] = {"api": api}
         if settings.target.is_demo:
             given = json.loads((DEMO_DIR / "scenario.json").read_text()) | given
@@ -52,10 +56,12 @@ class Scenario(Strict):
         if settings.target.endpoints:
             given["endpoints"] = settings.target.endpoints
         elif settings.target.openapi:
-            given["endpoints"] = _openapi_endpoints(root / settings.target.openapi)
+            given["endpoints"] = _openapi_endpoints(settings, root)
         if settings.target.success:
             given["success"] = settings.target.success
-        return cls.model_validate(given)
+        made = cls.model_validate(given)
+        _checked_size(made, settings)
+        return made
 
 
 def _read(setting: str, path: Path, what: str) -> str:
@@ -70,23 +76,32 @@ def _read(setting: str, path: Path, what: str) -> str:
         raise SettingsError.at(setting, f"{plain(path)}: {reason}. {remedy}") from None
 
 
-def _openapi_endpoints(path: Path) -> list[Endpoint]:
-    text = _read("targetOpenapi", path, "JSON or YAML ")
+def _openapi_endpoints(settings: Settings, root: Path) -> list[Endpoint]:
+    found = document.read(settings, root)
     try:
-        # JSON is YAML.
-        found = openapi.endpoints(yaml.safe_load(text))
-        return [Endpoint.model_validate(endpoint) for endpoint in found]
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        line = f"{path}: {where}is neither JSON nor YAML. Correct the file there."
-    except openapi.OpenApiError as error:
-        line = f"{path}: {error}"
+        return [Endpoint.model_validate(endpoint) for endpoint in found.endpoints]
     except ValidationError as error:
-        line = f"{path}: " + "; ".join(f"{at} {why}" for at, why in problems_of(error))
-    except (RecursionError, ValueError):
-        line = f"{path}: is nested too deeply, or has a number that is too long. Correct the file."
-    raise SettingsError.at("targetOpenapi", line)
+        why = "; ".join(f"{at} {why}" for at, why in problems_of(error))
+        raise SettingsError.at("targetOpenapi", why) from None
+
+
+def _checked_size(scenario: Scenario, settings: Settings) -> None:
+    """Agents get the scenario in one variable, whose size Linux limits to 128 KiB."""
+    size = len(json.dumps(scenario.plain(), ensure_ascii=False).encode("utf-8", "replace"))
+    if size <= MAX_SCENARIO_BYTES:
+        return
+    count, limit = len(scenario.endpoints), MAX_SCENARIO_BYTES >> 10
+    line = (
+        f"has {count} endpoints, {-(-size // 1024)} KiB for an agent, above the maximum of "
+        f"{limit} KiB. "
+    )
+    if not settings.target.openapi:
+        raise SettingsError.at("targetEndpoints", f"{line}Remove some, or shorten their bodies.")
+    raise SettingsError.at(
+        "targetOpenapi",
+        f"{line}Select fewer operations with targetInclude, such as "
+        f'["/orders/**", "tag:orders"], or leave some out with targetExclude.',
+    )
 
 
 def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:

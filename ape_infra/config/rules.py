@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from ape_infra.config import provider
 from ape_infra.config.addresses import container_url_problems
 from ape_infra.config.errors import Problem, missing_secret, url_problems
+from ape_infra.config.openapi.selection import is_selector
 from ape_infra.config.secrets import GRAFANA_PASSWORD, SLACK_URL, SMTP_PASSWORD
 from ape_infra.config.settings import Settings
 from ape_infra.planning import plan as planning
@@ -57,6 +58,16 @@ def _target(settings: Settings) -> Iterator[Problem]:
                 yield name, f"is required unless target is demo. Set it, for example to {example}."
     if target.openapi and target.endpoints:
         yield "targetOpenapi", "is set, and so is targetEndpoints. Remove one of the two."
+    for name, selectors in (("targetInclude", target.include), ("targetExclude", target.exclude)):
+        if selectors and not target.openapi:
+            yield name, "is set, but targetOpenapi is not. Set both, or neither."
+        for at, text in enumerate(selectors):
+            if not is_selector(text):
+                yield (
+                    f"{name}[{at}]",
+                    f'is "{text}", which is not a selector. Write tag:NAME, id:OPERATION_ID, '
+                    "/path/*, a method such as DELETE, DELETE /path/*, or deprecated.",
+                )
     if target.success:
         yield from target.success.problems()
 

@@ -19,7 +19,8 @@ class Endpoint(Strict):
     method: Method
     path: str = Field(pattern=r"^/")
     description: str = ""
-    body: dict[str, Any] | None = None
+    # Any JSON value; None: no body.
+    body: Any = None
 
 
 class BodyCondition(Strict):
@@ -71,7 +72,21 @@ class TargetSettings(Group):
     openapi: str = Field(
         "",
         alias="targetOpenapi",
-        description="Path of an OpenAPI file (JSON or YAML) that lists the endpoints; empty: none.",
+        description="Path or URL of an OpenAPI document (JSON or YAML) that lists the endpoints; "
+        "empty: none. `ape-load up` and `ape-load validate` fetch a URL.",
+    )
+    include: list[str] = Field(
+        [],
+        alias="targetInclude",
+        description="Selectors of the operations of targetOpenapi: `tag:NAME`, `id:OPERATION_ID`, "
+        "`/path/*` (`**`: any number of segments), `METHOD`, `METHOD /path/*` or `deprecated`. "
+        "Empty: all, without deprecated ones and those with method DELETE, which count only if a "
+        "selector names them.",
+    )
+    exclude: list[str] = Field(
+        [],
+        alias="targetExclude",
+        description="Selectors, as in targetInclude, of operations of targetOpenapi to leave out.",
     )
     success: SuccessCondition | None = Field(
         None,
@@ -95,3 +110,7 @@ class TargetSettings(Group):
     @property
     def is_demo(self) -> bool:
         return self.url == DEMO_TARGET
+
+    @property
+    def openapi_is_url(self) -> bool:
+        return self.openapi.startswith(("http://", "https://"))

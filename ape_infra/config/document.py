@@ -1,0 +1,94 @@
+"""The OpenAPI document of a stack, read from its file or from the copy of its URL."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from ape_contracts.gateway_config import GatewayConfigError
+from ape_contracts.gateway_config import load as load_gateway_config
+from ape_infra.config import openapi
+from ape_infra.config.errors import SettingsError
+from ape_infra.config.settings import Settings
+
+SETTING = "targetOpenapi"
+# Git ignores the folder.
+COPIES = ".ape/openapi"
+
+
+def copy_of(url: str, root: Path) -> Path:
+    """The file with the copy of a document; `ape-load` fetches it, a preview only reads it."""
+    return root / COPIES / hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def path_of(settings: Settings, root: Path) -> Path:
+    target = settings.target
+    return copy_of(target.openapi, root) if target.openapi_is_url else root / target.openapi
+
+
+def read(settings: Settings, root: Path) -> openapi.Read:
+    """Return the selected operations of the document, and what is left out.
+
+    Raises SettingsError if the document cannot be read or has nothing that agents can call.
+    """
+    target, path = settings.target, path_of(settings, root)
+    wanted = openapi.Wanted(tuple(target.include), tuple(target.exclude), _base_url(settings, root))
+    try:
+        stat = path.stat()
+        return _read(path, (stat.st_mtime_ns, stat.st_size), wanted, target.openapi_is_url)
+    except OSError as error:
+        line = (
+            f"{path}: {error.strerror}. Set the path of a readable file, relative to the project."
+        )
+        if target.openapi_is_url:
+            line = f"{target.openapi}: has not been fetched yet. Run `ape-load validate`."
+    except openapi.OpenApiError as error:
+        line = f"{target.openapi if target.openapi_is_url else path}: {error}"
+    raise SettingsError.at(SETTING, line)
+
+
+# A command reads the document for its checks, for the preview and for the update.
+@functools.lru_cache(maxsize=4)
+def _read(
+    path: Path, stamp: tuple[int, int], wanted: openapi.Wanted, is_copy: bool
+) -> openapi.Read:
+    del stamp
+    read_file = openapi.no_files if is_copy else _beside(path)
+    found = openapi.read(path.read_bytes(), path.name, wanted=wanted, read_file=read_file)
+    if not found.endpoints:
+        lines = " ".join(f"{line.text} {line.remedy}".strip() for line in found.report.lines())
+        raise openapi.OpenApiError(f"has no operation that agents can call. {lines}".rstrip())
+    return found
+
+
+def _beside(path: Path) -> Callable[[str], bytes]:
+    """Read files in the folder of the document and below; no link leads out of it."""
+    folder = path.parent.resolve()
+
+    def read_file(name: str) -> bytes:
+        try:
+            file = (folder / name).resolve()
+            if not file.is_relative_to(folder):
+                raise openapi.OpenApiError("is outside of the document's folder")
+            if not file.is_file():
+                raise openapi.OpenApiError("does not exist, or is not a file")
+            return file.read_bytes()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "is not a path"
+            raise openapi.OpenApiError(f"cannot be read ({reason})") from None
+
+    return read_file
+
+
+def _base_url(settings: Settings, root: Path) -> str:
+    """The URL that paths are relative to: of the first route of a gateway config, or the target."""
+    if not settings.target.gateway_config:
+        return settings.target.url
+    try:
+        text = (root / settings.target.gateway_config).read_text("utf-8")
+        return next(iter(load_gateway_config(text).routes.values())).base_url
+    except (OSError, UnicodeDecodeError, GatewayConfigError):
+        # `files.gateway_config` reports it.
+        return settings.target.url

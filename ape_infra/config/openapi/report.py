@@ -1,0 +1,129 @@
+"""What is left out of a document, or guessed, and why: one line for each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+Level = Literal["ok", "warn"]
+MAX_NAMED = 3
+MAX_DETAILS = 1000
+
+
+class Kind(NamedTuple):
+    """`text` has the count as {n}, the subject as {x}, and endings for one or many."""
+
+    level: Level
+    text: str
+    remedy: str = ""
+
+
+KINDS: dict[str, Kind] = {
+    "body_type": Kind(
+        "warn",
+        "{n} operation{s} {has_have} bodies of type {x}, which agents cannot send: left out",
+    ),
+    "optional_body_type": Kind(
+        "warn",
+        "{n} operation{s} {has_have} bodies of type {x}, which agents cannot send: sent without",
+    ),
+    "get_body": Kind("warn", "{n} GET operation{s} {has_have} a body: it is not sent"),
+    "json_type": Kind(
+        "warn", "{n} operation{s} {has_have} bodies of type {x}, which agents send as plain JSON"
+    ),
+    "header": Kind(
+        "warn",
+        "{n} operation{s} require{third} header {x}, which agents do not send",
+        "Set it in headers of a route of gatewayConfig.",
+    ),
+    "cookie": Kind("warn", "{n} operation{s} require{third} cookie {x}, which agents do not send"),
+    "querystring": Kind(
+        "warn", "{n} operation{s} {has_have} a parameter in `querystring`: it is not sent"
+    ),
+    "security": Kind(
+        "warn",
+        "{n} operation{s} need{third} security scheme {x}, whose credentials agents do not have",
+        "Set them in auth of a route of gatewayConfig, or let a session log in.",
+    ),
+    "reference": Kind(
+        "warn", "{n} operation{s} refer{third} to {x}: what it describes is not sent"
+    ),
+    "path_reference": Kind("warn", "{n} path{s} or operation{s} {is_are} left out: {x}"),
+    "method": Kind(
+        "warn", "{n} operation{s} {has_have} method {x}, which agents do not call: left out"
+    ),
+    "path": Kind("warn", "{n} path{s} {is_are} left out: a path {x}"),
+    "path_slash": Kind("warn", "{n} path{s} do{third_es} not start with /: one is put before"),
+    "malformed": Kind("warn", "{n} part{s} of the document {is_are} ignored: {x}"),
+    "duplicate": Kind("warn", "{n} key{s} {is_are} twice in one object: the last value counts"),
+    "external_example": Kind("warn", "{n} example{s} {is_are} in another place: not read"),
+    "host": Kind(
+        "ok",
+        "{n} operation{s} {has_have} server {x}: only its path counts, the target is the setting",
+    ),
+    "base_path": Kind(
+        "ok", "{n} operation{s} {has_have} base path {x}, which the target's URL has already"
+    ),
+    "delete": Kind(
+        "ok",
+        "{n} operation{s} with method DELETE {is_are} off",
+        "Name them in targetInclude to use them.",
+    ),
+    "deprecated": Kind(
+        "ok", "{n} deprecated operation{s} {is_are} off", "Name them in targetInclude to use them."
+    ),
+    "not_selected": Kind("ok", "{n} operation{s} {is_are} not selected by targetInclude"),
+    "excluded": Kind("ok", "{n} operation{s} {is_are} excluded by targetExclude"),
+    "selector": Kind(
+        "warn",
+        "{n} selector{s} select{third} no operation of the document: {x}",
+        "Correct or remove it.",
+    ),
+    "webhooks": Kind("ok", "{n} webhook{s} {is_are} left out, since the target sends them"),
+}
+
+
+class Line(NamedTuple):
+    """One line of the report. `details`: every place, up to MAX_DETAILS."""
+
+    kind: str
+    level: Level
+    text: str
+    remedy: str
+    details: tuple[str, ...]
+
+
+@dataclass
+class Report:
+    """Collects findings: kind and subject -> places, each once, in their order."""
+
+    _found: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
+
+    def add(self, kind: str, place: str, subject: str = "") -> None:
+        self._found.setdefault((kind, subject), {}).setdefault(place)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def lines(self) -> Iterator[Line]:
+        """Yield one line for each kind and subject, those that need attention first."""
+        found = sorted(self._found.items(), key=lambda item: KINDS[item[0][0]].level == "ok")
+        for (name, subject), places in found:
+            kind, count = KINDS[name], len(places)
+            one = count == 1
+            text = kind.text.format(
+                n=count,
+                x=subject,
+                s="" if one else "s",
+                third="s" if one else "",
+                third_es="es" if one else "",
+                is_are="is" if one else "are",
+                has_have="has" if one else "have",
+            )
+            named = [place for place in places if place != subject][:MAX_NAMED]
+            more = f" and {count - len(named)} more" if named and count > len(named) else ""
+            where = f" ({', '.join(named)}{more})" if named else ""
+            yield Line(
+                name, kind.level, f"{text}{where}.", kind.remedy, tuple(places)[:MAX_DETAILS]
+            )
