@@ -6,6 +6,7 @@ import json
 import ssl
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 
@@ -157,6 +158,12 @@ def model_ca(settings: Settings, root: Path) -> str | None:
         line = f"{settings.model.ca_file}: has no certificates in PEM. Correct the file there."
         raise SettingsError.at("modelCaFile", line) from None
     return text
+
+
+def target_host(config: str, api: str) -> str:
+    """Return host, port and base path of route `api`, as a model could write them into a path."""
+    parts = urlsplit(load_gateway_config(config).routes[api].base_url)
+    return (parts.netloc + parts.path).rstrip("/")
 
 
 def model_recording(settings: Settings, root: Path) -> str | None:

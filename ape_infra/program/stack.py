@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pulumi
 
-from ape_infra.config.files import Scenario, gateway_config, model_ca, model_recording
+from ape_infra.config.files import (
+    Scenario,
+    gateway_config,
+    model_ca,
+    model_recording,
+    target_host,
+)
 from ape_infra.config.name_key import NameKey
 from ape_infra.config.project import SOURCE_ROOT, config_key
 from ape_infra.config.provider import key_note
@@ -75,7 +81,8 @@ def declare(
         logs = settings.observability.mode == "full"
         monitors += Monitor("monitor", deployment, settings.alerting, logs=logs).ready
     observability.declare(settings, secrets, deployment, monitors=monitors)
-    mission = Mission(settings.fleet, settings.model, scenario, token)
+    host = target_host(config, api)
+    mission = Mission(settings.fleet, settings.model, scenario, token, host)
     AgentFleet("agents", deployment, mission, after=ready)
 
     log_notes(settings, deployment.plan, secrets)

@@ -380,6 +380,10 @@ def test_only_what_reaches_the_docker_host_has_its_name(tmp_path: Path) -> None:
     assert mapped(gatewayConfig=str(tmp_path / "gateway.json")) == {"gateway"}
 
 
+def test_agents_know_the_targets_host() -> None:
+    assert agent_settings(run("dev", agents=1).agents()[0]).target_host == "target:8080"
+
+
 def test_a_recording_is_handed_to_the_proxy(tmp_path: Path) -> None:
     file = tmp_path / "recording.jsonl"
     line = json.dumps({"key": "0" * 64, "completion": {"choices": [{"message": {}}]}})

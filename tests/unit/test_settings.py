@@ -15,6 +15,7 @@ from ape_infra.config.files import (
     gateway_config,
     gateway_reaches_docker_host,
     model_ca,
+    target_host,
 )
 from ape_infra.config.parsing import parse
 from ape_infra.config.provider import resolve
@@ -243,7 +244,13 @@ def test_an_external_target_gets_a_route_in_the_gateway_config() -> None:
     )
     text, api = gateway_config(settings, ROOT)
     assert json.loads(text)["routes"][api]["base_url"] == "https://shop.example"
+    assert target_host(text, api) == "shop.example"
     assert Scenario.of(settings, ROOT, api).endpoints[0].path == "/"
+
+
+def test_target_host_has_port_and_base_path() -> None:
+    route = {"base_url": "http://shop:8080/api/"}
+    assert target_host(json.dumps({"routes": {"shop": route}}), "shop") == "shop:8080/api"
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,16 @@ STOP_GRACE_SECONDS = 15
 
 @dataclass(frozen=True)
 class Mission:
-    """The settings that all agents share. `token`: the file with their token for the proxy."""
+    """The settings that all agents share. `token`: the file with their token for the proxy.
+
+    `target_host`: see AgentSettings.
+    """
 
     fleet: FleetSettings
     model: ModelSettings
     scenario: Scenario
     token: File
+    target_host: str = ""
 
     def settings(self, plan: planning.Plan, agents_here: int) -> AgentSettings:
         proxy_settings = resolve(self.model)
@@ -42,6 +46,7 @@ class Mission:
             gateway_url=gateway.URL,
             proxy_url=proxy.URL,
             token_file=self.token.path,
+            target_host=self.target_host,
             model_name=proxy_settings.name,
             model_timeout_seconds=proxy_settings.request_timeout_seconds + AGENT_EXTRA_SECONDS,
             context_tokens=self.model.context_tokens,

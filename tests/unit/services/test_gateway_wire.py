@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from ape_agent.peers import Peer
-from ape_agent.session import Session, Step
+from ape_agent.results import Step
+from ape_agent.session import Session
 from ape_contracts import VERSION
 from ape_contracts.gateway_config import load
 from ape_contracts.service_settings import AgentSettings
