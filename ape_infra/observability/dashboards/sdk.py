@@ -23,7 +23,6 @@ from ape_contracts import metrics
 from ape_infra.observability import recording_rules
 from ape_infra.observability.dashboards.model import (
     EVERYTHING,
-    TIER,
     TRACE,
     VARIABLES,
     Dashboard,
@@ -40,8 +39,7 @@ LOGS = {
     store: models.DataSourceRef(type_val=source.type, uid=source.uid)
     for store, source in LOG_SOURCES.items()
 }
-# What Grafana's plugins take: the lines of a panel, the values of a variable.
-MAX_LINES, MAX_VALUES = 500, 1000
+MAX_LINES = 500
 TAG = "ape"
 # Of the 24 columns of Grafana's grid, and its rows.
 SPANS = {"graph": 8, "stat": 4, "logs": 24}
@@ -124,14 +122,14 @@ def _panel(panel: Panel, store: LogStore) -> _Built:
     return _targets(panel, built, store)
 
 
-def _variables(store: LogStore) -> Iterator[builders.QueryVariable]:
-    """Yield a variable for each label of a metric, and for the tier, which logs have too."""
+def _variables() -> Iterator[builders.QueryVariable]:
+    """Yield a variable for each label of a metric."""
     known = (recording_rules.AGENTS_ALIVE, metrics.AGENT_MEMORY, metrics.CONTAINER_MEMORY)
     for name, label in VARIABLES.items():
         source = next((m for m in known if label in m.labels), None)
-        if source is None and name != TIER:
+        if source is None:
             continue
-        made = (
+        yield (
             builders.QueryVariable(name)
             .label(name.capitalize())
             .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
@@ -140,24 +138,9 @@ def _variables(store: LogStore) -> Iterator[builders.QueryVariable]:
             .include_all(True)
             .all_value(EVERYTHING)
             .current(models.VariableOption(selected=True, text="All", value="$__all"))
+            .datasource(PROMETHEUS)
+            .query(f"label_values({source.name}, {label})")
         )
-        if source is None:
-            yield made.datasource(LOGS[store]).query(_label_values(label, store))
-        else:
-            yield made.datasource(PROMETHEUS).query(f"label_values({source.name}, {label})")
-
-
-def _label_values(label: str, store: LogStore) -> str | dict[str, object]:
-    """Return the query for the values of a label, in the form that the store's plugin takes."""
-    if store == "loki":
-        return f"label_values({label})"
-    return {
-        "refId": "A",
-        "type": "fieldValue",
-        "field": label,
-        "query": "*",
-        "limit": MAX_VALUES,
-    }
 
 
 # True at the first step after each change of the declared number of agents.
@@ -198,7 +181,7 @@ def json_of_dashboard(dashboard: Dashboard, store: LogStore) -> str:
         )
         .annotation(_scaling())
     )
-    for variable in _variables(store):
+    for variable in _variables():
         built.with_variable(variable)
     built.with_variable(builders.TextBoxVariable(TRACE).label("Trace id").default_value(EVERYTHING))
     for row in dashboard.rows:
