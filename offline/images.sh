@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Provide the base images: present, pulled, or, without a registry, made from Debian's packages.
-# `full`: also those of `observability: full`; VictoriaLogs is built from its Go module. Loki,
-# Grafana and Alloy are not built here.
+# `full`: also those of `observability: full`; VictoriaLogs is built from its Go module, and a script
+# stands in for Alloy. Loki and Grafana are not built here.
 # shellcheck source=offline/common.sh
 . "$(dirname "$0")/common.sh"
 
@@ -126,6 +126,10 @@ make_victorialogs() {
   rm -rf "$dir"
 }
 
+make_alloy() {
+  docker build --quiet --build-arg "BASE_IMAGE=$BASE_IMAGE" -t "$ALLOY_IMAGE" "$ROOT/offline/alloy"
+}
+
 # Containers cannot reach a package index, so the build takes the wheels from its context.
 wheels_for=("$ROOT"/services/requirements/*.lock)
 wheels() {
@@ -160,10 +164,9 @@ fi
 if [ "${1:-}" = full ]; then
   have "$ALERTMANAGER_IMAGE" " from Debian's package" make_alertmanager
   have "$VICTORIALOGS_IMAGE" ", built with Go" make_victorialogs
+  have "$ALLOY_IMAGE" ", on the services' base image" make_alloy
   present "$LOKI_IMAGE" || pull "$LOKI_IMAGE" ||
     say "$LOKI_IMAGE cannot be pulled, and has no stand-in. Set logStore to victorialogs"
-  for image in "$GRAFANA_IMAGE" "$ALLOY_IMAGE"; do
-    present "$image" || pull "$image" ||
-      say "$image cannot be pulled, and has no stand-in. Leave its part out: set observabilityParts"
-  done
+  present "$GRAFANA_IMAGE" || pull "$GRAFANA_IMAGE" ||
+    say "$GRAFANA_IMAGE cannot be pulled, and has no stand-in. Leave grafana out: set observabilityParts"
 fi

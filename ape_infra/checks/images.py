@@ -14,7 +14,7 @@ from ape_infra.config.project import config_key
 from ape_infra.planning.plan import Part
 
 # The parts that offline/images.sh can make without a registry.
-STAND_INS: frozenset[Part] = frozenset({"prometheus", "alertmanager", "victorialogs"})
+STAND_INS: frozenset[Part] = frozenset({"prometheus", "alertmanager", "victorialogs", "alloy"})
 
 
 def available(facts: Facts) -> Iterator[Check]:

@@ -1,7 +1,7 @@
 """The observability stack where it runs: its own checkers, data in every panel, true faults.
 
-Grafana, Loki and Alloy are not available on a machine without a registry: the unit tier checks the
-form of their configs, VictoriaLogs keeps the logs, and `tests.support.shipper` stands in for Alloy.
+Grafana and Loki are not available on a machine without a registry: the unit tier checks the form of
+their configs. VictoriaLogs keeps the logs; Alloy, or the stand-in for it, brings them.
 
 With APE_NOTES=DIR, the table of panels, queries and series (panels.md) and the report with all
 pictures (report.html) are kept there.
@@ -45,7 +45,7 @@ from ape_infra.reporting import draw
 from ape_infra.reporting.log_stores import Entry, VictoriaLogs
 from ape_infra.reporting.prometheus import Prometheus
 from ape_infra.reporting.run_report import RunReport, page
-from tests.support import alert_cases, shipper
+from tests.support import alert_cases
 from tests.support.images import observability_images
 from tests.support.live import BASES, PROJECT, LiveStack, wait_until
 from tests.support.promql import TARGET, metric_of, selected
@@ -55,7 +55,7 @@ pytestmark = [
     pytest.mark.xdist_group("observability"),
     pytest.mark.seconds(400),
 ]
-HERE = ["prometheus", "alertmanager", "victorialogs"]
+HERE = ["prometheus", "alertmanager", "victorialogs", "alloy"]
 STACK = "t-obs"
 AGENTS = 10
 FAILED = f'result="{metrics.FAILURE}"'
@@ -206,8 +206,6 @@ class Watched:
         self.stack = stack
         self.client = stack.client
         self.began = time.time()
-        url = f"{stack.url('victorialogsPort')}{parts.PUSH_PATHS['victorialogs']}"
-        self.ship = shipper.Shipper(stack.client, url, PROJECT, STACK).ship
 
     def ask(self, query: str) -> list[dict[str, Any]]:
         """The series of a PromQL query that have a number now."""
@@ -357,12 +355,9 @@ def test_every_rule_and_every_panel_has_data(watched: Watched, tmp_path: Path) -
     # Some sessions succeed, and some fail: of the model, then of the shop.
     wait_until(lambda: watched.ask(recording_rules.SESSION_SUCCESS.name), seconds=90)
 
-    def warned() -> list[Entry]:
-        watched.ship()
-        return watched.logs(lines_of("Warnings and errors of agents"))
-
+    warnings = lines_of("Warnings and errors of agents")
     with watched.stopped("proxy"):
-        wait_until(warned, seconds=60)
+        wait_until(lambda: watched.logs(warnings), seconds=60)
     watched.faults(checkout=500)
     # The gateway warns of what it refuses.
     bad = requests.post(f"{watched.stack.url('gatewayPort')}/mcp/request", json={}, timeout=5)
@@ -375,7 +370,8 @@ def test_every_rule_and_every_panel_has_data(watched: Watched, tmp_path: Path) -
         return watched.ask(recording_rules.FIRST_TOKEN_SECONDS.name)
 
     wait_until(streamed, seconds=60)
-    watched.ship()
+    for _, _, lines in shown_lines():
+        wait_until(lambda lines=lines: watched.logs(lines), seconds=30)
     # A rate needs two scrapes.
     wait_until(lambda: watched.ask(promql.rate(external_metrics.VICTORIALOGS_LINES)), seconds=30)
     rows = []
@@ -425,21 +421,24 @@ def test_series_are_as_few_as_was_counted(watched: Watched) -> None:
 
 
 def test_a_failed_session_is_followed_over_all_services_by_one_id(watched: Watched) -> None:
-    def failed() -> list[Entry]:
-        watched.ship()
-        return watched.logs(lines_of("Failed sessions"))
-
-    line = json.loads(wait_until(failed, seconds=60)[0].line)
-    found = watched.logs(lines_of("Logs of trace", trace=line["trace_id"]))
-    assert {entry.labels["service"] for entry in found} >= {"agent", "proxy", "gateway"}
-    assert {json.loads(entry.line)["trace_id"] for entry in found} == {line["trace_id"]}
+    failed = lines_of("Failed sessions")
+    line = json.loads(wait_until(lambda: watched.logs(failed), seconds=60)[0].line)
+    traced = lines_of("Logs of trace", trace=line["trace_id"])
 
     # The command finds the same lines by the session's own id.
     def ask(ids: frozenset[str]) -> list[Line]:
         return [of_entry(entry, STACK) for entry in watched.logs(log_query(STACK, ids=ids))]
 
-    lines = of_session(ask, Filter(None, line["session"]))
-    assert sorted(said.text for said in lines) == sorted(entry.line for entry in found)
+    def arrived() -> list[Line]:
+        """The lines of the session, once all have arrived and both queries find them."""
+        lines = of_session(ask, Filter(None, line["session"]))
+        found = watched.logs(traced)
+        missing = {"agent", "proxy", "gateway"} - {entry.labels["service"] for entry in found}
+        same = sorted(said.text for said in lines) == sorted(entry.line for entry in found)
+        return lines if same and not missing else []
+
+    lines = wait_until(arrived, seconds=30)
+    assert {json.loads(said.text)["trace_id"] for said in lines} == {line["trace_id"]}
     assert {"gateway", "proxy", line["agent"]} == {said.name for said in lines}
 
 

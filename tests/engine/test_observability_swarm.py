@@ -1,9 +1,10 @@
-"""`observability: full` on a Swarm, but for the parts that have no stand-in (Grafana, Alloy)."""
+"""`observability: full` on a Swarm, but for the part that has no stand-in (Grafana)."""
 
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -17,7 +18,7 @@ pytestmark = [
     pytest.mark.seconds(170),
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="starts a dockerd"),
 ]
-PARTS = ["prometheus", "alertmanager", "victorialogs"]
+PARTS = ["prometheus", "alertmanager", "victorialogs", "alloy"]
 
 
 @pytest.fixture
@@ -72,6 +73,11 @@ def test_full_watches_a_swarm(
     wait_until(
         lambda: len(asked("query?query=ape_agent_memory_usage_bytes")["result"]) == 2, seconds=60
     )
+
+    # The log of an agent's task has arrived.
+    query = urlencode({"query": '{service="agent"}', "limit": 1})
+    lines = f"http://victorialogs:9428/select/logsql/query?{query}"
+    wait_until(lambda: stack.inside("gateway", lines), seconds=60)
 
     stack.destroy()
     wait_until(lambda: stack.leftovers() == [], seconds=60)

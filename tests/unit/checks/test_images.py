@@ -42,9 +42,10 @@ def test_loki_that_cannot_be_pulled_is_replaced_by_victorialogs() -> None:
     assert "offline/images.sh full" in check.remedy
 
 
-def test_part_with_a_stand_in_is_not_left_out() -> None:
-    (check,) = found("victoria", logStore="victorialogs")
-    assert check.path == "ape:victorialogsImage"
+@pytest.mark.parametrize("part", ["prometheus", "alertmanager", "victoria", "alloy"])
+def test_part_with_a_stand_in_is_not_left_out(part: str) -> None:
+    (check,) = found(part, logStore="victorialogs")
+    assert check.path.startswith(f"ape:{part}")
     assert "run `offline/images.sh full`" in check.remedy
     assert "observabilityParts" not in check.remedy
 
