@@ -199,7 +199,8 @@ class Shipper:
         """Push what the containers log, until cancelled."""
         while True:
             batch = [await self._queue.get()]
-            await asyncio.sleep(PUSH_SECONDS)
+            if self._queue.qsize() < BATCH:
+                await asyncio.sleep(PUSH_SECONDS)
             while len(batch) < BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             streams: dict[tuple[tuple[str, str], ...], list[list[Any]]] = {}
