@@ -26,6 +26,7 @@ REFRESH_SECONDS, PUSH_SECONDS, RETRY_SECONDS = 5.0, 1.0, 2.0
 # Lines of one push, and that wait for one; a full queue holds up the containers' streams.
 BATCH, QUEUED = 2000, 20_000
 MAX_LINE_BYTES = 1 << 20
+MAX_PROBLEMS = 1000
 
 
 class Config(NamedTuple):
@@ -156,6 +157,13 @@ class Shipper:
         if self._file.exists():
             self.positions = json.loads(self._file.read_text())
         self._read = dict(self.positions)
+        self._reported: set[str] = set()
+
+    def _report(self, problem: str) -> None:
+        """Print a problem once: these lines are logs, too, and would be shipped again and again."""
+        if problem not in self._reported and len(self._reported) < MAX_PROBLEMS:
+            self._reported.add(problem)
+            print(problem, file=sys.stderr, flush=True)
 
     async def discover(self) -> None:
         """Follow new containers, until cancelled."""
@@ -171,7 +179,7 @@ class Shipper:
                     self._following[identity] = task
                 self.is_ready = True
             except (OSError, ValueError, asyncio.IncompleteReadError) as error:
-                print(f"cannot list the containers: {error}", file=sys.stderr, flush=True)
+                self._report(f"cannot list the containers: {error}")
             await asyncio.sleep(REFRESH_SECONDS)
 
     async def _follow(self, found: Mapping[str, Any]) -> None:
@@ -193,7 +201,7 @@ class Shipper:
                     await self._queue.put(Line(labels, made, (identity, stamp)))
                     self._read[identity] = stamp
         except (OSError, ValueError, asyncio.IncompleteReadError) as error:
-            print(f"the log of {name} ended: {error}", file=sys.stderr, flush=True)
+            self._report(f"the log of {name} ended: {error}")
 
     async def push(self) -> None:
         """Push what the containers log, until cancelled."""
@@ -220,10 +228,10 @@ class Shipper:
         try:
             urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
         except urllib.error.HTTPError as error:
-            print(f"the log store rejects {len(body)} bytes: {error}", file=sys.stderr, flush=True)
+            self._report(f"the log store rejects {len(body)} bytes: {error}")
             return error.code // 100 == 4 and error.code != 429
         except OSError as error:
-            print(f"the log store does not answer: {error}", file=sys.stderr, flush=True)
+            self._report(f"the log store does not answer: {error}")
             return False
         return True
 
