@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Provide the base images: present, pulled, or, without a registry, made from Debian's packages.
-# `full`: also those of `observability: full`; Loki is built from its Go module.
+# `full`: also those of `observability: full`; VictoriaLogs is built from its Go module, and a script
+# stands in for Alloy. Loki and Grafana are not built here.
 # shellcheck source=offline/common.sh
 . "$(dirname "$0")/common.sh"
 
@@ -54,14 +55,17 @@ debian() {
 }
 
 # pack IMAGE USER DATA BUSYBOX BINARY...: make an image of the binaries and their libraries that
-# starts the first binary, with busybox for the health check, as in the published image.
+# starts the first binary, with busybox for the health check, as in the published image; none if
+# BUSYBOX is empty.
 pack() {
   local image=$1 user=$2 data=$3 busybox=$4 root binary lib
   shift 4
   root=$(mktemp -d "$APE/cache/root.XXXX")
   mkdir -p "$root"/{bin,etc,tmp} "$root$data"
-  cp "$busybox" "$root/bin/busybox"
-  for lib in sh wget; do ln -s busybox "$root/bin/$lib"; done
+  if [ -n "$busybox" ]; then
+    cp "$busybox" "$root/bin/busybox"
+    for lib in sh wget; do ln -s busybox "$root/bin/$lib"; done
+  fi
   for binary in "$@"; do
     cp "$binary" "$root/bin/"
     # A static binary has no libraries.
@@ -104,17 +108,26 @@ make_alertmanager() {
   rm -rf "$dir"
 }
 
-make_loki() {
-  local dir
+need_go() {
   command -v go >/dev/null ||
-    die "$LOKI_IMAGE cannot be pulled, and building its stand-in needs Go 1.26. Install Go, or load the image with: docker load"
-  dir=$(mktemp -d "$APE/cache/loki.XXXX")
-  debian "$dir"
-  (cd "$ROOT/offline/loki" && CGO_ENABLED=0 go build -mod=readonly -buildvcs=false -o "$dir/loki" \
-    -ldflags "-s -w -X github.com/grafana/loki/v3/pkg/util/build.Version=${LOKI_IMAGE##*:}" \
-    github.com/grafana/loki/v3/cmd/loki)
-  pack "$LOKI_IMAGE" 10001 /loki "$(find "$dir" -path '*bin/busybox' -type f)" "$dir/loki"
+    die "$1 cannot be pulled, and building its stand-in needs Go 1.26.5 or later. Install Go, or load the image with: docker load"
+}
+
+# The published image has no shell, runs as root, and has a home for user 65532.
+make_victorialogs() {
+  local dir
+  need_go "$VICTORIALOGS_IMAGE"
+  dir=$(mktemp -d "$APE/cache/victorialogs.XXXX")
+  (cd "$ROOT/offline/victorialogs" && CGO_ENABLED=0 go build -mod=readonly -buildvcs=false \
+    -o "$dir/victoria-logs" -ldflags \
+    "-s -w -X github.com/VictoriaMetrics/VictoriaMetrics/lib/buildinfo.Version=victoria-logs-${VICTORIALOGS_IMAGE##*:}" \
+    github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs)
+  pack "$VICTORIALOGS_IMAGE" 65532 /home/nonroot "" "$dir/victoria-logs"
   rm -rf "$dir"
+}
+
+make_alloy() {
+  docker build --quiet --build-arg "BASE_IMAGE=$BASE_IMAGE" -t "$ALLOY_IMAGE" "$ROOT/offline/alloy"
 }
 
 # Containers cannot reach a package index, so the build takes the wheels from its context.
@@ -150,9 +163,10 @@ if standin "$BASE_IMAGE"; then
 fi
 if [ "${1:-}" = full ]; then
   have "$ALERTMANAGER_IMAGE" " from Debian's package" make_alertmanager
-  have "$LOKI_IMAGE" ", built with Go (some minutes)" make_loki
-  for image in "$GRAFANA_IMAGE" "$ALLOY_IMAGE"; do
-    present "$image" || pull "$image" ||
-      say "$image cannot be pulled, and has no stand-in. Leave its part out: set observabilityParts"
-  done
+  have "$VICTORIALOGS_IMAGE" ", built with Go" make_victorialogs
+  have "$ALLOY_IMAGE" ", on the services' base image" make_alloy
+  present "$LOKI_IMAGE" || pull "$LOKI_IMAGE" ||
+    say "$LOKI_IMAGE cannot be pulled, and has no stand-in. Set logStore to victorialogs"
+  present "$GRAFANA_IMAGE" || pull "$GRAFANA_IMAGE" ||
+    say "$GRAFANA_IMAGE cannot be pulled, and has no stand-in. Leave grafana out: set observabilityParts"
 fi

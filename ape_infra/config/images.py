@@ -42,6 +42,10 @@ class ImageSettings(Group):
         "grafana/grafana:11.6.0", description="Image of Grafana, with a tag or digest."
     )
     loki: str = Field("grafana/loki:3.4.2", description="Image of Loki, with a tag or digest.")
+    victorialogs: str = Field(
+        "victoriametrics/victoria-logs:v1.52.1",
+        description="Image of VictoriaLogs, with a tag or digest.",
+    )
     alloy: str = Field(
         "grafana/alloy:v1.7.5", description="Image of Grafana Alloy, with a tag or digest."
     )

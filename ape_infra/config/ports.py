@@ -27,4 +27,5 @@ class PortSettings(Group):
     alertmanager: PortNumber = Field(9093, description="Published port of Alertmanager.")
     grafana: PortNumber = Field(3000, description="Published port of Grafana.")
     loki: PortNumber = Field(3100, description="Published port of Loki.")
+    victorialogs: PortNumber = Field(9428, description="Published port of VictoriaLogs.")
     monitor: PortNumber = Field(9101, description="Published port of the monitor.")

@@ -152,8 +152,16 @@ def _observability(settings: Settings, secrets: Collection[str]) -> Iterator[Pro
     selected = observability.selected_parts
     if selected and "prometheus" not in selected:
         yield "observabilityParts", "lacks prometheus, which the other components require. Add it."
-    if "alloy" in selected and "loki" not in selected:
-        yield "observabilityParts", "has alloy without loki. Add loki, or remove alloy."
+    store = observability.log_store
+    for other in planning.LOG_STORES:
+        if other in selected and other != store:
+            yield (
+                "observabilityParts",
+                f"has {other}, but logStore is {store}. Replace {other} by {store}, or set "
+                f"logStore to {other}.",
+            )
+    if "alloy" in selected and store not in selected:
+        yield "observabilityParts", f"has alloy without {store}. Add {store}, or remove alloy."
     if "alloy" in observability.parts and not observability.monitored:
         yield (
             "monitor",

@@ -1,4 +1,4 @@
-"""Grafana Alloy's configuration: the logs of every container of the stack, to Loki.
+"""Grafana Alloy's configuration: the logs of every container, to the log store.
 
 The mapping is data, so that the stand-in for Alloy in the tests maps as Alloy does.
 """
@@ -28,7 +28,8 @@ CONTAINER = "container"
 def config(*, docker_url: str, project: str, stack: str, push_url: str) -> str:
     """Return the configuration in Alloy's own language.
 
-    `docker_url`: a Docker API that allows reads only. `push_url`: Loki's.
+    `docker_url`: a Docker API that allows reads only. `push_url`: of the log store, for Loki's
+    protocol.
     """
     return render(
         "ape_infra.observability",

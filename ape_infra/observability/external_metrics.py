@@ -1,4 +1,4 @@
-"""Metrics of Prometheus, Alertmanager and Loki that rules and dashboards query."""
+"""Metrics of Prometheus, Alertmanager and the log stores that rules and dashboards query."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ NOTIFICATIONS_FAILED = Metric(
     "Notifications that a receiver rejected.",
     ("integration",),
 )
-LOG_LINES = Metric(
+LOKI_LINES = Metric(
     "loki_distributor_lines_received_total",
     "counter",
     "Log lines that Loki received.",
     ("tenant", "aggregated_metric"),
+)
+VICTORIALOGS_LINES = Metric(
+    "vl_rows_ingested_total",
+    "counter",
+    "Log lines that VictoriaLogs received.",
+    ("type",),
 )
 
 ALL: tuple[Metric, ...] = tuple(v for v in list(globals().values()) if isinstance(v, Metric))

@@ -13,14 +13,11 @@ from ape_infra.planning import services
 from ape_infra.planning.tiers import DEFAULT_TIERS, Tier, tier_for
 
 Observability = Literal["off", "metrics", "full"]
-Part = Literal["prometheus", "alertmanager", "grafana", "loki", "alloy"]
+# The parts that keep logs; a stack has one of them.
+LogStore = Literal["loki", "victorialogs"]
+LOG_STORES: tuple[LogStore, ...] = get_args(LogStore)
+Part = Literal["prometheus", "alertmanager", "grafana", LogStore, "alloy"]
 PARTS: tuple[Part, ...] = get_args(Part)
-# The parts of each mode, unless the settings select some of `full`.
-PARTS_OF: dict[Observability, tuple[Part, ...]] = {
-    "off": (),
-    "metrics": ("prometheus",),
-    "full": PARTS,
-}
 
 
 class Share(NamedTuple):
@@ -40,6 +37,7 @@ OBSERVABILITY_SHARES: dict[Part, Share] = {
     "alertmanager": Share(256, 0.1),
     "grafana": Share(768, 0.4),
     "loki": Share(1024, 0.5),
+    "victorialogs": Share(512, 0.5),
     "alloy": Share(512, 0.2),
 }
 PROMETHEUS_MEMORY_MB = OBSERVABILITY_SHARES["prometheus"].memory_mb
@@ -241,6 +239,13 @@ def start_delay_seed(stack: str) -> float:
     return int.from_bytes(hashlib.sha256(stack.encode()).digest()[:4], "big") / 2**32
 
 
+def parts_of(mode: Observability, log_store: LogStore = "loki") -> tuple[Part, ...]:
+    """The parts of a mode, unless the settings select some of `full`; one of them keeps logs."""
+    if mode == "full":
+        return tuple(p for p in PARTS if p not in LOG_STORES or p == log_store)
+    return ("prometheus",) if mode == "metrics" else ()
+
+
 def service_names(parts: Sequence[Part], *, demo_target: bool, monitor: bool) -> tuple[str, ...]:
     """Names of the service containers of a stack: those that we build, and `parts`."""
     built = services.deployed(demo_target=demo_target, monitor=monitor)
@@ -311,7 +316,7 @@ def make_plan(
     size = size or agents
     tier = tier_for(size, tiers)
     deployed = service_names(
-        PARTS_OF[observability] if parts is None else parts,
+        parts_of(observability) if parts is None else parts,
         demo_target=demo_target,
         monitor=monitor,
     )

@@ -1,1 +1,1 @@
-"""The state of a stack and of a test: Docker, metrics, Prometheus, Loki, and the run report."""
+"""The state of a stack and of a test: Docker, metrics, Prometheus, logs, and the run report."""

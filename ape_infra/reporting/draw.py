@@ -45,9 +45,8 @@ def plain(expr: str, seconds: int = 300, values: Mapping[str, str] | None = None
 
     `seconds`: the time range that the dashboard shows; an interval is a twentieth of it.
     """
-    values = values or {}
-    for name in (*VARIABLES, TRACE):
-        expr = expr.replace(f'"${name}"', f'"{values.get(name, EVERYTHING)}"')
+    known = {**dict.fromkeys((*VARIABLES, TRACE), EVERYTHING), **(values or {})}
+    expr = re.sub(r"\$(\w+)", lambda m: known.get(m[1], m[0]), expr)
     expr = expr.replace("$__interval", f"{max(1, seconds // 20)}s")
     return expr.replace("$__range", f"{max(1, seconds)}s")
 

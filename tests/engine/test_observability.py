@@ -1,7 +1,7 @@
 """The observability stack where it runs: its own checkers, data in every panel, true faults.
 
-Grafana and Alloy are not available on a machine without a registry: the unit tier checks the form
-of their configs, and `tests.support.shipper` stands in for Alloy.
+Grafana and Loki are not available on a machine without a registry: the unit tier checks the form of
+their configs. VictoriaLogs keeps the logs; Alloy, or the stand-in for it, brings them.
 
 With APE_NOTES=DIR, the table of panels, queries and series (panels.md) and the report with all
 pictures (report.html) are kept there.
@@ -15,15 +15,17 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import docker
 import psutil
 import pytest
 import requests
 
 from ape_contracts import labels, metrics
-from ape_infra.cli.logs.from_loki import log_query, of_entry, of_session
+from ape_infra.cli.logs.from_store import log_query, of_entry, of_session
 from ape_infra.cli.logs.lines import Filter, Line
 from ape_infra.config.parsing import parse_config
 from ape_infra.config.secrets import SECRETS
@@ -35,14 +37,15 @@ from ape_infra.observability import (
     promql,
     recording_rules,
 )
+from ape_infra.observability.log_queries import LogQuery, Match, logsql
 from ape_infra.observability.text import yaml_of
 from ape_infra.program.components import observability as parts
 from ape_infra.program.workload import Workload
 from ape_infra.reporting import draw
-from ape_infra.reporting.loki import Loki
+from ape_infra.reporting.log_stores import Entry, VictoriaLogs
 from ape_infra.reporting.prometheus import Prometheus
 from ape_infra.reporting.run_report import RunReport, page
-from tests.support import alert_cases, shipper
+from tests.support import alert_cases
 from tests.support.images import observability_images
 from tests.support.live import BASES, PROJECT, LiveStack, wait_until
 from tests.support.promql import TARGET, metric_of, selected
@@ -52,7 +55,7 @@ pytestmark = [
     pytest.mark.xdist_group("observability"),
     pytest.mark.seconds(400),
 ]
-HERE = ["prometheus", "alertmanager", "loki"]
+HERE = ["prometheus", "alertmanager", "victorialogs", "alloy"]
 STACK = "t-obs"
 AGENTS = 10
 FAILED = f'result="{metrics.FAILURE}"'
@@ -174,6 +177,8 @@ def test_amtool_finds_nothing(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["dev-full", "prod"])
 def test_loki_accepts_its_config(name: str, tmp_path: Path) -> None:
     loki = workloads(RENDERED[name], name)["loki"]
+    if not docker.from_env().images.list(loki.image):
+        pytest.skip(f"{loki.image} cannot be pulled, and is not built")
     checked(tmp_path, loki, "loki", "-verify-config", "-config.file=/etc/ape/loki.yml")
 
 
@@ -209,22 +214,10 @@ class Watched:
         assert answer.ok, f"{query}: {answer.text}"
         return [s for s in answer.json()["data"]["result"] if s["value"][1] != "NaN"]
 
-    def logs(self, query: str) -> list[dict[str, Any]]:
-        """The streams of a LogQL query over the last hour."""
-        url = f"{self.stack.url('lokiPort')}/loki/api/v1/query_range"
-        params: dict[str, str | int] = {
-            "query": query,
-            "start": int(time.time() - 3600) * 10**9,
-            "limit": 1000,
-        }
-        answer = requests.get(url, params=params, timeout=30)
-        assert answer.ok, f"{query}: {answer.text}"
-        found: list[dict[str, Any]] = answer.json()["data"]["result"]
-        return found
-
-    def ship(self) -> int:
-        url = self.stack.url("lokiPort")
-        return shipper.ship(self.client, url, PROJECT, STACK)
+    def logs(self, query: LogQuery) -> list[Entry]:
+        """The lines of a query over the last hour."""
+        now = time.time()
+        return VictoriaLogs(self.stack.url("victorialogsPort")).newest(query, now - 3600, now)
 
     def told(self) -> dict[str, set[str]]:
         """Alert -> statuses (firing, resolved) in which the webhook had it.
@@ -293,6 +286,7 @@ def watched(
         agents=AGENTS,
         observability="full",
         observabilityParts=HERE,
+        logStore="victorialogs",
         alertWebhookUrl=f"http://{HOOK}:8080/",
         alertOverrides={
             name: {"forSeconds": 5}
@@ -322,16 +316,32 @@ def watched(
 
 
 def shown() -> Iterator[tuple[str, str, str]]:
-    """(dashboard, panel, PromQL or LogQL), the variables at everything."""
+    """(dashboard, panel, PromQL), the variables at everything."""
     for dashboard in dashboards.ALL:
         for panel in dashboard.panels:
             for query in panel.queries:
-                yield dashboard.title, f"{panel.title} ({panel.kind})", draw.plain(query.expr)
+                if query.store in (None, "victorialogs"):
+                    yield dashboard.title, f"{panel.title} ({panel.kind})", draw.plain(query.expr)
 
 
-def query_of(title: str) -> str:
-    """The query of the panel whose title begins so."""
-    return next(query for _, panel, query in shown() if panel.startswith(title))
+def shown_lines(**values: str) -> Iterator[tuple[str, str, LogQuery]]:
+    """(dashboard, panel, query of its lines), the variables at `values` or everything."""
+
+    def plain(match: Match) -> Match:
+        return replace(match, value=draw.plain(match.value, values=values))
+
+    for dashboard in dashboards.ALL:
+        for panel in dashboard.panels:
+            if lines := panel.lines:
+                streams = tuple(map(plain, lines.streams))
+                fields = tuple(tuple(map(plain, group)) for group in lines.fields)
+                query = replace(lines, streams=streams, fields=fields)
+                yield dashboard.title, f"{panel.title} ({panel.kind})", query
+
+
+def lines_of(title: str, **values: str) -> LogQuery:
+    """The query of the panel of logs whose title begins so."""
+    return next(query for _, panel, query in shown_lines(**values) if panel.startswith(title))
 
 
 def note(tmp_path: Path, name: str) -> Path:
@@ -345,12 +355,9 @@ def test_every_rule_and_every_panel_has_data(watched: Watched, tmp_path: Path) -
     # Some sessions succeed, and some fail: of the model, then of the shop.
     wait_until(lambda: watched.ask(recording_rules.SESSION_SUCCESS.name), seconds=90)
 
-    def warned() -> list[dict[str, Any]]:
-        watched.ship()
-        return watched.logs(query_of("Warnings and errors of agents"))
-
+    warnings = lines_of("Warnings and errors of agents")
     with watched.stopped("proxy"):
-        wait_until(warned, seconds=60)
+        wait_until(lambda: watched.logs(warnings), seconds=60)
     watched.faults(checkout=500)
     # The gateway warns of what it refuses.
     bad = requests.post(f"{watched.stack.url('gatewayPort')}/mcp/request", json={}, timeout=5)
@@ -363,17 +370,19 @@ def test_every_rule_and_every_panel_has_data(watched: Watched, tmp_path: Path) -
         return watched.ask(recording_rules.FIRST_TOKEN_SECONDS.name)
 
     wait_until(streamed, seconds=60)
-    watched.ship()
+    for _, _, lines in shown_lines():
+        wait_until(lambda lines=lines: watched.logs(lines), seconds=30)
     # A rate needs two scrapes.
-    wait_until(lambda: watched.ask(promql.rate(external_metrics.LOG_LINES)), seconds=30)
+    wait_until(lambda: watched.ask(promql.rate(external_metrics.VICTORIALOGS_LINES)), seconds=30)
     rows = []
     for rule in recording_rules.RULES:
         labels = ", ".join(f'{k}="{v}"' for k, v in rule.labels)
         name = f"{rule.metric.name}{{{labels}}}"
         rows.append(("recorded", rule.metric.name, name, len(watched.ask(name))))
     for dashboard, panel, query in shown():
-        ask = watched.logs if panel.endswith("(logs)") else watched.ask
-        rows.append((dashboard, panel, query, len(ask(query))))
+        rows.append((dashboard, panel, query, len(watched.ask(query))))
+    for dashboard, panel, lines in shown_lines():
+        rows.append((dashboard, panel, logsql(lines), len(watched.logs(lines))))
     # A pipe would end the cell of a table.
     cells = ((d, p, q.replace("|", "\\|"), n) for d, p, q, n in rows)
     table = "".join(f"| {d} | {p} | `{q}` | {n} |\n" for d, p, q, n in cells)
@@ -395,7 +404,7 @@ def test_every_main_panel_is_drawn_in_the_report(watched: Watched, tmp_path: Pat
 
 def test_what_rules_and_panels_name_is_what_is_scraped(watched: Watched) -> None:
     exprs = [rule["expr"] for group in recording_rules.groups() for rule in group["rules"]]
-    exprs += [query for _, panel, query in shown() if not panel.endswith("(logs)")]
+    exprs += [query for _, _, query in shown()]
     for expr in exprs:
         for name in selected(expr):
             metric = metric_of(name)
@@ -412,31 +421,24 @@ def test_series_are_as_few_as_was_counted(watched: Watched) -> None:
 
 
 def test_a_failed_session_is_followed_over_all_services_by_one_id(watched: Watched) -> None:
-    def failed() -> list[dict[str, Any]]:
-        watched.ship()
-        return watched.logs(query_of("Failed sessions"))
-
-    line = json.loads(wait_until(failed, seconds=60)[0]["values"][0][1])
-    panel = next(p for d in dashboards.ALL for p in d.panels if p.title.startswith("Logs of trace"))
-    traced = draw.plain(panel.queries[0].expr, values={"trace": line["trace_id"]})
-    found = watched.logs(traced)
-    assert {stream["stream"]["service"] for stream in found} >= {"agent", "proxy", "gateway"}
-    for stream in found:
-        for _, text in stream["values"]:
-            assert json.loads(text)["trace_id"] == line["trace_id"]
+    failed = lines_of("Failed sessions")
+    line = json.loads(wait_until(lambda: watched.logs(failed), seconds=60)[0].line)
+    traced = lines_of("Logs of trace", trace=line["trace_id"])
 
     # The command finds the same lines by the session's own id.
-    loki = Loki(watched.stack.url("lokiPort"))
-
     def ask(ids: frozenset[str]) -> list[Line]:
-        now = time.time()
-        asked = loki.newest(log_query(STACK, ids=ids), now - 3600, now)
-        return [of_entry(entry, STACK) for entry in asked]
+        return [of_entry(entry, STACK) for entry in watched.logs(log_query(STACK, ids=ids))]
 
-    lines = of_session(ask, Filter(None, line["session"]))
-    assert sorted(said.text for said in lines) == sorted(
-        text for stream in found for _, text in stream["values"]
-    )
+    def arrived() -> list[Line]:
+        """The lines of the session, once all have arrived and both queries find them."""
+        lines = of_session(ask, Filter(None, line["session"]))
+        found = watched.logs(traced)
+        missing = {"agent", "proxy", "gateway"} - {entry.labels["service"] for entry in found}
+        same = sorted(said.text for said in lines) == sorted(entry.line for entry in found)
+        return lines if same and not missing else []
+
+    lines = wait_until(arrived, seconds=30)
+    assert {json.loads(said.text)["trace_id"] for said in lines} == {line["trace_id"]}
     assert {"gateway", "proxy", line["agent"]} == {said.name for said in lines}
 
 

@@ -1,9 +1,10 @@
-"""`observability: full` on a Swarm, but for the parts that have no stand-in (Grafana, Alloy)."""
+"""`observability: full` on a Swarm, but for the part that has no stand-in (Grafana)."""
 
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -17,7 +18,7 @@ pytestmark = [
     pytest.mark.seconds(170),
     pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="starts a dockerd"),
 ]
-PARTS = ["prometheus", "alertmanager", "loki"]
+PARTS = ["prometheus", "alertmanager", "victorialogs", "alloy"]
 
 
 @pytest.fixture
@@ -33,7 +34,13 @@ def test_full_watches_a_swarm(
     (node,) = swarm.nodes
     stack = live("t-obs-swarm")
     stack.run_on(node, held_images)
-    stack.config(agents=2, runtime="swarm", observability="full", observabilityParts=PARTS)
+    stack.config(
+        agents=2,
+        runtime="swarm",
+        observability="full",
+        observabilityParts=PARTS,
+        logStore="victorialogs",
+    )
     settings = read_settings(stack.stack)
     swarm.load([*held_images.values(), *settings.part_images.values()])
     # Proves that a preview shows no change afterwards.
@@ -47,7 +54,8 @@ def test_full_watches_a_swarm(
 
     jobs = {"gateway", "proxy", "monitor", *PARTS}
     wait_until(lambda: targets() == dict.fromkeys(jobs, "up"), seconds=120)
-    wait_until(lambda: stack.inside("gateway", "http://loki:3100/ready") == "ready", seconds=60)
+    health = "http://victorialogs:9428/health"
+    wait_until(lambda: stack.inside("gateway", health) == "OK", seconds=60)
 
     def asked(path: str) -> Any:
         return stack.inside("gateway", f"http://prometheus:9090/api/v1/{path}")["data"]
@@ -65,6 +73,11 @@ def test_full_watches_a_swarm(
     wait_until(
         lambda: len(asked("query?query=ape_agent_memory_usage_bytes")["result"]) == 2, seconds=60
     )
+
+    # The log of an agent's task has arrived.
+    query = urlencode({"query": '{service="agent"}', "limit": 1})
+    lines = f"http://victorialogs:9428/select/logsql/query?{query}"
+    wait_until(lambda: stack.inside("gateway", lines), seconds=60)
 
     stack.destroy()
     wait_until(lambda: stack.leftovers() == [], seconds=60)

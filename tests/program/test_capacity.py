@@ -15,6 +15,7 @@ pytestmark = pytest.mark.program
         {},
         {"observability": "off"},
         {"observability": "full"},
+        {"observability": "full", "logStore": "victorialogs"},
         {"observability": "full", "observabilityParts": '["prometheus", "grafana"]'},
         {"monitor": "off", "agents": "45", "agentsPerContainer": "20"},
     ],

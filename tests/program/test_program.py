@@ -410,8 +410,70 @@ def test_bad_settings_stop_the_program() -> None:
 def test_full_fits_the_seeds_memory_with_the_monitor() -> None:
     found = run("prod", **PROD)
     memory = {c.name: c.inputs["memory"] for c in found.of("Container")}
-    watching = (*planning.PARTS, "monitor", "socket-proxy")
+    watching = (*planning.parts_of("full"), "monitor", "socket-proxy")
     assert sum(memory[part] for part in watching) <= planning.OBSERVABILITY_MEMORY_MB
+
+
+def test_victorialogs_replaces_loki_and_nothing_else() -> None:
+    loki, other = run("prod", **PROD), run("prod", logStore="victorialogs", **PROD)
+    kinds = Counter(r.type.rpartition(":")[2] for r in other.resources)
+    assert (kinds["Loki"], kinds["VictoriaLogs"]) == (0, 1)
+    # Its options are its command: no files, so no container that carries them, and no volume.
+    assert kinds["Container"] == 10 + 7 + 60
+    assert kinds["Volume"] == 7 + 5 + 1
+    assert kinds.total() == 1 + 12 + 6 + 3 + 13 + 77
+
+    def untouched(found: Recorder) -> dict[str, dict[str, Any]]:
+        reads_logs = ("loki", "victorialogs", "alloy", "grafana", "prometheus")
+        return {
+            c.name: c.inputs
+            for c in found.of("Container")
+            if c.name.split("-")[0] not in reads_logs
+        }
+
+    assert untouched(loki) == untouched(other)
+
+
+def test_victorialogs_keeps_its_data_within_its_limits() -> None:
+    found = run(
+        "dev",
+        observability="full",
+        logStore="victorialogs",
+        logsRetentionDays=3,
+        grafanaPassword="p-of-a-test",
+        logsRetentionSize="2GB",
+        victorialogsPort=9999,
+    )
+    (made,) = (c.inputs for c in found.of("Container") if c.name == "victorialogs")
+    share = planning.OBSERVABILITY_SHARES["victorialogs"]
+    assert (made["memory"], made["cpus"]) == (share.memory_mb, str(share.cpus))
+    assert {"-retentionPeriod=3d", "-retention.maxDiskSpaceUsageBytes=2GB"} <= set(made["command"])
+    (port,) = made["ports"]
+    assert (port["internal"], port["external"], port["ip"]) == (9428, 9999, "127.0.0.1")
+    # The one folder of the published image that belongs to this user.
+    assert made["user"] == "65532:65532"
+    (volume,) = made["volumes"]
+    assert volume["containerPath"] == "/home/nonroot"
+    assert "-storageDataPath=/home/nonroot/victoria-logs" in made["command"]
+    # The image has no program that could check it.
+    assert "healthcheck" not in made
+    assert not made["wait"]
+
+
+def test_alloy_brings_the_logs_to_the_store_that_is_deployed() -> None:
+    def target(**config: Any) -> str:
+        (made,) = (
+            c
+            for c in run("prod", **PROD, **config).of("Container")
+            if c.name.startswith("alloy") and c.inputs.get("start") is False
+        )
+        text = "".join(upload["content"] for upload in made.inputs["uploads"])
+        return str(re.findall(r'url = "(.+)"', text)[0])
+
+    assert target() == "http://loki:3100/loki/api/v1/push"
+    assert target(logStore="victorialogs") == (
+        "http://victorialogs:9428/insert/loki/api/v1/push?disable_message_parsing=1"
+    )
 
 
 def test_parts_of_full_can_be_left_out() -> None:
@@ -424,7 +486,7 @@ def test_parts_of_full_can_be_left_out() -> None:
 def test_full_runs_on_swarm() -> None:
     found = run("prod", runtime="swarm", **PROD)
     names = {s.name for s in found.of("Service")}
-    assert set(planning.PARTS) <= names
+    assert set(planning.parts_of("full")) <= names
     # Names of Swarm's configs and secrets cannot contain a slash.
     for kind in ("ServiceConfig", "Secret"):
         for made in found.of(kind):

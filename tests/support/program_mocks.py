@@ -37,6 +37,7 @@ STACKS: dict[str, dict[str, str]] = {
         "alertmanagerPort": "9193",
         "grafanaPort": "3001",
         "lokiPort": "3101",
+        "victorialogsPort": "9528",
         "monitorPort": "9191",
     },
 }

@@ -20,6 +20,7 @@ PORT_SETTINGS = (
     "alertmanagerPort",
     "grafanaPort",
     "lokiPort",
+    "victorialogsPort",
     "monitorPort",
 )
 # Below the ports that the kernel gives to clients (32768), and beside what a user's stack takes.

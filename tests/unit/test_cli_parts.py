@@ -16,15 +16,16 @@ from ape_infra.checks.check import Check
 from ape_infra.checks.facts import Machine
 from ape_infra.cli.common import PreconditionFailed, intermediate_settings
 from ape_infra.cli.down import forget_salt
-from ape_infra.cli.logs.from_loki import log_query, of_entry, of_session
+from ape_infra.cli.logs.from_store import log_query, of_entry, of_session
 from ape_infra.cli.logs.lines import Filter, Line, last
 from ape_infra.cli.logs.names import ALIASES, chosen, container_pattern, short
 from ape_infra.cli.plan import ScaleForecast
 from ape_infra.cli.rollout import parsed, pins
 from ape_infra.cli.scale import require_checks, stages
 from ape_infra.config.parsing import parse
+from ape_infra.observability.log_queries import LogQuery, Match
 from ape_infra.planning.plan import make_plan
-from ape_infra.reporting.loki import Entry
+from ape_infra.reporting.log_stores import Entry
 from ape_infra.rollout.levels import levels
 
 pytestmark = pytest.mark.unit
@@ -45,21 +46,22 @@ def test_a_session_is_followed_over_containers_by_its_trace() -> None:
     assert not passing.passes(other)
 
 
-def test_a_loki_query_selects_service_container_ids_and_pattern() -> None:
-    plain = '{project="ape", stack="dev"}'
-    assert log_query("dev") == plain
-    assert log_query("dev", service="proxy").startswith(
-        '{project="ape", stack="dev", service="proxy"}'
-    )
-    assert log_query("dev", grep='a "b"') == rf'{plain} |~ "a \"b\""'
-    found = log_query("dev", ids=frozenset({"t1", "s1"}))
-    assert found == f'{plain} | session_id=~"s1|t1" or trace_id=~"s1|t1"'
+def test_a_query_of_the_log_store_selects_service_container_ids_and_pattern() -> None:
+    stack = (Match("project", "=", "ape"), Match("stack", "=", "dev"))
+    assert log_query("dev") == LogQuery(stack)
+    service = Match("service", "=", "proxy")
+    assert log_query("dev", service="proxy").streams == (*stack, service)
+    assert log_query("dev", grep='a "b"') == LogQuery(stack, grep='a "b"')
+    ((one, other),) = log_query("dev", ids=frozenset({"t1", "s1"})).fields
+    assert one == Match("session_id", "=~", "s1|t1")
+    assert other == Match("trace_id", "=~", "s1|t1")
     container = container_pattern(17, make_plan(20, stack="dev"))
-    (pattern,) = re.findall(r'container=~(".+")', log_query("dev", container=container))
-    # As Loki reads it: a pattern of the whole value.
-    assert re.fullmatch(json.loads(pattern), "ape-dev-agent-0017")
-    assert re.fullmatch(json.loads(pattern), "ape-dev-agents-00.17.abc")
-    assert not re.fullmatch(json.loads(pattern), "ape-dev-agent-0117")
+    ((match,),) = log_query("dev", container=container).fields
+    assert match.name == "container"
+    # A pattern of the whole value.
+    assert re.fullmatch(match.value, "ape-dev-agent-0017")
+    assert re.fullmatch(match.value, "ape-dev-agents-00.17.abc")
+    assert not re.fullmatch(match.value, "ape-dev-agent-0117")
 
 
 def test_a_session_is_recalled_with_all_of_its_trace() -> None:
@@ -76,7 +78,7 @@ def test_a_session_is_recalled_with_all_of_its_trace() -> None:
     assert len(of_session(lambda ids: [about, there], Filter(None, None))) == 2
 
 
-def test_a_line_of_loki_equals_one_of_docker() -> None:
+def test_a_line_of_the_log_store_equals_one_of_docker() -> None:
     entry = Entry(1_500_000_000, '{"msg": "hello"}', {"container": "ape-dev-agent-0001"})
     assert of_entry(entry, "dev") == Line(
         "1970-01-01T00:00:01.500000Z", "agent-0001", '{"msg": "hello"}', {"msg": "hello"}

@@ -1,6 +1,7 @@
 """Setup: errors where something is missing, and whose Pulumi is used. The real scripts run."""
 
 import hashlib
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -54,6 +55,14 @@ def run(tmp_path: Path) -> Run:
         return found.returncode, found.stderr
 
     return call
+
+
+def test_no_module_under_the_agpl_is_built() -> None:
+    built = {file: file.read_text() for file in (ROOT / "offline").glob("*/go.mod")}
+    assert built
+    modules = {word for text in built.values() for word in text.split()}
+    agpl = re.compile(r"github\.com/grafana/(loki|grafana|mimir|tempo|pyroscope)(/|$)")
+    assert [name for name in modules if agpl.match(name)] == []
 
 
 def test_an_old_python_is_refused(run: Run) -> None:

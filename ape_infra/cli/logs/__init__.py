@@ -23,12 +23,12 @@ from ape_infra.cli.common import (
     running_outputs,
 )
 from ape_infra.cli.logs import from_docker
-from ape_infra.cli.logs.from_loki import MAX_DAYS, log_query, of_entry, of_session
+from ape_infra.cli.logs.from_store import log_query, of_entry, of_session
 from ape_infra.cli.logs.lines import Filter, Line, last, printer
 from ape_infra.cli.logs.names import ALIASES, chosen, container_pattern
 from ape_infra.config.project import config_key, current
 from ape_infra.config.settings import Settings
-from ape_infra.reporting.loki import Loki, LokiError
+from ape_infra.reporting.log_stores import CLIENTS, LogStoreError
 from ape_infra.reporting.summary import containers
 
 # With a filter all lines are searched, and `tail` counts those that pass.
@@ -63,14 +63,17 @@ class Request:
         return EXIT_OK
 
 
-def _from_loki(request: Request, engine: PulumiEngine, settings: Settings) -> int:
-    base = (running_outputs(engine).get("endpoints") or {}).get("loki")
+def _from_store(request: Request, engine: PulumiEngine, settings: Settings) -> int:
+    name = settings.observability.log_store
+    base = (running_outputs(engine).get("endpoints") or {}).get(name)
     if not base:
         raise PreconditionFailed(
-            f"--loki: the stack publishes no Loki. Set {config_key('observability')} to full."
+            f"--stored: the stack publishes no {CLIENTS[name].name}. Set "
+            f"{config_key('observability')} to full, and run: ape-load up"
         )
-    passing, loki, end = request.filter(), Loki(base), time.time()
-    start = end - 86400 * min(settings.observability.logs_retention_days, MAX_DAYS)
+    passing, store, end = request.filter(), CLIENTS[name](base), time.time()
+    days = settings.observability.logs_retention_days
+    start = end - 86400 * min(days, store.max_days or days)
     service = ALIASES.get(request.service, request.service) if request.service else None
     container = (
         None
@@ -79,13 +82,13 @@ def _from_loki(request: Request, engine: PulumiEngine, settings: Settings) -> in
     )
 
     def ask(ids: frozenset[str]) -> list[Line]:
-        text = log_query(request.stack, service, container, ids, None if ids else request.grep)
-        return [of_entry(entry, request.stack) for entry in loki.newest(text, start, end)]
+        query = log_query(request.stack, service, container, ids, None if ids else request.grep)
+        return [of_entry(entry, request.stack) for entry in store.newest(query, start, end)]
 
     try:
         found = [line for line in of_session(ask, passing) if passing.passes(line)]
-    except LokiError as error:
-        raise NotRunning(f"Loki query failed: {error}") from None
+    except LogStoreError as error:
+        raise NotRunning(f"{store.name} query failed: {error}") from None
     return request.print(last(found, request.tail))
 
 
@@ -139,8 +142,13 @@ def logs(
     session: Annotated[
         str | None, typer.Option("--session", help="Show all lines of the session with this id.")
     ] = None,
-    from_loki: Annotated[
-        bool, typer.Option("--loki", help="Query Loki, which also has removed containers.")
+    stored: Annotated[
+        bool,
+        typer.Option(
+            "--stored",
+            "--loki",
+            help="Query the log store (Loki or VictoriaLogs), which also has removed containers.",
+        ),
     ] = False,
     stack: StackName = "dev",
     json: AsJson = False,
@@ -150,12 +158,12 @@ def logs(
 
     def work() -> int:
         request.filter()
-        if from_loki and following:
-            raise PreconditionFailed("--loki has past lines only. Leave out -f or --loki.")
+        if stored and following:
+            raise PreconditionFailed("--stored has past lines only. Leave out -f or --stored.")
         engine = PulumiEngine(stack, log, create=False)
         settings = engine.settings()
-        if from_loki:
-            return _from_loki(request, engine, settings)
+        if stored:
+            return _from_store(request, engine, settings)
         return _from_docker(request, settings, follow=following)
 
     run_command(work)

@@ -11,6 +11,7 @@ from ape_infra.observability.dashboards import (
 )
 from ape_infra.observability.dashboards.model import Dashboard
 from ape_infra.observability.dashboards.sdk import json_of_dashboard
+from ape_infra.planning.plan import LogStore
 
 ALL: tuple[Dashboard, ...] = (
     test_run.DASHBOARD,
@@ -21,6 +22,6 @@ ALL: tuple[Dashboard, ...] = (
 )
 
 
-def files() -> dict[str, str]:
-    """Return file name -> JSON of the dashboard."""
-    return {f"{dashboard.uid}.json": json_of_dashboard(dashboard) for dashboard in ALL}
+def files(store: LogStore) -> dict[str, str]:
+    """Return file name -> JSON of the dashboard, for a stack with this log store."""
+    return {f"{dashboard.uid}.json": json_of_dashboard(dashboard, store) for dashboard in ALL}

@@ -3,6 +3,7 @@
 from ape_contracts import metrics
 from ape_infra.observability import recording_rules
 from ape_infra.observability.dashboards.model import (
+    WARNINGS,
     Dashboard,
     Panel,
     Query,
@@ -14,6 +15,7 @@ from ape_infra.observability.dashboards.model import (
     series,
     total,
 )
+from ape_infra.observability.log_queries import Match
 
 WORST = 10
 _AGENT = 'service="agent"'
@@ -107,10 +109,10 @@ DASHBOARD = Dashboard(
         Row(
             "Logs",
             (
-                Panel(
+                logs(
                     "Warnings and errors of agents",
-                    (Query(logs(_AGENT, rest='| level=~"warning|error|critical"')),),
-                    kind="logs",
+                    Match("service", "=", "agent"),
+                    fields=(WARNINGS,),
                 ),
             ),
         ),

@@ -156,7 +156,14 @@ DASHBOARD = Dashboard(
                 ),
                 Panel(
                     "Log lines a second",
-                    (Query(total(rate(external_metrics.LOG_LINES)), "taken by Loki"),),
+                    (
+                        Query(total(rate(external_metrics.LOKI_LINES)), "taken by Loki", "loki"),
+                        Query(
+                            total(rate(external_metrics.VICTORIALOGS_LINES)),
+                            "taken by VictoriaLogs",
+                            "victorialogs",
+                        ),
+                    ),
                 ),
                 Panel(
                     "Age of the monitor's data",

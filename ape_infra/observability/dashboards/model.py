@@ -1,4 +1,7 @@
-"""Panels and dashboards as plain data: Grafana's JSON, the tests and the pictures come from it."""
+"""Panels and dashboards as plain data: Grafana's JSON, the tests and the pictures come from it.
+
+A query or panel that differs between log stores has one variant for each of them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from typing import Literal
 
 from ape_contracts.metrics import Metric
 from ape_infra.observability import promql
+from ape_infra.observability.log_queries import LogQuery, Match
+from ape_infra.planning.plan import LogStore
 
 Unit = Literal[
     "short", "percent", "percentunit", "s", "bytes", "Bps", "reqps", "currencyUSD", "tok/s"
@@ -20,15 +25,22 @@ TRACE, EVERYTHING = "trace", ".*"
 
 @dataclass(frozen=True)
 class Query:
-    """`expr`: PromQL or LogQL. `legend` may name labels: `{{service}}`."""
+    """`expr`: PromQL. `legend` may name labels: `{{service}}`.
+
+    `store`: the query belongs to this log store only.
+    """
 
     expr: str
     legend: str = ""
+    store: LogStore | None = None
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A graph, a single number, or lines of logs (LogQL). The run report has the `main` graphs."""
+    """A graph, a single number, or lines of logs. The run report has the `main` graphs.
+
+    `lines`: the query of a panel of logs, which has no others.
+    """
 
     title: str
     queries: tuple[Query, ...]
@@ -37,6 +49,7 @@ class Panel:
     description: str = ""
     stacked: bool = False
     main: bool = False
+    lines: LogQuery | None = None
 
 
 @dataclass(frozen=True)
@@ -93,20 +106,30 @@ def or_zero(expr: str) -> str:
     return f"{expr} or vector(0)"
 
 
-def logs(*matchers: str, rest: str = "") -> str:
-    """Return LogQL for the lines of streams, filtered by `rest`."""
-    scope = (f'{label}=~"${label}"' for label in (*promql.SCOPE, TIER))
-    # Loki requires a matcher that an empty label does not satisfy.
-    chosen = ", ".join((*scope, 'service=~".+"', *matchers))
-    return f"{{{chosen}}}" + (f" {rest}" if rest else "")
+def logs(
+    title: str,
+    *streams: Match,
+    fields: tuple[Match, ...] = (),
+    keys: tuple[Match, ...] = (),
+    description: str = "",
+) -> Panel:
+    """Return a panel of the lines that match the dashboard's variables and all conditions."""
+    scope = (Match(label, "=~", f"${label}") for label in (*promql.SCOPE, TIER))
+    # Loki requires a condition that an empty label does not meet.
+    chosen = (*scope, Match("service", "=~", ".+"), *streams)
+    lines = LogQuery(chosen, fields=tuple((match,) for match in fields), keys=keys)
+    return Panel(title, (), kind="logs", description=description, lines=lines)
+
+
+# Of what a service warns.
+WARNINGS = Match("level", "=~", "warning|error|critical")
 
 
 def traced() -> Panel:
     """Return the panel with all lines of the chosen trace, over all services."""
-    return Panel(
+    return logs(
         "Logs of trace $trace",
-        (Query(logs(rest=f'| trace_id=~"${TRACE}" | trace_id!=""')),),
-        kind="logs",
+        fields=(Match("trace_id", "=~", f"${TRACE}"), Match("trace_id", "!=", "")),
         description="Every line of one session, over agent, proxy and gateway. Paste a trace id "
         "above, or follow the link of a failed session.",
     )

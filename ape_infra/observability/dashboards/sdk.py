@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard as builders
@@ -12,6 +13,8 @@ from grafana_foundation_sdk.builders import loki as loki_builders
 from grafana_foundation_sdk.builders import prometheus as prometheus_builders
 from grafana_foundation_sdk.builders import stat as stat_builders
 from grafana_foundation_sdk.builders import timeseries as graph_builders
+from grafana_foundation_sdk.cog import variants
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
@@ -20,18 +23,23 @@ from ape_contracts import metrics
 from ape_infra.observability import recording_rules
 from ape_infra.observability.dashboards.model import (
     EVERYTHING,
-    TIER,
     TRACE,
     VARIABLES,
     Dashboard,
     Panel,
     series,
 )
-from ape_infra.observability.grafana import LOKI_UID, PROMETHEUS_UID
+from ape_infra.observability.grafana import LOG_SOURCES, PROMETHEUS_UID
+from ape_infra.observability.log_queries import LANGUAGES
 from ape_infra.observability.promql import SCOPE
+from ape_infra.planning.plan import LogStore
 
 PROMETHEUS = models.DataSourceRef(type_val="prometheus", uid=PROMETHEUS_UID)
-LOKI = models.DataSourceRef(type_val="loki", uid=LOKI_UID)
+LOGS = {
+    store: models.DataSourceRef(type_val=source.type, uid=source.uid)
+    for store, source in LOG_SOURCES.items()
+}
+MAX_LINES = 500
 TAG = "ape"
 # Of the 24 columns of Grafana's grid, and its rows.
 SPANS = {"graph": 8, "stat": 4, "logs": 24}
@@ -40,23 +48,37 @@ HEIGHTS = {"graph": 8, "stat": 4, "logs": 10}
 _Built = graph_builders.Panel | stat_builders.Panel | logs_builders.Panel
 
 
-def _targets(panel: Panel, built: _Built) -> _Built:
-    for index, query in enumerate(panel.queries):
-        ref = chr(ord("A") + index)
-        if panel.kind == "logs":
-            lines = loki_builders.Dataquery().expr(query.expr).ref_id(ref)
-            built.with_target(lines.query_type("range").max_lines(500))
-        else:
-            built.with_target(
-                prometheus_builders.Dataquery()
-                .expr(query.expr)
-                .legend_format(query.legend or "__auto")
-                .ref_id(ref)
-            )
+@dataclass
+class VictoriaLogsQuery(Builder[variants.Dataquery], variants.Dataquery):
+    """A query of the plugin of VictoriaLogs, for which the SDK has no class."""
+
+    expr: str
+
+    def build(self) -> variants.Dataquery:
+        return self
+
+    def to_json(self) -> dict[str, object]:
+        return {"expr": self.expr, "refId": "A", "queryType": "instant", "maxLines": MAX_LINES}
+
+
+def _targets(panel: Panel, built: _Built, store: LogStore) -> _Built:
+    if panel.lines:
+        text = LANGUAGES[store](panel.lines)
+        lines = loki_builders.Dataquery().expr(text).ref_id("A").query_type("range")
+        return built.with_target(
+            lines.max_lines(MAX_LINES) if store == "loki" else VictoriaLogsQuery(text)
+        )
+    for index, query in enumerate(q for q in panel.queries if q.store in (None, store)):
+        built.with_target(
+            prometheus_builders.Dataquery()
+            .expr(query.expr)
+            .legend_format(query.legend or "__auto")
+            .ref_id(chr(ord("A") + index))
+        )
     return built
 
 
-def _panel(panel: Panel) -> _Built:
+def _panel(panel: Panel, store: LogStore) -> _Built:
     built: _Built
     if panel.kind == "logs":
         built = (
@@ -65,7 +87,7 @@ def _panel(panel: Panel) -> _Built:
             .wrap_log_message(True)
             .enable_log_details(True)
             .sort_order(common_models.LogsSortOrder.ASCENDING)
-            .datasource(LOKI)
+            .datasource(LOGS[store])
         )
     elif panel.kind == "stat":
         built = (
@@ -97,17 +119,17 @@ def _panel(panel: Panel) -> _Built:
         built = graph
     built.title(panel.title).description(panel.description)
     built.span(SPANS[panel.kind]).height(HEIGHTS[panel.kind])
-    return _targets(panel, built)
+    return _targets(panel, built, store)
 
 
 def _variables() -> Iterator[builders.QueryVariable]:
-    """Yield a variable for each label of a metric, and for the tier, which logs have too."""
+    """Yield a variable for each label of a metric."""
     known = (recording_rules.AGENTS_ALIVE, metrics.AGENT_MEMORY, metrics.CONTAINER_MEMORY)
     for name, label in VARIABLES.items():
         source = next((m for m in known if label in m.labels), None)
-        if source is None and name != TIER:
+        if source is None:
             continue
-        made = (
+        yield (
             builders.QueryVariable(name)
             .label(name.capitalize())
             .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
@@ -116,11 +138,9 @@ def _variables() -> Iterator[builders.QueryVariable]:
             .include_all(True)
             .all_value(EVERYTHING)
             .current(models.VariableOption(selected=True, text="All", value="$__all"))
+            .datasource(PROMETHEUS)
+            .query(f"label_values({source.name}, {label})")
         )
-        if source is None:
-            yield made.datasource(LOKI).query(f"label_values({label})")
-        else:
-            yield made.datasource(PROMETHEUS).query(f"label_values({source.name}, {label})")
 
 
 # True at the first step after each change of the declared number of agents.
@@ -140,7 +160,7 @@ def _scaling() -> builders.AnnotationQuery:
     )
 
 
-def json_of_dashboard(dashboard: Dashboard) -> str:
+def json_of_dashboard(dashboard: Dashboard, store: LogStore) -> str:
     built = (
         builders.Dashboard(dashboard.title)
         .uid(dashboard.uid)
@@ -167,5 +187,5 @@ def json_of_dashboard(dashboard: Dashboard) -> str:
     for row in dashboard.rows:
         built.with_row(builders.Row(row.title))
         for panel in row.panels:
-            built.with_panel(_panel(panel))
+            built.with_panel(_panel(panel, store))
     return json.dumps(built.build(), cls=JSONEncoder, indent=1, sort_keys=True) + "\n"

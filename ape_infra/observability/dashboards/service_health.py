@@ -3,6 +3,7 @@
 from ape_contracts import metrics
 from ape_infra.observability import external_metrics, recording_rules
 from ape_infra.observability.dashboards.model import (
+    WARNINGS,
     Dashboard,
     Panel,
     Query,
@@ -14,6 +15,7 @@ from ape_infra.observability.dashboards.model import (
     series,
     total,
 )
+from ape_infra.observability.log_queries import Match
 
 _NOT_AGENTS = 'service!="agent"'
 # On Swarm, a node still lists a task that ended there while its successor runs elsewhere.
@@ -151,10 +153,10 @@ DASHBOARD = Dashboard(
         Row(
             "Logs",
             (
-                Panel(
+                logs(
                     "Warnings and errors",
-                    (Query(logs(_NOT_AGENTS, rest='| level=~"warning|error|critical"')),),
-                    kind="logs",
+                    Match("service", "!=", "agent"),
+                    fields=(WARNINGS,),
                 ),
             ),
         ),

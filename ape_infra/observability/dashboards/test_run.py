@@ -15,6 +15,7 @@ from ape_infra.observability.dashboards.model import (
     total,
     traced,
 )
+from ape_infra.observability.log_queries import Match
 
 _FINISHED = total(f"increase({series(metrics.SESSIONS)}[$__range])")
 _FAILED = f'result="{metrics.FAILURE}"'
@@ -171,10 +172,10 @@ DASHBOARD = Dashboard(
         Row(
             "Sessions",
             (
-                Panel(
+                logs(
                     "Failed sessions",
-                    (Query(logs('service="agent"', rest=f'| json | msg="session" | {_FAILED}')),),
-                    kind="logs",
+                    Match("service", "=", "agent"),
+                    keys=(Match("msg", "=", "session"), Match("result", "=", metrics.FAILURE)),
                     description="The link at trace_id shows the session over all services.",
                 ),
                 traced(),

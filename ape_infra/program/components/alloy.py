@@ -1,4 +1,4 @@
-"""Grafana Alloy: brings the logs of every container of the stack to Loki."""
+"""Grafana Alloy: brings the logs of every container of the stack to the log store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ USER = "473:473"
 
 
 def workload(settings: Settings, *, project: str, stack: str, push_url: str) -> Workload:
-    """`push_url`: where Loki takes logs."""
+    """`push_url`: where the log store takes logs, by Loki's protocol."""
     file = File(
         "config.alloy",
         alloy.config(

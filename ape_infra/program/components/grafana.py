@@ -26,18 +26,25 @@ def workload(
     secrets: Mapping[str, pulumi.Input[str]],
     *,
     prometheus_url: str,
-    loki_url: str | None,
+    logs_url: str | None,
     alertmanager_url: str | None,
     url: str | None,
 ) -> Workload:
     """URLs as Grafana reaches them; None: not deployed. `url`: as users reach it, or None."""
+    store = settings.observability.log_store
     password = File("grafana_password", secrets.get(GRAFANA_PASSWORD, ""), secret=True)
     sources = grafana.datasources(
-        prometheus_url=prometheus_url, loki_url=loki_url, alertmanager_url=alertmanager_url
+        prometheus_url=prometheus_url,
+        logs=(store, logs_url) if logs_url else None,
+        alertmanager_url=alertmanager_url,
     )
     where = grafana.PROVISIONING
     share = planning.OBSERVABILITY_SHARES["grafana"]
-    env = grafana.environment(directory=CONFIG_DIR, password_file=password.path)
+    env = grafana.environment(
+        directory=CONFIG_DIR,
+        password_file=password.path,
+        plugin=grafana.LOG_SOURCES[store].plugin if logs_url else None,
+    )
     return Workload(
         name=NAME,
         service=NAME,
@@ -52,7 +59,7 @@ def workload(
                 f"{where}/dashboards/ape.yml",
                 yaml_of(grafana.providers(directory=f"{CONFIG_DIR}/dashboards")),
             ),
-            *(File(f"dashboards/{name}", text) for name, text in dashboards.files().items()),
+            *(File(f"dashboards/{name}", text) for name, text in dashboards.files(store).items()),
         ),
         networks=(Attachment(EDGE, (NAME,)),),
         volumes={DATA: "/var/lib/grafana"},

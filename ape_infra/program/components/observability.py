@@ -17,6 +17,7 @@ from ape_infra.observability import grafana as grafana_config
 from ape_infra.observability import loki as loki_config
 from ape_infra.observability import prometheus as prometheus_config
 from ape_infra.observability import rules
+from ape_infra.observability import victorialogs as victorialogs_config
 from ape_infra.planning import plan as planning
 from ape_infra.program.components import (
     alertmanager,
@@ -27,6 +28,7 @@ from ape_infra.program.components import (
     monitor,
     prometheus,
     proxy,
+    victorialogs,
 )
 from ape_infra.program.components.base import ServiceWithData
 from ape_infra.program.components.deployment import Deployment
@@ -39,7 +41,13 @@ PORTS = {
     alertmanager.NAME: alertmanager_config.PORT,
     grafana.NAME: grafana_config.PORT,
     loki.NAME: loki_config.PORT,
+    victorialogs.NAME: victorialogs_config.PORT,
     alloy.NAME: alloy_config.PORT,
+}
+# Log store -> where it takes logs by Loki's protocol.
+PUSH_PATHS: dict[planning.LogStore, str] = {
+    "loki": loki_config.PUSH_PATH,
+    "victorialogs": victorialogs_config.PUSH_PATH,
 }
 # Part -> its resource's name and class.
 COMPONENTS: dict[planning.Part, tuple[str, type[ServiceWithData]]] = {
@@ -47,6 +55,7 @@ COMPONENTS: dict[planning.Part, tuple[str, type[ServiceWithData]]] = {
     "alertmanager": ("alerts", alertmanager.Alertmanager),
     "grafana": ("dashboards", grafana.Grafana),
     "loki": ("logs", loki.Loki),
+    "victorialogs": ("logs", victorialogs.VictoriaLogs),
     "alloy": ("log-shipper", alloy.Alloy),
 }
 
@@ -88,7 +97,7 @@ def workload(
     url: str | None = None,
 ) -> Workload:
     """The workload of a part, which knows the other parts of the settings. `url`: for users."""
-    parts = settings.observability.parts
+    parts, store = settings.observability.parts, settings.observability.log_store
     services = [
         gateway.NAME,
         proxy.NAME,
@@ -116,14 +125,16 @@ def workload(
                 settings,
                 secrets,
                 prometheus_url=url_of(prometheus.NAME),
-                loki_url=url_of(loki.NAME) if "loki" in parts else None,
+                logs_url=url_of(store) if store in parts else None,
                 alertmanager_url=url_of(alertmanager.NAME) if "alertmanager" in parts else None,
                 url=url,
             )
         case "loki":
             return loki.workload(settings)
+        case "victorialogs":
+            return victorialogs.workload(settings)
         case "alloy":
-            push_url = f"{url_of(loki.NAME)}{loki_config.PUSH_PATH}"
+            push_url = f"{url_of(store)}{PUSH_PATHS[store]}"
             return alloy.workload(settings, project=project, stack=stack, push_url=push_url)
 
 

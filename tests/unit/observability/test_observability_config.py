@@ -10,7 +10,15 @@ from ape_contracts import metrics
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.parsing import parse
 from ape_infra.config.settings import Settings
-from ape_infra.observability import alertmanager, alloy, grafana, loki, prometheus, rules
+from ape_infra.observability import (
+    alertmanager,
+    alloy,
+    grafana,
+    loki,
+    prometheus,
+    rules,
+    victorialogs,
+)
 from ape_infra.observability.text import yaml_of
 from ape_infra.planning import plan
 
@@ -121,6 +129,12 @@ def test_loki_deletes_logs_after_the_retention_time() -> None:
     assert found["compactor"]["retention_enabled"]
 
 
+def test_victorialogs_deletes_logs_after_the_retention_time_and_above_the_size() -> None:
+    found = victorialogs.options(retention_days=3, retention_size="2GB")
+    assert {"-retentionPeriod=3d", "-retention.maxDiskSpaceUsageBytes=2GB"} <= set(found)
+    assert "disable_message_parsing=1" in victorialogs.PUSH_PATH, "lines stay as they were written"
+
+
 def test_grafana_requires_the_password_from_its_file() -> None:
     env = grafana.environment(directory="/etc/ape", password_file="/etc/ape/grafana_password")
     assert env["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
@@ -129,12 +143,42 @@ def test_grafana_requires_the_password_from_its_file() -> None:
 
 
 def test_grafana_has_a_datasource_for_each_deployed_service() -> None:
-    found = grafana.datasources(prometheus_url="http://p", loki_url=None, alertmanager_url=None)
+    found = grafana.datasources(prometheus_url="http://p", logs=None, alertmanager_url=None)
     assert [d["uid"] for d in found["datasources"]] == [grafana.PROMETHEUS_UID]
     found = grafana.datasources(
-        prometheus_url="http://p", loki_url="http://l", alertmanager_url="http://a"
+        prometheus_url="http://p", logs=("loki", "http://l"), alertmanager_url="http://a"
     )
     assert [d["type"] for d in found["datasources"]] == ["prometheus", "loki", "alertmanager"]
+
+
+TRACE = {
+    "loki": '{service=~".+"} | trace_id="$${__value.raw}"',
+    "victorialogs": '{service=~"(.+)"} trace_id:="$${__value.raw}"',
+}
+
+
+@pytest.mark.parametrize("store", plan.LOG_STORES)
+def test_trace_id_in_a_line_leads_to_all_lines_of_the_trace(store: plan.LogStore) -> None:
+    made = grafana.datasources(
+        prometheus_url="http://p", logs=(store, "http://l"), alertmanager_url=None
+    )
+    source = made["datasources"][1]
+    (link,) = source["jsonData"]["derivedFields"]
+    assert (link["matcherRegex"], link["datasourceUid"]) == ("trace_id", source["uid"])
+    assert link["url"] == TRACE[store]
+
+
+def test_grafana_downloads_a_plugin_for_victorialogs_only() -> None:
+    def asked(plugin: str | None) -> dict[str, str]:
+        env = grafana.environment(directory="/etc/ape", password_file="/p", plugin=plugin)
+        return {k: v for k, v in env.items() if k.startswith("GF_PLUGINS")}
+
+    plugins = {store: source.plugin for store, source in grafana.LOG_SOURCES.items()}
+    assert asked(plugins["loki"]) == {"GF_PLUGINS_PREINSTALL_DISABLED": "true"}
+    found = asked(plugins["victorialogs"])
+    ((name, plugin),) = found.items()
+    assert name == "GF_PLUGINS_PREINSTALL"
+    assert re.fullmatch(r"victoriametrics-logs-datasource@[0-9.]+", plugin)
 
 
 def test_yaml_text_has_the_same_data_and_no_anchors() -> None:
@@ -145,24 +189,32 @@ def test_yaml_text_has_the_same_data_and_no_anchors() -> None:
 
 
 def test_shares_fit_the_memory_limit_and_leave_256_mb_for_the_monitor() -> None:
-    shares = plan.OBSERVABILITY_SHARES
-    assert set(shares) == set(plan.PARTS)
-    left = plan.OBSERVABILITY_MEMORY_MB - sum(s.memory_mb for s in shares.values())
-    assert left >= 256
-    assert round(sum(s.cpus for s in shares.values()), 2) == plan.SERVICE_CPUS / 3
+    assert set(plan.OBSERVABILITY_SHARES) == set(plan.PARTS)
+    for store in plan.LOG_STORES:
+        shares = [plan.OBSERVABILITY_SHARES[p] for p in plan.parts_of("full", store)]
+        left = plan.OBSERVABILITY_MEMORY_MB - sum(s.memory_mb for s in shares)
+        assert left >= 256
+        assert round(sum(s.cpus for s in shares), 2) == plan.SERVICE_CPUS / 3
 
 
 def test_mode_sets_the_parts_and_their_ports() -> None:
     assert parse({"observability": "off"}).observability.parts == ()
     assert parse({}).observability.parts == ("prometheus",)
     full = parse({"observability": "full"}, ["grafanaPassword"])
-    assert full.observability.parts == plan.PARTS
-    assert set(full.part_ports) == {
-        "prometheusPort",
-        "alertmanagerPort",
-        "grafanaPort",
-        "lokiPort",
-    }
+    watching = ("prometheus", "alertmanager", "grafana")
+    assert full.observability.parts == (*watching, "loki", "alloy")
+    assert set(full.part_ports) == {f"{part}Port" for part in (*watching, "loki")}
+
+
+def test_log_store_replaces_loki() -> None:
+    made = parse({"observability": "full", "logStore": "victorialogs"}, ["grafanaPassword"])
+    watching = ("prometheus", "alertmanager", "grafana")
+    assert made.observability.parts == (*watching, "victorialogs", "alloy")
+    assert set(made.part_ports) == {f"{part}Port" for part in (*watching, "victorialogs")}
+    assert made.part_images["victorialogsImage"].startswith("victoriametrics/victoria-logs:v1.")
+    assert "lokiImage" not in made.part_images
+    # Without full, the setting has no effect.
+    assert parse({"logStore": "victorialogs"}).observability.parts == ("prometheus",)
 
 
 INVALID = [
@@ -175,6 +227,16 @@ INVALID = [
         {"observability": "full", "observabilityParts": '["prometheus", "alloy"]'},
         "ape:observabilityParts: has alloy without loki",
     ),
+    (
+        {
+            "observability": "full",
+            "observabilityParts": '["prometheus", "loki"]',
+            "logStore": "victorialogs",
+        },
+        "ape:observabilityParts: has loki, but logStore is victorialogs. Replace loki",
+    ),
+    ({"logStore": "elastic"}, 'ape:logStore: is "elastic"'),
+    ({"logsRetentionSize": "4"}, "ape:logsRetentionSize: "),
     (
         {"observability": "full", "observabilityParts": '["tempo"]'},
         "ape:observabilityParts[0]: ",

@@ -216,3 +216,10 @@ def test_parts_that_are_left_out_are_not_counted() -> None:
     full = plan.make_plan(5, stack="dev", observability="full")
     some = plan.make_plan(5, stack="dev", observability="full", parts=("prometheus", "loki"))
     assert full.service_containers - some.service_containers == 3
+
+
+def test_a_stack_has_one_log_store() -> None:
+    for store in plan.LOG_STORES:
+        assert set(plan.parts_of("full", store)) & set(plan.LOG_STORES) == {store}
+    assert plan.parts_of("metrics", "victorialogs") == ("prometheus",)
+    assert plan.parts_of("off") == ()

@@ -1,8 +1,7 @@
-"""Logs from Loki, which also has those of removed containers."""
+"""Logs from the log store, which also has those of removed containers."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,10 +10,8 @@ from ape_infra.cli.logs.lines import Filter, Line
 from ape_infra.cli.logs.names import short
 from ape_infra.config.project import current
 from ape_infra.observability import alloy
-from ape_infra.reporting.loki import Entry
-
-# Loki rejects a query over a longer time.
-MAX_DAYS = 30
+from ape_infra.observability.log_queries import LogQuery, Match
+from ape_infra.reporting.log_stores import Entry
 
 
 def log_query(
@@ -23,22 +20,20 @@ def log_query(
     container: re.Pattern[str] | None = None,
     ids: frozenset[str] = frozenset(),
     grep: str | None = None,
-) -> str:
-    """LogQL of the requested lines; `ids` are those of sessions and traces."""
-    selector = {"project": current().name, "stack": stack} | (
-        {"service": service} if service else {}
-    )
-    parts = ["{" + ", ".join(f"{k}={json.dumps(v)}" for k, v in selector.items()) + "}"]
-    if grep:
-        parts.append(f"|~ {json.dumps(grep)}")
+) -> LogQuery:
+    """Return the query of the requested lines; `ids` are those of sessions and traces."""
+    streams = {"project": current().name, "stack": stack}
+    if service:
+        streams["service"] = service
+    fields: list[tuple[Match, ...]] = []
     if container:
-        # A pattern of LogQL must match the whole value.
-        whole = json.dumps(f".*(?:{container.pattern}).*")
-        parts.append(f"| {alloy.CONTAINER}=~{whole}")
+        fields.append((Match(alloy.CONTAINER, "=~", f".*(?:{container.pattern}).*"),))
     if ids:
-        any_of = json.dumps("|".join(map(re.escape, sorted(ids))))
-        parts.append(f"| session_id=~{any_of} or trace_id=~{any_of}")
-    return " ".join(parts)
+        any_of = "|".join(map(re.escape, sorted(ids)))
+        fields.append(tuple(Match(name, "=~", any_of) for name in ("session_id", "trace_id")))
+    return LogQuery(
+        tuple(Match(name, "=", value) for name, value in streams.items()), grep, tuple(fields)
+    )
 
 
 def of_entry(entry: Entry, stack: str) -> Line:
