@@ -234,7 +234,9 @@ QUOTAS: dict[str, Answer] = {
         429,
         {"x-ratelimit-remaining-requests-day": "0", "x-ratelimit-reset-requests-day": "33011.38"},
     ),
-    "hour": Answer(openai_error("Rate limit reached", "rate_limit_exceeded"), 429, {"Retry-After": "3600"}),
+    "hour": Answer(
+        openai_error("Rate limit reached", "rate_limit_exceeded"), 429, {"Retry-After": "3600"}
+    ),
     "minutes": Answer(
         openai_error("Rate limit reached for model m", "rate_limit_exceeded"),
         429,
@@ -357,9 +359,7 @@ CONTEXT_REFUSALS: dict[str, Answer] = {
         400,
     ),
     "ollama": Answer({"error": "the input length exceeds the context length"}, 400),
-    "groq": Answer(
-        openai_error("Please reduce the length of the messages or completion."), 400
-    ),
+    "groq": Answer(openai_error("Please reduce the length of the messages or completion."), 400),
     "groq_413": Answer(
         openai_error(
             "Request too large for model `m` on tokens per minute (TPM): Limit 6000, Requested "
@@ -449,7 +449,9 @@ def slow(seconds: float, end: Literal["whole", "trickle"] = "whole") -> Behavior
 def behaviors(target: str = "http://target:8080", seconds: float = 0.4) -> dict[str, Behavior]:
     """Every behavior by its name. `target`: the target's address; `seconds`: of a window."""
     made: dict[str, Behavior] = {
-        name: each(form) for table in (forms.FINE, forms.NEAR_MISSES) for name, form in table.items()
+        name: each(form)
+        for table in (forms.FINE, forms.NEAR_MISSES)
+        for name, form in table.items()
     }
     made["fine_finish_stop"] = each(forms.proper, "stop")
     made["function_call"] = each(forms.NEAR_MISSES["function_call"], "function_call")
@@ -511,7 +513,9 @@ def _talk() -> dict[str, Behavior]:
         "no_path_once": first(_broken('{"method": "POST"}')),
         "path_is_a_number_once": first(_broken('{"method": "GET", "path": 5}')),
         "no_function_once": first(says(forms.calls({"id": "call_x", "type": "function"}))),
-        "deep_arguments_once": first(_broken('{"method": "GET", "path": "/", "body": ' + "[" * 9000)),
+        "deep_arguments_once": first(
+            _broken('{"method": "GET", "path": "/", "body": ' + "[" * 9000)
+        ),
     }
 
 

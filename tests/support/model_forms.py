@@ -104,8 +104,8 @@ def _named(step: Arguments, key: str = "arguments") -> str:
 def _xml(step: Arguments) -> str:
     """As Qwen's coders write it."""
     lines = [
-        f"<parameter={name}>\n{value if isinstance(value, str) else json.dumps(value)}\n</parameter>"
-        for name, value in step.items()
+        f"<parameter={name}>\n{value}\n</parameter>"
+        for name, value in (step | {"body": json.dumps(step.get("body"))}).items()
     ]
     return "<tool_call>\n<function=call_api>\n" + "\n".join(lines) + "\n</function>\n</tool_call>"
 
@@ -137,7 +137,9 @@ TEXT_CALLS: dict[str, Callable[[Arguments], Any]] = {
     "text_hermes": lambda s: f"<tool_call>\n{_named(s)}\n</tool_call>",
     "text_hermes_open": lambda s: f"I go on. <tool_call>{_named(s)}",
     "text_hermes_twice_encoded": lambda s: (
-        "<tool_call>" + json.dumps({"name": "call_api", "arguments": json.dumps(s)}) + "</tool_call>"
+        "<tool_call>"
+        + json.dumps({"name": "call_api", "arguments": json.dumps(s)})
+        + "</tool_call>"
     ),
     "text_think": lambda s: f"<think>The user wants {{a thing}}.</think>\n{_named(s)}",
     "text_think_end_only": lambda s: f"I must go on.\n</think>\n\n{_named(s)}",

@@ -157,8 +157,8 @@ def _broken_message(message: dict[str, Any], echo: tuple[str, ...]) -> Iterator[
         try:
             if not isinstance(json.loads(call["function"]["arguments"]), dict):
                 yield "arguments are not a JSON object"
-        except (TypeError, ValueError, KeyError) as problem:
-            yield f"arguments are not JSON text: {problem}"
+        except (TypeError, ValueError, KeyError):
+            yield "arguments are not JSON text"
 
 
 def _broken_pairs(messages: list[dict[str, Any]]) -> Iterator[str]:

@@ -137,13 +137,11 @@ class Mix:
     """
 
     def __init__(self, seed: int, target: str, seconds: float) -> None:
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 - repeatable choices
         self._seed = seed
         made = known.behaviors(target)
         self._calm = {
-            name: made[name]
-            for name in sorted(made)
-            if not name.startswith(("window_", "quota_"))
+            name: made[name] for name in sorted(made) if not name.startswith(("window_", "quota_"))
         } | {"slow": known.slow(0.3), "trickle": known.slow(0.1, "trickle")}
         self._all = [*self._calm]
         self._quota_seconds = seconds

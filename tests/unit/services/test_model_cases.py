@@ -158,7 +158,9 @@ REFUSED = {
     "redirect": ("307",),
 }
 FAILED = {
-    **{f"status_{n}": (f"own words of {n}",) for n in (408, 500, 502, 503, 504, 520, 522, 524, 529)},
+    **{
+        f"status_{n}": (f"own words of {n}",) for n in (408, 500, 502, 503, 504, 520, 522, 524, 529)
+    },
     "page_502": ("Bad Gateway",),
     "busy_ollama": ("server busy",),
     "rate_limit": ("token_quota_exceeded", "Tokens per minute limit exceeded"),

@@ -1,4 +1,4 @@
-"""Limits of the model's provider, its context, its settings, and what the fleet shows of failures."""
+"""Limits of the model's provider, its context and settings, and what the fleet shows."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ async def test_request_has_what_the_provider_takes_and_nothing_else(
 async def test_slow_model_is_waited_for_as_the_settings_allow(
     seconds: float, reason: str, shop: Shop, tmp_path: Path
 ) -> None:
-    limits = {"first_byte_seconds": 0.2, "retries": 1}
+    limits: dict[str, Any] = {"first_byte_seconds": 0.2, "retries": 1}
     async with model_world.rig(shop, known.slow(seconds), tmp_path, **limits) as rig:
         outcome = await rig.session()
     assert outcome.reason == reason, outcome
@@ -291,19 +291,21 @@ async def test_fleet_shows_the_words_of_the_provider_and_the_repaired_calls(
         first = "agent-0001" in str(body["messages"][0])
         return (REFUSED_KEY if first else nested)(body, count)
 
-    async with model_world.shop() as shop:
-        async with model_world.rig(shop, either, tmp_path, agent={"agents_here": 2}) as rig:
-            host = rig.host()
-            running = asyncio.create_task(host.run())
+    async with (
+        model_world.shop() as shop,
+        model_world.rig(shop, either, tmp_path, agent={"agents_here": 2}) as rig,
+    ):
+        host = rig.host()
+        running = asyncio.create_task(host.run())
 
-            async def both() -> bool:
-                sessions = (await fleet(shop))["sessions"]
-                return bool(sessions["success"] and sessions["failure"])
-
-            await until(both)
-            await stop(host, running)
+        async def both() -> bool:
             sessions = (await fleet(shop))["sessions"]
-            metrics = await _text(f"{shop.gateway}/metrics")
+            return bool(sessions["success"] and sessions["failure"])
+
+        await until(both)
+        await stop(host, running)
+        sessions = (await fleet(shop))["sessions"]
+        metrics = await _text(f"{shop.gateway}/metrics")
     assert sessions["by_reason"] == {"model_error": sessions["failure"]}
     [shown] = sessions["failures"]
     assert (shown["reason"], shown["sessions"]) == ("model_error", sessions["failure"])
