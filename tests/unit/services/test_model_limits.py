@@ -140,7 +140,7 @@ async def needed_context(large_shop: Shop, folder: Path) -> int:
 
 @pytest.mark.usefixtures("short_backoff")
 @pytest.mark.parametrize("provider", known.CONTEXT_REFUSALS)
-async def test_session_goes_on_with_the_oldest_results_left_out_when_the_context_is_full(
+async def test_session_continues_without_its_oldest_results_when_the_context_is_full(
     provider: str, large_shop: Shop, tmp_path: Path
 ) -> None:
     limit = await needed_context(large_shop, tmp_path)
