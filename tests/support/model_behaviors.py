@@ -178,7 +178,7 @@ def parallel(body: dict[str, Any], count: int) -> Answer:
     """Two calls in the second answer."""
     if turn(body) != 1:
         return well_behaved(body, count)
-    asked = ({"method": "GET", "path": path} for path in ("/products", "/cart"))
+    asked = ({"method": "GET", "path": path} for path in ("/products", "/products/1"))
     return Answer(completion(forms.calls(*(forms.call(json.dumps(a)) for a in asked))))
 
 

@@ -135,6 +135,7 @@ async def rig(
                 "endpoints": SCENARIO["endpoints"],
                 "success": SCENARIO["success"],
                 "model_name": "m",
+                "target_host": around.target.removeprefix("http://"),
                 "think_time_seconds": 0.0,
                 "ramp_seconds": 0.0,
                 "report_seconds": 0.2,
