@@ -149,6 +149,7 @@ def settings(
                 gateway_url=urls["gateway"],
                 proxy_url=urls["proxy"],
                 model_name="m",
+                target_host=urls["target"].removeprefix("http://"),
                 **scenario,
                 agents_here=given.agents,
                 think_time_seconds=given.think,
