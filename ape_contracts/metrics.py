@@ -322,12 +322,14 @@ FAILURE_REASONS = (
     "gave_up",
     "aborted",
 )
-# What was wrong with a repaired call: arguments encoded twice, with text around them, as an object
-# in place of text, or under another key; a body as text; the path without its slash, or with the
-# target's host; the method in the path; another tool's name; a call in the text.
+# What was wrong with a repaired call: arguments encoded twice, with text around them, with a syntax
+# of Python or JavaScript, as an object in place of text, or under other keys; a body as text; the
+# path without its slash, or with the target's host; the method in the path, or in lower case;
+# another tool's name; a call in the text.
 REPAIR_KINDS = (
     "encoded_twice",
     "text_around",
+    "syntax",
     "object",
     "nested",
     "body_text",
@@ -337,6 +339,8 @@ REPAIR_KINDS = (
     "tool_name",
     "text_call",
 )
+# Of the detail of a failed session.
+MAX_DETAIL_CHARS = 300
 FINISH_REASONS = ("stop", "tool_calls", "length", "content_filter", "function_call", "other")
 AGENT_STATES = ("waiting", "running", "finished", "stopping")
 # Results of a completion. incomplete: its stream broke; cancelled: its client disconnected.

@@ -197,8 +197,9 @@ class AgentSettings(ServiceSettings):
 
     `slot` is "B+N": the container is the N-th (from 1) of those that hold `agents_here` each, with
     B agents in the containers before them. "N" is "0+N". `test_duration_seconds` 0: until stopped.
-    Without endpoints those of the gateway count. `report_seconds` lie between two reports, where
-    the gateway does not say.
+    Without endpoints those of the gateway count. `target_host` is the target's host with its port
+    and base path, as models write it in place of a path; empty: unknown. `report_seconds` lie
+    between two reports, where the gateway does not say.
     """
 
     gateway_url: Url
@@ -212,6 +213,7 @@ class AgentSettings(ServiceSettings):
     ] = "1"
     agents_here: PositiveCount = 1
     persona: str = ""
+    target_host: str = ""
     model_name: str = "ape-offline"
     token_file: str = ""
     test_duration_seconds: Seconds = 0.0

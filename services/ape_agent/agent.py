@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -10,11 +11,17 @@ from typing import Any, TypeVar
 
 from ape_agent.ledger import ReportQueue
 from ape_agent.peers import Peers
+from ape_agent.results import SessionResult
 from ape_agent.session import Session
+from ape_contracts import metrics
 from ape_contracts.service_settings import AgentSettings
 from ape_service.pacing import backoff, startup_delay
 
-_PEER_FAILURES = ("gateway_error", "model_error")
+# Further sessions would fail for the same reason for a while.
+_LASTING = ("gateway_error", "model_error", "model_quota")
+MAX_PAUSE_SECONDS = 30.0
+# Agents that waited for the same moment do not all continue in it.
+_SPREAD_SECONDS = 5.0
 EndpointProvider = Callable[[], Coroutine[Any, Any, list[dict[str, Any]]]]
 _T = TypeVar("_T")
 
@@ -67,16 +74,19 @@ class Agent:
             self._queue.session(result)
             if result.reason == "aborted":
                 return
-            if result.reason in _PEER_FAILURES:
-                self._state = "waiting"
-                await self._pause(backoff(failures))
-                failures += 1
-                self._peers.mark_suspect()
-                await self._unless_stopped(self._peers.ready())
-            else:
-                failures = 0
+            failures = 0 if result.acted else failures
+            if not fails_again(result):
                 # Never zero: a target that fails at once must not cause a busy loop.
                 await self._pause(max(settings.think_time_seconds, 0.01))
+                continue
+            self._state = "waiting"
+            left = settings.test_duration_seconds - (time.monotonic() - started)
+            pause = pause_after(result, failures)
+            await self._pause(min(pause, left) if settings.test_duration_seconds else pause)
+            failures += 1
+            if result.unreachable or result.reason == "gateway_error":
+                self._peers.mark_suspect()
+            await self._unless_stopped(self._peers.ready())
 
     async def _pause(self, seconds: float) -> None:
         """Sleep until the stop, at most `seconds`."""
@@ -92,3 +102,17 @@ class Agent:
         finally:
             task.cancel()
             stop.cancel()
+
+
+def fails_again(result: SessionResult) -> bool:
+    """Whether the next session is likely to fail like this one; then the agent waits longer."""
+    if result.result == metrics.SUCCESS:
+        return False
+    return result.reason in _LASTING or not result.acted
+
+
+def pause_after(result: SessionResult, failures: int) -> float:
+    """Seconds until the next session, after `failures` earlier failures in a row without a step."""
+    if result.wait_seconds is not None:
+        return result.wait_seconds + random.uniform(0.0, _SPREAD_SECONDS)  # noqa: S311 - jitter
+    return backoff(failures, cap=MAX_PAUSE_SECONDS)

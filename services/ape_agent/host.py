@@ -30,11 +30,12 @@ class Host:
         self._stop = asyncio.Event()
         self._queue = ReportQueue()
         self._trace_id = trace.new_trace_id()
-        timeout = settings.request_timeout_seconds
         self._peers = Peers(
-            Peer(settings.gateway_url, timeout),
+            Peer(settings.gateway_url, settings.request_timeout_seconds),
             Peer(
-                settings.proxy_url, timeout, {"Authorization": f"Bearer {token}"} if token else None
+                settings.proxy_url,
+                settings.model_timeout_seconds,
+                {"Authorization": f"Bearer {token}"} if token else None,
             ),
             settings.heartbeat_file,
         )

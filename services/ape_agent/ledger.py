@@ -6,7 +6,7 @@ import secrets
 from collections import deque
 from typing import Any, TypeVar
 
-from ape_agent.session import SessionResult, Step
+from ape_agent.results import SessionResult, Step
 
 # Held while the gateway is not available; beyond it the oldest are dropped, and counted as lost.
 MAX_SESSIONS, MAX_STEPS = 2000, 20_000

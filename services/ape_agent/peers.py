@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from ape_service.pacing import backoff
 from ape_service.retry_after import retry_after
 
 _ATTEMPTS = 4
-_MAX_RETRY_AFTER_SECONDS = 15.0
+_MAX_RETRY_AFTER_SECONDS = 60.0
+_SHOULD_RETRY = "x-should-retry"
 _PROBE_SECONDS = 5.0
 # A peer that was silent for this long is probed.
 _QUIET_SECONDS = 10.0
@@ -31,13 +32,29 @@ _log = logging.getLogger(__name__)
 
 
 class PeerError(Exception):
-    """The peer cannot be reached, is too slow, or its answer is not a JSON object."""
+    """The peer cannot be reached, is too slow, or its answer is not a JSON object.
+
+    `reached`: whether it answered at all.
+    """
+
+    def __init__(self, message: str, *, reached: bool = False) -> None:
+        super().__init__(message)
+        self.reached = reached
 
 
 @dataclass(frozen=True)
 class Reply:
+    """Names of headers are in lower case."""
+
     status: int
     body: dict[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def retry_helps(self) -> bool:
+        """Whether the peer rejected the request as overloaded, without any effect."""
+        final = self.headers.get(_SHOULD_RETRY, "").strip().lower() == "false"
+        return self.status in (429, 503) and not final
 
 
 class Peer:
@@ -64,7 +81,7 @@ class Peer:
 
     async def get(self, path: str) -> Reply:
         """Raises PeerError."""
-        return (await self._once("GET", path, b"", self._headers))[0]
+        return await self._once("GET", path, b"", self._headers)
 
     async def post(
         self,
@@ -78,7 +95,7 @@ class Peer:
         """The reply to a JSON body. Raises PeerError.
 
         `retry`: up to three times, only if the attempt had no effect: no connection was made, or
-        the peer rejected the request as overloaded (429, 503).
+        the peer rejected the request as overloaded (429, 503) without `x-should-retry: false`.
         """
         content = json.dumps(body, separators=(",", ":")).encode()
         sent = {**self._headers, **trace.headers(trace_id), **(headers or {})}
@@ -86,19 +103,17 @@ class Peer:
             last = attempt == _ATTEMPTS - 1 or not retry
             wait = backoff(attempt, cap=5)
             try:
-                reply, asked = await self._once("POST", path, content, sent)
-                if last or reply.status not in (429, 503):
+                reply = await self._once("POST", path, content, sent)
+                if last or not reply.retry_helps:
                     return reply
-                wait = max(wait, min(asked, _MAX_RETRY_AFTER_SECONDS))
+                wait = max(wait, min(retry_after(reply.headers) or 0.0, _MAX_RETRY_AFTER_SECONDS))
             except _NotReached:
                 if last:
                     raise
             await asyncio.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _once(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> tuple[Reply, float]:
+    async def _once(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         try:
             answer = await self._client.request(
                 method, path, timeout=self._timeout, headers=headers, body=body
@@ -111,10 +126,10 @@ class Peer:
         try:
             decoded = json.loads(answer.body)
         except (ValueError, RecursionError):
-            raise PeerError(f"status {answer.status}, and not JSON") from None
+            raise PeerError(f"status {answer.status}, and not JSON", reached=True) from None
         if not isinstance(decoded, dict):
-            raise PeerError(f"status {answer.status}, and not a JSON object")
-        return Reply(answer.status, decoded), retry_after(answer.headers) or 0.0
+            raise PeerError(f"status {answer.status}, and not a JSON object", reached=True)
+        return Reply(answer.status, decoded, answer.headers)
 
     def close(self) -> None:
         self._client.close()
@@ -165,7 +180,9 @@ class Peers:
                 )
             )
             if all(found):
-                self._available.set()
+                # An agent may have failed since; its suspicion is checked first.
+                if not self._suspect.is_set():
+                    self._available.set()
                 failures, wait = 0, TOUCH_SECONDS
             else:
                 if failures == 0:

@@ -6,26 +6,26 @@ import asyncio
 import json
 import logging
 import random
-import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
+from ape_agent.calls import Request, target_of
+from ape_agent.conversation import Conversation, Result, shown
+from ape_agent.cookies import CookieJar, is_login
+from ape_agent.decisions import Call, Decision, decide
+from ape_agent.digests import digest
+from ape_agent.model import Model
 from ape_agent.peers import Peer, PeerError, Reply
+from ape_agent.results import SessionFailed, SessionResult, Step, quoted
 from ape_contracts import conditions, metrics
 from ape_contracts.service_settings import AgentSettings
 from ape_service import logs, trace
 
-# The part of an answer that the model is shown; more would fill its context.
-MAX_SHOWN_CHARS = 6000
-MAX_COMPLETION_TOKENS = 400
 # The proxy queues fairly by it, also for many agents with one address.
 AGENT_HEADER = "X-APE-Agent"
-_LOGIN = re.compile(r"log-?in|sign-?in|auth|token|session", re.IGNORECASE)
-_TOKENS = ("access_token", "token", "jwt", "id_token")
-_TOKEN_DEPTH = 3
 _TARGET_FAILED = ("target_unreachable", "target_timeout")
 _log = logging.getLogger(__name__)
 _RULES = (
@@ -35,105 +35,12 @@ _RULES = (
     "When you have reached the goal, or cannot, answer with a short sentence and no tool call."
 )
 _ONLY = "; only the endpoints below exist"
-_TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "call_api",
-            "description": "Send one request to the application; answers its status and body.",
-            "parameters": {
-                "type": "object",
-                "properties": {
-                    "method": {"type": "string", "description": "HTTP method, such as GET"},
-                    "path": {"type": "string", "description": "Path such as /products/1"},
-                    "body": {"type": "object", "description": "JSON body; of a GET, the query"},
-                },
-                "required": ["method", "path"],
-            },
-        },
-    }
-]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One decision of the model and its request. `result`: one of metrics.STEP_RESULTS.
-
-    `seconds`: until the answer; None if no request was sent. `since`: seconds from the answer
-    before it to its start, for the model and the pause; None for the first step.
-    """
-
-    slot: int
-    result: str
-    seconds: float | None
-    since: float | None
-
-
-@dataclass(frozen=True)
-class SessionResult:
-    """A finished session. `reason`: goal_met, or one of metrics.FAILURE_REASONS."""
-
-    slot: int
-    result: str
-    reason: str
-    steps: int
-    seconds: float
-
-    def report(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-class CookieJar:
-    """The session's cookies and bearer token, as a browser would keep them for one site."""
-
-    def __init__(self) -> None:
-        self._cookies: dict[str, str] = {}
-        self._token: str | None = None
-
-    def headers(self) -> dict[str, str]:
-        made = {}
-        if self._cookies:
-            made["Cookie"] = "; ".join(f"{k}={v}" for k, v in self._cookies.items())
-        if self._token:
-            made["Authorization"] = f"Bearer {self._token}"
-        return made
-
-    def store(self, method: str, path: str, status: int, headers: Any, body: Any) -> None:
-        """Store the cookies of the target's answer, and the token of a login."""
-        given = headers.get("set-cookie", []) if isinstance(headers, dict) else []
-        for line in [given] if isinstance(given, str) else given:
-            pair, *attributes = str(line).split(";")
-            name, equals, value = pair.strip().partition("=")
-            gone = any(map(_expires_now, attributes))
-            if gone or not value:
-                self._cookies.pop(name, None)
-            elif equals and name:
-                self._cookies[name] = value
-        if method == "POST" and 200 <= status < 300 and _LOGIN.search(path):
-            found = next(_tokens(body, _TOKEN_DEPTH), None)
-            if found and found.isprintable():
-                self._token = found
-
-
-def _tokens(body: Any, depth: int) -> Iterator[str]:
-    """The values that are named as tokens, the outermost first."""
-    if isinstance(body, dict):
-        yield from (body[key] for key in _TOKENS if isinstance(body.get(key), str))
-        if depth > 1:
-            for inner in body.values():
-                yield from _tokens(inner, depth - 1)
-
-
-def _expires_now(attribute: str) -> bool:
-    """Whether this attribute removes the cookie: servers send an age or a date in 1970."""
-    name, _, value = attribute.strip().lower().partition("=")
-    if name == "max-age":
-        return value.startswith("-") or value.strip() == "0"
-    return name == "expires" and " 1970 " in value.replace("-", " ")
-
-
-class _Failed(Exception):
-    """The session has failed; `args[0]` is the reason."""
+_REMINDER = (
+    "The goal is not reached yet, and your answer had no tool call. Call the tool call_api to "
+    "continue. If you cannot continue, answer with one short sentence."
+)
+_CUT = " The answer was cut at its limit of tokens; write a shorter one."
+_RAISE_LIMIT = "The answer ended at its limit of tokens; raise modelMaxTokens."
 
 
 class Session:
@@ -149,16 +56,27 @@ class Session:
         on_step: Callable[[Step], None],
     ) -> None:
         self._slot, self._settings, self._on_step = slot, settings, on_step
-        self._gateway, self._proxy = gateway, proxy
+        self._gateway = gateway
         self._agent = metrics.agent(slot)
         self._id = secrets.token_hex(16)
         self._trace_id = trace.new_trace_id()
+        self._model = Model(settings, proxy, self._trace_id, {AGENT_HEADER: self._agent})
+        self._target = target_of(settings.target_host, endpoints)
         self._jar = CookieJar()
         self._steps = 0
+        self._repaired: Counter[str] = Counter()
+        self._ids: set[str] = set()
+        self._acted = False
+        # Whether the model has made a call, and has been reminded to.
+        self._called = self._reminded = False
+        # Answers in a row that were cut in the middle of their calls.
+        self._cut = 0
+        # The last request and its status, or the problem of the last call.
+        self._last = ""
         self._unmet = list(conditions.parse(settings.success))
         self._answered: float | None = None
-        # The reason of the failure if the model stops now.
-        self._failure = "gave_up"
+        # The reason of the failure if the model stops now, and whether only the target is at fault.
+        self._failure, self._broken = "gave_up", False
         brief = {
             "goal": settings.goal,
             **({"persona": settings.persona} if settings.persona else {}),
@@ -166,138 +84,149 @@ class Session:
             "values": {"agent": self._agent, "slot": slot, "session": self._id},
         }
         rules = _RULES.format(only=_ONLY if endpoints else "")
-        self._messages: list[dict[str, Any]] = [
-            {"role": "system", "content": f"{rules}\n\n{json.dumps(brief)}"},
-            {"role": "user", "content": settings.goal},
-        ]
+        self._conversation = Conversation(f"{rules}\n\n{json.dumps(brief)}", settings.goal)
 
     async def run(self) -> SessionResult:
         """Run the session. Never raises; a cancelled session ends as `aborted`."""
         logs.trace_id.set(self._trace_id)
         started = time.monotonic()
-        reason = metrics.GOAL_MET
+        failed: SessionFailed | None = None
         try:
             async with asyncio.timeout(self._settings.session_max_seconds):
                 await self._run_steps()
-        except _Failed as failed:
-            reason = str(failed.args[0])
+        except SessionFailed as problem:
+            failed = problem
         except TimeoutError:
-            reason = "time_limit"
+            failed = SessionFailed("time_limit", self._last)
         except asyncio.CancelledError:
-            reason = "aborted"
+            failed = SessionFailed("aborted")
         result = SessionResult(
             self._slot,
-            metrics.SUCCESS if reason == metrics.GOAL_MET else metrics.FAILURE,
-            reason,
+            metrics.FAILURE if failed else metrics.SUCCESS,
+            failed.reason if failed else metrics.GOAL_MET,
             self._steps,
             round(time.monotonic() - started, 3),
+            failed.detail if failed else "",
+            self._repaired,
+            acted=self._acted,
+            unreachable=failed is not None and failed.unreachable,
+            wait_seconds=failed.wait_seconds if failed else None,
         )
         fields = logs.fields(agent=self._agent, session=self._id, **result.report())
         _log.info("session", extra=fields)
         return result
 
     async def _run_steps(self) -> None:
-        """Returns when the goal is met; raises _Failed."""
+        """Returns when the goal is met; raises SessionFailed."""
         while True:
-            message = await self._ask()
-            calls = message.get("tool_calls")
-            if not isinstance(calls, list) or not calls:
-                raise _Failed(self._failure)
-            self._messages.append(
-                {"role": "assistant", "content": message.get("content"), "tool_calls": calls}
-            )
-            for call in calls:
+            answer = await self._model.ask(self._conversation, required=not self._called)
+            decision = decide(answer.message, self._target, self._new_id)
+            if not decision.calls:
+                self._without_call(decision, answer.finish_reason)
+                continue
+            self._called = True
+            self._repaired.update(decision.repairs)
+            is_cut = answer.finish_reason == "length"
+            self._cut = self._cut + 1 if is_cut and decision.is_unreadable else 0
+            if self._cut > 1:
+                raise SessionFailed("model_truncated", f"{_RAISE_LIMIT} {quoted(decision.words)}")
+            self._conversation.decision(decision.message)
+            for call in decision.calls:
                 if self._steps >= self._settings.session_max_steps:
-                    raise _Failed("step_limit")
+                    raise SessionFailed("step_limit", self._last)
                 self._steps += 1
-                if await self._act(call):
+                if await self._act(call, is_cut):
                     return
                 await asyncio.sleep(
                     self._settings.think_time_seconds * random.uniform(0.5, 1.5)  # noqa: S311
                 )
 
-    async def _ask(self) -> dict[str, Any]:
-        """The model's next message. Raises _Failed."""
-        asked = {
-            "model": self._settings.model_name,
-            "messages": self._messages,
-            "tools": _TOOLS,
-            "max_completion_tokens": MAX_COMPLETION_TOKENS,
-            "temperature": 0,
-        }
-        try:
-            reply = await self._proxy.post(
-                "/v1/chat/completions", asked, self._trace_id, headers={AGENT_HEADER: self._agent}
-            )
-        except PeerError as problem:
-            _log.warning("the model did not answer", extra=logs.fields(error=str(problem)))
-            raise _Failed("model_error") from None
-        try:
-            message = reply.body["choices"][0]["message"] if reply.status == 200 else None
-        except (KeyError, IndexError, TypeError):
-            message = None
-        if not isinstance(message, dict):
-            _log.warning(
-                "the model's answer has no message", extra=logs.fields(status=reply.status)
-            )
-            raise _Failed("model_error")
-        return message
+    def _without_call(self, decision: Decision, finish: str) -> None:
+        """Remind the model of its tool, once. Raises SessionFailed if that does not help."""
+        said = quoted(decision.refusal or decision.words)
+        if decision.refusal or finish == "content_filter":
+            raise SessionFailed("model_refused", f"Finish reason {finish or 'none'}. {said}")
+        if finish == "length":
+            raise SessionFailed("model_truncated", f"{_RAISE_LIMIT} {said}")
+        # A target that is broken is a reason to stop.
+        if self._reminded or self._broken:
+            raise SessionFailed(self._failure, said)
+        self._reminded = True
+        self._conversation.words(decision.words[:1000], _REMINDER)
 
-    async def _act(self, call: Any) -> bool:
-        """Send the request of a tool call, and append its answer; whether the goal is met."""
-        try:
-            call_id = str(call["id"])
-            arguments = json.loads(call["function"]["arguments"])
-            method, path = arguments["method"].upper(), arguments["path"]
-            payload = arguments.get("body")
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-            call_id = str(call.get("id", "")) if isinstance(call, dict) else ""
-            self._append_tool_result(call_id, {"error": "call_api needs method and path."})
+    def _new_id(self, given: str) -> str:
+        """The id of a call, if it is not used yet; else one that every provider accepts."""
+        if not given or given in self._ids:
+            given = f"c{len(self._ids):08d}"
+            while given in self._ids:
+                given = f"c{secrets.token_hex(4)}"
+        self._ids.add(given)
+        return given
+
+    async def _act(self, call: Call, is_cut: bool) -> bool:
+        """Send the request of a call, and append its answer; whether the goal is met."""
+        if call.request is None:
+            problem = self._last = call.problem + (_CUT if is_cut else "")
+            self._conversation.result(Result(call.id, {"error": problem}))
             self._on_step(Step(self._slot, "bad_call", None, None))
             return False
-        asked = {
-            "target_api_name": self._settings.api,
-            "http_method": method,
-            "endpoint_path": path,
-            "session_headers": self._jar.headers(),
-            "request_payload": payload,
-            "trace_id": self._trace_id,
-        }
-        started = time.monotonic()
-        since = None if self._answered is None else started - self._answered
-        result = "gateway_error"
-        try:
-            reply = await self._gateway.post("/mcp/request", asked, self._trace_id)
-            status, body = reply.body["status_code"], reply.body["body"]
-            if isinstance(status, int):
-                result = _result(reply, status)
-        except (PeerError, KeyError):
-            status = None
-        self._answered = time.monotonic()
-        self._on_step(Step(self._slot, result, self._answered - started, since))
-        if not isinstance(status, int):
-            raise _Failed("gateway_error")
+        request = call.request
+        reply, result, status = await self._send(request)
+        self._acted = self._acted or result != "gateway_error"
+        self._broken = False
+        label = self._last = f"{request.method} {request.path[:100]} {status}"
         if reply.status != 200:
             # An answer of the gateway itself. With a 4xx the model can still correct its request.
             self._failure = "target_error" if result == "target_error" else "gateway_error"
+            why = reply.body.get("error_message")
             if reply.status >= 500:
-                raise _Failed(self._failure)
-            self._append_tool_result(
-                call_id, {"status": status, "error": reply.body.get("error_message")}
-            )
+                raise SessionFailed(self._failure, f"{label}: {why or 'no message'}")
+            self._conversation.result(Result(call.id, {"status": status, "error": why}, label))
             return False
+        body = reply.body["body"]
         self._failure = "target_error" if result == "target_error" else "gave_up"
+        self._broken = status >= 500
+        method, path = request.method, request.path
         self._jar.store(method, path, status, reply.body.get("headers"), body)
         self._unmet = [c for c in self._unmet if not c.holds(method, path, status, body)]
         if not self._unmet:
             return True
-        self._append_tool_result(call_id, _shown(status, body))
+        ids = digest(body) if status < 400 else None
+        keep = is_login(method, path, status)
+        self._conversation.result(Result(call.id, shown(status, body), label, ids, keep))
         return False
 
-    def _append_tool_result(self, call_id: str, result: dict[str, Any]) -> None:
-        self._messages.append(
-            {"role": "tool", "tool_call_id": call_id, "content": json.dumps(result)}
-        )
+    async def _send(self, request: Request) -> tuple[Reply, str, int]:
+        """The gateway's reply, the result of the step, and the target's status.
+
+        Raises SessionFailed.
+        """
+        asked = {
+            "target_api_name": self._settings.api,
+            "http_method": request.method,
+            "endpoint_path": request.path,
+            "session_headers": self._jar.headers(),
+            "request_payload": request.body,
+            "trace_id": self._trace_id,
+        }
+        started = time.monotonic()
+        since = None if self._answered is None else started - self._answered
+        result, status, why, reached = "gateway_error", None, "", True
+        try:
+            reply = await self._gateway.post("/mcp/request", asked, self._trace_id)
+            status, _ = reply.body["status_code"], reply.body["body"]
+            if isinstance(status, int):
+                result = _result(reply, status)
+        except PeerError as problem:
+            why, reached = str(problem), problem.reached
+        except KeyError as missing:
+            why = f"{missing} is missing"
+        self._answered = time.monotonic()
+        self._on_step(Step(self._slot, result, self._answered - started, since))
+        if not isinstance(status, int):
+            detail = f"The gateway did not answer: {why or 'not its form'}."
+            raise SessionFailed("gateway_error", detail, unreachable=not reached)
+        return reply, result, status
 
 
 def _result(reply: Reply, status: int) -> str:
@@ -307,14 +236,3 @@ def _result(reply: Reply, status: int) -> str:
     if reply.body.get("error") in _TARGET_FAILED:
         return "target_error"
     return "refused" if reply.status < 500 else "gateway_error"
-
-
-def _shown(status: int, body: Any) -> dict[str, Any]:
-    """The part of an answer that the model is shown."""
-    try:
-        text = body if isinstance(body, str) else json.dumps(body)
-    except RecursionError:
-        return {"status": status, "error": "The body is nested too deeply to be shown."}
-    if len(text) > MAX_SHOWN_CHARS:
-        return {"status": status, "body": text[:MAX_SHOWN_CHARS], "truncated": True}
-    return {"status": status, "body": body}
