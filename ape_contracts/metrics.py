@@ -343,7 +343,8 @@ REPAIR_KINDS = (
 MAX_DETAIL_CHARS = 300
 FINISH_REASONS = ("stop", "tool_calls", "length", "content_filter", "function_call", "other")
 AGENT_STATES = ("waiting", "running", "finished", "stopping")
-# Results of a completion. incomplete: its stream broke; cancelled: its client disconnected.
+# Results of a completion. incomplete: its stream broke, or it has neither text nor a call nor a
+# refusal; cancelled: its client disconnected.
 PROXY_RESULTS = ("success", "incomplete", "cancelled", "error")
 # Results of a step. refused: the gateway rejected it with a 4xx. bad_call: it had no request.
 STEP_RESULTS = ("ok", "target_error", "refused", "gateway_error", "bad_call")

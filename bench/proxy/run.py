@@ -155,7 +155,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
         settings = ProxySettings(
             bind="127.0.0.1",
             port=proxy_port,
-            kind="cerebras",
+            kind="provider",
             api_key_file=key.name,
             token_file=key.name,
             base_url=f"http://127.0.0.1:{provider_port}/v1",

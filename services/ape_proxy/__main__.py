@@ -13,7 +13,7 @@ from ape_proxy.limiter import Limits
 from ape_proxy.metrics import Prices
 from ape_proxy.models import Model, Offline
 from ape_proxy.recording import Recorded
-from ape_proxy.upstream import Upstream
+from ape_proxy.upstream import upstream_of
 from ape_service.settings import problem, read_file, read_secret
 from ape_service.web import run
 
@@ -29,6 +29,7 @@ def app_of(settings: ProxySettings) -> web.Application:
             limits=Limits(
                 requests_per_minute=settings.requests_per_minute,
                 tokens_per_minute=settings.tokens_per_minute,
+                in_flight=settings.concurrency or Limits.in_flight,
                 queue_seconds=settings.queue_seconds,
             ),
             prices=Prices(float(settings.input_price), float(settings.output_price)),
@@ -46,8 +47,7 @@ def _model(settings: ProxySettings) -> Model:
         except RecordingError as error:
             raise problem("recording_file", error) from None
         return Recorded(settings.name, recording)
-    key = read_secret("api_key_file", settings.api_key_file)
-    return Upstream(settings.name, settings.base_url, key, settings.request_timeout_seconds)
+    return upstream_of(settings)
 
 
 def make(settings: ProxySettings) -> web.Application:

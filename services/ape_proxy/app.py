@@ -14,27 +14,48 @@ from typing import Any
 from aiohttp import web
 
 from ape_contracts.service_settings import ProxySettings
-from ape_proxy.completion import Assembly, charge, is_completion
-from ape_proxy.errors import NO_RETRY, ProxyError, bad_request, overloaded
+from ape_proxy import forward
+from ape_proxy.answers import (
+    Words,
+    choice_of,
+    finish_label,
+    is_usable,
+    loaded,
+    rejection,
+    without,
+    words_of,
+)
+from ape_proxy.completion import Assembly, charge
+from ape_proxy.errors import (
+    QUOTA,
+    ProxyError,
+    Rejected,
+    bad_answer,
+    bad_request,
+    overloaded,
+    quota_exhausted,
+    utc_after,
+)
 from ape_proxy.events import Events
 from ape_proxy.limiter import Limiter, Limits
 from ape_proxy.metrics import CANCELLED, COMPLETE, FAILED, INCOMPLETE, Measured, Metrics, Prices
-from ape_proxy.models import EVENTS, Answer, Model
+from ape_proxy.models import EVENTS, JSON, Answer, Model
 from ape_proxy.recording import Recorder
 from ape_service import logs, prom
 from ape_service.memory import MemoryBudget, MemoryExhausted, MemoryReservation
 from ape_service.pacing import backoff
-from ape_service.retry_after import retry_after
 from ape_service.web import Handler, application
 
 MAX_REQUEST_BYTES = 4 << 20
-MAX_ANSWER_BYTES = 8 << 20
 # Of requests and complete answers held at the same time. As Python objects they take more.
 MAX_HELD_BYTES = 96 << 20
-FLUSH_SECONDS = 5.0
 _OPEN = ("/health", "/metrics")
-# Statuses after which a provider did nothing, and may be asked again.
-_RETRIED = (408, 429, 500, 502, 503, 504)
+# Providers round the time of a reset.
+RESET_MARGIN_SECONDS = 0.05
+# Of the words of an error, in the log.
+MAX_LOGGED = 300
+# Types of streams of providers that do not name EVENTS.
+_STREAMED = ("", "text/plain")
 _log = logging.getLogger(__name__)
 
 
@@ -54,12 +75,18 @@ class Options:
     record: bool = False
 
 
-class _ClientGone(Exception):
-    pass
+@dataclass
+class _Completion:
+    """A completion on its way; `end` is the loop's time."""
 
-
-class _Broken(Exception):
-    """The stream ended early, after its beginning had been forwarded."""
+    request: web.Request
+    body: dict[str, Any]
+    asked: dict[str, Any]
+    tokens: int
+    agent: str
+    end: float
+    memory: MemoryReservation
+    measured: Measured
 
 
 class Proxy:
@@ -67,6 +94,8 @@ class Proxy:
         self._model, self._options, self._metrics = model, options, metrics
         self._memory = MemoryBudget(MAX_HELD_BYTES)
         self._recorder = Recorder() if options.record else None
+        # When the last exhausted quota that was logged is reset.
+        self._reset_at = float("-inf")
 
     async def lifetime(self, _: web.Application) -> AsyncIterator[None]:
         await self._model.open()
@@ -108,14 +137,19 @@ class Proxy:
             with MemoryReservation(self._memory) as memory:
                 yield memory
         except MemoryExhausted:
-            message = "The requests in flight take all of the proxy's memory. Try again later."
-            raise overloaded("out_of_memory", message, 1) from None
+            raise _out_of_memory() from None
 
     async def models(self, _: web.Request) -> web.StreamResponse:
         found = await self._model.models()
         if isinstance(found, Answer):
             with self._reservation() as memory:
-                return _response(found, await _whole(found, memory))
+                content = await forward.whole(found, memory)
+            if found.status == 200 and isinstance(loaded(content), dict):
+                return _response(found, content)
+            problem = rejection(found, without(self._model.secrets, content))
+            if isinstance(problem, Rejected):
+                return problem.response()
+            raise problem
         return web.json_response({"object": "list", "data": found})
 
     async def recording(self, _: web.Request) -> web.StreamResponse:
@@ -130,27 +164,35 @@ class Proxy:
         try:
             with self._reservation() as memory:
                 answer = await self._complete(request, memory, measured)
-            status = answer.status
-            result = INCOMPLETE if measured.broken else COMPLETE if status == 200 else FAILED
+            whole = measured.usable and not measured.broken
+            result, status = COMPLETE if whole else INCOMPLETE, answer.status
             return answer
         except ProxyError as problem:
             result, status = FAILED, problem.status
+            # Until when the quota is exhausted is logged once.
+            words = "" if problem.code == QUOTA else str(problem)
+            measured.error = Words(problem.code, words)
+            if isinstance(problem, Rejected):
+                return problem.response()
             raise
-        except _Broken:
+        except forward.Broken:
             result, status = INCOMPLETE, 200
-            # The client has the beginning: only a closed connection shows that the rest is missing.
-            # The forwarded part still reaches the client, if it reads.
-            if (transport := request.transport) is not None:
-                transport.close()
-                asyncio.get_running_loop().call_later(FLUSH_SECONDS, transport.abort)
-            return web.Response(status=502)
-        except _ClientGone:
+            return forward.cut(request)
+        except forward.ClientGone:
             return web.Response(status=499)
         finally:
             measured.done(result, status)
+            code, words = measured.error
+            words = without(self._model.secrets, words.encode()).decode()[:MAX_LOGGED]
+            found = {"finish_reason": measured.finish, "code": code, "error": words}
             _log.info(
                 "completion",
-                extra=logs.fields(model=self._model.name, result=result, status=status),
+                extra=logs.fields(
+                    model=self._model.name,
+                    result=result,
+                    status=status,
+                    **{name: value for name, value in found.items() if value},
+                ),
             )
 
     async def _complete(
@@ -160,106 +202,127 @@ class Proxy:
         clock = asyncio.get_running_loop().time
         end = clock() + self._options.timeout
         body, size = await _body(request, memory)
-        tokens = charge(body, size)
+        asked = self._model.shape(_with_usage(body))
         agent = request.headers.get("X-APE-Agent", "")[:64]
-        asked = body
-        if body.get("stream"):
-            # Without it a stream has no usage; the client gets the usage only if it asked for it.
-            given = body.get("stream_options")
-            options = given if isinstance(given, dict) else {}
-            asked = body | {"stream_options": options | {"include_usage": True}}
+        tokens = charge(asked, size)
+        this = _Completion(request, body, asked, tokens, agent, end, memory, measured)
+        last: ProxyError | None = None
         for attempt in range(self._options.retries + 1):
-            queue_end = min(end, clock() + self._options.limits.queue_seconds)
-            problem: ProxyError | None = None
-            async with self._limiter.reserve(
-                agent, tokens, queue_end, measured.queued
-            ) as reservation:
-                kept = memory.size
-                try:
-                    async with self._model.ask(asked, max(0.001, end - clock())) as answer:
-                        if answer.streams and answer.status == 200:
-                            try:
-                                return await self._stream(request, body, answer, measured)
-                            finally:
-                                reservation.used = measured.tokens
-                        content = await _whole(answer, memory)
-                except ProxyError as error:
-                    problem, cause = error, error.code
-                    again, wait = error.transient, None
-                else:
-                    cause, wait = str(answer.status), retry_after(answer.headers)
-                    again = (
-                        answer.status in _RETRIED
-                        and answer.headers.get(NO_RETRY, "").lower() != "false"
-                    )
-                    if answer.status == 200:
-                        self._take(body, content, measured)
-                    reservation.used = measured.tokens or 0
-                if wait is not None and cause == "429":
-                    self._limiter.pause(wait)
-            wait = max(wait or 0.0, backoff(attempt))
-            if not again or attempt == self._options.retries or clock() + wait >= end:
-                break
+            kept = memory.size
+            try:
+                return await self._attempt(this)
+            except ProxyError as problem:
+                if not problem.asked and last is not None and problem.code != QUOTA:
+                    # The limits do not admit another attempt.
+                    raise last from None
+                pause = backoff(attempt)
+                wait = max(problem.wait or 0.0, pause)
+                done = attempt == self._options.retries or clock() + wait >= end
+                if not problem.asked or not problem.transient or done:
+                    raise
+                last = problem
             memory.shrink(memory.size - kept)
-            measured.retry(cause)
-            await asyncio.sleep(wait)
-        if problem is not None:
-            raise problem
-        response = _response(answer, content)
-        if answer.status in _RETRIED:
-            # The proxy has made all useful attempts; the official clients need not retry.
-            response.headers[NO_RETRY] = "false"
-        return response
+            measured.retry(last.cause)
+            # After a 429 the limiter lets all requests wait.
+            await asyncio.sleep(pause if last.status == 429 else wait)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _attempt(self, this: _Completion) -> web.StreamResponse:
+        """Ask the model once. Raises ProxyError, with `asked` if the model was reached."""
+        clock, measured = asyncio.get_running_loop().time, this.measured
+        async with self._limiter.reserve(
+            this.agent, this.tokens, this.end, measured.queued
+        ) as reservation:
+            try:
+                timeout = max(0.001, this.end - clock())
+                async with self._model.ask(this.asked, timeout) as answer:
+                    if answer.status == 200 and _streams(this.asked, answer):
+                        try:
+                            return await self._stream(this, answer)
+                        finally:
+                            reservation.used = measured.tokens
+                    content = await forward.whole(answer, this.memory)
+                if answer.status != 200:
+                    raise rejection(answer, without(self._model.secrets, content))
+                self._take(this.body, content, measured)
+                reservation.used = measured.tokens
+                return _response(answer, content)
+            except ProxyError as problem:
+                problem.asked = True
+                reservation.used = measured.tokens or 0
+                if problem.status == 429 and problem.wait is not None:
+                    self._pause(problem.wait, str(problem), this.end)
+                raise
+            except MemoryExhausted:
+                full = _out_of_memory()
+                full.asked = True
+                raise full from None
+
+    def _pause(self, wait: float, words: str, end: float) -> None:
+        """Let all requests wait for a limit of the provider.
+
+        Raises ProxyError if it lasts longer than the completion may wait.
+        """
+        now = asyncio.get_running_loop().time()
+        wait += RESET_MARGIN_SECONDS
+        self._limiter.pause(wait, words)
+        if now + wait < end:
+            return
+        if now >= self._reset_at:
+            self._reset_at = now + wait
+            _log.warning("quota exhausted", extra=logs.fields(until=utc_after(wait), error=words))
+        problem = quota_exhausted(wait, words)
+        problem.asked = True
+        raise problem
 
     def _take(self, body: dict[str, Any], content: bytes, measured: Measured) -> None:
-        """Count and record an answer of status 200. Raises ProxyError if it is not a completion."""
-        try:
-            found = json.loads(content)
-        except (ValueError, RecursionError):
-            found = None
-        if not is_completion(found):
-            message = "The model's answer is not a chat completion."
-            raise ProxyError(502, "upstream_error", "bad_answer", message)
+        """Count and record an answer of status 200. Raises ProxyError if it has no message."""
+        found = loaded(content)
+        choice = choice_of(found)
+        if choice is None:
+            code, words = words_of(without(self._model.secrets, content))
+            raise bad_answer(f"{code}: {words}" if code else words)
+        measured.usable = is_usable(choice["message"])
+        measured.finish = finish_label(choice.get("finish_reason"))
         measured.usage(found.get("usage"))
         if self._recorder is not None:
             self._recorder.add({"model": self._model.name} | body, found)
 
-    async def _stream(
-        self, request: web.Request, body: dict[str, Any], answer: Answer, measured: Measured
-    ) -> web.StreamResponse:
-        """Forward a stream. Raises _Broken, _ClientGone; ProxyError before it begins."""
-        options = body.get("stream_options")
+    async def _stream(self, this: _Completion, answer: Answer) -> web.StreamResponse:
+        """Forward a stream. Raises Broken, ClientGone; ProxyError before it begins."""
+        options = this.body.get("stream_options")
         assembly = Assembly() if self._recorder is not None else None
         events = Events(
-            measured,
+            this.measured,
             show_usage=isinstance(options, dict) and bool(options.get("include_usage")),
             assembly=assembly,
         )
-        out: web.StreamResponse | None = None
-        try:
-            async for chunk in answer.chunks:
-                if passed := events.feed(chunk):
-                    out = out or await _open(request, answer)
-                    await _write(out, passed)
-            if rest := events.end():
-                out = out or await _open(request, answer)
-                await _write(out, rest)
-        except _ClientGone:
-            raise
-        except Exception as problem:
-            if out is None:
-                raise
-            raise _Broken from problem
-        if out is None:
-            message = "The model's stream ended before it began."
-            raise ProxyError(502, "upstream_error", "bad_answer", message, transient=True)
-        if not events.complete and not events.failed:
-            raise _Broken
-        measured.broken = events.failed
+        out = await forward.stream(this.request, answer, events)
+        this.measured.broken = events.failed
         if self._recorder is not None and assembly is not None and not events.failed:
-            self._recorder.add({"model": self._model.name} | body, assembly.completion())
-        await out.write_eof()
+            completion = assembly.completion()
+            self._recorder.add({"model": self._model.name} | this.body, completion)
         return out
+
+
+def _with_usage(body: dict[str, Any]) -> dict[str, Any]:
+    """A request whose stream has its usage; the client gets it only if it asked for it."""
+    if not body.get("stream"):
+        return body
+    given = body.get("stream_options")
+    options = given if isinstance(given, dict) else {}
+    return body | {"stream_options": options | {"include_usage": True}}
+
+
+def _streams(asked: dict[str, Any], answer: Answer) -> bool:
+    """Whether the answer is a stream; some providers name no type, or text/plain."""
+    kind = answer.content_type.partition(";")[0].strip().lower()
+    return kind == EVENTS or (bool(asked.get("stream")) and kind in _STREAMED)
+
+
+def _out_of_memory() -> ProxyError:
+    message = "The requests in flight take all of the proxy's memory. Try again later."
+    return overloaded("out_of_memory", message, 1)
 
 
 async def _body(request: web.Request, memory: MemoryReservation) -> tuple[dict[str, Any], int]:
@@ -280,38 +343,9 @@ async def _body(request: web.Request, memory: MemoryReservation) -> tuple[dict[s
     return body, len(raw)
 
 
-async def _whole(answer: Answer, memory: MemoryReservation) -> bytes:
-    content = bytearray()
-    async for chunk in answer.chunks:
-        memory.grow(len(chunk))
-        content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
-            message = f"The model's answer is larger than {MAX_ANSWER_BYTES} bytes."
-            raise ProxyError(502, "upstream_error", "answer_too_large", message)
-    return bytes(content)
-
-
 def _response(answer: Answer, content: bytes) -> web.Response:
-    headers = dict(answer.headers) | {"Content-Type": answer.content_type}
+    headers = dict(answer.headers) | {"Content-Type": answer.content_type or JSON}
     return web.Response(body=content, status=answer.status, headers=headers)
-
-
-async def _open(request: web.Request, answer: Answer) -> web.StreamResponse:
-    stream = web.StreamResponse(status=answer.status, headers=answer.headers)
-    stream.headers["Content-Type"] = EVENTS
-    stream.headers["Cache-Control"] = "no-cache"
-    try:
-        await stream.prepare(request)
-    except OSError as gone:
-        raise _ClientGone from gone
-    return stream
-
-
-async def _write(stream: web.StreamResponse, data: bytes) -> None:
-    try:
-        await stream.write(data)
-    except OSError as gone:
-        raise _ClientGone from gone
 
 
 def make_app(model: Model, options: Options | None = None) -> web.Application:

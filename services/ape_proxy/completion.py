@@ -33,16 +33,18 @@ def charge(body: dict[str, Any], size: int) -> int:
     )
 
 
-def is_completion(answer: object) -> bool:
-    """Whether the answer is an object with choices, as clients expect of status 200."""
-    return isinstance(answer, dict) and isinstance(answer.get("choices"), list)
-
-
 def has_token(event: dict[str, Any]) -> bool:
     """Whether a chunk has a part of the answer: text or a tool call, not only a role."""
     for choice in event.get("choices") or ():
         delta = choice.get("delta") or {}
-        if delta.get("tool_calls") or any(delta.get(k) for k in _TEXTS):
+        if (
+            delta.get("content")
+            or delta.get("tool_calls")
+            or delta.get("reasoning")
+            or delta.get("reasoning_content")
+            or delta.get("refusal")
+            or delta.get("function_call")
+        ):
             return True
     return False
 

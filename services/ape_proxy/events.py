@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+from ape_proxy.answers import finish_label, is_usable, words_in
 from ape_proxy.completion import Assembly, has_token
 from ape_proxy.errors import ProxyError
 from ape_proxy.metrics import Measured
@@ -27,6 +28,7 @@ class Events:
         self._rest = b""
         self.complete = False
         self.failed = False
+        self._usable = False
 
     def feed(self, chunk: bytes) -> bytes:
         """The complete lines so far, to be forwarded. Raises ProxyError if a line is too long."""
@@ -60,12 +62,18 @@ class Events:
     def _see(self, event: dict[str, Any], now: float) -> bool:
         if event.get("error"):
             self.failed = True
+            self._measured.error = words_in(event)
             return True
+        choices = event.get("choices")
         if has_token(event):
             self._measured.token(now)
-        choices = event.get("choices")
-        if choices and any(choice.get("finish_reason") for choice in choices):
-            self.complete = True
+            if not self._usable:
+                deltas = (choice.get("delta") or {} for choice in choices or ())
+                self._usable = self._measured.usable = any(map(is_usable, deltas))
+        for choice in choices or ():
+            if reason := choice.get("finish_reason"):
+                self.complete = True
+                self._measured.finish = finish_label(reason)
         if self._assembly is not None:
             self._assembly.add(event)
         usage = event.get("usage")

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ape_contracts.service_settings import ProxySettings
-from ape_proxy.errors import ProxyError, bad_request, overloaded
+from ape_proxy.errors import ProxyError, bad_request, overloaded, quota_exhausted
 from ape_service.token_bucket import TokenBucket
 
 T = TypeVar("T")
-# The longest pause that a provider can ask for; then it is asked again.
-MAX_PAUSE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Limits:
     """Requests and tokens per minute (0: no limit); completions in flight; requests in the queue.
 
-    `queue_seconds`: how long a request may be queued.
+    `queue_seconds`: how long a request may be queued, without the pauses of the provider.
     """
 
     requests_per_minute: int = ProxySettings.requests_per_minute
@@ -41,6 +39,10 @@ class RoundRobin(Generic[T]):
 
     def __len__(self) -> int:
         return self._length
+
+    def __iter__(self) -> Iterator[tuple[str, T]]:
+        """(owner, item) of all items, in no order."""
+        return ((owner, item) for owner, items in self._owners.items() for item in items)
 
     def push(self, owner: str, item: T) -> None:
         self._owners.setdefault(owner, OrderedDict())[item] = None
@@ -69,11 +71,30 @@ class RoundRobin(Generic[T]):
         return True
 
 
-class _Waiter:
-    __slots__ = ("granted", "tokens")
+class Pauses:
+    """Times in which nothing is admitted. Times are of a clock that never goes back."""
 
-    def __init__(self, tokens: int, granted: asyncio.Future[None]) -> None:
-        self.tokens, self.granted = tokens, granted
+    def __init__(self, now: float) -> None:
+        self._begin = self.until = now
+        self._before = 0.0
+
+    def add(self, now: float, until: float) -> None:
+        """Pause from now on; a pause that is longer already stays."""
+        if now >= self.until:
+            self._before += self.until - self._begin
+            self._begin = self.until = now
+        self.until = max(self.until, until)
+
+    def seconds(self, now: float) -> float:
+        """All seconds of pauses until now."""
+        return self._before + min(now, self.until) - self._begin
+
+
+class _Waiter:
+    __slots__ = ("end", "granted", "tokens")
+
+    def __init__(self, tokens: int, end: float, granted: asyncio.Future[None]) -> None:
+        self.tokens, self.end, self.granted = tokens, end, granted
 
 
 class Reservation:
@@ -94,7 +115,8 @@ class Limiter:
         self._tokens = TokenBucket(limits.tokens_per_minute, now)
         self._queue: RoundRobin[_Waiter] = RoundRobin()
         self._queued_tokens = 0
-        self._paused_until = now
+        self._pauses = Pauses(now)
+        self._pause_words = ""
         self._timer: asyncio.TimerHandle | None = None
         self.in_flight = 0
 
@@ -102,24 +124,38 @@ class Limiter:
     def queued(self) -> int:
         return len(self._queue)
 
-    def pause(self, seconds: float) -> None:
-        """Admit no request for this long: a provider's limit applies to all its callers."""
-        until = asyncio.get_running_loop().time() + min(seconds, MAX_PAUSE_SECONDS)
-        self._paused_until = max(self._paused_until, until)
+    def pause(self, seconds: float, words: str = "") -> None:
+        """Admit no request for this long: a provider's limit applies to all its callers.
+
+        Requests that cannot wait for its end are rejected, with the provider's words.
+        """
+        now = self._now()
+        self._pauses.add(now, now + seconds)
+        self._pause_words = words
+        for agent, waiter in list(self._queue):
+            if waiter.end <= self._pauses.until:
+                self._queue.remove(agent, waiter)
+                self._queued_tokens -= waiter.tokens
+                if not waiter.granted.done():
+                    waiter.granted.set_exception(self._quota_exhausted())
+
+    def _quota_exhausted(self) -> ProxyError:
+        return quota_exhausted(self._pauses.until - self._now(), self._pause_words)
 
     @asynccontextmanager
     async def reserve(
         self,
         agent: str,
         tokens: int,
-        deadline: float,
+        end: float,
         on_wait: Callable[[float], None] = lambda _: None,
     ) -> AsyncIterator[Reservation]:
         """Wait until a request of about `tokens` is admitted; settle with `used` at the end.
 
-        `deadline` is the loop's time; `on_wait` gets the seconds in the queue, also after a
-        rejection. Raises ProxyError: 400 if the tokens are more than those of a minute, 503 if the
-        queue is full, 429 when the deadline passes.
+        `end` is the loop's time at which nobody waits for the answer anymore; `on_wait` gets the
+        seconds in the queue, also after a rejection. Raises ProxyError: 400 if the tokens are more
+        than those of a minute, 503 if the queue is full, 429 when it was queued for too long, or
+        when the provider pauses past `end`.
         """
         if 0 < self.limits.tokens_per_minute < tokens:
             raise bad_request(
@@ -130,7 +166,7 @@ class Limiter:
             )
         since = self._now()
         try:
-            await self._enter(agent, tokens, deadline)
+            await self._enter(agent, tokens, end)
         finally:
             on_wait(self._now() - since)
         reservation = Reservation(tokens)
@@ -145,26 +181,27 @@ class Limiter:
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    async def _enter(self, agent: str, tokens: int, deadline: float) -> None:
+    async def _enter(self, agent: str, tokens: int, end: float) -> None:
+        if end <= self._pauses.until and self._pauses.until > self._now():
+            raise self._quota_exhausted()
         if len(self._queue) >= self.limits.queue:
             raise overloaded(
                 "queue_full",
                 f"{len(self._queue)} requests are queued for the model already. Try again later.",
                 self._seconds_until_admitted(tokens),
             )
-        waiter = _Waiter(tokens, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(tokens, end, asyncio.get_running_loop().create_future())
         self._queue.push(agent, waiter)
         self._queued_tokens += tokens
         self._admit_queued()
         if waiter.granted.done():
             return
         try:
-            async with asyncio.timeout_at(deadline):
-                await waiter.granted
+            await self._granted(waiter)
         except BaseException as problem:
             if self._queue.remove(agent, waiter):
                 self._queued_tokens -= tokens
-            elif not waiter.granted.cancelled():
+            elif waiter.granted.done() and waiter.granted.exception() is None:
                 # Admitted at this very moment, and no longer needed.
                 self._take(-1, -tokens)
             self._admit_queued()
@@ -178,17 +215,30 @@ class Limiter:
                 retry_after=self._seconds_until_admitted(tokens),
             ) from None
 
+    async def _granted(self, waiter: _Waiter) -> None:
+        """Wait for the admission. Raises TimeoutError, or the ProxyError of a pause."""
+        since = self._now()
+        paused = self._pauses.seconds(since)
+        while not waiter.granted.done():
+            now = self._now()
+            queued = now - since - (self._pauses.seconds(now) - paused)
+            expires = max(now, self._pauses.until) + self.limits.queue_seconds - queued
+            if (deadline := min(waiter.end, expires)) <= now:
+                raise TimeoutError
+            await asyncio.wait([waiter.granted], timeout=deadline - now)
+        waiter.granted.result()
+
     def _wait(self, tokens: int) -> float:
         now = self._now()
         return max(
-            self._paused_until - now, self._requests.wait(1, now), self._tokens.wait(tokens, now)
+            self._pauses.until - now, self._requests.wait(1, now), self._tokens.wait(tokens, now)
         )
 
     def _seconds_until_admitted(self, tokens: int) -> float:
         """Seconds until another request would be admitted."""
         now = self._now()
         return max(
-            self._paused_until - now,
+            self._pauses.until - now,
             self._requests.wait(len(self._queue) + 1, now),
             self._tokens.wait(self._queued_tokens + tokens, now),
         )

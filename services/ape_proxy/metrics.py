@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from ape_contracts import metrics
+from ape_proxy.answers import Words
 from ape_service import prom
 
 COMPLETE, INCOMPLETE, CANCELLED, FAILED = metrics.PROXY_RESULTS
@@ -29,6 +30,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, model: str, prices: Prices) -> None:
         self.model, self.prices = model, prices
         self.requests = prom.counter(metrics.PROXY_REQUESTS, registry)
+        self.finished = prom.counter(metrics.PROXY_FINISHED, registry)
         self.rejections = prom.counter(metrics.PROXY_REFUSALS, registry)
         self.retries = prom.counter(metrics.PROXY_RETRIES, registry)
         # Looked up once, not for each token: their only label has one value.
@@ -55,6 +57,11 @@ class Measured:
         self.tokens_in = self.tokens_out = 0
         # Whether the model reported an error in its stream.
         self.broken = False
+        # Whether the model said anything but its reasoning.
+        self.usable = False
+        # The label of the answer's finish reason; empty: it had none.
+        self.finish = ""
+        self.error = Words("", "")
 
     def queued(self, seconds: float) -> None:
         self._queued += seconds
@@ -86,6 +93,8 @@ class Measured:
         metrics = self._metrics
         seconds = time.monotonic() - self._started
         metrics.requests.labels(metrics.model, result, status).inc()
+        if self.finish:
+            metrics.finished.labels(metrics.model, self.finish).inc()
         metrics.seconds.observe(seconds)
         metrics.queue_seconds.observe(self._queued)
         if self.tokens is not None:

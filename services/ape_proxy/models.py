@@ -28,13 +28,11 @@ class Answer:
     headers: Mapping[str, str]
     chunks: AsyncIterable[bytes]
 
-    @property
-    def streams(self) -> bool:
-        return self.content_type.partition(";")[0].strip() == EVENTS
-
 
 class Model(Protocol):
     name: str
+    # Texts that must not be passed on, such as the key.
+    secrets: tuple[str, ...]
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
@@ -42,8 +40,12 @@ class Model(Protocol):
         """GET /models: a list, or a provider's own answer."""
         ...
 
+    def shape(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The request as the model gets it."""
+        ...
+
     def ask(self, body: dict[str, Any], timeout: float) -> AbstractAsyncContextManager[Answer]:
-        """The answer to a chat completion request. Raises ProxyError.
+        """The answer to a request of `shape`. Raises ProxyError.
 
         `timeout`: seconds for a complete answer, or until a stream begins.
         """
@@ -52,6 +54,8 @@ class Model(Protocol):
 
 class Local:
     """A model in this process; subclasses define `complete`."""
+
+    secrets: tuple[str, ...] = ()
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -64,6 +68,9 @@ class Local:
 
     async def models(self) -> list[dict[str, Any]] | Answer:
         return [{"id": self.name, "object": "model", "created": 0, "owned_by": "ape"}]
+
+    def shape(self, body: dict[str, Any]) -> dict[str, Any]:
+        return body
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         raise NotImplementedError

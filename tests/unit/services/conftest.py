@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,6 +19,7 @@ from aiohttp.test_utils import BaseTestServer, TestClient, TestServer
 from yarl import URL
 
 from ape_gateway.__main__ import config_of
+from tests.support.provider import Rig, rig_of
 
 SERVICES = Path(__file__).resolve().parents[3] / "services"
 
@@ -94,3 +96,9 @@ def scenario() -> dict[str, Any]:
     """The demo's scenario.json."""
     made: dict[str, Any] = json.loads((SERVICES / "ape_demo_target" / "scenario.json").read_text())
     return made
+
+
+@pytest.fixture
+def rig(serve: Serve) -> Callable[..., Awaitable[Rig]]:
+    """Start a provider with these answers, and the proxy in front of it."""
+    return functools.partial(rig_of, serve)
