@@ -182,6 +182,15 @@ def parallel(body: dict[str, Any], count: int) -> Answer:
     return Answer(completion(forms.calls(*(forms.call(json.dumps(a)) for a in asked))))
 
 
+def text_parallel(body: dict[str, Any], count: int) -> Answer:
+    """The same as text."""
+    if turn(body) != 1:
+        return well_behaved(body, count)
+    write = forms.TEXT_CALLS["text_hermes"]
+    asked = ({"method": "GET", "path": path} for path in ("/products", "/products/1"))
+    return Answer(completion(forms.text("\n".join(write(a) for a in asked))))
+
+
 def openai_error(message: str, code: Any = None, kind: str = "invalid_request_error") -> Any:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
@@ -219,6 +228,16 @@ WINDOWS: dict[str, Headers] = {
         "x-ratelimit-remaining-requests": "0",
         "x-ratelimit-reset-requests": f"{left * 1000:.0f}ms",
         **_TOKENS_LEFT,
+    },
+    "openrouter": lambda left: {
+        "X-RateLimit-Limit": "20",
+        "X-RateLimit-Remaining": "0",
+        "X-RateLimit-Reset": f"{(time.time() + left) * 1000:.0f}",
+    },
+    "draft_of_the_ietf": lambda left: {
+        "RateLimit-Limit": "20",
+        "RateLimit-Remaining": "0",
+        "RateLimit-Reset": str(int(left) + 1),
     },
     "both_exhausted": lambda left: {
         "x-ratelimit-remaining-requests": "0",
@@ -275,6 +294,20 @@ REFUSALS: dict[str, Answer] = {
     ),
     "invalid_google": Answer(
         [{"error": {"code": 400, "message": "Invalid value", "status": "INVALID_ARGUMENT"}}], 400
+    ),
+    "invalid_cloudflare": Answer(
+        {"errors": [{"message": "Could not route to model", "code": 7003}], "success": False}, 400
+    ),
+    "no_path": Answer({"detail": "Not Found"}, 404),
+    "refused_behind_openrouter": Answer(
+        {
+            "error": {
+                "message": "Provider returned error",
+                "code": 400,
+                "metadata": {"raw": "tools are not supported by this model", "provider_name": "P"},
+            }
+        },
+        400,
     ),
     "too_large": Answer(b"<html><h1>413 Request Entity Too Large</h1></html>", 413),
     "long_words": Answer(openai_error("Unknown field. " + "Very long. " * 2000), 400),
@@ -470,6 +503,7 @@ def behaviors(target: str = "http://target:8080", seconds: float = 0.4) -> dict[
             )
         ),
         "parallel": parallel,
+        "text_parallel": text_parallel,
         "no_usage": _no_usage,
         "rich_usage": _rich_usage,
         "byte_order_mark": _mark,
@@ -511,6 +545,10 @@ def _talk() -> dict[str, Behavior]:
         "list_arguments_once": first(_broken("[]")),
         "number_arguments_once": first(_broken("7")),
         "no_path_once": first(_broken('{"method": "POST"}')),
+        "no_method_once": first(_broken('{"path": "/products"}')),
+        "fields_beside_once": first(
+            _broken('{"method": "POST", "path": "/login", "username": "a", "password": "b"}')
+        ),
         "path_is_a_number_once": first(_broken('{"method": "GET", "path": 5}')),
         "no_function_once": first(says(forms.calls({"id": "call_x", "type": "function"}))),
         "deep_arguments_once": first(

@@ -71,6 +71,13 @@ NEAR_MISSES: dict[str, Form] = {
     "upper_case_keys": lambda s: proper({name.upper(): value for name, value in s.items()}),
     "title_case_keys": lambda s: proper({name.title(): value for name, value in s.items()}),
     "key_url": lambda s: proper({("url" if k == "path" else k): v for k, v in s.items()}),
+    "keys_of_the_gateway": lambda s: proper(
+        {
+            {"method": "http_method", "path": "endpoint_path"}.get(k, "request_payload"): v
+            for k, v in s.items()
+        }
+    ),
+    "key_data": lambda s: proper({("data" if k == "body" else k): v for k, v in s.items()}),
     "body_text": _body_text,
     "body_null": lambda s: proper({"body": None} | s),
     "body_empty_text": lambda s: proper({"body": ""} | s),
@@ -141,6 +148,10 @@ TEXT_CALLS: dict[str, Callable[[Arguments], Any]] = {
         + json.dumps({"name": "call_api", "arguments": json.dumps(s)})
         + "</tool_call>"
     ),
+    "text_hermes_words_after": lambda s: (
+        f"<tool_call>\n{_named(s)}\n</tool_call>\nI will now wait for the answer."
+    ),
+    "text_python_literal": lambda s: repr({"name": "call_api", "arguments": s}),
     "text_think": lambda s: f"<think>The user wants {{a thing}}.</think>\n{_named(s)}",
     "text_think_end_only": lambda s: f"I must go on.\n</think>\n\n{_named(s)}",
     "text_python_tag": lambda s: "<|python_tag|>" + _named(s, "parameters"),

@@ -61,6 +61,8 @@ KINDS: dict[str, str | None] = {
     "upper_case_keys": ANY,
     "title_case_keys": ANY,
     "key_url": ANY,
+    "keys_of_the_gateway": ANY,
+    "key_data": ANY,
     "body_text": "body_text",
     "body_null": "",
     "body_empty_text": None,
@@ -84,7 +86,7 @@ FINE = [
     *(Case(name, requests=STEPS) for name in forms.FINE),
     *(Case(n, requests=STEPS) for n in ("no_usage", "rich_usage", "byte_order_mark", "gzip")),
     Case("query_in_path", requests=STEPS),
-    Case("parallel"),
+    Case("parallel", requests=STEPS - 1),
     Case("wants_signature", requests=STEPS, echo=("extra_content",)),
     Case("wants_reasoning", requests=STEPS, echo=("reasoning_details",)),
     Case("length_with_call", requests=STEPS),
@@ -95,6 +97,7 @@ CALLS = [
         for name, kind in KINDS.items()
     ),
     *(Case(name, repaired=("text_call",), requests=STEPS) for name in forms.TEXT_CALLS),
+    Case("text_parallel", repaired=("text_call",), requests=STEPS - 1),
     Case("wants_short_ids", repaired=("text_call",), requests=STEPS),
     # Not the target's: the model is told, and nothing is sent there.
     Case("other_host_first", requests=STEPS + 1, told=("elsewhere|host",)),
@@ -121,6 +124,8 @@ BROKEN = [
     Case("list_arguments_once", requests=STEPS + 1, repaired=None, told=("(?i)object|method",)),
     Case("number_arguments_once", requests=STEPS + 1, repaired=None, told=("(?i)object",)),
     Case("no_path_once", requests=STEPS + 1, told=("path",)),
+    Case("no_method_once", repaired=None),
+    Case("fields_beside_once", repaired=None),
     Case("path_is_a_number_once", requests=STEPS + 1, told=("path",)),
     Case("no_function_once", requests=STEPS + 1, told=("(?i)method|function|arguments|call_api",)),
     Case("deep_arguments_once", requests=STEPS + 1, told=("JSON|nested",)),
@@ -130,7 +135,9 @@ BROKEN = [
 ]
 ENDS = [
     *(
-        Case(name, "model_truncated", requests=1, detail=("length|limit of tokens", "modelMaxTokens"))
+        Case(
+            name, "model_truncated", requests=1, detail=("length|limit of tokens", "modelMaxTokens")
+        )
         for name in ("length_reasoning", "length_reasoning_content", "length_text")
     ),
     Case("refusal", "model_refused", requests=1, detail=("can't help with that",)),
@@ -153,6 +160,9 @@ REFUSED = {
     "extra_inputs": ("Extra inputs",),
     "extra_inputs_mistral": ("Extra inputs",),
     "invalid_google": ("Invalid value",),
+    "invalid_cloudflare": ("Could not route to model",),
+    "no_path": ("Not Found",),
+    "refused_behind_openrouter": ("tools are not supported by this model",),
     "long_words": ("Unknown field",),
     "redirect": ("307",),
 }
@@ -251,7 +261,7 @@ def _check_repaired(found: dict[str, int], kinds: tuple[str, ...] | None) -> Non
             assert not found
 
 
-def test_table_has_every_behavior() -> None:
+async def test_table_has_every_behavior() -> None:
     """The windows are in test_model_limits."""
     tested = {case.behavior for case in CASES}
     assert {n for n in known.behaviors() if not n.startswith("window_")} <= tested
