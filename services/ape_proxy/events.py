@@ -26,6 +26,7 @@ class Events:
     ) -> None:
         self._measured, self._show_usage, self._assembly = measured, show_usage, assembly
         self._rest = b""
+        # Whether the model named a finish reason.
         self.complete = False
         self.failed = False
         self._usable = False
@@ -50,7 +51,6 @@ class Events:
         if not line.startswith(b"data:"):
             return True
         if line[5:].strip() == b"[DONE]":
-            self.complete = True
             return True
         try:
             event = json.loads(line[5:])

@@ -20,7 +20,9 @@ from ape_proxy.__main__ import app_of
 from ape_proxy.upstream import Connection, Upstream, upstream_of
 from tests.support.provider import (
     ASK,
+    FINISH,
     PATH,
+    TEXT,
     Handler,
     Provider,
     certificate,
@@ -263,10 +265,10 @@ async def test_answer_must_begin_in_time_and_may_then_take_longer(rig: Any) -> N
         await made.write(b'{"choices": [{"message": {"content": "Hi"}}]}')
         return made
 
-    here = await rig(trickle, stream(b"data: [DONE]\n\n", 0.5), waits(1), model=model)
+    here = await rig(trickle, stream(TEXT, 0.5, FINISH), waits(1), model=model)
     assert (await here.ask()).status == 200
     got = await here.ask(stream=True)
-    assert (got.status, await got.read()) == (200, b"data: [DONE]\n\n")
+    assert (got.status, await got.read()) == (200, TEXT + FINISH)
     for streaming in (False, True):
         got = await here.ask(stream=streaming)
         error = (await got.json())["error"]

@@ -75,7 +75,7 @@ def openrouter(body: Body) -> Iterator[str]:
     if body.get("tool_choice") == "required":
         yield "No endpoints found that support the provided 'tool_choice' value."
     for message, _ in assistants(body):
-        if "reasoning_details" not in message:
+        if message.get("tool_calls") and "reasoning_details" not in message:
             yield "reasoning_details must be preserved"
 
 
@@ -169,6 +169,9 @@ def asked(**more: Any) -> Body:
         {"role": "user", "content": "u"},
         said,
         {"role": "tool", "tool_call_id": "abcdefghi", "content": "{}"},
+        # Without a thought, and without a call.
+        {"role": "assistant", "content": "Hm."},
+        {"role": "user", "content": "Call the tool."},
     ]
     return {"messages": messages, "tools": tools, "tool_choice": "required"} | more
 

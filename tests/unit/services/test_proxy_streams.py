@@ -80,6 +80,7 @@ async def test_events_in_pieces_of_any_size_are_measured_alike(rig: Any) -> None
         ("reset", stream(TEXT, 0.1, "abort")),
         ("stalled", stream(TEXT, 3)),
         ("cut short", stream(TEXT)),
+        ("without a finish reason", stream(TEXT, 0.1, DONE)),
     ],
 )
 async def test_broken_stream_is_incomplete_for_the_client_and_counted(
