@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import Field, ValidationError
@@ -108,6 +109,13 @@ def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
         )
         raise SettingsError.at("targetEndpoints", line)
     return text, api
+
+
+def target_host(config: str, api: str) -> str:
+    """Return host, port and base path of route `api`, as a model could write them into a path."""
+    parts = urlsplit(load_gateway_config(config).routes[api].base_url)
+    # Without credentials.
+    return (parts.netloc.rpartition("@")[2] + parts.path).rstrip("/")
 
 
 def model_recording(settings: Settings, root: Path) -> str | None:

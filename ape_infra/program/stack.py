@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pulumi
 
-from ape_infra.config.files import Scenario, gateway_config, model_recording
+from ape_infra.config.files import Scenario, gateway_config, model_recording, target_host
 from ape_infra.config.project import SOURCE_ROOT
 from ape_infra.config.secrets import CEREBRAS_API_KEY
 from ape_infra.config.settings import Settings
@@ -66,7 +66,8 @@ def declare(
         logs = settings.observability.mode == "full"
         monitors += Monitor("monitor", deployment, settings.alerting, logs=logs).ready
     observability.declare(settings, secrets, deployment, monitors=monitors)
-    mission = Mission(settings.fleet, settings.model, scenario, token)
+    host = target_host(config, api)
+    mission = Mission(settings.fleet, settings.model, scenario, token, host)
     AgentFleet("agents", deployment, mission, after=ready)
 
     log_notes(settings, deployment.plan)

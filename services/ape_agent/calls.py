@@ -203,8 +203,9 @@ def _checked(given: dict[str, Any], target: Target, repairs: Repairs) -> Request
     path, method = given.get("path"), given.get("method")
     # Some write both into the method.
     if isinstance(method, str) and (both := _METHOD_AND_PATH.fullmatch(method.strip())):
-        repairs.add("method")
-        method, path = both[1], path or both[2]
+        if both[2].startswith(("/", "http")):
+            repairs.add("method")
+            method, path = both[1], path or both[2]
     if isinstance(path, str) and (both := _METHOD_AND_PATH.fullmatch(path.strip())):
         if isinstance(method, str) and method.strip().upper() not in ("", both[1].upper()):
             raise Unreadable(f"method is {method[:20]}, but the path begins with {both[1]}.")

@@ -65,7 +65,7 @@ def decide(message: dict[str, Any], target: Target, new_id: Callable[[str], str]
     repairs: list[str] = []
     for raw in told[:MAX_CALLS]:
         call, entry, kinds = _call(raw, target, new_id, room)
-        if is_text or "function_call" in raw:
+        if is_text or (isinstance(raw, dict) and "function_call" in raw):
             # A call in the text is an object, and may have its name beside the arguments.
             kinds = ["text_call", *(k for k in kinds if k not in ("object", "nested"))]
         calls.append(call)

@@ -119,6 +119,8 @@ class Session:
     async def _run_steps(self) -> None:
         """Returns when the goal is met; raises SessionFailed."""
         while True:
+            if self._steps >= self._settings.session_max_steps:
+                raise SessionFailed("step_limit", self._last)
             answer = await self._model.ask(self._conversation, required=not self._called)
             decision = decide(answer.message, self._target, self._new_id)
             if not decision.calls:

@@ -3,14 +3,16 @@
 POST /agents/report, from each container of agents every few seconds:
 
     {source, number, agents: [[slot, state]], memory_bytes, steps: [[result, seconds, since]],
-     sessions: [{slot, result, reason, steps, seconds}], lost}
+     sessions: [{slot, result, reason, steps, seconds, detail?, repaired?}], lost}
 
 `source` names the process, `number` its batch of steps and sessions: a number is counted once,
 however often it is sent. The answer has the interval that the gateway asks for:
 
     {counted, report_after_seconds}
 
-`seconds` and `since` may be null, see Step of the agent. A report with nothing done is a heartbeat.
+`seconds` and `since` may be null, see Step of the agent. `detail` states in words why a session
+failed; `repaired` has the repairs of the model's calls, {kind: count}. A report with nothing done
+is a heartbeat.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -35,6 +37,9 @@ MAX_BATCH = 5000
 MAX_AGENTS_PER_REPORT = 1000
 # At most, of all containers together; each container reports at most once per shortest interval.
 REPORTS_PER_SECOND = 50.0
+# Details of failed sessions: kept, and shown in the summary.
+MAX_DETAILS, SHOWN_DETAILS = 200, 10
+MAX_REPAIRS = 1_000_000
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 1.0, 10.0
 
 
@@ -54,6 +59,8 @@ class Session:
     result: str
     reason: str
     seconds: float
+    detail: str = ""
+    repaired: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,49 @@ def _session(raw: Any) -> Session:
         raise ReportError(f"result: must be {metrics.SUCCESS} or {metrics.FAILURE}.")
     elif reason not in metrics.FAILURE_REASONS:
         raise ReportError(f"reason: must be one of {', '.join(metrics.FAILURE_REASONS)}.")
-    return Session(str(result), str(reason), _seconds(raw.get("seconds"), "seconds"))
+    return Session(
+        str(result),
+        str(reason),
+        _seconds(raw.get("seconds"), "seconds"),
+        _detail(raw.get("detail", "")),
+        _repaired(raw.get("repaired", {})),
+    )
+
+
+def _detail(value: Any) -> str:
+    """Printable and bounded: it quotes the model and the provider."""
+    if not isinstance(value, str):
+        raise ReportError("detail: must be a text.")
+    text = value[: metrics.MAX_DETAIL_CHARS]
+    return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
+def _repaired(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict) or not value.keys() <= set(metrics.REPAIR_KINDS):
+        raise ReportError(f"repaired: must be counts of {', '.join(metrics.REPAIR_KINDS)}.")
+    counts = {kind: _whole(count, "repaired", 0) for kind, count in value.items()}
+    if any(count > MAX_REPAIRS for count in counts.values()):
+        raise ReportError(f"repaired: a count must be at most {MAX_REPAIRS}.")
+    return counts
+
+
+class Failures:
+    """Counts failed sessions by reason and detail; beyond MAX_DETAILS the rarest are dropped."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def add(self, reason: str, detail: str) -> None:
+        if (reason, detail) not in self._counts and len(self._counts) >= MAX_DETAILS:
+            # Of the rarest, the one that was first seen longest ago.
+            del self._counts[min(self._counts, key=self._counts.__getitem__)]
+        self._counts[reason, detail] += 1
+
+    def most_frequent(self) -> list[dict[str, Any]]:
+        return [
+            {"reason": reason, "detail": detail, "sessions": count}
+            for (reason, detail), count in self._counts.most_common(SHOWN_DETAILS)
+        ]
 
 
 @dataclass(frozen=True)
@@ -155,12 +204,14 @@ class Fleet:
         self._sources: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._results: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
+        self._failures = Failures()
         self._step_results: Counter[str] = Counter()
         self._sessions = prom.counter(metrics.SESSIONS, registry)
         self._session_seconds = prom.histogram(metrics.SESSION_SECONDS, registry)
         self._steps = prom.counter(metrics.STEPS, registry)
         self._step_seconds = prom.histogram(metrics.STEP_SECONDS, registry)
         self._between = prom.histogram(metrics.TIME_BETWEEN_ACTIONS, registry)
+        self._repaired = prom.counter(metrics.REPAIRED_CALLS, registry)
         self._lost = prom.counter(metrics.AGENT_RESULTS_LOST, registry)
         registry.register(self)
 
@@ -198,6 +249,9 @@ class Fleet:
             self._results[session.result] += 1
             if session.result == metrics.FAILURE:
                 self._reasons[session.reason] += 1
+                self._failures.add(session.reason, session.detail)
+            for kind, count in session.repaired.items():
+                self._repaired.labels(kind).inc(count)
             self._sessions.labels(session.result, session.reason).inc()
             self._session_seconds.labels(session.result).observe(session.seconds)
         self._lost.inc(report.lost)
@@ -209,8 +263,10 @@ class Fleet:
     def summary(self) -> dict[str, Any]:
         """The answer of GET /fleet:
 
-        {declared, alive, by_state, steps: {result: n}, sessions: {success, failure, by_reason}},
-        by_reason of failures only.
+        {declared, alive, by_state, steps: {result: n},
+         sessions: {success, failure, by_reason, failures: [{reason, detail, sessions}]}}
+
+        by_reason and failures of failed sessions only; failures: the most frequent ones.
         """
         by_state = Counter(seen.state for seen in self._alive().values())
         return {
@@ -222,6 +278,7 @@ class Fleet:
                 metrics.SUCCESS: self._results[metrics.SUCCESS],
                 metrics.FAILURE: self._results[metrics.FAILURE],
                 "by_reason": dict(self._reasons),
+                "failures": self._failures.most_frequent(),
             },
         }
 

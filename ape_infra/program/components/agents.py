@@ -26,12 +26,16 @@ STOP_GRACE_SECONDS = 15
 
 @dataclass(frozen=True)
 class Mission:
-    """The settings that all agents share. `token`: the file with their token for the proxy."""
+    """The settings that all agents share. `token`: the file with their token for the proxy.
+
+    `target_host`: see AgentSettings.
+    """
 
     fleet: FleetSettings
     model: ModelSettings
     scenario: Scenario
     token: File
+    target_host: str = ""
 
     def settings(self, plan: planning.Plan, agents_here: int) -> AgentSettings:
         return AgentSettings(
@@ -40,6 +44,7 @@ class Mission:
             gateway_url=gateway.URL,
             proxy_url=proxy.URL,
             token_file=self.token.path,
+            target_host=self.target_host,
             model_name=self.model.name,
             agents_here=agents_here,
             start_delay_seed=round(plan.start_delay_seed, 6),

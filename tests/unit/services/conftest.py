@@ -19,6 +19,7 @@ from aiohttp.test_utils import BaseTestServer, TestClient, TestServer
 from yarl import URL
 
 from ape_gateway.__main__ import config_of
+from tests.support.agent_world import World, build
 from tests.support.provider import Rig, rig_of
 
 SERVICES = Path(__file__).resolve().parents[3] / "services"
@@ -82,6 +83,16 @@ async def serve() -> AsyncIterator[Serve]:
     yield start
     for client in reversed(started):
         await client.close()
+
+
+@pytest.fixture
+def world(serve: Serve, tmp_path: Path) -> Callable[..., Awaitable[World]]:
+    """Build the world of agents; the proxy has the offline model unless one is given."""
+
+    async def made(proxy: web.Application | None = None) -> World:
+        return await build(serve, proxy, tmp_path / "heartbeat")
+
+    return made
 
 
 @pytest.fixture
