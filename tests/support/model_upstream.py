@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import itertools
 import json
 import random
 import time
@@ -145,6 +146,9 @@ class Mix:
         } | {"slow": known.slow(0.3), "trickle": known.slow(0.1, "trickle")}
         self._all = [*self._calm]
         self._quota_seconds = seconds
+        stops = [*known.WINDOWS, "quota"]
+        self._random.shuffle(stops)
+        self._stops = itertools.cycle(stops)
         self._next_stop = time.monotonic() + self._random.uniform(5, 15)
 
     def __call__(self, body: dict[str, Any], count: int) -> Answer:
@@ -162,7 +166,7 @@ class Mix:
 
     def _stopped(self) -> Answer:
         """A rejection of everybody: for a second, or for longer than a completion may wait."""
-        name = self._random.choice([*known.WINDOWS, "quota"])
+        name = next(self._stops)
         if name == "quota":
             left = f"{self._quota_seconds:.1f}"
             headers = {

@@ -17,7 +17,8 @@ from aiohttp.test_utils import BaseTestServer, TestServer
 
 from ape_agent.host import Host
 from ape_agent.peers import Peer
-from ape_agent.session import Session, SessionResult, Step
+from ape_agent.results import SessionResult, Step
+from ape_agent.session import Session
 from ape_contracts.gateway_config import load
 from ape_contracts.service_settings import AgentSettings, ProxySettings
 from ape_demo_target.app import make_app as demo_app

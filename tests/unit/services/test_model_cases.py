@@ -15,6 +15,7 @@ from ape_contracts import metrics
 from tests.support import model_behaviors as known
 from tests.support import model_forms as forms
 from tests.support import model_world
+from tests.support.model_step import turn
 from tests.support.model_world import KEY, STEPS, Shop
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio(loop_scope="module")]
@@ -277,3 +278,21 @@ async def test_detail_of_a_session_has_no_key_when_the_provider_quotes_it(
     assert "Incorrect API key" in outcome.report()["detail"]
     assert KEY not in outcome.report()["detail"]
     assert not [r for r in caplog.records if KEY in f"{r.getMessage()} {getattr(r, 'ape', {})}"]
+
+
+async def test_log_line_of_a_session_has_the_last_words_and_the_repaired_calls(
+    shop: Shop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "ape_agent")
+    nested = known.each(forms.NEAR_MISSES["nested_parameters"])
+    closed = known.says(forms.text("The shop is closed."))
+
+    def behavior(body: dict[str, Any], count: int) -> known.Answer:
+        return (closed if turn(body) >= 2 else nested)(body, count)
+
+    async with model_world.rig(shop, behavior, tmp_path) as rig:
+        await rig.session()
+    [line] = [getattr(r, "ape", {}) for r in caplog.records if r.getMessage() == "session"]
+    assert line["reason"] == "gave_up"
+    assert "The shop is closed." in line["detail"]
+    assert line["repaired"] == {"nested": 2}
