@@ -20,8 +20,10 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.support import model_answers as answers
 from tests.support import model_behaviors as known
-from tests.support.model_behaviors import Answer, Behavior
+from tests.support.model_answers import Answer
+from tests.support.model_behaviors import Behavior
 from tests.support.model_step import broken_rules
 
 PATH = "/v1/chat/completions"
@@ -105,7 +107,7 @@ class Upstream:
         problems = list(broken_rules(body, self.echo))
         if problems:
             self.broken.update(problems)
-            return Answer(known.openai_error(problems[0]), 400)
+            return Answer(answers.openai_error(problems[0]), 400)
         return self.behavior(body, count)
 
 
@@ -146,7 +148,7 @@ class Mix:
         } | {"slow": known.slow(0.3), "trickle": known.slow(0.1, "trickle")}
         self._all = [*self._calm]
         self._quota_seconds = seconds
-        stops = [*known.WINDOWS, "quota"]
+        stops = [*answers.WINDOWS, "quota"]
         self._random.shuffle(stops)
         self._stops = itertools.cycle(stops)
         self._next_stop = time.monotonic() + self._random.uniform(5, 15)
@@ -173,8 +175,8 @@ class Mix:
                 "x-ratelimit-remaining-requests-day": "0",
                 "x-ratelimit-reset-requests-day": left,
             }
-            return Answer(known.TOO_MANY, 429, headers)
-        return Answer(known.TOO_MANY, 429, known.WINDOWS[name](0.7))
+            return Answer(answers.TOO_MANY, 429, headers)
+        return Answer(answers.TOO_MANY, 429, answers.WINDOWS[name](0.7))
 
 
 def main() -> None:

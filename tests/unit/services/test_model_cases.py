@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from ape_contracts import metrics
+from tests.support import model_answers as answers
 from tests.support import model_behaviors as known
 from tests.support import model_forms as forms
 from tests.support import model_world
@@ -205,9 +206,9 @@ ERRORS = [
     Case("no_credit", ("model_quota", "model_error"), detail=("insufficient_quota",)),
     *(
         Case(f"quota_{name}", "model_quota", requests=1, detail=(r"\d\d:\d\d.*UTC",))
-        for name in known.QUOTAS
+        for name in answers.QUOTAS
     ),
-    *(Case(f"full_{name}", "context_full") for name in known.CONTEXT_REFUSALS),
+    *(Case(f"full_{name}", "context_full") for name in answers.CONTEXT_REFUSALS),
 ]
 CASES = [*FINE, *CALLS, *TALK, *BROKEN, *ENDS, *ERRORS]
 
@@ -271,7 +272,7 @@ async def test_table_has_every_behavior() -> None:
 async def test_detail_of_a_session_has_no_key_when_the_provider_quotes_it(
     shop: Shop, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refusal = known.Answer(known.openai_error(f"Incorrect API key provided: {KEY}"), 401)
+    refusal = answers.Answer(answers.openai_error(f"Incorrect API key provided: {KEY}"), 401)
     caplog.set_level("INFO")
     async with model_world.rig(shop, known.always(refusal), tmp_path) as rig:
         outcome = await rig.session()
@@ -287,7 +288,7 @@ async def test_log_line_of_a_session_has_the_last_words_and_the_repaired_calls(
     nested = known.each(forms.NEAR_MISSES["nested_parameters"])
     closed = known.says(forms.text("The shop is closed."))
 
-    def behavior(body: dict[str, Any], count: int) -> known.Answer:
+    def behavior(body: dict[str, Any], count: int) -> answers.Answer:
         return (closed if turn(body) >= 2 else nested)(body, count)
 
     async with model_world.rig(shop, behavior, tmp_path) as rig:

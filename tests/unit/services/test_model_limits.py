@@ -14,17 +14,19 @@ import pytest
 import pytest_asyncio
 
 from ape_agent.host import Host
+from tests.support import model_answers as answers
 from tests.support import model_behaviors as known
 from tests.support import model_forms as forms
 from tests.support import model_world
-from tests.support.model_behaviors import Answer, Behavior
+from tests.support.model_answers import Answer
+from tests.support.model_behaviors import Behavior
 from tests.support.model_upstream import Upstream
 from tests.support.model_world import STEPS, Rig, Shop
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio(loop_scope="module")]
 # A request that was sent before its sender had read the first rejection.
 ON_ITS_WAY_SECONDS = 0.05
-REFUSED_KEY = known.always(known.REFUSALS["key_wrong"])
+REFUSED_KEY = known.always(answers.REFUSALS["key_wrong"])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -73,12 +75,12 @@ def sent_during(upstream: Upstream, seconds: float) -> list[float]:
 
 
 @pytest.mark.usefixtures("short_backoff")
-@pytest.mark.parametrize("kind", known.WINDOWS)
+@pytest.mark.parametrize("kind", answers.WINDOWS)
 async def test_proxy_sends_nothing_until_the_reset_in_whichever_header_it_stands(
     kind: str, shop: Shop, tmp_path: Path
 ) -> None:
     seconds = 0.3
-    behavior = known.window(seconds, known.WINDOWS[kind], known.TOO_MANY)
+    behavior = known.window(seconds, answers.WINDOWS[kind], answers.TOO_MANY)
     async with model_world.rig(shop, behavior, tmp_path) as rig:
         outcomes = await asyncio.gather(*(rig.session(slot) for slot in (1, 2, 3)))
     assert {outcome.reason for outcome in outcomes} == {"goal_met"}
@@ -91,7 +93,7 @@ async def test_20_agents_send_nothing_between_the_first_429_and_the_reset_and_th
     shop: Shop, tmp_path: Path
 ) -> None:
     seconds = 2.0
-    behavior = known.window(seconds, known.WINDOWS["cerebras"], known.TOO_MANY)
+    behavior = known.window(seconds, answers.WINDOWS["cerebras"], answers.TOO_MANY)
     agents = {"agents_here": 20, "session_max_seconds": 20.0}
     async with model_world.rig(shop, behavior, tmp_path, delay=0.02, agent=agents) as rig:
         before = (await fleet(shop))["sessions"]
@@ -114,7 +116,7 @@ async def test_20_agents_send_nothing_between_the_first_429_and_the_reset_and_th
 async def test_daily_limit_ends_all_sessions_at_once_and_is_logged_once_with_its_reset(
     shop: Shop, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    daily = known.always(known.QUOTAS["day"])
+    daily = known.always(answers.QUOTAS["day"])
     async with model_world.rig(shop, daily, tmp_path, delay=0.02) as rig:
         first = await asyncio.gather(*(rig.session(slot) for slot in (1, 2, 3)))
         others = await asyncio.gather(*(rig.session(slot) for slot in (4, 5, 6)))
@@ -140,12 +142,12 @@ async def needed_context(large_shop: Shop, folder: Path) -> int:
 
 
 @pytest.mark.usefixtures("short_backoff")
-@pytest.mark.parametrize("provider", known.CONTEXT_REFUSALS)
+@pytest.mark.parametrize("provider", answers.CONTEXT_REFUSALS)
 async def test_session_continues_without_its_oldest_results_when_the_context_is_full(
     provider: str, large_shop: Shop, tmp_path: Path
 ) -> None:
     limit = await needed_context(large_shop, tmp_path)
-    behavior = known.context(limit, known.CONTEXT_REFUSALS[provider])
+    behavior = known.context(limit, answers.CONTEXT_REFUSALS[provider])
     async with model_world.rig(large_shop, behavior, tmp_path) as rig:
         outcome = await rig.session()
     assert outcome.reason == "goal_met", outcome
@@ -161,7 +163,7 @@ async def test_agent_stays_below_the_context_of_its_settings(
     large_shop: Shop, tmp_path: Path
 ) -> None:
     limit = await needed_context(large_shop, tmp_path)
-    behavior = known.context(limit, known.CONTEXT_REFUSALS["openai"])
+    behavior = known.context(limit, answers.CONTEXT_REFUSALS["openai"])
     agent = {"context_tokens": limit}
     async with model_world.rig(large_shop, behavior, tmp_path, agent=agent) as rig:
         outcome = await rig.session()
@@ -169,7 +171,7 @@ async def test_agent_stays_below_the_context_of_its_settings(
     assert [seen.status for seen in rig.upstream.seen] == [200] * STEPS
 
 
-EXTRA = known.openai_error("Extra inputs are not permitted", "unsupported_value")
+EXTRA = answers.openai_error("Extra inputs are not permitted", "unsupported_value")
 
 
 def demands(check: Callable[[dict[str, Any]], bool]) -> Behavior:
@@ -257,8 +259,8 @@ FAILING: dict[str, Behavior] = {
     "model_truncated": known.says(forms.text("First I would"), "length"),
     "gave_up": known.says(forms.text("Sure!")),
     "model_refused": known.says(forms.text(None, refusal="No.")),
-    "context_full": known.always(known.CONTEXT_REFUSALS["openai"]),
-    "model_quota": known.always(known.QUOTAS["day"]),
+    "context_full": known.always(answers.CONTEXT_REFUSALS["openai"]),
+    "model_quota": known.always(answers.QUOTAS["day"]),
 }
 
 
