@@ -69,6 +69,7 @@ NO_MESSAGE = [
     (says(COMPLETION | {"choices": [{"index": 0, "message": None}]}), '"message": null'),
     (says({"error": {"message": "Provider returned error", "code": 502}}), "502: Provider ret"),
     (says({"error": "no healthy upstream"}), "no healthy upstream"),
+    (says(COMPLETION | {"error": {"message": "It broke."}}), "It broke."),
     (
         says({"choices": [{"message": {}, "error": {"code": 502, "message": "Disconnected"}}]}),
         "502: Disconnected",
@@ -214,7 +215,7 @@ async def test_answer_counts_by_its_finish_reason_and_as_success_only_with_a_mes
 
 async def test_compressed_and_marked_answers_are_right(rig: Any) -> None:
     plain = json.dumps(COMPLETION).encode()
-    packed = says(gzip.compress(plain), **{"Content-Encoding": "gzip"})
+    packed = says(gzip.compress(plain), 200, "application/json", **{"Content-Encoding": "gzip"})
     here = await rig(packed, says(b"\xef\xbb\xbf" + plain))
     for _ in range(2):
         got = await here.ask()

@@ -173,7 +173,7 @@ async def test_stream_without_its_type_is_a_stream(rig: Any, kind: str) -> None:
         assert request.transport is not None
         head = f"Content-Type: {kind}\r\n" if kind else ""
         body = TEXT + FINISH + DONE
-        request.transport.write(  # type: ignore[attr-defined]
+        request.transport.write(
             f"HTTP/1.1 200 OK\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
         )
         await asyncio.sleep(0.2)
