@@ -114,8 +114,7 @@ def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
 def target_host(config: str, api: str) -> str:
     """Return host, port and base path of route `api`, as a model could write them into a path."""
     parts = urlsplit(load_gateway_config(config).routes[api].base_url)
-    # Without credentials.
-    return (parts.netloc.rpartition("@")[2] + parts.path).rstrip("/")
+    return (parts.netloc + parts.path).rstrip("/")
 
 
 def model_recording(settings: Settings, root: Path) -> str | None:

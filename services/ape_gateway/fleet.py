@@ -174,6 +174,9 @@ class Failures:
             del self._counts[min(self._counts, key=self._counts.__getitem__)]
         self._counts[reason, detail] += 1
 
+    def __len__(self) -> int:
+        return len(self._counts)
+
     def most_frequent(self) -> list[dict[str, Any]]:
         return [
             {"reason": reason, "detail": detail, "sessions": count}

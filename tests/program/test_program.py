@@ -304,6 +304,10 @@ def test_proxy_and_agents_share_a_token_of_the_stack() -> None:
         assert (volume["containerPath"], volume["readOnly"]) == ("/etc/ape", True), made.name
 
 
+def test_agents_know_the_targets_host() -> None:
+    assert agent_settings(run("dev", agents=1).agents()[0]).target_host == "target:8080"
+
+
 def test_a_recording_is_handed_to_the_proxy(tmp_path: Path) -> None:
     file = tmp_path / "recording.jsonl"
     line = json.dumps({"key": "0" * 64, "completion": {"choices": [{"message": {}}]}})

@@ -9,7 +9,7 @@ import yaml
 
 from ape_contracts import conditions
 from ape_infra.config.errors import SettingsError
-from ape_infra.config.files import Scenario, gateway_config
+from ape_infra.config.files import Scenario, gateway_config, target_host
 from ape_infra.config.parsing import parse
 from ape_infra.config.secrets import SECRETS
 from ape_infra.config.settings import Settings, declared_settings
@@ -181,7 +181,13 @@ def test_an_external_target_gets_a_route_in_the_gateway_config() -> None:
     )
     text, api = gateway_config(settings, ROOT)
     assert json.loads(text)["routes"][api]["base_url"] == "https://shop.example"
+    assert target_host(text, api) == "shop.example"
     assert Scenario.of(settings, ROOT, api).endpoints[0].path == "/"
+
+
+def test_target_host_has_port_and_base_path() -> None:
+    route = {"base_url": "http://shop:8080/api/"}
+    assert target_host(json.dumps({"routes": {"shop": route}}), "shop") == "shop:8080/api"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ape_contracts import metrics
-from ape_gateway.fleet import ALIVE_SECONDS, MAX_INTERVAL_SECONDS, Fleet, ReportError
+from ape_gateway.fleet import (
+    ALIVE_SECONDS,
+    MAX_DETAILS,
+    MAX_INTERVAL_SECONDS,
+    SHOWN_DETAILS,
+    Failures,
+    Fleet,
+    ReportError,
+)
 
 pytestmark = pytest.mark.unit
 DONE = {"result": "success", "seconds": 1.5}
@@ -46,7 +54,12 @@ def test_batch_that_is_sent_again_counts_once() -> None:
         "alive": 2,
         "by_state": {"running": 1, "waiting": 1},
         "steps": {"ok": 2, "bad_call": 1},
-        "sessions": {"success": 1, "failure": 1, "by_reason": {"target_error": 1}},
+        "sessions": {
+            "success": 1,
+            "failure": 1,
+            "by_reason": {"target_error": 1},
+            "failures": [{"reason": "target_error", "detail": "", "sessions": 1}],
+        },
     }
     assert here.value(metrics.SESSIONS, result="failure", reason="target_error") == 1
     assert here.value(metrics.STEPS, result="ok") == 2
@@ -113,6 +126,12 @@ def test_report_interval_bounds_the_reports_of_the_whole_fleet() -> None:
         {"sessions": [DONE, FAILED | {"reason": ["unhashable"]}]},
         {"sessions": [DONE, DONE | {"seconds": True}]},
         {"sessions": [DONE, None]},
+        {"sessions": [DONE, FAILED | {"detail": None}]},
+        {"sessions": [DONE, DONE | {"repaired": ["path"]}]},
+        {"sessions": [DONE, DONE | {"repaired": {"whatever": 1}}]},
+        {"sessions": [DONE, DONE | {"repaired": {"path": -1}}]},
+        {"sessions": [DONE, DONE | {"repaired": {"path": 1e9}}]},
+        {"sessions": [DONE, DONE | {"repaired": {"path": 10**9}}]},
     ],
     ids=lambda v: str(v)[:30],
 )
@@ -122,6 +141,45 @@ def test_report_with_a_broken_rule_is_rejected_and_counts_nothing(bad: dict[str,
         here.fleet.report(report(**bad))
     summary = here.fleet.summary()
     assert (summary["alive"], summary["steps"], summary["sessions"]["success"]) == (0, {}, 0)
+
+
+def test_failures_are_counted_by_reason_and_detail_the_most_frequent_first() -> None:
+    here = Counted()
+    often = [FAILED | {"reason": "gave_up", "detail": "No."}] * 3
+    rare = [FAILED | {"reason": "gave_up", "detail": f"No {n}."} for n in range(20)]
+    here.fleet.report(report(sessions=[FAILED, *often, FAILED, *rare, DONE]))
+    found = here.fleet.summary()["sessions"]["failures"]
+    assert len(found) == SHOWN_DETAILS == 10
+    assert found[:3] == [
+        {"reason": "gave_up", "detail": "No.", "sessions": 3},
+        {"reason": "target_error", "detail": "", "sessions": 2},
+        {"reason": "gave_up", "detail": "No 0.", "sessions": 1},
+    ]
+
+
+def test_details_are_printable_and_bounded_in_length_and_number() -> None:
+    here = Counted()
+    bad = "a\n\x1b[31m\u202e\ud800" + "x" * 1000
+    here.fleet.report(report(sessions=[FAILED | {"detail": bad}] * 2))
+    (found,) = here.fleet.summary()["sessions"]["failures"]
+    assert found["detail"].isprintable()
+    assert len(found["detail"]) <= metrics.MAX_DETAIL_CHARS
+    failures = Failures()
+    for n in range(50 * MAX_DETAILS):
+        failures.add("gave_up", f"{n}")
+        failures.add("gave_up", "the same")
+    assert len(failures) == MAX_DETAILS
+    assert failures.most_frequent()[0]["detail"] == "the same"
+    assert failures.most_frequent()[0]["sessions"] == 50 * MAX_DETAILS
+
+
+def test_repaired_calls_are_counted_by_kind_also_of_successful_sessions() -> None:
+    here = Counted()
+    sessions = [DONE | {"repaired": {"path": 2, "host": 1}}, FAILED | {"repaired": {"path": 1}}]
+    here.fleet.report(report(sessions=sessions))
+    here.fleet.report(report(sessions=sessions))
+    assert here.value(metrics.REPAIRED_CALLS, kind="path") == 3
+    assert here.value(metrics.REPAIRED_CALLS, kind="host") == 1
 
 
 @pytest.mark.parametrize("bad", [None, [], "x"])

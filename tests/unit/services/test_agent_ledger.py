@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ape_agent import ledger
-from ape_agent.session import SessionResult, Step
+from ape_agent.results import SessionResult, Step
 
 pytestmark = pytest.mark.unit
 STEP = Step(1, "ok", 0.12345678, None)
