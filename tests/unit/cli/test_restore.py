@@ -60,6 +60,9 @@ class Engine:
         target = SimpleNamespace(gateway_config=config.get("ape:gatewayConfig", ""))
         return SimpleNamespace(target=target)
 
+    def model_key(self, settings: Any) -> str:
+        return ""
+
     def run(self, *arguments: str) -> str:
         return STATE.decode()
 
