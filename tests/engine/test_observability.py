@@ -46,6 +46,7 @@ from ape_infra.reporting.log_stores import Entry, VictoriaLogs
 from ape_infra.reporting.prometheus import Prometheus
 from ape_infra.reporting.run_report import RunReport, page
 from tests.support import alert_cases
+from tests.support.ape_load import Command
 from tests.support.images import observability_images
 from tests.support.live import BASES, PROJECT, LiveStack, wait_until
 from tests.support.promql import TARGET, metric_of, selected
@@ -239,6 +240,15 @@ class Watched:
         url = f"{self.stack.url('targetPort')}/_faults"
         requests.put(url, json=routes, timeout=5).raise_for_status()
 
+    def failed_session(self) -> dict[str, Any]:
+        """The log line of an agent about a session that failed."""
+        self.faults(checkout=500)
+        failed = lines_of("Failed sessions")
+        found: dict[str, Any] = json.loads(
+            wait_until(lambda: self.logs(failed), seconds=90)[0].line
+        )
+        return found
+
     @contextmanager
     def stopped(self, service: str) -> Iterator[None]:
         """While this lasts, `service` is stopped; afterwards it is healthy again."""
@@ -421,8 +431,7 @@ def test_series_are_as_few_as_was_counted(watched: Watched) -> None:
 
 
 def test_a_failed_session_is_followed_over_all_services_by_one_id(watched: Watched) -> None:
-    failed = lines_of("Failed sessions")
-    line = json.loads(wait_until(lambda: watched.logs(failed), seconds=60)[0].line)
+    line = watched.failed_session()
     traced = lines_of("Logs of trace", trace=line["trace_id"])
 
     # The command finds the same lines by the session's own id.
@@ -440,6 +449,25 @@ def test_a_failed_session_is_followed_over_all_services_by_one_id(watched: Watch
     lines = wait_until(arrived, seconds=30)
     assert {json.loads(said.text)["trace_id"] for said in lines} == {line["trace_id"]}
     assert {"gateway", "proxy", line["agent"]} == {said.name for said in lines}
+
+
+def test_commands_read_the_log_store(watched: Watched) -> None:
+    line = watched.failed_session()
+    command = Command(watched.stack)
+    options = ("--stored", "--tail", "1000", "--json")
+    out, _ = command.run("logs", *options, "--session", line["session"])
+    said = [json.loads(text) for text in out.splitlines()]
+    assert {each["container"] for each in said} >= {"gateway", "proxy", line["agent"]}
+    assert {each["trace_id"] for each in said} == {line["trace_id"]}
+    out, _ = command.run("logs", *options, "--agent", "3", "--grep", '"msg": "session"')
+    said = [json.loads(text) for text in out.splitlines()]
+    assert {(each["container"], each["msg"]) for each in said} == {("agent-0003", "session")}
+    _, problem = command.run("logs", "--stored", "--service", "agents", "-f", code=2)
+    assert "--stored has past lines only" in problem
+
+    # The container has no health check; its state is what it answers.
+    out, _ = command.run("status", "--json", code=None)
+    assert json.loads(out)["endpoints"]["victorialogs"][1] is True
 
 
 def test_a_service_that_is_down_mutes_its_agents(watched: Watched) -> None:
