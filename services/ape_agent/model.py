@@ -24,6 +24,8 @@ _TOO_LONG = re.compile(
 )
 _TOO_LONG_CODES = ("context_length_exceeded", "exceed_context_size_error")
 _REFUSED_CODES = ("content_filter", "content_policy_violation", "responsibleaipolicyviolation")
+# Where errors have their words: OpenAI's form, FastAPI's, Cloudflare's and Mistral's.
+_MESSAGES = ("message", "msg", "error", "detail", "errors")
 TOOLS = [
     {
         "type": "function",
@@ -129,24 +131,33 @@ def _generated(reply: Reply, problem: Problem) -> Answer | None:
 
 
 def problem_of(body: Mapping[str, Any]) -> Problem:
-    """OpenAI's form, the same without `error`, or a plain text under error or detail."""
+    """OpenAI's form, or whichever words an error of another form has."""
     error = body.get("error") or body.get("detail") or body
-    if isinstance(error, list) and error:
-        error = error[0]
     if isinstance(error, str):
         return Problem("", error)
+    if isinstance(error, list):
+        error = error[0] if error else {}
     if not isinstance(error, dict):
         return Problem("", "")
-    code = error.get("code") or error.get("type")
-    message = error.get("message") or error.get("msg") or body.get("message")
+    code = error.get("code") or error.get("type") or ""
+    message = _message(error, 4) or _message(body, 4)
     metadata = error.get("metadata")
     if isinstance(metadata, dict) and isinstance(raw := metadata.get("raw"), str):
         # OpenRouter's: the words of the provider behind it.
         message = f"{message} {raw}"
-    return Problem(
-        str(code) if isinstance(code, str | int) else "",
-        message if isinstance(message, str) else "",
-    )
+    return Problem(str(code) if isinstance(code, str | int) else "", message)
+
+
+def _message(value: Any, depth: int) -> str:
+    """The first words in an error, however deep providers put them."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        value = dict(enumerate(value[:1]))
+    if not isinstance(value, dict) or not depth:
+        return ""
+    inside = (value.get(key) for key in (*_MESSAGES, 0))
+    return next(filter(None, (_message(each, depth - 1) for each in inside)), "")
 
 
 def words(status: int, problem: Problem) -> str:

@@ -112,6 +112,8 @@ class Session:
             unreachable=failed is not None and failed.unreachable,
             wait_seconds=failed.wait_seconds if failed else None,
         )
+        # An exception that is kept keeps this frame, and the frame keeps the exception.
+        failed = None
         fields = logs.fields(agent=self._agent, session=self._id, **result.report())
         _log.info("session", extra=fields)
         return result

@@ -220,7 +220,8 @@ class Proxy:
                 done = attempt == self._options.retries or clock() + wait >= end
                 if not problem.asked or not problem.transient or done:
                     raise
-                last = problem
+                # With its traceback it would keep this frame, which keeps it.
+                last = problem.with_traceback(None)
             memory.shrink(memory.size - kept)
             measured.retry(last.cause)
             # After a 429 the limiter lets all requests wait.

@@ -175,14 +175,6 @@ def test_amtool_finds_nothing(name: str, tmp_path: Path) -> None:
     assert route("alertname=Watchdog", "severity=none") == watchdog
 
 
-@pytest.mark.parametrize("name", ["dev-full", "prod"])
-def test_loki_accepts_its_config(name: str, tmp_path: Path) -> None:
-    loki = workloads(RENDERED[name], name)["loki"]
-    if not docker.from_env().images.list(loki.image):
-        pytest.skip(f"{loki.image} cannot be pulled, and is not built")
-    checked(tmp_path, loki, "loki", "-verify-config", "-config.file=/etc/ape/loki.yml")
-
-
 def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
     prometheus = workloads(RENDERED["dev-full"], "dev")["prometheus"]
     more = tmp_path / "more"

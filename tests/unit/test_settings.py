@@ -444,7 +444,11 @@ def test_a_path_of_a_setting_that_is_none_is_a_sentence(name: str, tmp_path: Pat
         files.gateway_config(parse({"gatewayConfig": name}), tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"name: \xff", b"name: [", b"- a", b"", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [b"name: \xff", b"name: [", b"- a", b"", b"[" * 100_000],
+    ids=["not UTF-8", "cut", "list", "empty", "deep"],
+)
 def test_a_project_file_that_cannot_be_read_is_a_sentence(content: bytes, tmp_path: Path) -> None:
     (tmp_path / project.PROJECT_FILE).write_bytes(content)
     with pytest.raises(project.ProjectError, match=r"Pulumi\.yaml: .* Correct the file\."):
