@@ -24,7 +24,7 @@ Schema = dict[str, Any]
 
 
 class OperationsError(Exception):
-    """A document that does not hold operations: path, rule and remedy."""
+    """A document without valid operations: path, rule and remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """What requests to each provider of an OpenAI-compatible API look like, as plain data.
 
 The infrastructure resolves a profile with the stack's settings; the proxy applies the result to
-every request. Agents know no provider.
+every request. Agents are the same for every provider.
 """
 
 from __future__ import annotations

@@ -278,7 +278,7 @@ class _Conversion:
         return [name for name in dict.fromkeys(names) if name in METHODS]
 
     def _path(self, at: str, given: str) -> str:
-        """A template of ours: with a first slash, without a query, {id} for :id."""
+        """A template of this gateway: with a first slash, without a query, {id} for :id."""
         path, _, query = given.partition("?")
         made = re.sub(r"(?<=/):([A-Za-z_]\w*)", r"{\1}", f"/{path.removeprefix('/')}")
         if query:

@@ -64,7 +64,7 @@ HTML = b"<html><head><title>502</title></head><body><h1>Bad Gateway</h1><hr>edge
 SIGN_IN = b"<html><body>Sign in to the wifi</body></html>"
 _TOKENS_LEFT = {"x-ratelimit-remaining-tokens": "900", "x-ratelimit-reset-tokens": "45s"}
 
-# The header in which a provider says how long its window still lasts.
+# The header in which a provider states how long its window still lasts.
 WINDOWS: dict[str, Headers] = {
     "seconds": lambda left: {"Retry-After": str(int(left) + 1)},
     "fraction": lambda left: {"Retry-After": f"{left:.2f}"},

@@ -173,7 +173,7 @@ class _Composer:
 
 
 def _merge(mapping: dict[str, Any]) -> None:
-    """Merge keys are of YAML 1.1; documents have them all the same."""
+    """Merge keys are of YAML 1.1; documents have them anyway."""
     given = mapping["<<"]
     merged: dict[str, Any] = {}
     for other in given if isinstance(given, list) else [given]:

@@ -101,7 +101,7 @@ CALLS = [
     *(Case(name, repaired=("text_call",), requests=STEPS) for name in forms.TEXT_CALLS),
     Case("text_parallel", repaired=("text_call",), requests=STEPS - 1),
     Case("wants_short_ids", repaired=("text_call",), requests=STEPS),
-    # Not the target's: the model is told, and nothing is sent there.
+    # Not the target's: the model gets the problem, and nothing is sent there.
     Case("other_host_first", requests=STEPS + 1, told=("elsewhere|host",)),
 ]
 TALK = [
