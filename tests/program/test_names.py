@@ -82,6 +82,8 @@ def test_the_token_or_the_models_key_is_the_key_where_the_stack_has_one(
 def test_a_stack_whose_names_can_be_guessed_is_warned(monkeypatch: pytest.MonkeyPatch) -> None:
     warned: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", lambda text, *_: warned.append(text))
+    monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE_FILE", raising=False)
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "of a test")
     run("dev", **FULL)
     assert warned == []
     monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE")
