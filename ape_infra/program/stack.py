@@ -76,9 +76,7 @@ def declare(
         settings, project=project, stack=stack, root=root, name_key=name_key, opts=opts
     )
 
-    gateway = Gateway(
-        "gateway", deployment, config, settings.target.user_agent, report_key.value
-    )
+    gateway = Gateway("gateway", deployment, config, settings.target.user_agent, report_key.value)
     proxy = InferenceProxy("proxy", deployment, settings.model, {"token_file": token, **files})
     ready = [*gateway.ready, *proxy.ready]
     monitors: list[pulumi.Resource] = []

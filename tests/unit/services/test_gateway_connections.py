@@ -44,7 +44,9 @@ def gateway(serve: Any) -> Callable[..., Awaitable[Any]]:
 
 
 @asynccontextmanager
-async def connected(client: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def connected(
+    client: Any,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port, limit=1 << 20)
     yield reader, writer
     writer.close()
