@@ -114,7 +114,8 @@ async def test_one_long_header_gets_431_and_does_not_stop_health(gateway: Any) -
 
 async def test_fields_after_a_chunked_body_do_not_take_memory_without_end(gateway: Any) -> None:
     client = await gateway()
-    start = b"POST /mcp/request HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"
+    start = b"POST /mcp/request HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    start += b"1\r\n{\r\n0\r\n"
     piece = b"".join(b"X-%d: y\r\n" % i for i in range(6000))
     sent, status = await fed(client, lambda n: piece if n else start, 16 << 20)
     assert sent < 8 << 20
@@ -126,17 +127,21 @@ async def test_silent_and_slow_heads_end_at_the_deadline(
 ) -> None:
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
     client = await gateway()
-    async with connected(client) as (silent, _), connected(client) as (slow, writer):
-        async with connected(client) as (blank, blanks), connected(client) as (kept, again):
-            writer.write(HEAD)
-            blanks.write(b"\r\n")
-            again.write(HEAD + b"\r\n" + HEAD)
-            assert await status_of(kept) == 200
-            assert await status_of(silent) == 0
-            assert await status_of(slow) == 408
-            assert await status_of(blank) == 0
-            rest = await asyncio.wait_for(kept.read(), 2)
-            assert b" 408 " in rest, "the second head of a kept connection"
+    async with (
+        connected(client) as (silent, _),
+        connected(client) as (slow, writer),
+        connected(client) as (blank, blanks),
+        connected(client) as (kept, again),
+    ):
+        writer.write(HEAD)
+        blanks.write(b"\r\n")
+        again.write(HEAD + b"\r\n" + HEAD)
+        assert await status_of(kept) == 200
+        assert await status_of(silent) == 0
+        assert await status_of(slow) == 408
+        assert await status_of(blank) == 0
+        rest = await asyncio.wait_for(kept.read(), 2)
+        assert b" 408 " in rest, "the second head of a kept connection"
 
 
 async def test_connections_of_one_address_are_counted_and_others_still_get_in(
@@ -213,7 +218,7 @@ async def test_slow_upload_of_one_agent_is_not_a_timeout_of_another(
     client = await gateway(timeout=0.5)
     held = []
     for _ in range(24):
-        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", client.port)
         writer.write(b"POST /mcp/request HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
         writer.write(b" " * 200_000)
         await writer.drain()
