@@ -8,11 +8,10 @@ import json
 import os
 import socket
 import ssl
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,82 +30,17 @@ from ape_gateway import limits
 from ape_gateway.app import MAX_REQUEST_BYTES, make_app
 from ape_gateway.limits import AdmissionController, Limits, Overloaded
 from ape_gateway.upstream import MAX_ANSWER_BYTES
+from tests.support.toxic import GOOD, Toxic, hang_up, reset, writes
 
 pytestmark = pytest.mark.unit
 SERVICES = Path(__file__).resolve().parents[3] / "services"
-GOOD = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{"ok":true}'
-ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 209715200\r\n\r\n"
-Writer = asyncio.StreamWriter
-Behavior = Callable[[Writer], Awaitable[None]]
-
-
-class Toxic:
-    """A TCP server that reads a request's head and follows the next of `behaviors`, or answers."""
-
-    def __init__(self) -> None:
-        self.behaviors: list[Behavior] = []
-        self.requests = 0
-        self.written = 0
-
-    async def start(self, tls: ssl.SSLContext | None = None) -> str:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
-        port = self._server.sockets[0].getsockname()[1]
-        return f"{'https' if tls else 'http'}://127.0.0.1:{port}"
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: Writer) -> None:
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                self.requests += 1
-                if self.behaviors:
-                    await self.behaviors.pop(0)(writer)
-                else:
-                    writer.write(GOOD)
-                    await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    async def huge(self, writer: Writer) -> None:
-        """Write 200 MB as fast as they are read."""
-        writer.write(ENDLESS)
-        for _ in range(200):
-            writer.write(b"x" * (1 << 20))
-            await writer.drain()
-            self.written += 1 << 20
-
-
-def writes(data: bytes, then: Callable[[Writer], None] | None = None, wait: float = 0) -> Behavior:
-    """Write `data` and continue, or wait, or end the connection by `then`."""
-
-    async def behave(writer: Writer) -> None:
-        writer.write(data)
-        await writer.drain()
-        await asyncio.sleep(wait)
-        if then is not None:
-            then(writer)
-            raise OSError
-
-    return behave
-
-
-def reset(writer: Writer) -> None:
-    """End with RST in place of FIN."""
-    raw = writer.get_extra_info("socket")
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
-
-
-def hang_up(writer: Writer) -> None:
-    writer.close()
 
 
 @pytest_asyncio.fixture
 async def toxic() -> AsyncIterator[Toxic]:
     target = Toxic()
     yield target
-    if hasattr(target, "_server"):
-        target._server.close()
+    target.close()
 
 
 @pytest.fixture
@@ -357,16 +291,17 @@ async def test_incomplete_body_gets_408(gateway: Any, monkeypatch: pytest.Monkey
 async def test_large_request_without_a_free_memory_permit_is_rejected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(limits, "LARGE_REQUESTS", 1)
+    monkeypatch.setattr(limits, "LARGE_BODIES", 1)
     monkeypatch.setattr(limits, "_PERMIT_SECONDS", 0.1)
     admission = AdmissionController(Limits())
     with admission.memory_permit() as one, admission.memory_permit() as other:
-        await other.acquire_for(limits.SMALL_BYTES)
-        await asyncio.gather(one.acquire_for(1 << 20), one.acquire_for(1 << 20))
+        await other.acquire_for_body(limits.SMALL_BYTES)
+        await asyncio.gather(one.acquire_for_body(1 << 20), one.acquire_for_answer(1 << 20))
         with pytest.raises(Overloaded):
-            await other.acquire_for(1 << 20)
+            await other.acquire_for_body(1 << 20)
+        await other.acquire_for_answer(1 << 20)
     with admission.memory_permit() as again:
-        await again.acquire_for(1 << 20)
+        await again.acquire_for_body(1 << 20)
 
 
 async def test_health_check_of_a_route_is_in_health_and_metrics(
@@ -442,7 +377,7 @@ async def test_memory_of_the_gateway_is_bounded_with_huge_answers_and_requests(
         small = json.dumps(ask()).encode()
         statuses = await asyncio.gather(*(one(small) for _ in range(100)))
         assert set(statuses) <= {200, 503}
-        assert statuses.count(200) >= limits.LARGE_REQUESTS
+        assert statuses.count(200) >= limits.LARGE_ANSWERS
         statuses = await asyncio.gather(*(one(large) for _ in range(60)))
         assert set(statuses) <= {200, 502, 503}
         toxic.behaviors = []
