@@ -9,8 +9,8 @@ from aiohttp import web
 from ape_contracts.recording import RecordingError, load
 from ape_contracts.service_settings import ProxySettings
 from ape_proxy.app import Options, make_app
-from ape_proxy.limiter import Limits
 from ape_proxy.budget import Prices
+from ape_proxy.limiter import Limits
 from ape_proxy.models import Model, Offline
 from ape_proxy.recording import Recorded
 from ape_proxy.upstream import upstream_of

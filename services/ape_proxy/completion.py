@@ -10,6 +10,8 @@ from typing import Any
 # Assumed for a request without a limit, and corrected when the answer is known.
 DEFAULT_COMPLETION_TOKENS = 1024
 BYTES_PER_TOKEN = 4
+# Of one request or answer; a larger number is a mistake.
+MAX_TOKENS = 10**9
 DONE = b"data: [DONE]\n\n"
 _TEXTS = ("content", "reasoning", "reasoning_content", "refusal")
 
@@ -24,16 +26,13 @@ def charge(body: dict[str, Any], size: int) -> int:
 
     The prompt at four bytes per token, with tools and JSON, and the maximum of completion tokens.
     """
-    most = next(
-        (body[k] for k in ("max_completion_tokens", "max_tokens") if _is_count(body.get(k))),
-        DEFAULT_COMPLETION_TOKENS,
-    )
-    choices = body.get("n")
-    return prompt_tokens(size) + most * (choices if _is_count(choices) else 1)
+    limits = (_count(body.get(k)) for k in ("max_completion_tokens", "max_tokens"))
+    most = next(filter(None, limits), DEFAULT_COMPLETION_TOKENS)
+    return prompt_tokens(size) + most * (_count(body.get("n")) or 1)
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value > 0
+def _count(value: Any) -> int:
+    return min(value, MAX_TOKENS) if type(value) is int and value > 0 else 0
 
 
 def size_of(message: dict[str, Any]) -> int:

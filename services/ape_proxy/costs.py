@@ -1,14 +1,16 @@
 """The fields of a request that decide what it costs: they are the stack's, not the caller's.
 
-`model` is always the stack's. The fields of STACKS are sent as the stack's settings have them, or not
-at all. The limit of completion tokens is the caller's up to the stack's. Everything else, such as
-the temperature, is the caller's before the stack's.
+`model` is always the stack's. The fields of STACKS are sent as the stack's settings have them, or
+not at all. The limit of completion tokens is the caller's up to the stack's. Everything else, such
+as the temperature, is the caller's before the stack's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from ape_proxy.completion import MAX_TOKENS
 
 TOKENS_FIELDS = ("max_completion_tokens", "max_tokens")
 # More answers, a dearer service, other models, tools that the provider runs and bills, and other
@@ -86,4 +88,4 @@ def token_limit(body: Mapping[str, Any], most: int) -> int:
 def _count(value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if type(value) is int and value > 0 else 0
+    return min(value, MAX_TOKENS) if type(value) is int and value > 0 else 0

@@ -27,7 +27,8 @@ T = TypeVar("T")
 class Limits:
     """Requests and tokens per minute (0: no limit); completions in flight; requests in the queue.
 
-    `agent_tokens_per_minute`: of each agent. `queue_seconds`: how long a request may be queued, without the pauses of the provider.
+    `agent_tokens_per_minute`: of each agent. `queue_seconds`: how long a request may be queued,
+    without the pauses of the provider.
     """
 
     requests_per_minute: int = ProxySettings.requests_per_minute

@@ -11,12 +11,10 @@ from prometheus_client import CollectorRegistry
 from ape_contracts import metrics
 from ape_proxy.answers import Words
 from ape_proxy.budget import Budget, Prices, Tokens
-from ape_proxy.completion import BYTES_PER_TOKEN
+from ape_proxy.completion import BYTES_PER_TOKEN, MAX_TOKENS
 from ape_service import prom
 
 COMPLETE, INCOMPLETE, CANCELLED, FAILED = metrics.PROXY_RESULTS
-# Of usage; a larger number is a mistake.
-MAX_TOKENS = 10**9
 # What a request that reached the model came to. unknown: nobody waited for its end.
 Outcome = Literal["answered", "failed", "unknown"]
 
