@@ -127,13 +127,15 @@ class Connections(Server):
 
     def _make_room(self, new: RequestHandler, transport: Any) -> None:
         address = self._counts.most_common(1)[0][0]
-        idle = [
-            each
-            for each, owner in self._addresses.items()
-            if owner == address and each is not new and isinstance(each, Connection)
-            if each.is_idle and each.transport is not None
-        ]
-        oldest = next((each for each in idle if not each.was_used), idle[0] if idle else None)
+        oldest: Connection | None = None
+        for each, owner in self._addresses.items():
+            if owner != address or each is new or not isinstance(each, Connection):
+                continue
+            if each.is_idle and each.transport is not None:
+                oldest = oldest or each
+                if not each.was_used:
+                    oldest = each
+                    break
         if oldest is None or oldest.transport is None:
             transport.abort()
             return

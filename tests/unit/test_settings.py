@@ -74,7 +74,11 @@ REJECTED = [
         "cerebras bills its tokens",
         "pulumi config set ape:maxTokens 10000000; or set allowUnlimitedSpending to true",
     ),
-    ({"maxCostDollars": "5"}, "ape:maxCostDollars: is 5, but the prices are not", "modelInputPrice"),
+    (
+        {"maxCostDollars": "5"},
+        "ape:maxCostDollars: is 5, but the prices are not",
+        "modelInputPrice",
+    ),
     (
         {"maxCostDollars": "5", "modelInputPrice": "1"},
         "ape:maxCostDollars: is 5, but the prices are not known",
