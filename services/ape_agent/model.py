@@ -176,7 +176,7 @@ def is_too_long(status: int, problem: Problem) -> bool:
 
 def failure_of(reply: Reply, problem: Problem) -> SessionFailed:
     detail = words(reply.status, problem)
-    if problem.code == "quota_exhausted":
+    if problem.code in ("quota_exhausted", "budget_exhausted"):
         wait = retry_after(reply.headers)
         return SessionFailed("model_quota", detail, wait_seconds=wait)
     if problem.code.lower() in _REFUSED_CODES:

@@ -86,9 +86,8 @@ def _calls_of(value: Any, depth: int) -> Iterator[tuple[str, Any]]:
                 yield from items
                 return
     name = name_of(value)
-    if is_complete(value) or (
-        name.removeprefix("functions.") == TOOL and arguments_in(value) is not None
-    ):
+    is_ours = name.removeprefix("functions.") == TOOL
+    if is_complete(value) or (is_ours and arguments_in(value) is not None):
         yield name or TOOL, value
 
 

@@ -13,6 +13,9 @@ from ape_service.memory import MemoryReservation
 
 MAX_ANSWER_BYTES = 8 << 20
 FLUSH_SECONDS = 5.0
+# For a client that does not read its stream.
+STALLED_SECONDS = 60.0
+_SMALL = 16 << 10
 
 
 class ClientGone(Exception):
@@ -37,14 +40,15 @@ async def whole(answer: Answer, memory: MemoryReservation) -> bytes:
 async def stream(request: web.Request, answer: Answer, events: Events) -> web.StreamResponse:
     """Forward a stream. Raises Broken, ClientGone; ProxyError before it begins."""
     out: web.StreamResponse | None = None
+    transport = request.transport
     try:
         async for chunk in answer.chunks:
             if passed := events.feed(chunk):
                 out = out or await _open(request, answer)
-                await _write(out, passed)
+                await _write(transport, out, passed)
         if rest := events.end():
             out = out or await _open(request, answer)
-            await _write(out, rest)
+            await _write(transport, out, rest)
     except ClientGone:
         raise
     except Exception as problem:
@@ -70,10 +74,18 @@ async def _open(request: web.Request, answer: Answer) -> web.StreamResponse:
     return made
 
 
-async def _write(out: web.StreamResponse, data: bytes) -> None:
+async def _write(transport: asyncio.Transport | None, out: web.StreamResponse, data: bytes) -> None:
     try:
-        await out.write(data)
+        # A small write into an empty buffer never waits.
+        if transport is None or not (len(data) > _SMALL or transport.get_write_buffer_size()):
+            await out.write(data)
+            return
+        async with asyncio.timeout(STALLED_SECONDS):
+            await out.write(data)
     except OSError as gone:
+        # TimeoutError is one as well.
+        if transport is not None:
+            transport.abort()
         raise ClientGone from gone
 
 
