@@ -319,7 +319,10 @@ def encode(settings: ServiceSettings) -> str:
     """The document of a service's settings. Raises ServiceSettingsError."""
     raw = {each.name: getattr(settings, each.name) for each in fields(settings)}
     _checked(type(settings), raw)
-    return _json(raw)
+    try:
+        return _json(raw)
+    except RecursionError:
+        raise ServiceSettingsError(f"{VARIABLE}: is nested too deeply. Cut it down.") from None
 
 
 def decode(kind: type[S], text: str) -> S:
