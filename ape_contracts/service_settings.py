@@ -136,6 +136,8 @@ class GatewaySettings(HttpSettings):
 
     The pool keeps `pool_maxsize` connections to a route's target, and no idle one for longer than
     `keepalive_seconds`. `user_agent`: of requests that have none; empty: the product's.
+    `report_key_file`: the key that signs the tokens of reports (ape_contracts.report_token); empty:
+    reports are not checked. `max_agents`: the highest slot that a report may name.
     """
 
     config_file: str = "/etc/ape/gateway.json"
@@ -146,6 +148,9 @@ class GatewaySettings(HttpSettings):
     request_timeout_seconds: PositiveSeconds = 30.0
     max_in_flight: PositiveCount = 256
     user_agent: UserAgent = ""
+    connections_per_address: PositiveCount = 1024
+    report_key_file: str = ""
+    max_agents: PositiveCount = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +215,8 @@ class AgentSettings(ServiceSettings):
     B agents in the containers before them. "N" is "0+N". `test_duration_seconds` 0: until stopped.
     Without endpoints those of the gateway count. `target_host` is the target's host with its port
     and base path, as models write it in place of a path; empty: unknown. `report_seconds` lie
-    between two reports, where the gateway does not say.
+    between two reports, where the gateway does not say. `report_token_file`: see
+    ape_contracts.report_token; empty: the token is in its variable, or there is none.
     """
 
     gateway_url: Url
@@ -227,6 +233,7 @@ class AgentSettings(ServiceSettings):
     target_host: str = ""
     model_name: str = "ape-offline"
     token_file: str = ""
+    report_token_file: str = ""
     test_duration_seconds: Seconds = 0.0
     session_max_steps: PositiveCount = 20
     session_max_seconds: Annotated[float, _at_least(1)] = 300.0

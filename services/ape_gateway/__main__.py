@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from ape_contracts.gateway_config import GatewayConfigError, load
 from ape_contracts.service_settings import GatewaySettings, ServiceSettingsError
 from ape_gateway.app import make_app
-from ape_gateway.cork import CorkedProtocol
+from ape_gateway.connections import protocol, warn_of_another_version
 from ape_gateway.limits import Limits
 from ape_gateway.upstream import PoolSizes
 from ape_service import logs
@@ -23,7 +23,8 @@ from ape_service.settings import load as load_settings
 from ape_service.settings import problem, read_file
 from ape_service.web import STOP_SECONDS
 
-# Agents keep their connections; what is past this gets 503. Below the container's nofile.
+# Agents keep their connections; what is past this gets 503, and is closed at once past a half more.
+# Below the container's nofile.
 MAX_CONNECTIONS = 8192
 # Longer than an agent thinks: a connection that is closed here while a POST comes in fails it.
 KEEP_ALIVE_SECONDS = 75
@@ -63,11 +64,13 @@ def app_of(settings: GatewaySettings) -> ASGIApp:
     )
 
 
-def config_of(app: ASGIApp) -> uvicorn.Config:
+def config_of(
+    app: ASGIApp, connections_per_address: int = GatewaySettings.connections_per_address
+) -> uvicorn.Config:
     """How the app is served; in tests too."""
     return uvicorn.Config(
         app,
-        http=CorkedProtocol,
+        http=protocol(connections_per_address, MAX_CONNECTIONS * 3 // 2),
         ws="none",
         lifespan="on",
         access_log=False,
@@ -95,6 +98,7 @@ def main() -> int:
     except OSError as error:
         _log.error("cannot listen on %s:%d: %s", host, port, os.strerror(error.errno or 0))
         return 2
+    warn_of_another_version()
     _log.info("starting", extra=logs.fields(bind=host, port=port))
     # uvicorn stops well on both, and then raises them again.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -102,7 +106,7 @@ def main() -> int:
     # The collector need not walk over all that was imported, again and again, while agents wait.
     gc.collect()
     gc.freeze()
-    uvicorn.Server(config_of(app)).run(sockets=[listening])
+    uvicorn.Server(config_of(app, settings.connections_per_address)).run(sockets=[listening])
     _log.info("stopped")
     return 0
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 from prometheus_client import generate_latest
@@ -22,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ape_contracts.gateway_config import GatewayConfig
 from ape_gateway import wire
+from ape_gateway.callers import is_own_host, is_own_origin
 from ape_gateway.engine import Engine
 from ape_gateway.fleet import Fleet, ReportError
 from ape_gateway.health import RouteHealth
@@ -32,11 +32,12 @@ from ape_service import logs, prom, trace
 from ape_service.prom import METRICS_TYPE
 
 MAX_REQUEST_BYTES = 4 << 20
+# Of paths whose bodies are parsed as a whole, into objects of many times their size.
+_MAX_BYTES = {"/mcp": 256 << 10, "/agents/report": 1 << 20}
 # For a caller to send its body, and again to read the answer.
 _TRANSFER_SECONDS = 30.0
 _TRACE = {b"traceparent": "traceparent", b"x-trace-id": "X-Trace-ID"}
-_READ = frozenset((b"origin", *_TRACE))
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_READ = frozenset((b"origin", b"host", b"content-length", *_TRACE))
 _log = logging.getLogger(__name__)
 
 
@@ -93,11 +94,9 @@ class RequestMiddleware:
         with self._engine.admission.memory_permit() as permit:
             scope[MEMORY_PERMIT] = permit
             try:
-                if not _is_local(given.get(b"origin")):
-                    raise _HttpRejection(
-                        403, "origin_refused", "Pages of other sites may not call the gateway."
-                    )
-                await self._serve(scope, receive, sent, permit)
+                _check_caller(given.get(b"origin"), given.get(b"host"))
+                length = given.get(b"content-length", "")
+                await self._serve(scope, receive, sent, permit, int(length or 0))
                 return
             except _HttpRejection as problem:
                 rejection = error(*problem.args)
@@ -110,10 +109,14 @@ class RequestMiddleware:
                 await rejection(scope, receive, send)
 
     async def _serve(
-        self, scope: Scope, receive: Receive, send: Send, permit: MemoryPermit
+        self, scope: Scope, receive: Receive, send: Send, permit: MemoryPermit, length: int
     ) -> None:
+        """`length`: of the body, as the caller states it; 0: unknown."""
         if scope["method"] == "POST":
-            body = await _body(receive, permit)
+            most = _MAX_BYTES.get(scope["path"], MAX_REQUEST_BYTES)
+            if length > most:
+                raise _too_large(most)
+            body = await _body(receive, permit, most)
             # Not through the router: thousands of requests per second come here.
             if scope["path"] == "/mcp/request":
                 await _send_json(send, *await answer(self._engine, body, permit))
@@ -126,16 +129,26 @@ class _HttpRejection(Exception):
     """Status, code and message of the answer to a request that no handler gets."""
 
 
-def _is_local(origin: str | None) -> bool:
-    """Whether the request comes from a program, or from a page of this machine.
-
-    Otherwise any page that a developer opens could use the gateway, and the credentials in its
-    config, through the published port.
-    """
-    return origin is None or urlsplit(origin).hostname in _LOOPBACK
+def _too_large(most: int) -> _HttpRejection:
+    return _HttpRejection(413, "too_large", f"The body is larger than {most >> 10} KiB. Send less.")
 
 
-async def _body(receive: Receive, permit: MemoryPermit) -> bytes:
+def _check_caller(origin: str | None, host: str | None) -> None:
+    """Raises _HttpRejection for requests of pages in a browser; programs send no Origin."""
+    if origin is not None and not is_own_origin(origin):
+        raise _HttpRejection(
+            403, "origin_refused", "Pages of other sites may not call the gateway."
+        )
+    if host is not None and not is_own_host(host):
+        raise _HttpRejection(
+            403,
+            "host_refused",
+            "The gateway is called by its address, by localhost, or by a name without a dot: "
+            "any page can have other names lead here. Use its IP address.",
+        )
+
+
+async def _body(receive: Receive, permit: MemoryPermit, most: int) -> bytes:
     """The whole body. Raises _HttpRejection (400, 408, 413), Overloaded."""
     body = bytearray()
     try:
@@ -147,14 +160,11 @@ async def _body(receive: Receive, permit: MemoryPermit) -> bytes:
                         400, "incomplete", "The connection was closed before the body was complete."
                     )
                 body += part.get("body", b"")
-                if len(body) > MAX_REQUEST_BYTES:
-                    most = MAX_REQUEST_BYTES >> 20
-                    raise _HttpRejection(
-                        413, "too_large", f"The body is larger than {most} MiB. Send less."
-                    )
+                if len(body) > most:
+                    raise _too_large(most)
                 if not part.get("more_body", False):
                     return bytes(body)
-                await permit.acquire_for(len(body))
+                await permit.acquire_for_body(len(body))
     except TimeoutError:
         raise _HttpRejection(408, "too_slow", "The body was not complete in time.") from None
 

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # Larger data is written at once, so that uvicorn waits for a caller that reads slowly.
 _SMALL = 16 << 10
+_CLOSE_SECONDS = 5.0
 
 
 class _Corked:
@@ -36,6 +37,8 @@ class _Corked:
     def close(self) -> None:
         self._flush()
         self._transport.close()
+        # A caller that reads nothing would keep it open for ever.
+        self._loop.call_later(_CLOSE_SECONDS, self._transport.abort)
 
     def _flush(self) -> None:
         if self._pending:

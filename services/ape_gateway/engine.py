@@ -16,6 +16,7 @@ from ape_contracts.gateway_config import GatewayConfig
 from ape_gateway import wire
 from ape_gateway.access import AccessLog
 from ape_gateway.limits import AdmissionController, Limits, MemoryPermit, Overloaded
+from ape_gateway.overrides import overrides
 from ape_gateway.upstream import (
     MAX_ANSWER_BYTES,
     USER_AGENT,
@@ -193,7 +194,7 @@ class Engine:
                 logs.trace_id.get(),
                 started + timeout,
                 attempts,
-                permit.acquire_for,
+                permit.acquire_for_answer,
                 max_bytes,
             )
         except TargetUnreachable as problem:
@@ -247,6 +248,13 @@ class Engine:
                     "not_allowed",
                     f"Route {call.api} does not allow this method and path. GET /tools lists "
                     "what it allows; the gateway's config decides.",
+                )
+            if overrides(call):
+                raise _Rejected(
+                    403,
+                    "not_allowed",
+                    "A header or a key of this request asks for another method or path, as "
+                    "X-HTTP-Method-Override or _method do. Leave it out.",
                 )
             if (wait := upstream.admit(endpoint)) > 0:
                 message = f"The rate limit of {endpoint.path} is used up."

@@ -7,14 +7,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 from ape_contracts.service_settings import GatewaySettings
 from ape_service.memory import MemoryBudget, MemoryExhausted, MemoryReservation
 
 # A request may hold this much of its body, and each of its calls of its answer, without a permit.
 SMALL_BYTES = 64 << 10
-# The number of memory permits, and the most that the holder of one needs.
-LARGE_REQUESTS = 24
+# The numbers of memory permits, and the most that the holder of one needs. Those of requests with a
+# large body are separate: its sender sets the pace, and answers of targets must not wait for it.
+LARGE_BODIES, LARGE_ANSWERS = 8, 16
 LARGE_BYTES = 8 << 20
 _PERMIT_SECONDS = 5.0
 
@@ -32,27 +34,44 @@ class Overloaded(Exception):
     """The gateway holds as much as it may."""
 
 
-class MemoryPermit(MemoryReservation):
-    """The right of one HTTP request to hold a large body, acquired when the body is large.
+class MemoryPermit:
+    """The right of one HTTP request to hold a large body, or large answers to its calls.
 
-    One permit per request, however many calls it carries: no request waits for a second permit
-    while it holds a first.
+    It is acquired when one of them is large. One permit per request, however many calls it carries:
+    no request waits for a second permit while it holds a first. A context manager.
     """
 
-    def __init__(self, budget: MemoryBudget) -> None:
-        super().__init__(budget)
+    def __init__(self, bodies: MemoryBudget, answers: MemoryBudget) -> None:
+        self._bodies, self._answers = bodies, answers
+        self._held: MemoryReservation | None = None
         self._lock = asyncio.Lock()
 
-    async def acquire_for(self, size: int) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._held is not None:
+            self._held.shrink(self._held.size)
+
+    async def acquire_for_body(self, size: int) -> None:
         """Raises Overloaded if `size` bytes are large and no permit is free within 5 s."""
-        if size <= SMALL_BYTES or self.size:
+        await self._acquire(size, self._bodies)
+
+    async def acquire_for_answer(self, size: int) -> None:
+        """As acquire_for_body, for an answer; a permit for the body is one for answers too."""
+        await self._acquire(size, self._answers)
+
+    async def _acquire(self, size: int, budget: MemoryBudget) -> None:
+        if size <= SMALL_BYTES or self._held is not None:
             return
         async with self._lock:
-            if not self.size:
+            if self._held is None:
+                reservation = MemoryReservation(budget)
                 try:
-                    await self.grow_within(LARGE_BYTES, _PERMIT_SECONDS)
+                    await reservation.grow_within(LARGE_BYTES, _PERMIT_SECONDS)
                 except MemoryExhausted:
                     raise Overloaded from None
+                self._held = reservation
 
 
 class AdmissionController:
@@ -61,14 +80,15 @@ class AdmissionController:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._slots = asyncio.Semaphore(limits.in_flight)
-        self._memory = MemoryBudget(LARGE_REQUESTS * LARGE_BYTES)
+        self._bodies = MemoryBudget(LARGE_BODIES * LARGE_BYTES)
+        self._answers = MemoryBudget(LARGE_ANSWERS * LARGE_BYTES)
         self._admitted = 0
         self.in_flight = 0
         self.queued = 0
 
     def memory_permit(self) -> MemoryPermit:
         """The permit of one HTTP request: a context manager that releases it at the end."""
-        return MemoryPermit(self._memory)
+        return MemoryPermit(self._bodies, self._answers)
 
     @contextmanager
     def admit(self, calls: int) -> Iterator[None]:

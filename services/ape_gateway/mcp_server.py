@@ -58,11 +58,16 @@ def make_server(engine: Engine, version: str = "1") -> Server[Any]:
             if tool.name != tools.BATCH:
                 with engine.admission.admit(1):
                     return _result(await engine.call(checked, permit))
+            requests = given.get("requests")
             try:
+                # First the number: the schema's own limit is looked at after every item.
+                if not isinstance(requests, list) or not 0 < len(requests) <= wire.MAX_BATCH:
+                    raise wire.WireError(
+                        f"requests: must be a list of 1 to {wire.MAX_BATCH} requests."
+                    )
                 _check(validators[tool.name], given)
             except wire.WireError as problem:
                 return _result(engine.reject(422, "bad_request", str(problem)))
-            requests = given["requests"]
             with engine.admission.admit(len(requests)):
                 replies = await engine.batch([partial(tool.call, one) for one in requests], permit)
             return _results(replies)

@@ -84,12 +84,20 @@ class Tool:
             self.method or str(given.get("method", "")),
             path,
             given.get("headers"),
-            msgspec.json.encode(given["data"]) if "data" in given else b"",
+            _json(given["data"]) if "data" in given else b"",
         )
 
     def _filled(self, given: dict[str, Any]) -> str:
         values = iter(self.placeholders)
-        return _PLACEHOLDER.sub(lambda _: quote(str(given[next(values)]), safe=""), str(self.path))
+        try:
+            return _PLACEHOLDER.sub(
+                lambda _: quote(str(given[next(values)]), safe=""), str(self.path)
+            )
+        # Text without bytes (UnicodeError), or a number of more than 4300 digits.
+        except ValueError:
+            raise wire.WireError(
+                f"{', '.join(self.placeholders)}: holds a value that cannot be sent. Correct it."
+            ) from None
 
 
 def tools(config: GatewayConfig) -> dict[str, Tool]:
@@ -191,6 +199,16 @@ def _batch(apis: list[str]) -> Tool:
         _object({"requests": requests}, ["requests"]),
         "",
     )
+
+
+def _json(value: Any) -> bytes:
+    """Raises wire.WireError."""
+    try:
+        return msgspec.json.encode(value)
+    except (OverflowError, ValueError, RecursionError, TypeError):
+        raise wire.WireError(
+            "data: holds a number, a text or a nesting that cannot be sent. Correct it."
+        ) from None
 
 
 def _plain(text: str) -> str:

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,8 @@ from yarl import URL
 from ape_contracts import VERSION
 from ape_contracts.gateway_config import CONNECTION, TIMEOUT, Endpoint, Route
 from ape_contracts.service_settings import GatewaySettings
-from ape_gateway import wire
+from ape_gateway import answers, wire
+from ape_gateway.limits import SMALL_BYTES
 from ape_service import trace
 from ape_service.retry_after import retry_after
 from ape_service.token_bucket import TokenBucket
@@ -102,6 +104,19 @@ async def _no_permit_needed(_: int) -> None:
     pass
 
 
+async def _paused(
+    clock: asyncio.Timeout, acquire_permit: Callable[[int], Awaitable[None]], size: int
+) -> None:
+    """Acquire the permit; the clock stands still meanwhile."""
+    due, started = clock.when(), asyncio.get_running_loop().time()
+    clock.reschedule(None)
+    try:
+        await acquire_permit(size)
+    finally:
+        waited = asyncio.get_running_loop().time() - started
+        clock.reschedule(None if due is None else due + waited)
+
+
 def _counted() -> aiohttp.TraceConfig:
     """Counts every connection of a request in its Attempts."""
 
@@ -119,6 +134,7 @@ class Upstream:
         self.route = route
         self._pool = pool
         self._user_agent = {"User-Agent": user_agent}
+        self._own = frozenset(map(wire.canonical, route.auth.headers))
         self._busy = 0
         now = time.monotonic()
         self._limits = {
@@ -164,8 +180,9 @@ class Upstream:
     ) -> Response:
         """The target's final response, before `deadline` (of time.monotonic).
 
-        `attempts` is kept up to date; `acquire_permit` is awaited with the size of the body before
-        more of it is read. Raises TargetUnreachable, TargetTimeout, and what `acquire_permit` does.
+        `attempts` is kept up to date; `acquire_permit` is awaited with the size of a large body
+        before more of it is read. That time is not the target's, and not in its timeout. Raises
+        TargetUnreachable, TargetTimeout, and what `acquire_permit` does.
         """
         policy = self.route.retry_policy
         retries = policy.max_retries if call.method in _IDEMPOTENT else 0
@@ -174,8 +191,9 @@ class Upstream:
             response: Response | None = None
             problem: TargetUnreachable | TargetTimeout | None = None
             try:
-                async with asyncio.timeout(left):
-                    response = await self._once(call, trace_id, attempts, acquire_permit, max_bytes)
+                async with asyncio.timeout(left) as clock:
+                    paused = partial(_paused, clock, acquire_permit)
+                    response = await self._once(call, trace_id, attempts, paused, max_bytes)
                 outcome: int | str = response.status
             except TimeoutError:
                 problem, outcome = (
@@ -238,12 +256,13 @@ class Upstream:
                     if len(content) > max_bytes:
                         response.close()
                         break
-                    await acquire_permit(len(content))
+                    if len(content) > SMALL_BYTES:
+                        await acquire_permit(len(content))
         finally:
             self._busy -= 1
         seconds = time.monotonic() - started
         truncated = len(content) > max_bytes
-        body, encoding = wire.body_of(
+        body, encoding = answers.body_of(
             bytes(content[:max_bytes] if truncated else content),
             response.content_type,
             response.charset or "utf-8",
@@ -251,7 +270,7 @@ class Upstream:
         )
         return Response(
             response.status,
-            wire.headers_of(response.headers),
+            answers.headers_of(response.headers),
             body,
             encoding,
             truncated,
@@ -263,7 +282,10 @@ class Upstream:
         # Later entries win: agents cannot replace the operator's credentials.
         headers = CIMultiDict(self._user_agent)
         headers.update(self.route.headers)
-        headers.update(call.headers)
+        for name, value in call.headers.items():
+            # A twin (X_Api_Key) is a header of its own here, and the same to some targets.
+            if not self._own or wire.canonical(name) not in self._own:
+                headers[name] = value
         headers.update(self.route.auth.headers)
         headers.update(trace.headers(trace_id))
         if self._busy >= self._pool.kept:

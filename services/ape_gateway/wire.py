@@ -26,13 +26,11 @@ JSON bodies are forwarded byte by byte: they are checked, but not rebuilt.
 
 from __future__ import annotations
 
-import base64
 import re
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from multidict import CIMultiDictProxy
 
 from ape_contracts import paths
 from ape_contracts.gateway_config import METHODS
@@ -61,9 +59,13 @@ _DROPPED = frozenset(
         "x-trace-id",
     ]
 )
-_DROPPED_FROM_ANSWER = _DROPPED - {"x-trace-id"}
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_NOT_IN_A_VALUE = re.compile(r"[\r\n\0]")
+DROPPED_FROM_ANSWER = _DROPPED - {"x-trace-id"}
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+# Neither control characters, nor surrogates, which have no bytes.
+_NOT_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+# Servers that make variables of headers (CGI, WSGI) take X_Api_Key, X.Api.Key and X-Api-Key for one.
+_SEPARATORS = str.maketrans(dict.fromkeys("!#$%&'*+.^_`|~", "-"))
+MAX_HEADERS, MAX_HEADER_CHARS = 64, 8 << 10
 
 
 class WireError(Exception):
@@ -128,8 +130,8 @@ _SHORT_KEYS = ("method", "path", "headers")
 _request = msgspec.json.Decoder(_WireRequest)
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 _dict = msgspec.json.Decoder(dict[str, Any])
-_raw = msgspec.json.Decoder(msgspec.Raw)
 _encoder = msgspec.json.Encoder()
+_NOT_A_QUERY = "The payload of a GET or HEAD is its query: an object of texts and numbers."
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
 
 
@@ -210,24 +212,47 @@ def make_call(
     path = _rooted(path, keys[1])
     if why := paths.problem(path):
         raise WireError(f"{keys[1]}: {why}.")
-    passed = {}
-    for name, value in (headers or {}).items():
-        if not _HEADER_NAME.fullmatch(name) or _NOT_IN_A_VALUE.search(value):
-            raise WireError(f"{keys[2]}: holds a name or a value that is not a header.")
-        if name.lower() not in _DROPPED:
-            passed[name] = value
     # A JSON null means: no payload.
     raw = bytes(payload).strip()
     call = Call(
         api,
         method,
         path,
-        passed,
+        _passed(headers, keys[2]) if headers else {},
         raw if raw and raw != b"null" else None,
         trace.valid_trace_id(trace_id),
     )
     query_of(call)
     return call
+
+
+def canonical(name: str) -> str:
+    """The name of a header as a server may read it: X_Api_Key is x-api-key."""
+    return name.lower().translate(_SEPARATORS)
+
+
+def _passed(headers: dict[str, str], key: str) -> dict[str, str]:
+    """The headers of an agent that are forwarded. Raises WireError."""
+    passed = {}
+    hop_by_hop: set[str] = set()
+    size = 0
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or _NOT_IN_A_VALUE.search(value):
+            raise WireError(f"{key}: holds a name or a value that is not a header.")
+        size += len(value)
+        read_as = canonical(name)
+        if read_as not in _DROPPED:
+            passed[name] = value
+        elif read_as == "connection":
+            hop_by_hop.update(canonical(part.strip()) for part in value.split(","))
+    if len(headers) > MAX_HEADERS or size > MAX_HEADER_CHARS:
+        raise WireError(
+            f"{key}: are more than {MAX_HEADERS} headers or {MAX_HEADER_CHARS} characters. "
+            "Send fewer."
+        )
+    if hop_by_hop:
+        passed = {name: v for name, v in passed.items() if canonical(name) not in hop_by_hop}
+    return passed
 
 
 def _rooted(path: str, key: str) -> str:
@@ -247,50 +272,12 @@ def query_of(call: Call) -> dict[str, str]:
         return {}
     try:
         given = _dict.decode(call.payload)
-    except msgspec.ValidationError:
-        given = {"": None}
-    if any(not isinstance(v, str | int | float) for v in given.values()):
-        raise WireError(
-            "The payload of a GET or HEAD is its query: an object of texts and numbers."
-        )
-    return {
-        key: str(value).lower() if isinstance(value, bool) else str(value)
-        for key, value in given.items()
-    }
-
-
-def headers_of(answer: CIMultiDictProxy[str]) -> dict[str, str | list[str]]:
-    """The target's headers; set-cookie is a list (see the description of the module)."""
-    made: dict[str, str | list[str]] = {}
-    for key, value in answer.items():
-        name = key.lower()
-        if name in _DROPPED_FROM_ANSWER:
-            continue
-        before = made.get(name)
-        if name == "set-cookie":
-            made[name] = [*(before or []), value]
-        else:
-            made[name] = f"{before}, {value}" if before is not None else value
-    return made
-
-
-def body_of(
-    content: bytes, content_type: str, charset: str, truncated: bool
-) -> tuple[msgspec.Raw | str | None, str]:
-    """(body, body_encoding) of the target's bytes."""
-    if not content:
-        return None, "none"
-    if content_type.endswith(("/json", "+json")) and not truncated:
-        try:
-            content.decode()
-            return _raw.decode(content), "json"
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass
-    if content_type.startswith("text/") or content_type.endswith(
-        ("json", "xml", "javascript", "x-www-form-urlencoded")
-    ):
-        try:
-            return content.decode(charset, "replace"), "text"
-        except LookupError:
-            pass
-    return base64.b64encode(content).decode(), "base64"
+        if any(not isinstance(v, str | int | float) for v in given.values()):
+            raise WireError(_NOT_A_QUERY)
+        return {
+            key: str(value).lower() if isinstance(value, bool) else str(value)
+            for key, value in given.items()
+        }
+    # ValueError: Python writes no number of more than 4300 digits.
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        raise WireError(_NOT_A_QUERY) from None

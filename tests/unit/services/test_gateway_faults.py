@@ -357,16 +357,17 @@ async def test_incomplete_body_gets_408(gateway: Any, monkeypatch: pytest.Monkey
 async def test_large_request_without_a_free_memory_permit_is_rejected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(limits, "LARGE_REQUESTS", 1)
+    monkeypatch.setattr(limits, "LARGE_BODIES", 1)
     monkeypatch.setattr(limits, "_PERMIT_SECONDS", 0.1)
     admission = AdmissionController(Limits())
     with admission.memory_permit() as one, admission.memory_permit() as other:
-        await other.acquire_for(limits.SMALL_BYTES)
-        await asyncio.gather(one.acquire_for(1 << 20), one.acquire_for(1 << 20))
+        await other.acquire_for_body(limits.SMALL_BYTES)
+        await asyncio.gather(one.acquire_for_body(1 << 20), one.acquire_for_answer(1 << 20))
         with pytest.raises(Overloaded):
-            await other.acquire_for(1 << 20)
+            await other.acquire_for_body(1 << 20)
+        await other.acquire_for_answer(1 << 20)
     with admission.memory_permit() as again:
-        await again.acquire_for(1 << 20)
+        await again.acquire_for_body(1 << 20)
 
 
 async def test_health_check_of_a_route_is_in_health_and_metrics(
@@ -442,7 +443,7 @@ async def test_memory_of_the_gateway_is_bounded_with_huge_answers_and_requests(
         small = json.dumps(ask()).encode()
         statuses = await asyncio.gather(*(one(small) for _ in range(100)))
         assert set(statuses) <= {200, 503}
-        assert statuses.count(200) >= limits.LARGE_REQUESTS
+        assert statuses.count(200) >= limits.LARGE_ANSWERS
         statuses = await asyncio.gather(*(one(large) for _ in range(60)))
         assert set(statuses) <= {200, 502, 503}
         toxic.behaviors = []
