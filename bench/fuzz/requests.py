@@ -112,7 +112,17 @@ _HEADERS: tuple[tuple[bytes, bytes, bool], ...] = (
 _VERSIONS = (b"HTTP/1.0", b"HTTP/0.9", b"HTTP/2.0", b"HTTP/9.9", b"http/1.1", b"", b"HTTP/1.1 x")
 _METHODS = (b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"PATCH", b"TRACE")
 _ODD_METHODS = (b"CONNECT", b"PRI", b"get", b"BREW", b"G\0T", b"\xff", b"A" * 9000, b"")
-_TAILS = (b"?a=1", b"?%ff=%", b"?" + b"a=1&" * 500, b"/", b"//", b"/../x", b"/%2e%2e", b";x", b"%00")
+_TAILS = (
+    b"?a=1",
+    b"?%ff=%",
+    b"?" + b"a=1&" * 500,
+    b"/",
+    b"//",
+    b"/../x",
+    b"/%2e%2e",
+    b";x",
+    b"%00",
+)
 _ODD_TARGETS = (b"*", b"http://evil.example/", b"x", b"/a b", b"/\xff", b"/" + b"a" * 9000, b"")
 _LENGTHS = (b"+5", b"-1", b"1e3", b"0x5", b"9" * 30, b"5, 5", b" ", b"99999", b"\xb2")
 _CHUNKS = (
@@ -203,15 +213,9 @@ def _spoiled(draw: Any, raw: bytes) -> bytes:
     """Bytes of the head cut, changed, repeated, or without any order."""
     at = draw(st.integers(0, min(len(raw) - 1, 400)))
     kind = draw(st.integers(0, 4))
-    if kind == 0:
-        return raw[:at]
-    if kind == 1:
-        return raw[:at] + draw(st.binary(min_size=1, max_size=4)) + raw[at + 1 :]
-    if kind == 2:
-        return raw[:at] + draw(st.binary(min_size=1, max_size=40)) + raw[at:]
-    if kind == 3:
-        return raw + raw
-    return draw(st.binary(max_size=200))  # type: ignore[no-any-return]
+    more: bytes = draw(st.binary(min_size=1, max_size=40))
+    changed = raw[:at] + more[:4] + raw[at + 1 :]
+    return (raw[:at], changed, raw[:at] + more + raw[at:], raw + raw, more)[kind]
 
 
 @st.composite

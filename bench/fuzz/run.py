@@ -56,9 +56,9 @@ class Samples:
     def take(self) -> None:
         self.found.append(self._process.memory_info().rss / 2**20)
 
-    @property
     def alive(self) -> bool:
-        return self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
+        ended: bool = not self._process.is_running()
+        return not ended and self._process.status() != psutil.STATUS_ZOMBIE
 
 
 def generated(strategy: st.SearchStrategy[Any], count: int, number: int, each: Any) -> None:
@@ -92,7 +92,7 @@ def fuzz(service: Service, count: int, number: int) -> dict[str, Any]:
     def each(request: Request) -> None:
         nonlocal sent
         sent += 1
-        if not samples.alive:
+        if not samples.alive():
             broke["the process ended"] += 1
             return
         rule, status = tried(service, request, IDLE_SECONDS)

@@ -39,7 +39,7 @@ FRAGMENTS = (
     b"'single'",
     b"",
 )
-VALUES = (
+VALUES: tuple[Any, ...] = (
     *(None, True, False, -1, 0, 1, 2**31, 2**63, -(2**63) - 1, 2**64, 1.5, 1e15, 1e308),
     *("", " ", "\0", "\r\nX: y", "\u2028", "é", "😀", "1", "1000000", "null", "success", "ok"),
     *("../../x", "/%2e%2e/x", "..;/x", "//evil.example/x", "http://evil.example/", "a" * 300),
@@ -86,9 +86,11 @@ def mutated(draw: Any, templates: tuple[Any, ...], most: int = 3) -> bytes:
     for number, fragment in enumerate(FRAGMENTS):
         text = text.replace(b'"\\u0001%d\\u0001"' % number, fragment)
     spoil = draw(st.integers(0, 19))
+    at = draw(st.integers(0, len(text))) if spoil < 2 else 0
     if spoil == 0:
-        return text[: draw(st.integers(0, len(text)))]
-    if spoil == 1:
-        at = draw(st.integers(0, len(text)))
-        return text[:at] + draw(st.binary(min_size=1, max_size=8)) + text[at:]
-    return draw(st.binary(max_size=64)) if spoil == 2 else text
+        text = text[:at]
+    elif spoil == 1:
+        text = text[:at] + draw(st.binary(min_size=1, max_size=8)) + text[at:]
+    elif spoil == 2:
+        text = draw(st.binary(max_size=64))
+    return text

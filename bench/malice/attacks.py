@@ -1,9 +1,9 @@
 """What a container that was taken over can send to the gateway and the proxy.
 
-A process of its own: `attacks.py GATEWAY_PORT PROXY_PORT --token T --seconds S`. Each attacker has an
-address of its own (127.0.0.2 to 127.0.0.6) and repeats all attacks until the end. It rests between
-two attacks: the container of an agent has a tenth of a core. Prints one JSON object: how often each
-attack ended in which way.
+A process of its own: `attacks.py GATEWAY_PORT PROXY_PORT --token T --seconds S`. Each attacker has
+an address of its own (127.0.0.2 to 127.0.0.6) and repeats all attacks until the end. It rests
+between two attacks: the container of an agent has a tenth of a core. Prints one JSON object: how
+often each attack ended in which way.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -48,6 +48,9 @@ DEEP = b'{"messages":' + b"[" * 500_000 + b"]" * 500_000 + b"}"
 BOMB = gzip.compress(LISTS, 9)
 BATCH = _batch()
 HEADERS = b"".join(b"X-%d: y\r\n" % number for number in range(8000))
+
+
+Attacks = Mapping[str, Callable[[], Awaitable[str]]]
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class Attacker:
             return "refused"
         return "closed" if closed > len(opened) // 2 else "held"
 
-    def all(self, gateway: int, proxy: int) -> dict[str, Callable[[], Awaitable[str]]]:
+    def all(self, gateway: int, proxy: int) -> Attacks:
         """Every attack by its name."""
         completions, upload = "/v1/chat/completions", b"[" + b" " * 70_000
         bearer = f"Authorization: Bearer {self.token}\r\n"
@@ -159,7 +162,7 @@ class Attacker:
             how = type(error).__name__
         self.ended[f"{name}: {how}"] += 1
 
-    async def repeat(self, attacks: dict[str, Callable[[], Awaitable[str]]]) -> None:
+    async def repeat(self, attacks: Attacks) -> None:
         while time.monotonic() < self.end:
             order = list(attacks.items())
             random.shuffle(order)
