@@ -59,6 +59,12 @@ GATEWAY_ROUTE_UP = Metric(
     "Whether the route's health path answered 2xx, for routes with a health check.",
     ("route",),
 )
+GATEWAY_REPORTS_REFUSED = Metric(
+    "ape_gateway_reports_refused_total",
+    "counter",
+    "Reports of agents that were refused as a whole, by reason.",
+    ("reason",),
+)
 SESSIONS = Metric("ape_sessions_total", "counter", "Finished agent sessions.", ("result", "reason"))
 SESSION_SECONDS = Metric(
     "ape_session_duration_seconds", "histogram", "Length of agent sessions.", ("result",)
@@ -342,6 +348,11 @@ REPAIR_KINDS = (
 # Of the detail of a failed session.
 MAX_DETAIL_CHARS = 300
 FINISH_REASONS = ("stop", "tool_calls", "length", "content_filter", "function_call", "other")
+# Of reports. token: none, or a forged one; slots: of other agents than the token's; claimed: of
+# agents that another process reports about; replayed: an older batch; invalid: breaks the format.
+REFUSAL_REASONS = ("token", "slots", "claimed", "replayed", "invalid")
+# At most in one report.
+REPORT_SESSIONS, REPORT_STEPS = 100, 1000
 AGENT_STATES = ("waiting", "running", "finished", "stopping")
 # Results of a completion. incomplete: its stream broke, or it has neither text nor a call nor a
 # refusal; cancelled: its client disconnected.

@@ -12,6 +12,8 @@ from ape_infra.config import rules
 from ape_infra.config.agent_token import agent_token
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.name_key import NameKey, passphrase
+from ape_infra.config.provider import key_secret
+from ape_infra.config.report_key import ReportKey
 from ape_infra.config.secrets import AGENT_TOKEN, CEREBRAS_API_KEY, MODEL_API_KEY, SECRETS
 from ape_infra.config.settings import Settings
 from ape_infra.program.provider import docker_provider
@@ -67,6 +69,13 @@ class AgenticProtocolEngine(pulumi.ComponentResource):
             secrets={name: pulumi.Output.secret(value) for name, value in args.secrets.items()},
             agent_token=agent_token(args.agent_token, "", project, stack),
             name_key=NameKey.of(args.agent_token, passphrase(), project, stack),
+            report_key=ReportKey.of(
+                args.agent_token,
+                args.secrets.get(key_secret(args.settings.model, args.secrets), ""),
+                passphrase(),
+                project,
+                stack,
+            ),
             opts=below,
         )
         self.register_outputs(self.outputs)

@@ -15,6 +15,7 @@ from ape_infra.config.name_key import NameKey, passphrase
 from ape_infra.config.parsing import parse_config
 from ape_infra.config.project import current
 from ape_infra.config.provider import key_secret
+from ape_infra.config.report_key import ReportKey
 from ape_infra.config.secrets import AGENT_TOKEN, SECRETS
 from ape_infra.config.settings import Settings
 from ape_infra.program.provider import docker_provider
@@ -76,6 +77,13 @@ async def main() -> dict[str, pulumi.Input[object]]:
             ),
             name_key=NameKey.of(
                 given.get(AGENT_TOKEN) or model_key(settings, given),
+                passphrase(),
+                project,
+                stack,
+            ),
+            report_key=ReportKey.of(
+                given.get(AGENT_TOKEN, ""),
+                model_key(settings, given),
                 passphrase(),
                 project,
                 stack,

@@ -17,6 +17,7 @@ from ape_infra.config.files import (
 from ape_infra.config.name_key import NameKey
 from ape_infra.config.project import SOURCE_ROOT, config_key
 from ape_infra.config.provider import key_note
+from ape_infra.config.report_key import ReportKey
 from ape_infra.config.secrets import AGENT_TOKEN
 from ape_infra.config.settings import Settings
 from ape_infra.planning.plan import Plan
@@ -33,6 +34,10 @@ from ape_infra.program.components.proxy import InferenceProxy, model_files, toke
 from ape_infra.program.runtimes import DockerRuntime, SwarmRuntime
 from ape_infra.program.runtimes.base import Context
 
+FORGEABLE = (
+    "reports: without a model key or a passphrase, an agent that is taken over can compute the tokens "
+    "of other agents' reports. Set PULUMI_CONFIG_PASSPHRASE."
+)
 GUESSABLE = (
     "{0}: is not set, and there is neither a model key nor a passphrase. Names of secrets contain "
     "digests, from which a simple password can be guessed. Set it with: pulumi config set "
@@ -49,13 +54,14 @@ def declare(
     secrets: Mapping[str, pulumi.Output[str]],
     agent_token: str,
     name_key: NameKey,
+    report_key: ReportKey,
     opts: pulumi.ResourceOptions,
 ) -> dict[str, pulumi.Input[object]]:
     """Register every resource of the stack; returns its outputs.
 
     `secrets`: those that are set. `agent_token` is a secret, but plain here: so the names made of
-    its hash are plain too, and a preview knows them. `name_key`: of those names. `opts`: of every
-    component. Raises SettingsError.
+    its hash are plain too, and a preview knows them. `name_key`: of those names. `report_key`:
+    of the agents' reports. `opts`: of every component. Raises SettingsError.
     """
     config, api = gateway_config(settings, root)
     scenario = Scenario.of(settings, root, api)
@@ -70,7 +76,9 @@ def declare(
         settings, project=project, stack=stack, root=root, name_key=name_key, opts=opts
     )
 
-    gateway = Gateway("gateway", deployment, config, settings.target.user_agent)
+    gateway = Gateway(
+        "gateway", deployment, config, settings.target.user_agent, report_key.value
+    )
     proxy = InferenceProxy("proxy", deployment, settings.model, {"token_file": token, **files})
     ready = [*gateway.ready, *proxy.ready]
     monitors: list[pulumi.Resource] = []
@@ -82,12 +90,14 @@ def declare(
         monitors += Monitor("monitor", deployment, settings.alerting, logs=logs).ready
     observability.declare(settings, secrets, deployment, monitors=monitors)
     host = target_host(config, api)
-    mission = Mission(settings.fleet, settings.model, scenario, token, host)
+    mission = Mission(settings.fleet, settings.model, scenario, token, report_key.value, host)
     AgentFleet("agents", deployment, mission, after=ready)
 
     log_notes(settings, deployment.plan, secrets)
     if name_key.guessable and (secrets or settings.target.gateway_config):
         pulumi.log.warn(GUESSABLE.format(config_key(AGENT_TOKEN)))
+    if report_key.guessable:
+        pulumi.log.warn(FORGEABLE)
     return outputs(settings, deployment, agent_token)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pulumi
 
+from ape_contracts.report_token import sign
 from ape_contracts.service_settings import (
     VARIABLE,
     AgentSettings,
@@ -102,6 +103,19 @@ class Slots:
 
 
 @dataclass(frozen=True)
+class Reports:
+    """What signs the reports of a workload's replicas (ape_contracts.report_token).
+
+    `first` to `last`: the agents of all the replicas that it may ever have, so that one more
+    replica does not change the token that they share on Swarm.
+    """
+
+    key: str = field(repr=False)
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
 class Workload:
     """A service of one container, or, with `slots`, one container a slot.
 
@@ -112,7 +126,7 @@ class Workload:
     container on each node. Without networks it has none at all. `peers_only`: it resolves no names
     but those of its networks. `settings`: of a service that this project builds; each replica of
     a workload with slots has its own slot in them. `docker_host`: addresses.DOCKER_HOST leads to
-    the Docker host, on the runtime docker only.
+    the Docker host, on the runtime docker only. `reports`: each replica can sign its reports.
     """
 
     name: str
@@ -135,11 +149,42 @@ class Workload:
     slots: Slots | None = None
     per_node: bool = False
     peers_only: bool = False
+    reports: Reports | None = None
     user: str = APE_USER
     restart_max_attempts: int = 5
     stop_grace_seconds: int = 15
     nofile: int = 4096
     docker_host: bool = False
+
+
+def own_report_token(workload: Workload, number: int) -> str:
+    """The token of replica `number` alone; empty: it signs no reports."""
+    if workload.reports is None:
+        return ""
+    slots = _settings(workload, number).slots
+    return sign(workload.reports.key, slots.start, slots.stop - 1, len(slots))
+
+
+def with_shared_report_token(workload: Workload) -> Workload:
+    """The workload with a token of all its replicas among its files, if they sign reports."""
+    if workload.reports is None:
+        return workload
+    reports, settings = workload.reports, _settings(workload, 1)
+    token = sign(reports.key, reports.first, reports.last, settings.agents_here)
+    file = File("report_token", token, secret=True)
+    return replace(
+        workload,
+        files=(*workload.files, file),
+        settings=replace(settings, report_token_file=file.path),
+    )
+
+
+def _settings(workload: Workload, number: int | str) -> AgentSettings:
+    """The settings of a replica."""
+    assert workload.slots is not None
+    assert isinstance(workload.settings, AgentSettings)
+    before = (workload.slots.first - 1) * workload.slots.stride
+    return replace(workload.settings, slot=Template(f"{before}+{number}"))
 
 
 def environment(workload: Workload, number: int | str = 1) -> dict[str, str]:
@@ -152,9 +197,7 @@ def environment(workload: Workload, number: int | str = 1) -> dict[str, str]:
     if settings is None:
         return dict(workload.env)
     if workload.slots is not None:
-        assert isinstance(settings, AgentSettings)
-        before = (workload.slots.first - 1) * workload.slots.stride
-        settings = replace(settings, slot=Template(f"{before}+{number}"))
+        settings = _settings(workload, number)
     return {**workload.env, VARIABLE: encode(settings)}
 
 

@@ -23,11 +23,15 @@ _log = logging.getLogger(__name__)
 
 
 class Host:
-    """`token` is what the agents present to the proxy; empty: nothing."""
+    """`token` is what the agents present to the proxy, `report_token` what signs their reports to
 
-    def __init__(self, settings: AgentSettings, token: str = "") -> None:
+    the gateway; empty: nothing.
+    """
+
+    def __init__(self, settings: AgentSettings, token: str = "", report_token: str = "") -> None:
         self._settings = settings
         self._stop = asyncio.Event()
+        self._signature = {"Authorization": f"Bearer {report_token}"} if report_token else None
         self._queue = ReportQueue()
         self._trace_id = trace.new_trace_id()
         self._peers = Peers(
@@ -118,6 +122,7 @@ class Host:
                 **batch,
             },
             self._trace_id,
+            headers=self._signature,
             retry=False,
         )
         if reply.status not in (200, 413, 422):

@@ -7,10 +7,11 @@ from collections import deque
 from typing import Any, TypeVar
 
 from ape_agent.results import SessionResult, Step
+from ape_contracts import metrics
 
 # Held while the gateway is not available; beyond it the oldest are dropped, and counted as lost.
 MAX_SESSIONS, MAX_STEPS = 2000, 20_000
-BATCH_SESSIONS, BATCH_STEPS = 100, 1000
+BATCH_SESSIONS, BATCH_STEPS = metrics.REPORT_SESSIONS, metrics.REPORT_STEPS
 _T = TypeVar("_T")
 
 

@@ -20,7 +20,7 @@ from ape_gateway.limits import Limits
 from ape_gateway.upstream import PoolSizes
 from ape_service import logs
 from ape_service.settings import load as load_settings
-from ape_service.settings import problem, read_file
+from ape_service.settings import problem, read_file, read_secret
 from ape_service.web import STOP_SECONDS
 
 # Agents keep their connections; what is past this gets 503, and is closed at once past a half more.
@@ -61,6 +61,8 @@ def app_of(settings: GatewaySettings) -> ASGIApp:
         ),
         limits=Limits(in_flight=settings.max_in_flight, timeout=longest),
         user_agent=settings.user_agent,
+        report_key=read_secret("report_key_file", settings.report_key_file),
+        max_agents=settings.max_agents,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -20,13 +19,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ape_contracts.gateway_config import GatewayConfig
+from ape_contracts.service_settings import GatewaySettings
 from ape_gateway import wire
 from ape_gateway.callers import is_own_host, is_own_origin
 from ape_gateway.engine import Engine
-from ape_gateway.fleet import Fleet, ReportError
+from ape_gateway.fleet import Fleet
 from ape_gateway.health import RouteHealth
 from ape_gateway.limits import SMALL_BYTES, Limits, MemoryPermit, Overloaded
 from ape_gateway.mcp_server import MEMORY_PERMIT, make_manager, make_server
+from ape_gateway.report_desk import ReportDesk
 from ape_gateway.upstream import USER_AGENT, PoolSizes
 from ape_service import logs, prom, trace
 from ape_service.prom import METRICS_TYPE
@@ -232,15 +233,20 @@ def make_app(
     pool: PoolSizes | None = None,
     limits: Limits | None = None,
     user_agent: str = "",
+    report_key: str = "",
+    max_agents: int = GatewaySettings.max_agents,
 ) -> ASGIApp:
-    """The gateway for `config`; `declared`: the number of agents that the stack has."""
+    """The gateway for `config`; `declared`: the number of agents that the stack has.
+
+    `report_key`, `max_agents`: see GatewaySettings.
+    """
     registry = prom.registry()
     engine = Engine(
         config, pool or PoolSizes(), limits or Limits(), registry, user_agent or USER_AGENT
     )
     checks = RouteHealth(engine.upstreams, registry)
     manager = make_manager(make_server(engine))
-    fleet = Fleet(registry, declared)
+    reports = ReportDesk(Fleet(registry, declared, max_slot=max_agents), report_key, registry)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -261,15 +267,12 @@ def make_app(
         return Response(generate_latest(registry), headers={"Content-Type": METRICS_TYPE})
 
     async def report(request: Request) -> Response:
-        try:
-            return JSONResponse(fleet.report(json.loads(await request.body())))
-        except (ValueError, RecursionError):
-            return error(422, "bad_request", "The body is not JSON.")
-        except ReportError as problem:
-            return error(422, "bad_request", str(problem))
+        authorization = request.headers.get("authorization", "")
+        status, body = reports.receive(authorization, await request.body())
+        return JSONResponse(body, status)
 
     async def summary(_: Request) -> Response:
-        return JSONResponse(fleet.summary())
+        return JSONResponse(reports.fleet.summary())
 
     inner = Starlette(
         routes=[

@@ -1,166 +1,39 @@
-"""The reports of the agents, and the counts of the whole fleet.
-
-POST /agents/report, from each container of agents every few seconds:
-
-    {source, number, agents: [[slot, state]], memory_bytes, steps: [[result, seconds, since]],
-     sessions: [{slot, result, reason, steps, seconds, detail?, repaired?}], lost}
-
-`source` names the process, `number` its batch of steps and sessions: a number is counted once,
-however often it is sent. The answer has the interval that the gateway asks for:
-
-    {counted, report_after_seconds}
-
-`seconds` and `since` may be null, see Step of the agent. `detail` states in words why a session
-failed; `repaired` has the repairs of the model's calls, {kind: count}. A report with nothing done
-is a heartbeat.
-"""
+"""The counts of the whole fleet, from the reports of its containers."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 
 from ape_contracts import metrics
+from ape_contracts.report_token import Grant
+from ape_gateway.reports import Report, parse
 from ape_service import prom
 
 ALIVE_SECONDS = 30.0
 # For this long after the first time, a batch may be sent again.
 REMEMBER_SECONDS = 900.0
-MAX_SLOTS = 10_000
-MAX_BATCH = 5000
-MAX_AGENTS_PER_REPORT = 1000
+# Processes that are remembered of a container: its last ones.
+MAX_SOURCES = 8
 # At most, of all containers together; each container reports at most once per shortest interval.
 REPORTS_PER_SECOND = 50.0
 # Details of failed sessions: kept, and shown in the summary.
 MAX_DETAILS, SHOWN_DETAILS = 200, 10
-MAX_REPAIRS = 1_000_000
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 1.0, 10.0
 
 
-class ReportError(Exception):
-    """A report breaks the wire format; the message names the key and the rule."""
+class ReportRefused(Exception):
+    """Status, reason (one of metrics.REFUSAL_REASONS) and message."""
 
-
-@dataclass(frozen=True)
-class Step:
-    result: str
-    seconds: float | None
-    since: float | None
-
-
-@dataclass(frozen=True)
-class Session:
-    result: str
-    reason: str
-    seconds: float
-    detail: str = ""
-    repaired: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Report:
-    source: str
-    number: int
-    agents: tuple[tuple[int, str], ...]
-    memory_bytes: float
-    steps: tuple[Step, ...]
-    sessions: tuple[Session, ...]
-    lost: int
-
-
-def parse(raw: Any) -> Report:
-    """Raises ReportError."""
-    if not isinstance(raw, dict):
-        raise ReportError("The body must be a JSON object.")
-    source = raw.get("source")
-    if not isinstance(source, str) or not 0 < len(source) <= 64:
-        raise ReportError("source: must be a text of 1 to 64 characters.")
-    return Report(
-        source,
-        _whole(raw.get("number"), "number", 1),
-        tuple(_agent(item) for item in _list(raw, "agents", MAX_AGENTS_PER_REPORT)),
-        _seconds(raw.get("memory_bytes", 0), "memory_bytes"),
-        tuple(_step(item) for item in _list(raw, "steps", MAX_BATCH)),
-        tuple(_session(item) for item in _list(raw, "sessions", MAX_BATCH)),
-        _whole(raw.get("lost", 0), "lost", 0),
-    )
-
-
-def _list(raw: dict[str, Any], key: str, most: int) -> list[Any]:
-    found = raw.get(key, [])
-    if not isinstance(found, list) or len(found) > most:
-        raise ReportError(f"{key}: must be a list of at most {most}.")
-    return found
-
-
-def _whole(value: Any, where: str, least: int) -> int:
-    if type(value) is not int or value < least:
-        raise ReportError(f"{where}: must be a whole number from {least}.")
-    return value
-
-
-def _seconds(value: Any, where: str) -> float:
-    if type(value) not in (int, float) or not 0 <= value < 1e15:
-        raise ReportError(f"{where}: must be a number, 0 or more.")
-    return float(value)
-
-
-def _agent(raw: Any) -> tuple[int, str]:
-    if not isinstance(raw, list) or len(raw) != 2 or raw[1] not in metrics.AGENT_STATES:
-        raise ReportError(f"agents: each must be [slot, one of {', '.join(metrics.AGENT_STATES)}].")
-    return _whole(raw[0], "agents: slot", 1), raw[1]
-
-
-def _step(raw: Any) -> Step:
-    if not isinstance(raw, list) or len(raw) != 3 or raw[0] not in metrics.STEP_RESULTS:
-        raise ReportError(
-            f"steps: each must be [one of {', '.join(metrics.STEP_RESULTS)}, seconds, since]."
-        )
-    seconds, since = (None if v is None else _seconds(v, "steps: seconds") for v in raw[1:])
-    return Step(raw[0], seconds, since)
-
-
-def _session(raw: Any) -> Session:
-    if not isinstance(raw, dict):
-        raise ReportError("sessions: each must be an object.")
-    result, reason = raw.get("result"), raw.get("reason")
-    if result == metrics.SUCCESS:
-        reason = metrics.GOAL_MET
-    elif result != metrics.FAILURE:
-        raise ReportError(f"result: must be {metrics.SUCCESS} or {metrics.FAILURE}.")
-    elif reason not in metrics.FAILURE_REASONS:
-        raise ReportError(f"reason: must be one of {', '.join(metrics.FAILURE_REASONS)}.")
-    return Session(
-        str(result),
-        str(reason),
-        _seconds(raw.get("seconds"), "seconds"),
-        _detail(raw.get("detail", "")),
-        _repaired(raw.get("repaired", {})),
-    )
-
-
-def _detail(value: Any) -> str:
-    """Printable and bounded: it quotes the model and the provider."""
-    if not isinstance(value, str):
-        raise ReportError("detail: must be a text.")
-    text = value[: metrics.MAX_DETAIL_CHARS]
-    return "".join(c if c.isprintable() else " " for c in text).strip()
-
-
-def _repaired(value: Any) -> dict[str, int]:
-    if not isinstance(value, dict) or not value.keys() <= set(metrics.REPAIR_KINDS):
-        raise ReportError(f"repaired: must be counts of {', '.join(metrics.REPAIR_KINDS)}.")
-    counts = {kind: _whole(count, "repaired", 0) for kind, count in value.items()}
-    if any(count > MAX_REPAIRS for count in counts.values()):
-        raise ReportError(f"repaired: a count must be at most {MAX_REPAIRS}.")
-    return counts
-
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.reason = status, reason
 
 class Failures:
     """Counts failed sessions by reason and detail; beyond MAX_DETAILS the rarest are dropped."""
@@ -189,22 +62,41 @@ class _Heartbeat:
     at: float
     state: str
     memory_bytes: float
+    source: str
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """The last batch of a process, and when it came."""
+
+    at: float
+    number: int
+    digest: int
+
+
+# A container's first slot, and its process. Without tokens there is one container, 0.
+_Source = tuple[int, str]
 
 
 class Fleet:
-    """Counts agents, steps and sessions; a Prometheus collector of the current state."""
+    """Counts agents, steps and sessions; a Prometheus collector of the current state.
+
+    `max_slot`: the highest slot that a report may name.
+    """
 
     def __init__(
         self,
         registry: CollectorRegistry,
         declared: int,
         clock: Callable[[], float] = time.monotonic,
+        max_slot: int = 10_000,
     ) -> None:
-        self._declared = declared
+        self._declared, self._max_slot = declared, max_slot
         self._clock = clock
-        self._seen: OrderedDict[int, _Heartbeat] = OrderedDict()
-        # Source -> (time, last number counted), the longest silent first.
-        self._sources: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._seen: dict[int, _Heartbeat] = {}
+        # The longest silent first.
+        self._sources: OrderedDict[_Source, _Counted] = OrderedDict()
+        self._sources_of: dict[int, list[str]] = {}
         self._results: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._failures = Failures()
@@ -218,23 +110,70 @@ class Fleet:
         self._lost = prom.counter(metrics.AGENT_RESULTS_LOST, registry)
         registry.register(self)
 
-    def report(self, raw: Any) -> dict[str, Any]:
-        """Count a report as a whole; returns its answer. Raises ReportError, and counts nothing."""
-        report, now = parse(raw), self._clock()
-        share = report.memory_bytes / max(1, len(report.agents))
+    def report(self, raw: Any, grant: Grant | None = None) -> dict[str, Any]:
+        """Count a report as a whole; returns its answer. Counts nothing where it raises.
+
+        `grant`: of its token; None: this gateway has no key. Raises ReportError, ReportRefused.
+        """
+        report, now = parse(raw, self._max_slot), self._clock()
+        container = 0 if grant is None else self._container(report, grant, now)
+        new = self._is_new(report, container, now)
+        share = report.memory_bytes / len(report.agents)
         for slot, state in report.agents:
-            self._seen[slot] = _Heartbeat(now, state, share)
-            self._seen.move_to_end(slot)
-        while len(self._seen) > MAX_SLOTS:
-            self._seen.popitem(last=False)
-        _, counted = self._sources.get(report.source, (now, 0))
-        if new := report.number > counted:
+            self._seen[slot] = _Heartbeat(now, state, share, report.source)
+        if new:
             self._count(report)
-        self._sources[report.source] = (now, max(counted, report.number))
-        self._sources.move_to_end(report.source)
-        while now - next(iter(self._sources.values()))[0] > REMEMBER_SECONDS:
-            self._sources.popitem(last=False)
         return {"counted": new, "report_after_seconds": self._interval()}
+
+    def _container(self, report: Report, grant: Grant, now: float) -> int:
+        """The first slot of the report's container. Raises ReportRefused."""
+        slots = [slot for slot, _ in report.agents]
+        if slots[0] not in grant.slots or set(slots) - set(
+            container := grant.container_of(slots[0])
+        ):
+            raise ReportRefused(403, "slots", "The token is not that of these agents' container.")
+        # Containers that share a token: a slot is its process's until that is silent or stops.
+        held = (self._seen.get(slot) for slot in (slots if grant.is_shared else ()))
+        if any(
+            seen.source != report.source
+            and seen.state != "stopping"
+            and now - seen.at < ALIVE_SECONDS
+            for seen in held
+            if seen is not None
+        ):
+            raise ReportRefused(409, "claimed", "Another process reports about these agents.")
+        return container.start
+
+    def _is_new(self, report: Report, container: int, now: float) -> bool:
+        """Whether the batch is to be counted; it is remembered. Raises ReportRefused."""
+        source = container, report.source
+        last = self._sources.get(source)
+        digest = hash((report.steps, report.lost, repr(report.sessions)))
+        if last and (report.number, digest) == (last.number, last.digest):
+            new = False
+        elif last and report.number <= last.number:
+            raise ReportRefused(409, "replayed", "Another batch of this number was counted.")
+        else:
+            new = True
+        self._sources[source] = _Counted(now, report.number, digest)
+        self._sources.move_to_end(source)
+        if last is None:
+            self._remember(source)
+        while now - next(iter(self._sources.values())).at > REMEMBER_SECONDS:
+            self._forget(next(iter(self._sources)))
+        return new
+
+    def _remember(self, source: _Source) -> None:
+        container, name = source
+        of = self._sources_of.setdefault(container, [])
+        of.append(name)
+        # All containers are one where reports have no tokens.
+        if len(of) > (MAX_SOURCES if container else self._max_slot):
+            self._forget((container, of[0]))
+
+    def _forget(self, source: _Source) -> None:
+        del self._sources[source]
+        self._sources_of[source[0]].remove(source[1])
 
     def _interval(self) -> float:
         wanted = len(self._sources) / REPORTS_PER_SECOND

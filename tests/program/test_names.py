@@ -63,9 +63,11 @@ def test_names_of_secrets_depend_on_the_passphrase_and_others_do_not(
     else:
         assert changed == {
             "gateway-gateway.json",
+            "gateway-report_key",
             "proxy-proxy_token",
             "grafana-grafana_password",
             "agents-00-proxy_token",
+            "agents-00-report_token",
         }
 
 
@@ -79,18 +81,23 @@ def test_the_token_or_the_models_key_is_the_key_where_the_stack_has_one(
     assert names(**owned) == first, "with another way to encrypt the state, too"
 
 
-def test_a_stack_whose_names_can_be_guessed_is_warned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stack_whose_names_or_reports_can_be_guessed_is_warned(monkeypatch: pytest.MonkeyPatch) -> None:
     warned: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", lambda text, *_: warned.append(text))
     run("dev", **FULL)
     assert warned == []
     monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE")
     run("dev")
-    assert warned == [], "without secrets there is nothing to guess"
+    assert [text.split(":")[0] for text in warned] == ["reports"], "without secrets, no names"
+    warned.clear()
     run("dev", **FULL)
-    assert [text.split(":")[1] for text in warned] == ["agentToken"]
+    assert [text.split(":")[0] for text in warned] == ["ape", "reports"]
+    warned.clear()
     run("dev", agentToken="of-a-test-0123456789", **FULL)
-    assert len(warned) == 1
+    assert [text.split(":")[0] for text in warned] == ["reports"], "agents have their token"
+    warned.clear()
+    run("dev", **FULL, **{CEREBRAS_API_KEY: KEY})
+    assert warned == []
 
 
 def test_the_passphrase_is_read_as_pulumi_reads_it(tmp_path: Path) -> None:

@@ -28,9 +28,19 @@ def agent_settings(container: Registered) -> AgentSettings:
 
 
 def only_variable(container: Registered) -> str:
-    ((name, told),) = (e.split("=", 1) for e in container.inputs["envs"])
-    assert name == "APE_SETTINGS"
-    return str(told)
+    """The settings; but for an agent's token for its reports, there is no other variable."""
+    envs = container.inputs["envs"]
+    # A list with a secret in it is a secret on the wire.
+    given = envs["value"] if isinstance(envs, dict) else envs
+    found = dict(e.split("=", 1) for e in given)
+    assert found.keys() - {"APE_REPORT_TOKEN"} == {"APE_SETTINGS"}
+    return str(found["APE_SETTINGS"])
+
+
+def report_token_of(container: Registered) -> str:
+    assert container.inputs["envs"]["4dabf18193072939515e22adb298388d"], "is a secret"
+    (made,) = (e for e in container.inputs["envs"]["value"] if e.startswith("APE_REPORT_TOKEN="))
+    return str(made.partition("=")[2])
 
 
 @pytest.mark.parametrize("agents", [1, 5, 20])
@@ -83,8 +93,9 @@ def test_swarm_declares_one_service_a_shard(agents: int, shards: int, networks: 
     assert kinds["Service"] == 6 + shards
     # Those of the largest fleet of the tier.
     assert kinds["Network"] == 2 + networks
-    # The gateway's config, the token of the proxy and of each shard; Prometheus's config and rules.
-    assert (kinds["Secret"], kinds["ServiceConfig"]) == (2 + shards, 2)
+    # The gateway's config and key, the token of the proxy, the two of each shard; Prometheus's
+    # config and rules.
+    assert (kinds["Secret"], kinds["ServiceConfig"]) == (3 + 2 * shards, 2)
     assert "Container" not in kinds
     fleet = [r for r in found.of("Service") if r.name.startswith("agents-")]
     assert sum(r.inputs["mode"]["replicated"]["replicas"] for r in fleet) == agents

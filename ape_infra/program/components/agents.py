@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 
@@ -18,7 +18,7 @@ from ape_infra.planning import services
 from ape_infra.program.components import gateway, proxy
 from ape_infra.program.components.base import Component
 from ape_infra.program.components.deployment import Deployment, shared
-from ape_infra.program.workload import Attachment, File, Health, Slots, Workload
+from ape_infra.program.workload import Attachment, File, Health, Reports, Slots, Workload
 
 SERVICE = services.AGENT
 HEARTBEAT = "/tmp/heartbeat"  # noqa: S108 - a tmpfs of the container's own
@@ -29,13 +29,14 @@ STOP_GRACE_SECONDS = 15
 class Mission:
     """The settings that all agents share. `token`: the file with their token for the proxy.
 
-    `target_host`: see AgentSettings.
+    `report_key`: signs their tokens for reports. `target_host`: see AgentSettings.
     """
 
     fleet: FleetSettings
     model: ModelSettings
     scenario: Scenario
     token: File
+    report_key: str = field(repr=False)
     target_host: str = ""
 
     def settings(self, plan: planning.Plan, agents_here: int) -> AgentSettings:
@@ -95,7 +96,17 @@ def workload(
         stop_grace_seconds=STOP_GRACE_SECONDS,
         nofile=1024,
         peers_only=True,
+        reports=Reports(mission.report_key, *_slots(plan, shard, group)),
     )
+
+
+def _slots(plan: planning.Plan, shard: planning.Shard, group: planning.Group) -> tuple[int, int]:
+    """The first and the last slot that the containers of `group` may ever have."""
+    first = (group.first - 1) * plan.agents_per_container + 1
+    if group.agents_each < plan.agents_per_container:
+        return first, first + group.agents_each - 1
+    most = planning.CONTAINERS_PER_NETWORK * plan.agents_per_container
+    return first, shard.first_slot + most - 1
 
 
 class AgentFleet(Component):

@@ -17,12 +17,22 @@ MIN_IN_FLIGHT = 256
 URL = f"http://{NAME}:{SERVICE_PORT}"
 
 
+# MCP clients on the host share an address, that of the network's bridge.
+MIN_CONNECTIONS_PER_ADDRESS, CONNECTIONS_PER_AGENT = 512, 4
+
+
 def workload(
-    image: str, config: str, user_agent: str, ports: PortSettings, plan: planning.Plan
+    image: str,
+    config: str,
+    user_agent: str,
+    report_key: str,
+    ports: PortSettings,
+    plan: planning.Plan,
 ) -> Workload:
     """`config`: JSON text of the gateway's config."""
     # The config may carry the credentials of the target, so it is treated as a secret.
     file = File("gateway.json", config, secret=True)
+    key = File("report_key", report_key, secret=True)
     limits = LIMITS["gateway"]
     return Workload(
         name=NAME,
@@ -39,8 +49,13 @@ def workload(
             # target's behavior.
             max_in_flight=max(MIN_IN_FLIGHT, plan.tier.max_agents),
             user_agent=user_agent,
+            connections_per_address=max(
+                MIN_CONNECTIONS_PER_ADDRESS, CONNECTIONS_PER_AGENT * plan.agents_per_container
+            ),
+            report_key_file=key.path,
+            max_agents=plan.tier.max_agents,
         ),
-        files=(file,),
+        files=(file, key),
         networks=(
             Attachment(EDGE, (NAME,)),
             Attachment(TARGET),
@@ -55,11 +70,13 @@ def workload(
 
 
 class Gateway(Component):
-    def __init__(self, name: str, deployment: Deployment, config: str, user_agent: str) -> None:
+    def __init__(
+        self, name: str, deployment: Deployment, config: str, user_agent: str, report_key: str
+    ) -> None:
         super().__init__("ape:gateway:Gateway", name, deployment.after_images("gateway"))
         image = deployment.images.names["gateway"]
         self.ready = deployment.runtime.run(
-            workload(image, config, user_agent, deployment.ports, deployment.plan),
+            workload(image, config, user_agent, report_key, deployment.ports, deployment.plan),
             deployment.networks.by_name,
             opts=self.child_opts,
         )

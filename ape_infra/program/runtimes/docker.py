@@ -8,10 +8,18 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 
+from ape_contracts.service_settings import REPORT_TOKEN
 from ape_infra.config.addresses import DOCKER_HOST, HOST_GATEWAY
 from ape_infra.program.provider import PLUGIN_VERSION
 from ape_infra.program.runtimes.base import Network, Runtime, content_as_secret, digest, log_options
-from ape_infra.program.workload import CONFIG_DIR, PEER_NAMES, Health, Workload, environment
+from ape_infra.program.workload import (
+    CONFIG_DIR,
+    PEER_NAMES,
+    Health,
+    Workload,
+    environment,
+    own_report_token,
+)
 
 TOKEN = "docker:index/container:Container"
 
@@ -61,7 +69,8 @@ class DockerRuntime(Runtime):
             mounts.append({"volumeName": volume, "containerPath": CONFIG_DIR, "readOnly": True})
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=waits))
         if workload.slots is None:
-            return [self._container(workload.name, workload, environment(workload), mounts, opts)]
+            env = _variables(environment(workload))
+            return [self._container(workload.name, workload, env, mounts, opts)]
         return self._replicas(workload, mounts, preceding_replicas, opts)
 
     def _replicas(
@@ -86,7 +95,7 @@ class DockerRuntime(Runtime):
                 self._container(
                     f"{workload.service}-{slots.label(slots.first + number - 1)}",
                     workload,
-                    environment(workload, number),
+                    _replica_variables(workload, number),
                     mounts,
                     pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(depends_on=before)),
                 )
@@ -97,7 +106,7 @@ class DockerRuntime(Runtime):
         self,
         name: str,
         workload: Workload,
-        env: dict[str, str],
+        env: list[pulumi.Input[str]],
         mounts: list[dict[str, Any]],
         opts: pulumi.ResourceOptions,
     ) -> Container:
@@ -107,7 +116,7 @@ class DockerRuntime(Runtime):
             "hostname": name,
             "image": workload.image,
             "command": list(workload.command) or None,
-            "envs": [f"{k}={v}" for k, v in sorted(env.items())],
+            "envs": env,
             "init": True,
             "restart": "on-failure",
             "maxRetryCount": workload.restart_max_attempts,
@@ -211,6 +220,21 @@ class DockerRuntime(Runtime):
 
     def endpoint(self, port: int) -> str | None:
         return f"http://{self.context.ports.expose_address}:{port}"
+
+
+def _variables(env: dict[str, str]) -> list[pulumi.Input[str]]:
+    return [f"{k}={v}" for k, v in sorted(env.items())]
+
+
+def _replica_variables(workload: Workload, number: int) -> list[pulumi.Input[str]]:
+    """The variables of a replica, with its token, which is a secret.
+
+    A file of its own would take a volume and a filler for each agent.
+    """
+    variables = _variables(environment(workload, number))
+    if token := own_report_token(workload, number):
+        variables.insert(0, pulumi.Output.secret(f"{REPORT_TOKEN}={token}"))
+    return variables
 
 
 def _restrictions(workload: Workload) -> dict[str, Any]:

@@ -9,7 +9,12 @@ import pulumi
 import pulumi_docker as docker
 
 from ape_infra.program.runtimes.base import Network, Runtime, digest, encoded, log_options
-from ape_infra.program.workload import PEER_NAMES, Workload, environment
+from ape_infra.program.workload import (
+    PEER_NAMES,
+    Workload,
+    environment,
+    with_shared_report_token,
+)
 
 # What a task takes to be scheduled, started and seen healthy on a busy 2-core host, measured at
 # 5 -> 200 replicas (docs/facts.md): 0.5 s each on top of a fixed start.
@@ -39,6 +44,7 @@ class SwarmRuntime(Runtime):
         preceding_replicas: Sequence[pulumi.Resource] = (),
         opts: pulumi.ResourceOptions,
     ) -> Sequence[pulumi.Resource]:
+        workload = with_shared_report_token(workload)
         count = workload.slots.count if workload.slots else 1
         labels = self._labels(workload)
         service = docker.Service(

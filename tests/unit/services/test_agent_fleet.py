@@ -15,12 +15,12 @@ from ape_gateway.fleet import (
     SHOWN_DETAILS,
     Failures,
     Fleet,
-    ReportError,
 )
+from ape_gateway.reports import ReportError
 
 pytestmark = pytest.mark.unit
-DONE = {"result": "success", "seconds": 1.5}
-FAILED = {"result": "failure", "reason": "target_error", "seconds": 2}
+DONE = {"slot": 1, "result": "success", "seconds": 1.5}
+FAILED = {"slot": 2, "result": "failure", "reason": "target_error", "seconds": 2}
 
 
 class Counted:
@@ -120,7 +120,18 @@ def test_report_interval_bounds_the_reports_of_the_whole_fleet() -> None:
         {"steps": [["ok", 1.0]]},
         {"steps": [["fine", 1.0, None]]},
         {"steps": [["ok", -1, None]]},
-        {"steps": [["ok", 1, None]] * 5001},
+        {"steps": [["ok", 1, None]] * 1001},
+        {"sessions": [DONE] * 101},
+        {"agents": []},
+        {"agents": [[1, "running"], [1, "running"]]},
+        {"agents": [[10_001, "running"]]},
+        {"agents": [[10**4000, "running"]]},
+        {"lost": 10**400},
+        {"number": 10**400},
+        {"memory_bytes": 10**400},
+        {"source": "\ud800"},
+        {"sessions": [DONE | {"slot": 3}]},
+        {"sessions": [DONE | {"seconds": 10**400}]},
         {"sessions": [DONE, DONE | {"result": "maybe"}]},
         {"sessions": [DONE, FAILED | {"reason": "whatever"}]},
         {"sessions": [DONE, FAILED | {"reason": ["unhashable"]}]},

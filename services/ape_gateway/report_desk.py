@@ -1,0 +1,66 @@
+"""Receives the reports of agents: who signed them, whether they count, and how many were refused."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from ape_contracts import metrics
+from ape_contracts.report_token import Grant, verify
+from ape_gateway.fleet import Fleet, ReportRefused
+from ape_gateway.reports import ReportError
+from ape_service import logs, prom
+
+_BEARER = "bearer "
+_log = logging.getLogger(__name__)
+
+
+class ReportDesk:
+    """`key`: see GatewaySettings.report_key_file; empty: reports need no token."""
+
+    def __init__(self, fleet: Fleet, key: str, registry: CollectorRegistry) -> None:
+        self.fleet, self._key = fleet, key
+        refused = prom.counter(metrics.GATEWAY_REPORTS_REFUSED, registry)
+        # From the start: an increase from no series is none.
+        self._refused = {reason: refused.labels(reason) for reason in metrics.REFUSAL_REASONS}
+
+    def receive(self, authorization: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Status and body of the answer to a report with that header."""
+        try:
+            grant = self._grant(authorization)
+            return 200, self.fleet.report(_parsed(body), grant)
+        except ReportRefused as problem:
+            return self._refuse(problem.status, problem.reason, "report_refused", problem)
+        except ReportError as problem:
+            return self._refuse(422, "invalid", "bad_request", problem)
+
+    def _grant(self, authorization: str) -> Grant | None:
+        """Raises ReportRefused."""
+        if not self._key:
+            return None
+        token = authorization[len(_BEARER) :].strip()
+        if authorization[: len(_BEARER)].lower() != _BEARER or not (
+            grant := verify(self._key, token)
+        ):
+            raise ReportRefused(
+                401, "token", "The report needs the token of its container as a bearer token."
+            )
+        return grant
+
+    def _refuse(
+        self, status: int, reason: str, code: str, problem: Exception
+    ) -> tuple[int, dict[str, Any]]:
+        self._refused[reason].inc()
+        _log.warning("report refused", extra=logs.fields(status=status, reason=reason))
+        return status, {"error": code, "message": str(problem)}
+
+
+def _parsed(body: bytes) -> Any:
+    """Raises ReportError."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise ReportError("The body is not JSON.") from None

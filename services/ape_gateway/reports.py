@@ -1,0 +1,154 @@
+"""The wire of POST /agents/report, from each container of agents every few seconds.
+
+    {source, number, agents: [[slot, state]], memory_bytes, steps: [[result, seconds, since]],
+     sessions: [{slot, result, reason, steps, seconds, detail?, repaired?}], lost}
+
+`source` names the process, `number` its batch of steps and sessions: a number is counted once,
+however often it is sent. The answer has the interval that the gateway asks for:
+
+    {counted, report_after_seconds}
+
+`seconds` and `since` may be null, see Step of the agent. `detail` states in words why a session
+failed; `repaired` has the repairs of the model's calls, {kind: count}. A report with nothing done
+is a heartbeat. Its header `Authorization: Bearer TOKEN` signs it (ape_contracts.report_token).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from ape_contracts import metrics
+
+MAX_AGENTS_PER_REPORT = 1000
+MAX_REPAIRS = 1_000_000
+MAX_COUNT = 10**9
+# Of a step, of a session.
+MAX_SECONDS = 1e7
+MAX_MEMORY_BYTES = 1e13
+_SOURCE = re.compile(r"[!-~]{1,64}")
+
+
+class ReportError(Exception):
+    """A report breaks the wire format; the message names the key and the rule."""
+
+
+@dataclass(frozen=True)
+class Step:
+    result: str
+    seconds: float | None
+    since: float | None
+
+
+@dataclass(frozen=True)
+class Session:
+    slot: int
+    result: str
+    reason: str
+    seconds: float
+    detail: str = ""
+    repaired: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    source: str
+    number: int
+    agents: tuple[tuple[int, str], ...]
+    memory_bytes: float
+    steps: tuple[Step, ...]
+    sessions: tuple[Session, ...]
+    lost: int
+
+
+def parse(raw: Any, max_slot: int) -> Report:
+    """A report that can be counted as a whole. Raises ReportError."""
+    if not isinstance(raw, dict):
+        raise ReportError("The body must be a JSON object.")
+    source = raw.get("source")
+    if not isinstance(source, str) or not _SOURCE.fullmatch(source):
+        raise ReportError("source: must be a text of 1 to 64 characters of ASCII, without blanks.")
+    report = Report(
+        source,
+        _whole(raw.get("number"), "number", 1),
+        tuple(_agent(item, max_slot) for item in _list(raw, "agents", MAX_AGENTS_PER_REPORT)),
+        _number(raw.get("memory_bytes", 0), "memory_bytes", MAX_MEMORY_BYTES),
+        tuple(_step(item) for item in _list(raw, "steps", metrics.REPORT_STEPS)),
+        tuple(_session(item) for item in _list(raw, "sessions", metrics.REPORT_SESSIONS)),
+        _whole(raw.get("lost", 0), "lost", 0),
+    )
+    slots = [slot for slot, _ in report.agents]
+    if not slots or len(set(slots)) < len(slots):
+        raise ReportError("agents: must name each agent of the container once.")
+    if {session.slot for session in report.sessions} - set(slots):
+        raise ReportError("sessions: slot must be that of one of the agents.")
+    return report
+
+
+def _list(raw: dict[str, Any], key: str, most: int) -> list[Any]:
+    found = raw.get(key, [])
+    if not isinstance(found, list) or len(found) > most:
+        raise ReportError(f"{key}: must be a list of at most {most}.")
+    return found
+
+
+def _whole(value: Any, where: str, least: int, most: int = MAX_COUNT) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ReportError(f"{where}: must be a whole number from {least} to {most}.")
+    return value
+
+
+def _number(value: Any, where: str, most: float = MAX_SECONDS) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= most:
+        raise ReportError(f"{where}: must be a number from 0 to {most:g}.")
+    return float(value)
+
+
+def _agent(raw: Any, max_slot: int) -> tuple[int, str]:
+    if not isinstance(raw, list) or len(raw) != 2 or raw[1] not in metrics.AGENT_STATES:
+        raise ReportError(f"agents: each must be [slot, one of {', '.join(metrics.AGENT_STATES)}].")
+    return _whole(raw[0], "agents: slot", 1, max_slot), raw[1]
+
+
+def _step(raw: Any) -> Step:
+    if not isinstance(raw, list) or len(raw) != 3 or raw[0] not in metrics.STEP_RESULTS:
+        raise ReportError(
+            f"steps: each must be [one of {', '.join(metrics.STEP_RESULTS)}, seconds, since]."
+        )
+    seconds, since = (None if v is None else _number(v, "steps: seconds") for v in raw[1:])
+    return Step(raw[0], seconds, since)
+
+
+def _session(raw: Any) -> Session:
+    if not isinstance(raw, dict):
+        raise ReportError("sessions: each must be an object.")
+    result, reason = raw.get("result"), raw.get("reason")
+    if result == metrics.SUCCESS:
+        reason = metrics.GOAL_MET
+    elif result != metrics.FAILURE:
+        raise ReportError(f"result: must be {metrics.SUCCESS} or {metrics.FAILURE}.")
+    elif reason not in metrics.FAILURE_REASONS:
+        raise ReportError(f"reason: must be one of {', '.join(metrics.FAILURE_REASONS)}.")
+    return Session(
+        _whole(raw.get("slot"), "sessions: slot", 1),
+        str(result),
+        str(reason),
+        _number(raw.get("seconds"), "seconds"),
+        _detail(raw.get("detail", "")),
+        _repaired(raw.get("repaired", {})),
+    )
+
+
+def _detail(value: Any) -> str:
+    """Printable and bounded: it quotes the model and the provider."""
+    if not isinstance(value, str):
+        raise ReportError("detail: must be a text.")
+    text = value[: metrics.MAX_DETAIL_CHARS]
+    return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
+def _repaired(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict) or not value.keys() <= set(metrics.REPAIR_KINDS):
+        raise ReportError(f"repaired: must be counts of {', '.join(metrics.REPAIR_KINDS)}.")
+    return {k: _whole(count, "repaired", 0, MAX_REPAIRS) for k, count in value.items()}
