@@ -147,12 +147,15 @@ PROXY_TOKENS_PER_SECOND = Metric(
     (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000),
 )
 PROXY_TOKENS_IN = Metric(
-    "ape_proxy_input_tokens_total", "counter", "Prompt tokens, as the model counts.", ("model",)
+    "ape_proxy_input_tokens_total",
+    "counter",
+    "Prompt tokens, as the model counts, or estimated where it did not.",
+    ("model",),
 )
 PROXY_TOKENS_OUT = Metric(
     "ape_proxy_output_tokens_total",
     "counter",
-    "Completion tokens, as the model counts.",
+    "Completion tokens, as the model counts, or estimated where it did not.",
     ("model",),
 )
 PROXY_COST = Metric(
@@ -160,6 +163,11 @@ PROXY_COST = Metric(
     "counter",
     "Price of the tokens; absent if no price is set.",
     ("model",),
+)
+PROXY_BUDGET_USED = Metric(
+    "ape_proxy_budget_used_ratio",
+    "gauge",
+    "Used part of the spend limit that is nearer (1: all); absent without a limit.",
 )
 PROXY_RETRIES = Metric(
     "ape_proxy_retries_total",

@@ -157,8 +157,10 @@ class GatewaySettings(HttpSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ProxySettings(HttpSettings):
-    """The model and its limits; 0 requests, tokens per minute or in flight: no limit.
+    """The model and its limits; 0 requests, tokens or in flight: no limit.
 
+    `most_tokens`, `most_dollars`: since the start of the proxy; "0" dollars: no limit.
+    `agents_per_address`: agents of a container; 0: any number.
     `provider` names the profile, of which the fields from `tokens_field` to `echo` come, with the
     stack's own settings. `max_tokens` 0: no limit is sent. Without `key_header` the key is a bearer
     token. `request_timeout_seconds`: for a completion, with its queue and its retries.
@@ -185,6 +187,10 @@ class ProxySettings(HttpSettings):
     record: bool = False
     requests_per_minute: Count = 0
     tokens_per_minute: Count = 0
+    tokens_per_minute_per_agent: Count = 0
+    agents_per_address: Count = 0
+    most_tokens: Count = 0
+    most_dollars: Price = "0"
     concurrency: Count = 0
     queue_seconds: PositiveSeconds = 20.0
     retries: Count = 2

@@ -129,8 +129,11 @@ def _generated(reply: Reply, problem: Problem) -> Answer | None:
 
 
 def problem_of(body: Mapping[str, Any]) -> Problem:
-    """OpenAI's form, the same without `error`, or a plain text under error or detail."""
-    error = body.get("error") or body.get("detail") or body
+    """OpenAI's form, the same without `error`, or a plain text or a list under another name."""
+    error = body.get("error") or body.get("detail") or body.get("errors") or body
+    if isinstance(error, dict) and isinstance(inner := error.get("message"), dict):
+        # Mistral's: {"message": {"detail": [...]}}.
+        error = inner.get("detail") or inner
     if isinstance(error, list) and error:
         error = error[0]
     if isinstance(error, str):
@@ -165,7 +168,7 @@ def is_too_long(status: int, problem: Problem) -> bool:
 
 def failure_of(reply: Reply, problem: Problem) -> SessionFailed:
     detail = words(reply.status, problem)
-    if problem.code == "quota_exhausted":
+    if problem.code in ("quota_exhausted", "budget_exhausted"):
         wait = retry_after(reply.headers)
         return SessionFailed("model_quota", detail, wait_seconds=wait)
     if problem.code.lower() in _REFUSED_CODES:

@@ -86,7 +86,8 @@ def _calls_of(value: Any, depth: int) -> Iterator[tuple[str, Any]]:
                 yield from items
                 return
     name = name_of(value)
-    if is_complete(value) or (name == TOOL and arguments_in(value) is not None):
+    is_ours = name.removeprefix("functions.") == TOOL
+    if is_complete(value) or (is_ours and arguments_in(value) is not None):
         yield name or TOOL, value
 
 
@@ -97,7 +98,7 @@ def name_of(value: dict[str, Any]) -> str:
         if isinstance(found, dict):
             found = found.get("name")
         if isinstance(found, str) and found:
-            return found[:64].removeprefix("functions.")
+            return found[:64]
     return ""
 
 

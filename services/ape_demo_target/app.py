@@ -12,7 +12,8 @@ from aiohttp import web
 from ape_contracts import metrics
 from ape_demo_target.shop import MAX_QUANTITY, PRODUCTS, Session, Shop
 from ape_service import prom
-from ape_service.web import Handler, application, error
+from ape_service.answers import error
+from ape_service.web import Handler, application, read_body
 
 COOKIE = "shop_session"
 MAX_BODY_BYTES = 64 << 10
@@ -30,7 +31,7 @@ ENDPOINTS = {
 
 async def _object(request: web.Request) -> dict[str, Any] | None:
     try:
-        raw = json.loads(await request.read())
+        raw = json.loads(await read_body(request, MAX_BODY_BYTES))
     except (ValueError, RecursionError):
         return None
     return raw if isinstance(raw, dict) else None

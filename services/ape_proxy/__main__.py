@@ -9,8 +9,8 @@ from aiohttp import web
 from ape_contracts.recording import RecordingError, load
 from ape_contracts.service_settings import ProxySettings
 from ape_proxy.app import Options, make_app
+from ape_proxy.budget import Prices
 from ape_proxy.limiter import Limits
-from ape_proxy.metrics import Prices
 from ape_proxy.models import Model, Offline
 from ape_proxy.recording import Recorded
 from ape_proxy.upstream import upstream_of
@@ -29,10 +29,14 @@ def app_of(settings: ProxySettings) -> web.Application:
             limits=Limits(
                 requests_per_minute=settings.requests_per_minute,
                 tokens_per_minute=settings.tokens_per_minute,
+                agent_tokens_per_minute=settings.tokens_per_minute_per_agent,
                 in_flight=settings.concurrency or Limits.in_flight,
                 queue_seconds=settings.queue_seconds,
             ),
             prices=Prices(float(settings.input_price), float(settings.output_price)),
+            most_tokens=settings.most_tokens,
+            most_dollars=float(settings.most_dollars),
+            agents_per_address=settings.agents_per_address,
             record=settings.record,
         ),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -25,7 +24,9 @@ from ape_proxy.answers import (
     without,
     words_of,
 )
-from ape_proxy.completion import Assembly, charge
+from ape_proxy.budget import Budget, Prices, Tokens
+from ape_proxy.callers import Callers
+from ape_proxy.completion import Assembly, charge, prompt_tokens, size_of
 from ape_proxy.errors import (
     QUOTA,
     ProxyError,
@@ -38,17 +39,25 @@ from ape_proxy.errors import (
 )
 from ape_proxy.events import Events
 from ape_proxy.limiter import Limiter, Limits
-from ape_proxy.metrics import CANCELLED, COMPLETE, FAILED, INCOMPLETE, Measured, Metrics, Prices
+from ape_proxy.metrics import (
+    CANCELLED,
+    COMPLETE,
+    FAILED,
+    INCOMPLETE,
+    Measured,
+    Metrics,
+    Outcome,
+)
 from ape_proxy.models import EVENTS, JSON, Answer, Model
 from ape_proxy.recording import Recorder
+from ape_proxy.requests import MAX_REQUEST_BYTES, body_of
 from ape_service import logs, prom
 from ape_service.memory import MemoryBudget, MemoryExhausted, MemoryReservation
 from ape_service.pacing import backoff
 from ape_service.web import Handler, application
 
-MAX_REQUEST_BYTES = 4 << 20
-# Of requests and complete answers held at the same time. As Python objects they take more.
-MAX_HELD_BYTES = 96 << 20
+# Of requests, also as Python objects, and of complete answers, held at the same time.
+MAX_HELD_BYTES = 384 << 20
 _OPEN = ("/health", "/metrics")
 # Providers round the time of a reset.
 RESET_MARGIN_SECONDS = 0.05
@@ -64,7 +73,8 @@ class Options:
     """`token`: callers must send it; empty: none is needed. `retries`: attempts after the first.
 
     `timeout`: seconds for a completion, the queue included, or until a stream begins.
-    `record`: keep answers for GET /recording.
+    `most_tokens`, `most_dollars`: the spend limits; 0: none. `agents_per_address`: of a container;
+    0: any number. `record`: keep answers for GET /recording.
     """
 
     token: str = ""
@@ -72,6 +82,9 @@ class Options:
     retries: int = ProxySettings.retries
     limits: Limits = field(default_factory=Limits)
     prices: Prices = field(default_factory=Prices)
+    most_tokens: int = 0
+    most_dollars: float = 0.0
+    agents_per_address: int = 0
     record: bool = False
 
 
@@ -82,7 +95,7 @@ class _Completion:
     request: web.Request
     body: dict[str, Any]
     asked: dict[str, Any]
-    tokens: int
+    tokens: Tokens
     agent: str
     end: float
     memory: MemoryReservation
@@ -94,12 +107,16 @@ class Proxy:
         self._model, self._options, self._metrics = model, options, metrics
         self._memory = MemoryBudget(MAX_HELD_BYTES)
         self._recorder = Recorder() if options.record else None
+        self._callers = Callers(options.agents_per_address)
         # When the last exhausted quota that was logged is reset.
         self._reset_at = float("-inf")
 
     async def lifetime(self, _: web.Application) -> AsyncIterator[None]:
         await self._model.open()
-        self._limiter = Limiter(self._options.limits)
+        options = self._options
+        budget = Budget(options.most_tokens, options.most_dollars, options.prices)
+        self._limiter = Limiter(options.limits, budget)
+        self._metrics.show(budget)
         self._metrics.in_flight.set_function(lambda: self._limiter.in_flight)
         self._metrics.queued.set_function(lambda: self._limiter.queued)
         yield
@@ -111,7 +128,9 @@ class Proxy:
         try:
             if request.path not in _OPEN and self._options.token:
                 scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
-                known = hmac.compare_digest(sent.strip().encode(), self._options.token.encode())
+                # Bytes that are not UTF-8 are a wrong token.
+                shown = sent.strip().encode("utf-8", "surrogateescape")
+                known = hmac.compare_digest(shown, self._options.token.encode())
                 if scheme.lower() != "bearer" or not known:
                     raise ProxyError(
                         401,
@@ -201,10 +220,12 @@ class Proxy:
         """Ask the model, with retries if they help, and forward its answer."""
         clock = asyncio.get_running_loop().time
         end = clock() + self._options.timeout
-        body, size = await _body(request, memory)
-        asked = self._model.shape(_with_usage(body))
-        agent = request.headers.get("X-APE-Agent", "")[:64]
-        tokens = charge(asked, size)
+        body, size = await body_of(request, memory)
+        asked = self._model.shape(body)
+        name = request.headers.get("X-APE-Agent", "")[:64]
+        agent = self._callers.owner(request.remote or "", name, clock())
+        prompt = prompt_tokens(size)
+        tokens = Tokens(prompt, charge(asked, size) - prompt)
         this = _Completion(request, body, asked, tokens, agent, end, memory, measured)
         last: ProxyError | None = None
         for attempt in range(self._options.retries + 1):
@@ -230,33 +251,40 @@ class Proxy:
     async def _attempt(self, this: _Completion) -> web.StreamResponse:
         """Ask the model once. Raises ProxyError, with `asked` if the model was reached."""
         clock, measured = asyncio.get_running_loop().time, this.measured
+        outcome: Outcome = "unknown"
         async with self._limiter.reserve(
-            this.agent, this.tokens, this.end, measured.queued
+            this.agent, this.tokens.total, this.end, measured.queued, this.tokens
         ) as reservation:
             try:
                 timeout = max(0.001, this.end - clock())
                 async with self._model.ask(this.asked, timeout) as answer:
                     if answer.status == 200 and _streams(this.asked, answer):
-                        try:
-                            return await self._stream(this, answer)
-                        finally:
-                            reservation.used = measured.tokens
+                        made = await self._stream(this, answer)
+                        outcome = "failed" if measured.broken else "answered"
+                        return made
                     content = await forward.whole(answer, this.memory)
                 if answer.status != 200:
                     raise rejection(answer, without(self._model.secrets, content))
                 self._take(this.body, content, measured)
-                reservation.used = measured.tokens
+                outcome = "answered"
                 return _response(answer, content)
             except ProxyError as problem:
                 problem.asked = True
-                reservation.used = measured.tokens or 0
+                if problem.code != "upstream_timeout":
+                    outcome = "failed"
                 if problem.status == 429 and problem.wait is not None:
                     self._pause(problem.wait, str(problem), this.end)
+                raise
+            except forward.Broken:
+                outcome = "failed"
                 raise
             except MemoryExhausted:
                 full = _out_of_memory()
                 full.asked = True
                 raise full from None
+            finally:
+                reservation.spent, known = measured.spend(this.tokens, outcome)
+                reservation.used = reservation.spent.total if known else None
 
     def _pause(self, wait: float, words: str, end: float) -> None:
         """Let all requests wait for a limit of the provider.
@@ -278,15 +306,17 @@ class Proxy:
     def _take(self, body: dict[str, Any], content: bytes, measured: Measured) -> None:
         """Count and record an answer of status 200. Raises ProxyError if it has no message."""
         found = loaded(content)
+        if isinstance(found, dict):
+            measured.usage(found.get("usage"))
         choice = choice_of(found)
         if choice is None:
             code, words = words_of(without(self._model.secrets, content))
             raise bad_answer(f"{code}: {words}" if code else words)
         measured.usable = is_usable(choice["message"])
         measured.finish = finish_label(choice.get("finish_reason"))
-        measured.usage(found.get("usage"))
+        measured.text(size_of(choice["message"]))
         if self._recorder is not None:
-            self._recorder.add({"model": self._model.name} | body, found)
+            self._recorder.add(body | {"model": self._model.name}, found)
 
     async def _stream(self, this: _Completion, answer: Answer) -> web.StreamResponse:
         """Forward a stream. Raises Broken, ClientGone; ProxyError before it begins."""
@@ -300,47 +330,22 @@ class Proxy:
         out = await forward.stream(this.request, answer, events)
         this.measured.broken = events.failed
         if self._recorder is not None and assembly is not None and not events.failed:
-            completion = assembly.completion()
-            self._recorder.add({"model": self._model.name} | this.body, completion)
+            self._recorder.add(this.body | {"model": self._model.name}, assembly.completion)
         return out
 
 
-def _with_usage(body: dict[str, Any]) -> dict[str, Any]:
-    """A request whose stream has its usage; the client gets it only if it asked for it."""
-    if not body.get("stream"):
-        return body
-    given = body.get("stream_options")
-    options = given if isinstance(given, dict) else {}
-    return body | {"stream_options": options | {"include_usage": True}}
-
-
 def _streams(asked: dict[str, Any], answer: Answer) -> bool:
-    """Whether the answer is a stream; some providers name no type, or text/plain."""
+    """Whether the answer is a stream; some providers name no type, or text/plain.
+
+    One that was not asked for is not an answer.
+    """
     kind = answer.content_type.partition(";")[0].strip().lower()
-    return kind == EVENTS or (bool(asked.get("stream")) and kind in _STREAMED)
+    return bool(asked.get("stream")) and (kind == EVENTS or kind in _STREAMED)
 
 
 def _out_of_memory() -> ProxyError:
     message = "The requests in flight take all of the proxy's memory. Try again later."
     return overloaded("out_of_memory", message, 1)
-
-
-async def _body(request: web.Request, memory: MemoryReservation) -> tuple[dict[str, Any], int]:
-    """The request's JSON object, and its size in bytes."""
-    length = request.content_length
-    if length is not None and length > MAX_REQUEST_BYTES:
-        raise web.HTTPRequestEntityTooLarge(MAX_REQUEST_BYTES, length)
-    memory.grow(MAX_REQUEST_BYTES if length is None else length)
-    raw = await request.read()
-    memory.shrink(memory.size - len(raw))
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise bad_request("not_json", "The body is not JSON.") from None
-    if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-        message = "messages: missing, or not a list. Send the conversation so far."
-        raise bad_request("no_messages", message)
-    return body, len(raw)
 
 
 def _response(answer: Answer, content: bytes) -> web.Response:

@@ -10,8 +10,15 @@ from typing import Any
 # Assumed for a request without a limit, and corrected when the answer is known.
 DEFAULT_COMPLETION_TOKENS = 1024
 BYTES_PER_TOKEN = 4
+# Of one request or answer; a larger number is a mistake.
+MAX_TOKENS = 10**9
 DONE = b"data: [DONE]\n\n"
 _TEXTS = ("content", "reasoning", "reasoning_content", "refusal")
+
+
+def prompt_tokens(size: int) -> int:
+    """An estimate for a request of `size` bytes, with tools and JSON."""
+    return math.ceil(size / BYTES_PER_TOKEN)
 
 
 def charge(body: dict[str, Any], size: int) -> int:
@@ -19,34 +26,42 @@ def charge(body: dict[str, Any], size: int) -> int:
 
     The prompt at four bytes per token, with tools and JSON, and the maximum of completion tokens.
     """
-    most = next(
-        (
-            body[k]
-            for k in ("max_completion_tokens", "max_tokens")
-            if isinstance(body.get(k), int) and body[k] > 0
-        ),
-        DEFAULT_COMPLETION_TOKENS,
-    )
-    choices = body.get("n")
-    return math.ceil(size / BYTES_PER_TOKEN) + most * (
-        choices if isinstance(choices, int) and choices > 0 else 1
-    )
+    limits = (_count(body.get(k)) for k in ("max_completion_tokens", "max_tokens"))
+    most = next(filter(None, limits), DEFAULT_COMPLETION_TOKENS)
+    return prompt_tokens(size) + most * (_count(body.get("n")) or 1)
 
 
-def has_token(event: dict[str, Any]) -> bool:
-    """Whether a chunk has a part of the answer: text or a tool call, not only a role."""
+def _count(value: Any) -> int:
+    return min(value, MAX_TOKENS) if type(value) is int and value > 0 else 0
+
+
+def size_of(message: dict[str, Any]) -> int:
+    """Characters of a message or a part of it: text, reasoning and tool calls; 0: only a role."""
+    size = 0
+    for name in _TEXTS:
+        if text := message.get(name):
+            size += len(text) if isinstance(text, str) else 1
+    if calls := message.get("tool_calls"):
+        # One at least: the first part of a call may have its name only.
+        size += 1 + sum(map(_size_of_call, calls))
+    if call := message.get("function_call"):
+        size += 1 + _size_of_call({"function": call})
+    return size
+
+
+def _size_of_call(call: Any) -> int:
+    function = call.get("function") if isinstance(call, dict) else None
+    texts = function.values() if isinstance(function, dict) else ()
+    return sum(len(text) for text in texts if isinstance(text, str))
+
+
+def size_of_event(event: dict[str, Any]) -> int:
+    """Characters of the answer in a chunk of a stream; 0: none."""
+    size = 0
     for choice in event.get("choices") or ():
-        delta = choice.get("delta") or {}
-        if (
-            delta.get("content")
-            or delta.get("tool_calls")
-            or delta.get("reasoning")
-            or delta.get("reasoning_content")
-            or delta.get("refusal")
-            or delta.get("function_call")
-        ):
-            return True
-    return False
+        if delta := choice.get("delta"):
+            size += size_of(delta)
+    return size
 
 
 def as_events(completion: dict[str, Any]) -> Iterator[bytes]:

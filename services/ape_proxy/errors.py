@@ -10,6 +10,7 @@ from aiohttp import web
 
 NO_RETRY = "x-should-retry"
 QUOTA = "quota_exhausted"
+BUDGET = "budget_exhausted"
 
 
 class ProxyError(Exception):
@@ -23,6 +24,8 @@ class ProxyError(Exception):
     # Seconds that the provider asks for.
     wait: float | None = None
     asked = False
+    # Whether a retry fails as well, until what `retry_after` states.
+    final = False
 
     def __init__(
         self,
@@ -55,7 +58,7 @@ class ProxyError(Exception):
         answer = web.json_response(body, status=self.status)
         if self.retry_after is not None:
             answer.headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
-        if self.retry_after is None or self.asked:
+        if self.retry_after is None or self.asked or self.final:
             # The official clients do not retry after it.
             answer.headers[NO_RETRY] = "false"
         return answer
@@ -118,8 +121,25 @@ def overloaded(code: str, message: str, retry_after: float) -> ProxyError:
 def quota_exhausted(seconds: float, words: str) -> ProxyError:
     """429: the provider admits no request for longer than a completion may take."""
     message = f"The provider admits no request until {utc_after(seconds)}"
+    made = ProxyError(
+        429,
+        "rate_limit_error",
+        QUOTA,
+        f"{message}: {words}" if words else f"{message}.",
+        retry_after=seconds,
+    )
+    made.final = True
+    return made
+
+
+def budget_exhausted(words: str) -> ProxyError:
+    """402: the spend limit of the stack admits no request of this size."""
     return ProxyError(
-        429, "rate_limit_error", QUOTA, f"{message}: {words}" if words else f"{message}."
+        402,
+        "insufficient_quota",
+        BUDGET,
+        f"The spend limit of the stack is reached: {words} since the proxy started. Raise it, or "
+        "end the test.",
     )
 
 

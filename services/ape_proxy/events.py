@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from ape_proxy.answers import finish_label, is_usable, words_in
-from ape_proxy.completion import Assembly, has_token
+from ape_proxy.completion import Assembly, size_of_event
 from ape_proxy.errors import ProxyError
 from ape_proxy.metrics import Measured
 
@@ -65,8 +65,8 @@ class Events:
             self._measured.error = words_in(event)
             return True
         choices = event.get("choices")
-        if has_token(event):
-            self._measured.token(now)
+        if size := size_of_event(event):
+            self._measured.token(now, size)
             if not self._usable:
                 deltas = (choice.get("delta") or {} for choice in choices or ())
                 self._usable = self._measured.usable = any(map(is_usable, deltas))

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ape_contracts.service_settings import ProxySettings
-from ape_proxy.errors import ProxyError, bad_request, overloaded, quota_exhausted
+from ape_proxy.budget import Budget, Tokens
+from ape_proxy.errors import (
+    ProxyError,
+    bad_request,
+    budget_exhausted,
+    overloaded,
+    quota_exhausted,
+)
 from ape_service.token_bucket import TokenBucket
 
 T = TypeVar("T")
@@ -20,11 +27,13 @@ T = TypeVar("T")
 class Limits:
     """Requests and tokens per minute (0: no limit); completions in flight; requests in the queue.
 
-    `queue_seconds`: how long a request may be queued, without the pauses of the provider.
+    `agent_tokens_per_minute`: of each agent. `queue_seconds`: how long a request may be queued,
+    without the pauses of the provider.
     """
 
     requests_per_minute: int = ProxySettings.requests_per_minute
     tokens_per_minute: int = ProxySettings.tokens_per_minute
+    agent_tokens_per_minute: int = ProxySettings.tokens_per_minute_per_agent
     in_flight: int = 2000
     queue: int = 2000
     queue_seconds: float = ProxySettings.queue_seconds
@@ -91,25 +100,36 @@ class Pauses:
 
 
 class _Waiter:
-    __slots__ = ("end", "granted", "tokens")
+    __slots__ = ("end", "granted", "parts", "tokens")
 
-    def __init__(self, tokens: int, end: float, granted: asyncio.Future[None]) -> None:
-        self.tokens, self.end, self.granted = tokens, end, granted
+    def __init__(
+        self, tokens: int, parts: Tokens, end: float, granted: asyncio.Future[None]
+    ) -> None:
+        self.tokens, self.parts, self.end, self.granted = tokens, parts, end, granted
 
 
 class Reservation:
-    """The right of a request to go to the model. `charged`, `used`: tokens; None: unknown."""
+    """The right of a request to go to the model.
+
+    `charged`, `used`: tokens; None: unknown. `spent`: those that count for the spend limits.
+    """
 
     def __init__(self, tokens: int) -> None:
         self.charged = tokens
         self.used: int | None = None
+        self.spent: Tokens | None = None
 
 
 class Limiter:
     """Admits requests as the limits allow, in round-robin order over the agents."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, budget: Budget | None = None) -> None:
         self.limits = limits
+        self._budget = budget or Budget()
+        self._agents: dict[str, TokenBucket] = {}
+        self._unlimited = TokenBucket(0, 0.0)
+        # For the limit of their own agent.
+        self._waiting = 0
         now = asyncio.get_running_loop().time()
         self._requests = TokenBucket(limits.requests_per_minute, now)
         self._tokens = TokenBucket(limits.tokens_per_minute, now)
@@ -122,7 +142,8 @@ class Limiter:
 
     @property
     def queued(self) -> int:
-        return len(self._queue)
+        """Also those that wait for the limit of their own agent."""
+        return len(self._queue) + self._waiting
 
     def pause(self, seconds: float, words: str = "") -> None:
         """Admit no request for this long: a provider's limit applies to all its callers.
@@ -149,24 +170,28 @@ class Limiter:
         tokens: int,
         end: float,
         on_wait: Callable[[float], None] = lambda _: None,
+        parts: Tokens | None = None,
     ) -> AsyncIterator[Reservation]:
         """Wait until a request of about `tokens` is admitted; settle with `used` at the end.
 
         `end` is the loop's time at which nobody waits for the answer anymore; `on_wait` gets the
         seconds in the queue, also after a rejection. Raises ProxyError: 400 if the tokens are more
-        than those of a minute, 503 if the queue is full, 429 when it was queued for too long, or
-        when the provider pauses past `end`.
+        than those of a minute, 402 if they are more than the spend limit has left, 503 if the queue
+        is full, 429 when it was queued for too long, or when the provider pauses past `end`.
+
+        `parts`: of the tokens; None: all are of the prompt.
         """
-        if 0 < self.limits.tokens_per_minute < tokens:
-            raise bad_request(
-                "request_too_large",
-                f"The request may take {tokens} tokens (its prompt and max_completion_tokens); "
-                f"the limit is {self.limits.tokens_per_minute} per minute. Lower "
-                "max_completion_tokens, or raise modelTokensPerMinute.",
-            )
+        parts = parts or Tokens(tokens, 0)
+        self._check_size(tokens)
+        own = self._own_bucket(agent)
         since = self._now()
         try:
-            await self._enter(agent, tokens, end)
+            await self._wait_for_own(own, tokens, end)
+            try:
+                await self._enter(agent, tokens, parts, end)
+            except BaseException:
+                own.take(-tokens, self._now())
+                raise
         finally:
             on_wait(self._now() - since)
         reservation = Reservation(tokens)
@@ -175,13 +200,51 @@ class Limiter:
         finally:
             self.in_flight -= 1
             if reservation.used is not None:
-                self._tokens.take(reservation.used - reservation.charged, self._now())
+                for bucket in (self._tokens, own):
+                    bucket.take(reservation.used - reservation.charged, self._now())
+            self._budget.settle(parts, parts if reservation.spent is None else reservation.spent)
             self._admit_queued()
+
+    def _check_size(self, tokens: int) -> None:
+        for limit, setting in (
+            (self.limits.tokens_per_minute, "modelTokensPerMinute"),
+            (self.limits.agent_tokens_per_minute, "modelTokensPerMinutePerAgent"),
+        ):
+            if 0 < limit < tokens:
+                raise bad_request(
+                    "request_too_large",
+                    f"The request may take {tokens} tokens (its prompt and max_completion_tokens); "
+                    f"the limit is {limit} per minute. Lower max_completion_tokens, or raise "
+                    f"{setting}.",
+                )
+
+    def _own_bucket(self, agent: str) -> TokenBucket:
+        if not (limit := self.limits.agent_tokens_per_minute):
+            return self._unlimited
+        return self._agents.setdefault(agent, TokenBucket(limit, self._now()))
+
+    async def _wait_for_own(self, own: TokenBucket, tokens: int, end: float) -> None:
+        """Take the tokens of the agent's own limit, and wait until it has them: in this order."""
+        now = self._now()
+        wait = own.wait(tokens, now)
+        if wait and now + wait > min(end, now + self.limits.queue_seconds):
+            raise _queue_deadline(wait)
+        own.take(tokens, now)
+        if not wait:
+            return
+        self._waiting += 1
+        try:
+            await asyncio.sleep(wait)
+        except BaseException:
+            own.take(-tokens, self._now())
+            raise
+        finally:
+            self._waiting -= 1
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    async def _enter(self, agent: str, tokens: int, end: float) -> None:
+    async def _enter(self, agent: str, tokens: int, parts: Tokens, end: float) -> None:
         if end <= self._pauses.until and self._pauses.until > self._now():
             raise self._quota_exhausted()
         if len(self._queue) >= self.limits.queue:
@@ -190,11 +253,12 @@ class Limiter:
                 f"{len(self._queue)} requests are queued for the model already. Try again later.",
                 self._seconds_until_admitted(tokens),
             )
-        waiter = _Waiter(tokens, end, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(tokens, parts, end, asyncio.get_running_loop().create_future())
         self._queue.push(agent, waiter)
         self._queued_tokens += tokens
         self._admit_queued()
         if waiter.granted.done():
+            waiter.granted.result()
             return
         try:
             await self._granted(waiter)
@@ -204,16 +268,11 @@ class Limiter:
             elif waiter.granted.done() and waiter.granted.exception() is None:
                 # Admitted at this very moment, and no longer needed.
                 self._take(-1, -tokens)
+                self._budget.settle(parts, Tokens(0, 0))
             self._admit_queued()
             if not isinstance(problem, TimeoutError):
                 raise
-            raise ProxyError(
-                429,
-                "rate_limit_error",
-                "queue_deadline",
-                "The limits of the model did not admit this request in time. Try again later.",
-                retry_after=self._seconds_until_admitted(tokens),
-            ) from None
+            raise _queue_deadline(self._seconds_until_admitted(tokens)) from None
 
     async def _granted(self, waiter: _Waiter) -> None:
         """Wait for the admission. Raises TimeoutError, or the ProxyError of a pause."""
@@ -249,7 +308,16 @@ class Limiter:
             self._timer.cancel()
             self._timer = None
         while self._queue and self.in_flight < self.limits.in_flight:
-            tokens = self._queue.peek().tokens
+            tokens, parts = self._queue.peek().tokens, self._queue.peek().parts
+            if not self._budget.admits(parts):
+                if self._budget.in_flight:
+                    # Those in flight may use less than they could.
+                    return
+                waiter = self._queue.pop()
+                self._queued_tokens -= tokens
+                if not waiter.granted.done():
+                    waiter.granted.set_exception(budget_exhausted(self._budget.words))
+                continue
             # The first request is never overtaken, even if it needs more than the next ones.
             if (wait := self._wait(tokens)) > 0:
                 self._timer = asyncio.get_running_loop().call_later(wait, self._admit_queued)
@@ -258,6 +326,7 @@ class Limiter:
             self._queued_tokens -= tokens
             if not waiter.granted.done():
                 self._take(1, tokens)
+                self._budget.reserve(parts)
                 waiter.granted.set_result(None)
 
     def _take(self, requests: int, tokens: int) -> None:
@@ -265,3 +334,13 @@ class Limiter:
         self._requests.take(requests, now)
         self._tokens.take(tokens, now)
         self.in_flight += requests
+
+
+def _queue_deadline(retry_after: float) -> ProxyError:
+    return ProxyError(
+        429,
+        "rate_limit_error",
+        "queue_deadline",
+        "The limits of the model did not admit this request in time. Try again later.",
+        retry_after=retry_after,
+    )

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from typing import Literal
 
 from prometheus_client import CollectorRegistry
 
 from ape_contracts import metrics
 from ape_proxy.answers import Words
+from ape_proxy.budget import Budget, Prices, Tokens
+from ape_proxy.completion import BYTES_PER_TOKEN, MAX_TOKENS
 from ape_service import prom
 
 COMPLETE, INCOMPLETE, CANCELLED, FAILED = metrics.PROXY_RESULTS
-
-
-@dataclass(frozen=True)
-class Prices:
-    """In dollars per million tokens; both 0: unknown."""
-
-    tokens_in: float = 0.0
-    tokens_out: float = 0.0
-
-    @property
-    def known(self) -> bool:
-        return self.tokens_in > 0 or self.tokens_out > 0
+# What a request that reached the model came to. unknown: nobody waited for its end.
+Outcome = Literal["answered", "failed", "unknown"]
 
 
 class Metrics:
@@ -44,6 +37,13 @@ class Metrics:
         self.cost = prom.counter(metrics.PROXY_COST, registry)
         self.in_flight = prom.gauge(metrics.PROXY_IN_FLIGHT, registry)
         self.queued = prom.gauge(metrics.PROXY_QUEUED, registry)
+        self._registry = registry
+
+    def show(self, budget: Budget) -> None:
+        """Export the used part of the spend limits, where there are any."""
+        if budget.is_limited:
+            gauge = prom.gauge(metrics.PROXY_BUDGET_USED, self._registry)
+            gauge.set_function(lambda: budget.share)
 
 
 class Measured:
@@ -54,7 +54,10 @@ class Measured:
         self._started = time.monotonic()
         self._last_token: float | None = None
         self._queued = 0.0
-        self.tokens_in = self.tokens_out = 0
+        # Of the attempts so far, and of the last one: as the model counts, and as it was forwarded.
+        self.spent = Tokens(0, 0)
+        self._usage: Tokens | None = None
+        self._parts = self._characters = 0
         # Whether the model reported an error in its stream.
         self.broken = False
         # Whether the model said anything but its reasoning.
@@ -69,25 +72,45 @@ class Measured:
     def retry(self, cause: str) -> None:
         self._metrics.retries.labels(self._metrics.model, cause).inc()
 
-    def token(self, now: float) -> None:
+    def token(self, now: float, characters: int) -> None:
         """An event with a token of a stream."""
+        self._parts += 1
+        self._characters += characters
         if self._last_token is None:
             self._metrics.first_token.observe(now - self._started)
         else:
             self._metrics.gap.observe(now - self._last_token)
         self._last_token = now
 
+    def text(self, characters: int) -> None:
+        """The message of an answer that is not a stream."""
+        self._characters = characters
+
     def usage(self, usage: object) -> None:
         """OpenAI's `usage` object; anything else is ignored, and the last of a stream counts."""
         if isinstance(usage, dict):
-            asked, answered = usage.get("prompt_tokens"), usage.get("completion_tokens")
-            self.tokens_in = asked if isinstance(asked, int) and asked > 0 else 0
-            self.tokens_out = answered if isinstance(answered, int) and answered > 0 else 0
+            asked, answered = (_count(usage.get(f"{k}_tokens")) for k in ("prompt", "completion"))
+            self._usage = Tokens(asked, answered) if asked or answered else None
 
-    @property
-    def tokens(self) -> int | None:
-        """Tokens used; None if the model did not report them."""
-        return self.tokens_in + self.tokens_out or None
+    def spend(self, asked: Tokens, outcome: Outcome) -> tuple[Tokens, bool]:
+        """The tokens of an attempt, and whether they are known: by the model's usage, or a stream.
+
+        `asked`: the prompt, and the limit of completion tokens. A stream that was left may have a
+        usage that is older than its last part. Else, text is estimated, and all that was asked for
+        counts where nobody waited for an answer.
+        """
+        usage, about = self._usage, math.ceil(self._characters / BYTES_PER_TOKEN)
+        known = bool(usage or self._parts or outcome == "failed")
+        used = usage or Tokens(0, 0)
+        if self._parts and (usage is None or not self.finish):
+            out = max(self._parts, about, used.completion)
+            used = Tokens(used.prompt or asked.prompt, out)
+        elif not known:
+            used = Tokens(asked.prompt, about) if outcome == "answered" else asked
+        if known:
+            self.spent = Tokens(*map(sum, zip(self.spent, used, strict=True)))
+        self._usage, self._parts, self._characters = None, 0, 0
+        return used, known
 
     def done(self, result: str, status: int) -> None:
         metrics = self._metrics
@@ -97,14 +120,15 @@ class Measured:
             metrics.finished.labels(metrics.model, self.finish).inc()
         metrics.seconds.observe(seconds)
         metrics.queue_seconds.observe(self._queued)
-        if self.tokens is not None:
-            metrics.tokens_in.inc(self.tokens_in)
-            metrics.tokens_out.inc(self.tokens_out)
+        if self.spent.total:
+            metrics.tokens_in.inc(self.spent.prompt)
+            metrics.tokens_out.inc(self.spent.completion)
             if metrics.prices.known:
-                cost = (
-                    self.tokens_in * metrics.prices.tokens_in
-                    + self.tokens_out * metrics.prices.tokens_out
-                )
-                metrics.cost.labels(metrics.model).inc(cost / 1e6)
-        if result == COMPLETE and self.tokens_out and seconds > self._queued:
-            metrics.speed.observe(self.tokens_out / (seconds - self._queued))
+                metrics.cost.labels(metrics.model).inc(metrics.prices.dollars(self.spent))
+        if result == COMPLETE and self.spent.completion and seconds > self._queued:
+            metrics.speed.observe(self.spent.completion / (seconds - self._queued))
+
+
+def _count(value: object) -> int:
+    """Tokens of a usage."""
+    return min(int(value), MAX_TOKENS) if isinstance(value, int) and value > 0 else 0

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from ape_proxy import offline
 from ape_proxy.completion import as_events
+from ape_proxy.costs import limited
 
 EVENTS, JSON = "text/event-stream", "application/json"
 
@@ -70,7 +71,7 @@ class Local:
         return [{"id": self.name, "object": "model", "created": 0, "owned_by": "ape"}]
 
     def shape(self, body: dict[str, Any]) -> dict[str, Any]:
-        return body
+        return limited(body, {})
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         raise NotImplementedError

@@ -16,7 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from ape_proxy import bounded
+
 NAME = "ape-offline"
+# Characters of texts that are not a brief, of which the JSON is read.
+_MAX_WORK = 4 << 20
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -95,11 +99,17 @@ def _brief(messages: list[Any]) -> dict[str, Any]:
             continue
         text = text_of(message.get("content"))
         # Bounded, for texts that are full of braces.
+        work = 0
         for start in itertools.islice((m.start() for m in re.finditer(r"\{", text)), 100):
             try:
                 found, _ = decoder.raw_decode(text, start)
-            except (ValueError, RecursionError):
+            except json.JSONDecodeError as problem:
+                work += problem.pos - start
+                if work > _MAX_WORK:
+                    break
                 continue
+            except (ValueError, RecursionError):
+                break
             if isinstance(found, dict) and "endpoints" in found:
                 return found
     return {}
@@ -110,7 +120,8 @@ def _exchanges(messages: list[Any]) -> Iterator[_Exchange]:
     for message in messages:
         if not isinstance(message, dict):
             continue
-        for call in message.get("tool_calls") or []:
+        calls = message.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
             try:
                 arguments = json.loads(call["function"]["arguments"])
                 asked[call["id"]] = str(arguments.get("path", ""))
@@ -118,8 +129,10 @@ def _exchanges(messages: list[Any]) -> Iterator[_Exchange]:
                 continue
         if message.get("role") == "tool":
             try:
-                answer = json.loads(text_of(message.get("content")))
-            except (ValueError, RecursionError):
+                text = text_of(message.get("content"))
+                bounded.values_in(text)
+                answer = bounded.loads(text)
+            except ValueError:
                 answer = None
             path = asked.get(str(message.get("tool_call_id")), "")
             yield _Exchange(path, answer if isinstance(answer, dict) else {})
@@ -140,7 +153,7 @@ class _Values:
     def path(self, template: str) -> str:
         def fill(match: re.Match[str]) -> str:
             before = template[: match.start()].rstrip("/").rpartition("/")[2]
-            return quote(str(self._find(match[1], before)), safe="")
+            return quote(str(self._find(match[1], before)), safe="", errors="replace")
 
         return _PLACEHOLDER.sub(fill, template)
 

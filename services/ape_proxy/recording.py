@@ -76,11 +76,19 @@ class Recorder:
         self._lines: dict[str, str] = {}
         self._bytes = 0
 
-    def add(self, body: dict[str, Any], completion: dict[str, Any]) -> None:
-        request = Request(body)
-        if request.key in self._lines:
+    def add(
+        self, body: dict[str, Any], completion: dict[str, Any] | Callable[[], dict[str, Any]]
+    ) -> None:
+        """An answer that cannot be kept, such as one that is nested too deep, is left out."""
+        try:
+            request = Request(body)
+            if request.key in self._lines:
+                return
+            found = completion() if callable(completion) else completion
+            line = recording.line(request.key, request.without_names(found))
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as problem:
+            _log.warning("answer not recorded", extra=logs.fields(error=type(problem).__name__))
             return
-        line = recording.line(request.key, request.without_names(completion))
         if self._bytes + len(line) > recording.MAX_BYTES:
             _log.warning("recording full", extra=logs.fields(answers=len(self._lines)))
             return
@@ -99,7 +107,7 @@ class Recorded(Local):
         self._answers = answers
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
-        request = Request({"model": self.name} | body)
+        request = Request(body | {"model": self.name})
         found = self._answers.get(request.key)
         if found is None:
             raise bad_request(

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 
 from ape_service.retry_after import retry_after
 
-_REMAINING, _RESET = "x-ratelimit-remaining", "x-ratelimit-reset"
+_REMAINING, _RESET = "ratelimit-remaining", "ratelimit-reset"
+# RateLimit: "default";r=0;t=30, a list of limits (draft of the IETF).
+_LIMIT = re.compile(r";\s*([rt])\s*=\s*(\d{1,9})")
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PART = r"(\d{1,12}(?:\.\d{1,12})?)(ms|[dhms])"
 _DURATION = re.compile(f"(?:{_PART})+")
@@ -26,9 +28,19 @@ def wait_of(headers: Mapping[str, str]) -> float | None:
     found = [retry_after(headers)]
     for name, remaining in headers.items():
         lower = name.lower()
-        if lower.startswith(_REMAINING) and _is_zero(remaining):
-            found.append(seconds_of(headers.get(_RESET + lower[len(_REMAINING) :], "")))
+        prefix = "x-" if lower.startswith("x-") else ""
+        bare = lower.removeprefix("x-")
+        if bare.startswith(_REMAINING) and _is_zero(remaining):
+            found.append(seconds_of(headers.get(prefix + _RESET + bare[len(_REMAINING) :], "")))
+        elif bare == "ratelimit":
+            found += map(_seconds_in, remaining[:1000].split(","))
     return max((s for s in found if s is not None and s <= _MAX_SECONDS), default=None)
+
+
+def _seconds_in(limit: str) -> float | None:
+    """Seconds until the reset of a limit of the header RateLimit, if it is exhausted."""
+    given = dict(_LIMIT.findall(limit))
+    return float(given["t"]) if given.get("r") == "0" and "t" in given else None
 
 
 def _is_zero(remaining: str) -> bool:

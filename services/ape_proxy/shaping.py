@@ -8,15 +8,18 @@ from typing import Any
 
 from ape_contracts.providers import PROVIDERS, REASONING_FIELDS, Provider
 from ape_contracts.service_settings import ProxySettings
+from ape_proxy.costs import TOKENS_FIELDS, limited, token_limit
 
-TOKENS_FIELDS = ("max_completion_tokens", "max_tokens")
 # Of fields in `filled`: an empty text counts as missing.
 _BLANK = " "
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The fields are those of Provider; `max_tokens`: the stack's limit, 0: none."""
+    """The fields are those of Provider; `max_tokens`: the stack's limit, 0: none.
+
+    `model`: the name of the model; empty: the caller's.
+    """
 
     tokens_field: str = Provider.tokens_field
     max_tokens: int = 0
@@ -26,6 +29,7 @@ class Shape:
     tool_choice: bool = True
     renamed: Mapping[str, str] = field(default_factory=dict)
     filled: tuple[str, ...] = ()
+    model: str = ""
 
 
 def shape_of(settings: ProxySettings) -> Shape:
@@ -45,8 +49,11 @@ def shape_of(settings: ProxySettings) -> Shape:
 
 def shaped(body: dict[str, Any], shape: Shape) -> dict[str, Any]:
     """The caller's request with what the settings add, rename and remove; `body` stays as it is."""
-    made = {**shape.parameters, **body}
-    limit = _limit(body) or _limit(shape.parameters) or shape.max_tokens
+    made = limited(body, shape.parameters)
+    if shape.model:
+        made["model"] = shape.model
+    most = shape.max_tokens or token_limit(shape.parameters, 0)
+    limit = token_limit(body, most)
     for name in TOKENS_FIELDS:
         made.pop(name, None)
     if shape.tokens_field and limit:
@@ -58,10 +65,6 @@ def shaped(body: dict[str, Any], shape: Shape) -> dict[str, Any]:
         made.pop(name, None)
     made["messages"] = [_message(each, shape) for each in body.get("messages") or ()]
     return made
-
-
-def _limit(fields: Mapping[str, Any]) -> Any:
-    return next((fields[name] for name in TOKENS_FIELDS if fields.get(name)), 0)
 
 
 def _message(message: Any, shape: Shape) -> Any:

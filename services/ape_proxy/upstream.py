@@ -8,7 +8,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 USER_AGENT = f"ape/{VERSION}"
 # The headers of the provider that a client may act on.
 _KEPT = ("retry-after", "retry-after-ms", NO_RETRY, "x-request-id")
-_KEPT_PREFIX = "x-ratelimit-"
+_KEPT_PREFIXES = ("x-ratelimit-", "ratelimit")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 _HTTP_PROXY = re.compile(r"https?://[^/\s]+/?")
@@ -117,7 +117,7 @@ def _tls(ca_file: str) -> ssl.SSLContext | None:
 class Upstream:
     def __init__(self, name: str, connection: Connection, shape: Shape | None = None) -> None:
         self.name = name
-        self._connection, self._shape = connection, shape or Shape()
+        self._connection, self._shape = connection, replace(shape or Shape(), model=name)
         self._headers = connection.all_headers()
         self._completions = endpoint(connection.base_url, COMPLETIONS)
         self._models = endpoint(connection.base_url, MODELS)
@@ -143,7 +143,7 @@ class Upstream:
         return Answer(answer.status, answer.content_type, answer.headers, _one(content))
 
     def shape(self, body: dict[str, Any]) -> dict[str, Any]:
-        return shaped({"model": self.name} | body, self._shape)
+        return shaped(body, self._shape)
 
     @asynccontextmanager
     async def ask(self, body: dict[str, Any], timeout: float) -> AsyncIterator[Answer]:
@@ -213,7 +213,7 @@ def _kept(response: aiohttp.ClientResponse) -> CIMultiDict[str]:
     return CIMultiDict(
         (name, value)
         for name, value in response.headers.items()
-        if name.lower() in _KEPT or name.lower().startswith(_KEPT_PREFIX)
+        if name.lower() in _KEPT or name.lower().startswith(_KEPT_PREFIXES)
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -12,20 +14,17 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from ape_contracts.service_settings import HttpSettings, ServiceSettingsError
 from ape_service import logs, settings, trace
+from ape_service.answers import error
+from ape_service.connections import Runner
 from ape_service.prom import METRICS_TYPE
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 H = TypeVar("H", bound=HttpSettings)
 STOP_SECONDS = 8.0
+# For the body of a request.
+BODY_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
-
-
-def error(
-    status: int, code: str, message: str, headers: dict[str, str] | None = None
-) -> web.Response:
-    """{"error": code, "message": message} with that status."""
-    return web.json_response({"error": code, "message": message}, status=status, headers=headers)
 
 
 @web.middleware
@@ -43,6 +42,32 @@ async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
         return error(500, "internal_error", "The service failed; see its log.")
     finally:
         logs.trace_id.reset(token)
+
+
+async def read_body(
+    request: web.Request, most: int, received: Callable[[int], None] = lambda _: None
+) -> bytes:
+    """The body, of at most `most` bytes. `received` gets the size of each part as it comes.
+
+    Raises HTTPException: 415 for an encoded body, 413, and 408 for one that comes too slowly.
+    """
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise web.HTTPUnsupportedMediaType(text="Send the body without Content-Encoding.")
+    if (length := request.content_length or 0) > most:
+        raise web.HTTPRequestEntityTooLarge(most, length)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while part := await request.content.readany():
+                received(len(part))
+                body += part
+                if len(body) > most:
+                    raise web.HTTPRequestEntityTooLarge(most, len(body))
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    except web.RequestPayloadError:
+        raise web.HTTPBadRequest from None
+    return bytes(body)
 
 
 def application(
@@ -83,16 +108,21 @@ def run(
         sys.exit(2)
     _log.info("starting", extra=logs.fields(bind=found.bind, port=found.port))
     try:
-        web.run_app(
-            app,
-            host=found.bind,
-            port=found.port,
-            access_log=None,
-            print=None,
-            shutdown_timeout=STOP_SECONDS,
-            handler_cancellation=cancel_on_disconnect,
-        )
+        asyncio.run(_serve(app, found, cancel_on_disconnect))
     except OSError as problem:
         _log.error("cannot listen on %s:%d: %s", found.bind, found.port, problem.strerror)
         sys.exit(2)
     _log.info("stopped")
+
+
+async def _serve(app: web.Application, found: HttpSettings, cancel_on_disconnect: bool) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    runner = Runner(app, shutdown_timeout=STOP_SECONDS, handler_cancellation=cancel_on_disconnect)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, found.bind, found.port, backlog=1024).start()
+        await stop.wait()
+    finally:
+        await runner.cleanup()

@@ -75,25 +75,95 @@ def test_shaped_request_has_the_callers_fields_before_those_of_the_settings(
     body: dict[str, Any], shape: Shape
 ) -> None:
     made = shaped(body, shape)
-    for name in {"temperature", "top_p", "stream_options"} - {*shape.omit}:
+    for name in {"temperature", "top_p"} - {*shape.omit}:
         if name in {*body, *shape.parameters}:
             assert made[name] == body.get(name, shape.parameters.get(name))
         else:
             assert name not in made
     if shape.tokens_field and shape.tokens_field not in shape.omit:
-        own = [body[k] for k in TOKENS_FIELDS if k in body]
-        given_ = [shape.parameters[k] for k in TOKENS_FIELDS if k in shape.parameters]
-        wanted = [*own, *given_, *([shape.max_tokens] if shape.max_tokens else [])]
-        assert made.get(shape.tokens_field) == (wanted[0] if wanted else None)
+        own, stacks = ([at[k] for k in TOKENS_FIELDS if k in at] for at in (body, shape.parameters))
+        numbers = [n for n in own if isinstance(n, int)]
+        most = (
+            [shape.max_tokens] if shape.max_tokens else [n for n in stacks if n not in ("a", "b")]
+        )
+        wanted = [*numbers, *most]
+        assert made.get(shape.tokens_field) == (min(wanted) if wanted else None)
 
 
 def test_limit_of_tokens_gets_the_name_that_the_provider_knows() -> None:
     for name in TOKENS_FIELDS:
-        made = shaped({"messages": [], name: 9}, Shape("max_tokens", max_tokens=5))
-        assert made == {"messages": [], "max_tokens": 9}
+        made = shaped({"messages": [], name: 3}, Shape("max_tokens", max_tokens=5))
+        assert made == {"messages": [], "max_tokens": 3}
     assert shaped({"messages": []}, Shape("max_tokens", 5)) == {"messages": [], "max_tokens": 5}
     assert shaped({"messages": []}, Shape("max_tokens")) == {"messages": []}
     assert shaped({"messages": [], "max_tokens": 9}, Shape("", 5)) == {"messages": []}
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize(
+    "given_",
+    [6, 1_000_000, 1_000_000.0, "1000000", -1, 0, True, None, [9], 10**400, float("nan"), 2.5],
+)
+def test_limit_of_tokens_is_at_most_the_stacks_whatever_type_it_has(
+    field: str, given_: object
+) -> None:
+    for more in (
+        {},
+        dict.fromkeys(TOKENS_FIELDS, 999),
+        {"Max_Tokens": 999},
+        {"max_to\u212aens": 9},
+    ):
+        made = shaped({"messages": [], field: given_} | more, Shape(field, max_tokens=5))  # type: ignore[arg-type]
+        assert made == {"messages": [], field: 5}
+    assert shaped({"messages": [], field: 3.0, "n": 2}, Shape(field, max_tokens=5)) == {
+        "messages": [],
+        field: 3,
+    }
+
+
+DEARER: dict[str, Any] = {
+    "n": 50,
+    "best_of": 50,
+    "N": 50,
+    "service_tier": "priority",
+    "Service_Tier": "priority",
+    "logprobs": True,
+    "top_logprobs": 20,
+    "prediction": {"type": "content", "content": "x"},
+    "models": ["dearer"],
+    "web_search_options": {},
+    "max_output_tokens": 10**6,
+    "min_tokens": 10**6,
+    "ignore_eos": True,
+    "options": {"num_predict": -1},
+    "stream_options": {"include_usage": False},
+    "Stream": True,
+    "modalities": ["text", "audio"],
+    "tools": [{"type": "web_search_preview"}],
+    "tool_choice": "required",
+}
+
+
+@pytest.mark.parametrize("name", DEARER)
+def test_field_that_makes_a_request_dearer_is_the_stacks(name: str) -> None:
+    shape = Shape("max_tokens", max_tokens=5, model="llama")
+    body = {"model": "gpt-dear", "Model": "gpt-dear", "messages": [], "seed": 1, name: DEARER[name]}
+    made = shaped(body, shape)
+    made.pop("tool_choice", None)
+    assert made == {"model": "llama", "messages": [], "seed": 1, "max_tokens": 5}
+    own = Shape("max_tokens", 5, parameters={"n": 2, "service_tier": "flex"}, model="llama")
+    made = shaped(body, own)
+    assert (made["n"], made["service_tier"]) == (2, "flex"), "the stack's own count"
+
+
+def test_stream_has_its_usage_whatever_the_caller_asks_for() -> None:
+    for options in (None, {"include_usage": False}, {"include_usage": True, "more": 1}, 7):
+        made = shaped({"messages": [], "stream": 1, "stream_options": options}, Shape())
+        assert made == {
+            "messages": [],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
 
 
 def test_reasoning_is_carried_back_only_where_the_provider_asks_for_it() -> None:
