@@ -222,7 +222,8 @@ def _spoiled(draw: Any, raw: bytes) -> bytes:
 def requests(draw: Any, service: Service) -> Request:
     """A request of one of the service's ways."""
     way: Way = draw(st.sampled_from(service.ways))
-    line, whole = draw(_line(way, (*service.paths, *(w.path for w in service.ways))))
+    others = (other.path for other in service.ways if not other.endless)
+    line, whole = draw(_line(way, (*service.paths, *others)))
     body = draw(_body(way))
     framing, rest, framed = draw(_framed(body))
     whole = whole and framed and not way.endless

@@ -49,11 +49,16 @@ def fake_docker(folder: Path) -> FakeDocker:
 
 def _settings(folder: Path, port: int, target: int) -> dict[str, ServiceSettings]:
     (folder / "token").write_text(ways.TOKEN)
+    (folder / "report-key").write_text(ways.REPORT_KEY)
     (folder / "gateway.json").write_text(gateway_config(f"http://127.0.0.1:{target}"))
     return {
         "demo_target": DemoTargetSettings(bind="127.0.0.1", port=port, faults=True),
         "gateway": GatewaySettings(
-            bind="127.0.0.1", port=port, config_file=str(folder / "gateway.json")
+            bind="127.0.0.1",
+            port=port,
+            config_file=str(folder / "gateway.json"),
+            report_key_file=str(folder / "report-key"),
+            max_agents=2,
         ),
         "proxy": ProxySettings(
             bind="127.0.0.1", port=port, record=True, token_file=str(folder / "token")

@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ape_contracts import report_token
 from bench.fuzz.requests import Way
 
 DEMO = Path(__file__).resolve().parents[2] / "services/ape_demo_target"
 TOKEN = "fuzz"
+# Of the reports of the slots 1 and 2.
+REPORT_KEY = "fuzz-reports"
 _JSON = (b"Content-Type", b"application/json")
 _BOTH = (b"Accept", b"application/json, text/event-stream")
 _BEARER = (b"Authorization", f"Bearer {TOKEN}".encode())
+_SIGNED = (b"Authorization", f"Bearer {report_token.sign(REPORT_KEY, 1, 2, 2)}".encode())
 _LOGIN = {"username": "u", "password": "p"}
 _CALLS: tuple[Any, ...] = (
     {
@@ -117,7 +121,7 @@ _COMPLETIONS: tuple[Any, ...] = (
 GATEWAY = (
     Way("POST", "/mcp/request", (*_CALLS, _BATCH), (_JSON,)),
     Way("POST", "/mcp", _MCP, (_JSON, _BOTH)),
-    Way("POST", "/agents/report", _REPORTS, (_JSON, _BEARER)),
+    Way("POST", "/agents/report", _REPORTS, (_JSON, _SIGNED)),
     Way("GET", "/tools"),
     Way("GET", "/fleet"),
     Way("GET", "/metrics"),

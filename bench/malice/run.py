@@ -31,6 +31,7 @@ from typing import Any
 
 import psutil
 
+from ape_contracts.report_token import sign
 from ape_contracts.service_settings import (
     AgentSettings,
     DemoTargetSettings,
@@ -58,6 +59,8 @@ def stack(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     ports = {name: free_port() for name in WATCHED}
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     (folder / "token").write_text(TOKEN)
+    (folder / "report-key").write_text(TOKEN)
+    (folder / "report-token").write_text(sign(TOKEN, 1, given.agents, given.agents))
     config = json.loads((DEMO / "gateway.json").read_text())
     config["routes"]["shop"]["base_url"] = urls["demo_target"]
     (folder / "gateway.json").write_text(json.dumps(config))
@@ -65,7 +68,11 @@ def stack(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     services = {
         "demo_target": DemoTargetSettings(bind="127.0.0.1", port=ports["demo_target"]),
         "gateway": GatewaySettings(
-            bind="127.0.0.1", port=ports["gateway"], config_file=str(folder / "gateway.json")
+            bind="127.0.0.1",
+            port=ports["gateway"],
+            config_file=str(folder / "gateway.json"),
+            report_key_file=str(folder / "report-key"),
+            max_agents=given.agents,
         ),
         "proxy": ProxySettings(
             bind="127.0.0.1", port=ports["proxy"], token_file=str(folder / "token")
@@ -76,6 +83,7 @@ def stack(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
         proxy_url=urls["proxy"],
         **scenario,
         token_file=str(folder / "token"),
+        report_token_file=str(folder / "report-token"),
         agents_here=given.agents,
         think_time_seconds=given.think,
         ramp_seconds=SETTLE_SECONDS / 2,

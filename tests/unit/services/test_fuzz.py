@@ -52,7 +52,8 @@ def address(client: Any) -> tuple[str, int]:
 async def test_any_request_to_the_gateway_is_answered_without_a_failure(serve: Any) -> None:
     demo = await serve(demo_app(faults=True))
     config = services.gateway_config(str(demo.make_url("")).rstrip("/"))
-    client = await serve(gateway_app(gateway_config.load(config)))
+    app = gateway_app(gateway_config.load(config), report_key=ways.REPORT_KEY, max_agents=2)
+    client = await serve(app)
     await fuzz(services.service("gateway", address(client)))
 
 
