@@ -88,7 +88,7 @@ async def test_a_caller_that_leaves_within_a_body_is_not_a_failure_of_the_servic
     rest: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Unlike the servers of other tests, it does not cancel the request of a caller that left.
-    runner = Runner(make_app(), access_log=None)
+    runner = Runner(make_app())
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     _, writer = await asyncio.open_connection(*runner.addresses[0])
