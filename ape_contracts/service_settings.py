@@ -29,7 +29,7 @@ from ape_contracts.providers import PROVIDERS, TokensField
 
 VARIABLE = "APE_SETTINGS"
 # Has the token of a container of agents for its reports, where no file has it.
-REPORT_TOKEN = "APE_REPORT_TOKEN"  # noqa: S105 - a name
+REPORT_TOKEN = "APE_REPORT_TOKEN"
 SERVICE_PORT = 8080
 # The value of a header, or empty.
 USER_AGENT = r"(?:[!-~](?:[ -~]{0,198}[!-~])?)?"

@@ -17,9 +17,7 @@ class ReportKey:
     guessable: bool = False
 
     @classmethod
-    def of(
-        cls, token: str, model_key: str, passphrase: str, project: str, stack: str
-    ) -> ReportKey:
+    def of(cls, token: str, model_key: str, passphrase: str, project: str, stack: str) -> ReportKey:
         """Return the key from the model's key or the passphrase; it is nowhere stored.
 
         Agents have `token`, so it is not made of that. With a `token`, the passphrase comes first:

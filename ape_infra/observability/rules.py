@@ -200,6 +200,16 @@ _ALERTS = (
         "stopped, restarting, or cut off.",
     ),
     Alert(
+        "ReportsRefused",
+        f"{total(f'increase({series(metrics.GATEWAY_REPORTS_REFUSED)}[5m])')} > 0",
+        0,
+        "warning",
+        WATCH,
+        "The gateway refuses reports of agents",
+        "{{ $value | humanize }} reports of the last five minutes had no valid token, or were "
+        "about another container's agents. Results may be missing, or an agent forges them.",
+    ),
+    Alert(
         "RuleEvaluationFailing",
         f"{total(rate(external_metrics.RULE_FAILURES, window='5m'), 'rule_group')} > 0",
         60,

@@ -70,15 +70,17 @@ class AgenticProtocolEngine(pulumi.ComponentResource):
             agent_token=agent_token(args.agent_token, "", project, stack),
             name_key=NameKey.of(args.agent_token, passphrase(), project, stack),
             report_key=ReportKey.of(
-                args.agent_token,
-                args.secrets.get(key_secret(args.settings.model, args.secrets), ""),
-                passphrase(),
-                project,
-                stack,
+                args.agent_token, plain_model_key(args), passphrase(), project, stack
             ),
             opts=below,
         )
         self.register_outputs(self.outputs)
+
+
+def plain_model_key(args: EngineArgs) -> str:
+    """The key of the model where the program knows it; empty: it is an output, or none is set."""
+    key = args.secrets.get(key_secret(args.settings.model, args.secrets), "")
+    return key if isinstance(key, str) else ""
 
 
 def check(args: EngineArgs) -> None:

@@ -35,8 +35,8 @@ from ape_infra.program.runtimes import DockerRuntime, SwarmRuntime
 from ape_infra.program.runtimes.base import Context
 
 FORGEABLE = (
-    "reports: without a model key or a passphrase, an agent that is taken over can compute the tokens "
-    "of other agents' reports. Set PULUMI_CONFIG_PASSPHRASE."
+    "reports: without a model key or a passphrase, an agent that is taken over can compute the "
+    "tokens of other agents' reports. Set PULUMI_CONFIG_PASSPHRASE."
 )
 GUESSABLE = (
     "{0}: is not set, and there is neither a model key nor a passphrase. Names of secrets contain "
@@ -76,9 +76,7 @@ def declare(
         settings, project=project, stack=stack, root=root, name_key=name_key, opts=opts
     )
 
-    gateway = Gateway(
-        "gateway", deployment, config, settings.target.user_agent, report_key.value
-    )
+    gateway = Gateway("gateway", deployment, config, settings.target.user_agent, report_key.value)
     proxy = InferenceProxy("proxy", deployment, settings.model, {"token_file": token, **files})
     ready = [*gateway.ready, *proxy.ready]
     monitors: list[pulumi.Resource] = []

@@ -23,9 +23,10 @@ _any = msgspec.json.Decoder()
 def headers_of(answer: CIMultiDictProxy[str]) -> dict[str, str | list[str]]:
     """The target's headers; set-cookie is a list (see the description of `wire`)."""
     made: dict[str, str | list[str]] = {}
+    hop_by_hop = {part.strip().lower() for part in answer.get("connection", "").split(",")}
     for key, raw in answer.items():
         name, value = plain(key).lower(), plain(raw)
-        if name in DROPPED_FROM_ANSWER:
+        if name in DROPPED_FROM_ANSWER or name in hop_by_hop:
             continue
         before = made.get(name)
         if name == "set-cookie":

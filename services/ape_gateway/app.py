@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -226,6 +226,37 @@ def _rejected(_: Request, problem: Exception) -> Response:
     return error(problem.status_code, code, problem.detail, dict(problem.headers or {}))
 
 
+def _routes(
+    config: GatewayConfig, checks: RouteHealth, reports: ReportDesk, registry: CollectorRegistry
+) -> list[Route]:
+    """What agents and monitoring read and report."""
+
+    async def tools(_: Request) -> Response:
+        return JSONResponse(listed(config))
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok", "service": "gateway", "routes": checks.summary()})
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(registry), headers={"Content-Type": METRICS_TYPE})
+
+    async def report(request: Request) -> Response:
+        authorization = request.headers.get("authorization", "")
+        status, body = reports.receive(authorization, await request.body())
+        return JSONResponse(body, status)
+
+    async def summary(_: Request) -> Response:
+        return JSONResponse(reports.fleet.summary())
+
+    return [
+        Route("/tools", tools),
+        Route("/agents/report", report, methods=["POST"]),
+        Route("/fleet", summary),
+        Route("/health", health),
+        Route("/metrics", metrics),
+    ]
+
+
 def make_app(
     config: GatewayConfig,
     *,
@@ -257,31 +288,10 @@ def make_app(
         checking.cancel()
         await engine.close()
 
-    async def tools(_: Request) -> Response:
-        return JSONResponse(listed(config))
-
-    async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok", "service": "gateway", "routes": checks.summary()})
-
-    async def metrics(_: Request) -> Response:
-        return Response(generate_latest(registry), headers={"Content-Type": METRICS_TYPE})
-
-    async def report(request: Request) -> Response:
-        authorization = request.headers.get("authorization", "")
-        status, body = reports.receive(authorization, await request.body())
-        return JSONResponse(body, status)
-
-    async def summary(_: Request) -> Response:
-        return JSONResponse(reports.fleet.summary())
-
     inner = Starlette(
         routes=[
             Route("/mcp", StreamableHTTPASGIApp(manager), methods=["POST"]),
-            Route("/tools", tools),
-            Route("/agents/report", report, methods=["POST"]),
-            Route("/fleet", summary),
-            Route("/health", health),
-            Route("/metrics", metrics),
+            *_routes(config, checks, reports, registry),
         ],
         exception_handlers={HTTPException: _rejected},
         lifespan=lifespan,

@@ -175,7 +175,6 @@ class BoundedProtocol(CorkedProtocol):
         self._read_timer = None
 
 
-
 def _stop(timer: asyncio.TimerHandle | None) -> None:
     if timer is not None:
         timer.cancel()

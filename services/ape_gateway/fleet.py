@@ -35,6 +35,7 @@ class ReportRefused(Exception):
         super().__init__(message)
         self.status, self.reason = status, reason
 
+
 class Failures:
     """Counts failed sessions by reason and detail; beyond MAX_DETAILS the rarest are dropped."""
 

@@ -1,4 +1,4 @@
-"""Receives the reports of agents: who signed them, whether they count, and how many were refused."""
+"""Receives the reports of agents: checks their tokens, and counts those that are refused."""
 
 from __future__ import annotations
 

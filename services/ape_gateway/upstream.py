@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+from aiohttp.http_exceptions import ContentEncodingError
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -250,20 +251,12 @@ class Upstream:
                 allow_redirects=False,
                 trace_request_ctx=attempts,
             ) as response:
-                content = bytearray()
-                async for chunk in response.content.iter_any():
-                    content += chunk
-                    if len(content) > max_bytes:
-                        response.close()
-                        break
-                    if len(content) > SMALL_BYTES:
-                        await acquire_permit(len(content))
+                content, truncated = await _content(response, acquire_permit, max_bytes)
         finally:
             self._busy -= 1
         seconds = time.monotonic() - started
-        truncated = len(content) > max_bytes
         body, encoding = answers.body_of(
-            bytes(content[:max_bytes] if truncated else content),
+            content,
             response.content_type,
             response.charset or "utf-8",
             truncated,
@@ -303,6 +296,29 @@ class Upstream:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return False, _reason(error)
         return 200 <= response.status < 300, str(response.status)
+
+
+async def _content(
+    response: aiohttp.ClientResponse,
+    acquire_permit: Callable[[int], Awaitable[None]],
+    max_bytes: int,
+) -> tuple[bytes, bool]:
+    """The body's beginning, and whether there is more of it that is too large or not readable."""
+    content = bytearray()
+    try:
+        async for chunk in response.content.iter_any():
+            content += chunk
+            if len(content) > max_bytes:
+                response.close()
+                return bytes(content[:max_bytes]), True
+            if len(content) > SMALL_BYTES:
+                await acquire_permit(len(content))
+    except aiohttp.ClientPayloadError as error:
+        if not isinstance(error.__cause__, ContentEncodingError):
+            raise
+        # The target answered; only its gzip or the like is broken.
+        return bytes(content), True
+    return bytes(content), False
 
 
 def _reason(error: Exception) -> str:

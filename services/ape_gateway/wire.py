@@ -63,7 +63,7 @@ DROPPED_FROM_ANSWER = _DROPPED - {"x-trace-id"}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 # Neither control characters, nor surrogates, which have no bytes.
 _NOT_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-# Servers that make variables of headers (CGI, WSGI) take X_Api_Key, X.Api.Key and X-Api-Key for one.
+# Servers that make variables of headers (CGI, WSGI) take X_Api_Key and X-Api-Key for one.
 _SEPARATORS = str.maketrans(dict.fromkeys("!#$%&'*+.^_`|~", "-"))
 MAX_HEADERS, MAX_HEADER_CHARS = 64, 8 << 10
 

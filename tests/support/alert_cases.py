@@ -53,6 +53,11 @@ def then(first: float, minutes: int, second: float, more: int = 60) -> str:
     return f"0+{first:g}x{steps} {first * steps:g}+{second:g}x{more * MINUTE}"
 
 
+def _once() -> str:
+    """A counter that grows by one, after five minutes."""
+    return f"0x{5 * MINUTE} 1x{60 * MINUTE}"
+
+
 def _up(jobs: tuple[str, ...], **changed: str) -> Series:
     return {
         at(external_metrics.UP, job=j): changed.get(j, stays(1))
@@ -168,6 +173,14 @@ def cases(jobs: tuple[str, ...]) -> list[Case]:
                 at(metrics.AGENTS, state="running"): stays(7),
                 at(metrics.AGENTS, state="finished"): stays(3),
             },
+            labels=None,
+        ),
+        Case("ReportsRefused", {at(metrics.GATEWAY_REPORTS_REFUSED, reason="token"): _once()}, 8),
+        Case("ReportsRefused", {at(metrics.GATEWAY_REPORTS_REFUSED, reason="slots"): _once()}, 8),
+        Case(
+            "ReportsRefused",
+            {at(metrics.GATEWAY_REPORTS_REFUSED, reason="token"): stays(3)},
+            8,
             labels=None,
         ),
         Case(

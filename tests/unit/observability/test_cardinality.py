@@ -86,8 +86,8 @@ def gateway_exposition(agents: int) -> str:
     registry = CollectorRegistry()
     fleet = Fleet(registry, agents)
     for slot in range(1, agents + 1):
-        sessions = [{"result": metrics.SUCCESS, "seconds": 1}] + [
-            {"result": metrics.FAILURE, "reason": reason, "seconds": 1}
+        sessions = [{"slot": slot, "result": metrics.SUCCESS, "seconds": 1}] + [
+            {"slot": slot, "result": metrics.FAILURE, "reason": reason, "seconds": 1}
             for reason in metrics.FAILURE_REASONS
         ]
         fleet.report(
