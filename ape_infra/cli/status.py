@@ -39,6 +39,8 @@ from monitoring import cgroups
 
 # Between the two samples that rates are computed from.
 SAMPLE_SECONDS = 5.0
+# Part of the model's spend limit from which it is shown as a warning.
+NEAR_BUDGET = 0.9
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Status:
 
     `usage`: service -> resources. `alerts`: None if neither Prometheus nor the monitor answers.
     `repaired`: what was wrong -> tool calls of the model that were put right, since the start.
+    `budget`: the used part of the model's spend limit, 1: all; None: there is no limit.
     """
 
     configured: int
@@ -80,6 +83,7 @@ class Status:
     usage: dict[str, ServiceUsage]
     alerts: list[str] | None
     repaired: dict[str, int] = field(default_factory=dict)
+    budget: float | None = None
 
     @property
     def is_healthy(self) -> bool:
@@ -100,6 +104,7 @@ class Status:
             "resources": {name: asdict(usage) for name, usage in self.usage.items()},
             "alerts": self.alerts,
             "repaired": self.repaired,
+            "budget": self.budget,
         }
 
 
@@ -215,6 +220,7 @@ def next_status(
         service_usage(before, after),
         alerts(outputs),
         repaired_calls(after.metrics),
+        next((v for n, _, v in after.metrics if n == metrics.PROXY_BUDGET_USED.name), None),
     )
     return found, after
 
@@ -251,6 +257,9 @@ def rendered(status: Status) -> RenderableType:
         kinds = ", ".join(f"{kind}: {count}" for kind, count in status.repaired.items())
         total = sum(status.repaired.values())
         parts.append(_cut(f"repaired    {total} tool calls of the model ({kinds})"))
+    if status.budget is not None:
+        style = "yellow" if status.budget > NEAR_BUDGET else ""
+        parts.append(Text(f"budget      {100 * status.budget:.1f} % of the spend limit", style))
     for line in status.drift:
         parts.append(Text(f"drift       {line}", style="yellow"))
     success = "-" if found.success_rate is None else f"{100 * found.success_rate:.1f} %"

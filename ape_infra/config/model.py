@@ -135,6 +135,31 @@ class ModelSettings(Group):
         ge=0,
         description="Limit of tokens per minute of the model, for the whole fleet; 0: none.",
     )
+    tokens_per_minute_per_agent: int = Field(
+        0,
+        ge=0,
+        description="Limit of tokens per minute of the model, for each agent; 0: none.",
+    )
+    most_tokens: int = Field(
+        0,
+        ge=0,
+        le=10**15,
+        alias="maxTokens",
+        description="Spend limit in tokens of the model, since the start of the proxy: it then "
+        "answers `budget_exhausted`; 0: none.",
+    )
+    most_dollars: str = Field(
+        "0",
+        alias="maxCostDollars",
+        pattern=_PRICE,
+        description="Spend limit in dollars, since the start of the proxy; requires "
+        "modelInputPrice and modelOutputPrice; 0: none.",
+    )
+    allow_unlimited_spending: bool = Field(
+        False,
+        alias="allowUnlimitedSpending",
+        description="Allow a provider that bills its tokens without a spend limit in production.",
+    )
     queue_seconds: int = Field(
         20,
         ge=1,

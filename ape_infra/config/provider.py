@@ -9,9 +9,10 @@ from typing import Any
 
 from ape_contracts.providers import MODELS, PROVIDERS, Provider, endpoint
 from ape_contracts.service_settings import ProxySettings
-from ape_infra.config.addresses import container_url_problems
+from ape_infra.config.addresses import container_url_problems, on_docker_host
 from ape_infra.config.errors import Problem, missing_secret
 from ape_infra.config.model import ModelSettings
+from ape_infra.config.project import config_key
 from ape_infra.config.secrets import CEREBRAS_API_KEY, MODEL_API_KEY
 
 CEREBRAS = "cerebras"
@@ -83,6 +84,9 @@ def resolve(model: ModelSettings) -> ProxySettings:
         record=model.record,
         requests_per_minute=model.requests_per_minute,
         tokens_per_minute=model.tokens_per_minute,
+        tokens_per_minute_per_agent=model.tokens_per_minute_per_agent,
+        most_tokens=model.most_tokens,
+        most_dollars=model.most_dollars,
         concurrency=model.concurrency,
         queue_seconds=min(model.queue_seconds, model.timeout_seconds),
         retries=model.retries,
@@ -112,6 +116,53 @@ def key_note(model: ModelSettings, secrets: Collection[str]) -> str:
         f"{MODEL_API_KEY} is set, too" if used else f"the provider of the model is {name_of(model)}"
     )
     return f"{CEREBRAS_API_KEY} is not used, because {reason}."
+
+
+def is_billed(model: ModelSettings, secrets: Collection[str]) -> bool:
+    """Whether the provider bills its tokens, as far as the settings show."""
+    if not model.is_remote or on_docker_host(model.base_url):
+        return False
+    # A key alone proves nothing of a server of one's own.
+    has_price = any(float(price) for price in (model.input_price, model.output_price))
+    custom = name_of(model) == "custom" and bool(key_secret(model, secrets))
+    return profile_of(model).needs_key or has_price or custom
+
+
+def spending(
+    model: ModelSettings, secrets: Collection[str], *, production: bool
+) -> Iterator[Problem]:
+    """Each broken rule of the spend limits."""
+    limits = [
+        name
+        for name, set_ in (
+            ("maxTokens", model.most_tokens),
+            ("maxCostDollars", float(model.most_dollars)),
+        )
+        if set_
+    ]
+    if production and not limits and not model.allow_unlimited_spending:
+        if is_billed(model, secrets):
+            command = f"pulumi config set {config_key('maxTokens')} 10000000"
+            yield (
+                "maxTokens",
+                f"is 0, and so is maxCostDollars, but production is true and provider "
+                f"{name_of(model)} bills its tokens. Set the most that the test may use: "
+                f"{command}; or set allowUnlimitedSpending to true.",
+            )
+    priced = all(float(price) for price in (model.input_price, model.output_price))
+    if "maxCostDollars" in limits and not priced:
+        yield (
+            "maxCostDollars",
+            f"is {model.most_dollars}, but the prices are not known. Set modelInputPrice and "
+            "modelOutputPrice, or set maxTokens instead.",
+        )
+    tokens_field = model.tokens_field or profile_of(model).tokens_field
+    if limits and model.is_remote and not (model.max_tokens and tokens_field):
+        yield (
+            "modelMaxTokens",
+            f"is 0, but {limits[0]} is set, and a request without a limit could exceed it. Set "
+            "modelMaxTokens to 4096, for example.",
+        )
 
 
 def problems(model: ModelSettings, secrets: Collection[str], *, swarm: bool) -> Iterator[Problem]:

@@ -86,6 +86,7 @@ def _model(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]:
     model = settings.model
     swarm = settings.platform.runtime == "swarm"
     yield from provider.problems(model, secrets, swarm=swarm)
+    yield from provider.spending(model, secrets, production=settings.platform.production)
     if model.kind == "recorded" and not model.recording:
         yield (
             "modelRecording",

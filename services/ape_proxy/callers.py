@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-# A name that was not used for so long makes room for another one. By then, the limits per minute of
-# the old name are full again.
+# After this long without a request, another name may replace a name. By then, the limit per minute
+# of the old one is full again.
 IDLE_SECONDS = 60.0
 MAX_NAMES = 2000
 

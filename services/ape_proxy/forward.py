@@ -13,6 +13,9 @@ from ape_service.memory import MemoryReservation
 
 MAX_ANSWER_BYTES = 8 << 20
 FLUSH_SECONDS = 5.0
+# For a client that does not read its stream.
+STALLED_SECONDS = 60.0
+_SMALL = 16 << 10
 
 
 class ClientGone(Exception):
@@ -41,10 +44,10 @@ async def stream(request: web.Request, answer: Answer, events: Events) -> web.St
         async for chunk in answer.chunks:
             if passed := events.feed(chunk):
                 out = out or await _open(request, answer)
-                await _write(out, passed)
+                await _write(request, out, passed)
         if rest := events.end():
             out = out or await _open(request, answer)
-            await _write(out, rest)
+            await _write(request, out, rest)
     except ClientGone:
         raise
     except Exception as problem:
@@ -70,10 +73,19 @@ async def _open(request: web.Request, answer: Answer) -> web.StreamResponse:
     return made
 
 
-async def _write(out: web.StreamResponse, data: bytes) -> None:
+async def _write(request: web.Request, out: web.StreamResponse, data: bytes) -> None:
+    transport = request.transport
     try:
-        await out.write(data)
+        # A small write into an empty buffer never waits.
+        if transport is None or not (len(data) > _SMALL or transport.get_write_buffer_size()):
+            await out.write(data)
+            return
+        async with asyncio.timeout(STALLED_SECONDS):
+            await out.write(data)
     except OSError as gone:
+        # TimeoutError is one as well.
+        if transport is not None:
+            transport.abort()
         raise ClientGone from gone
 
 

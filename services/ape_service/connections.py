@@ -21,8 +21,9 @@ MAX_CONNECTIONS = 4096
 # Two for each of the 100 agents that a container may have, and room for other programs.
 MAX_PER_ADDRESS = 512
 MAX_LINE_BYTES, MAX_HEADERS, MAX_HEAD_BYTES = 8190, 100, 64 << 10
-# Until the first request has its headers, and between two requests: agents close after 4 s.
-SILENT_SECONDS = 15.0
+# Until the first request has its headers, and between two requests. Longer than clients keep an idle
+# connection: agents 4 s, aiohttp 15 s.
+SILENT_SECONDS = 20.0
 # Of a request that is answered before its body was read.
 UNREAD_SECONDS = 2.0
 
@@ -127,13 +128,15 @@ class Connections(Server):
 
     def _make_room(self, new: RequestHandler, transport: Any) -> None:
         address = self._counts.most_common(1)[0][0]
-        idle = [
-            each
-            for each, owner in self._addresses.items()
-            if owner == address and each is not new and isinstance(each, Connection)
-            if each.is_idle and each.transport is not None
-        ]
-        oldest = next((each for each in idle if not each.was_used), idle[0] if idle else None)
+        oldest: Connection | None = None
+        for each, owner in self._addresses.items():
+            if owner != address or each is new or not isinstance(each, Connection):
+                continue
+            if each.is_idle and each.transport is not None:
+                oldest = oldest or each
+                if not each.was_used:
+                    oldest = each
+                    break
         if oldest is None or oldest.transport is None:
             transport.abort()
             return

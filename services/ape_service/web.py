@@ -56,8 +56,10 @@ async def read_body(
     if (length := request.content_length or 0) > most:
         raise web.HTTPRequestEntityTooLarge(most, length)
     body = bytearray()
+    # What is complete already needs no deadline.
+    deadline = None if request.content.is_eof() else BODY_SECONDS
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(deadline):
             while part := await request.content.readany():
                 received(len(part))
                 body += part

@@ -356,6 +356,16 @@ def proxy_settings(found: Recorder) -> ProxySettings:
     return decode(ProxySettings, only_variable(front))
 
 
+def test_the_proxy_has_the_spend_limits_and_the_agents_of_an_address() -> None:
+    prices = {"modelInputPrice": "1", "modelOutputPrice": "2", "maxCostDollars": "7.5"}
+    found = run(
+        "dev", maxTokens=9000, modelTokensPerMinutePerAgent=800, agentsPerContainer=5, **prices
+    )
+    told = proxy_settings(found)
+    assert (told.most_tokens, told.most_dollars) == (9000, "7.5")
+    assert (told.tokens_per_minute_per_agent, told.agents_per_address) == (800, 5)
+
+
 def test_a_stack_with_the_earlier_spelling_declares_what_it_did() -> None:
     earlier = PROD | {"model": "cerebras", "modelApiKey": "", CEREBRAS_API_KEY: KEY}
     found = run("prod", **earlier)

@@ -38,6 +38,7 @@ BASES: dict[str, dict[str, str]] = {
     "dev": {"agents": "5"},
     "prod": {
         "production": "true",
+        "maxTokens": "10000000",
         "agents": "60",
         # The earlier spelling. Nobody answers there, so that nothing leaves this machine.
         "model": "cerebras",

@@ -22,6 +22,7 @@ STACKS: dict[str, dict[str, str]] = {
     "dev": {"agents": "5"},
     "prod": {
         "production": "true",
+        "maxTokens": "10000000",
         "agents": "60",
         "model": "provider",
         "provider": "cerebras",

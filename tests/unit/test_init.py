@@ -63,6 +63,7 @@ def test_without_flags_the_demo_shop_is_tested_with_the_offline_model(tmp_path: 
     assert dev.model.kind == "offline"
     assert (prod.platform.production, prod.model.kind) == (True, "provider")
     assert resolve(prod.model).provider == "cerebras"
+    assert resolve(prod.model).most_tokens == 10_000_000
     assert not set(dev.published_ports.values()) & set(prod.published_ports.values())
     for stack in ("dev", "prod"):
         expected = json.loads((DEMO_DIR / "scenario.json").read_text())

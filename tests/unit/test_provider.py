@@ -191,3 +191,47 @@ def test_any_text_is_a_url_or_not(text: str) -> None:
 )
 def test_the_docker_host_is_this_machine_for_a_check(url: str, expected: str) -> None:
     assert addresses.from_this_machine(url) == expected
+
+
+PRODUCTION = {"production": "true", "model": "provider", "modelName": "m"}
+LOCAL = {"modelBaseUrl": "http://10.0.0.9:8000/v1"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"maxTokens": "1000"},
+        {"maxCostDollars": "5", "modelInputPrice": "1", "modelOutputPrice": "2"},
+        {"allowUnlimitedSpending": "true"},
+        {"provider": "vllm", **LOCAL},
+        {"provider": "ollama"},
+        {"model": "offline"},
+        {"production": "false"},
+    ],
+)
+def test_production_accepts_a_model_with_a_spend_limit_or_without_a_bill(
+    more: dict[str, str],
+) -> None:
+    secrets = ["grafanaPassword", MODEL_API_KEY]
+    found = resolve(parse(PRODUCTION | more, secrets).model)
+    assert str(found.most_tokens) == more.get("maxTokens", "0")
+    assert found.most_dollars == more.get("maxCostDollars", "0")
+
+
+@pytest.mark.parametrize(
+    ("more", "secrets"),
+    [
+        ({}, [MODEL_API_KEY]),
+        ({"provider": "groq"}, [MODEL_API_KEY]),
+        ({"provider": "custom", **LOCAL}, [MODEL_API_KEY]),
+        ({"provider": "vllm", "modelInputPrice": "1", **LOCAL}, []),
+    ],
+)
+def test_production_refuses_a_model_that_is_billed_without_a_spend_limit(
+    more: dict[str, str], secrets: list[str]
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        parse(PRODUCTION | more, ["grafanaPassword", *secrets])
+    (line,) = refused.value.lines
+    assert line.startswith("ape:maxTokens: ")
+    assert "pulumi config set ape:maxTokens" in line

@@ -68,6 +68,29 @@ REJECTED = [
     ({"targetUserAgent": "x" * 201}, "ape:targetUserAgent: ", "pattern"),
     ({"model": "cerebras"}, "ape:cerebrasApiKey: is not set", "pulumi config set --secret"),
     ({"production": "true"}, "ape:grafanaPassword: is not set", "pulumi config set --secret"),
+    (
+        {"production": "true", "model": "provider"},
+        "ape:maxTokens: is 0, and so is maxCostDollars, but production is true and provider "
+        "cerebras bills its tokens",
+        "pulumi config set ape:maxTokens 10000000; or set allowUnlimitedSpending to true",
+    ),
+    (
+        {"maxCostDollars": "5"},
+        "ape:maxCostDollars: is 5, but the prices are not",
+        "modelInputPrice",
+    ),
+    (
+        {"maxCostDollars": "5", "modelInputPrice": "1"},
+        "ape:maxCostDollars: is 5, but the prices are not known",
+        "modelOutputPrice",
+    ),
+    ({"maxCostDollars": "-5"}, 'ape:maxCostDollars: is "-5"; ', "match"),
+    ({"maxTokens": "-1"}, "ape:maxTokens: is -1; ", "greater than"),
+    (
+        {"model": "provider", "maxTokens": "9", "modelMaxTokens": "0"},
+        "ape:modelMaxTokens: is 0, but maxTokens is set",
+        "4096",
+    ),
     ({"model": "recorded"}, "ape:modelRecording: is empty", "Set the path"),
     (
         {"model": "recorded", "modelRecording": "x", "modelRecord": "true"},

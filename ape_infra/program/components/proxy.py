@@ -59,7 +59,7 @@ def workload(
 ) -> Workload:
     """`files`: setting -> file."""
     paths: dict[str, Any] = {name: file.path for name, file in files.items()}
-    settings = replace(resolve(model), **paths)
+    settings = replace(resolve(model), agents_per_address=plan.agents_per_container, **paths)
     limits = LIMITS["proxy"]
     return Workload(
         name=NAME,

@@ -1,5 +1,6 @@
 """`ape-load status`: alerts, and why sessions failed."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -100,3 +101,16 @@ def test_repaired_calls_are_counted_by_kind() -> None:
         ("host", 5),
         ("path", 1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(None, ""), (0.314, "budget      31.4 % of the spend limit")]
+)
+def test_used_part_of_the_spend_limit_is_shown(share: float | None, shown: str) -> None:
+    found = replace(status_of({}, {}), budget=share)
+    console = Console(width=100, highlight=False)
+    with console.capture() as captured:
+        console.print(status.rendered(found))
+    assert shown in captured.get()
+    assert ("budget" in captured.get()) == bool(shown)
+    assert found.data()["budget"] == share

@@ -227,7 +227,7 @@ def test_names_of_an_address_are_as_many_as_its_agents() -> None:
     callers = Callers(3)
     assert len({callers.owner("a", str(n), 0.0) for n in range(100)}) == 3
     assert callers.owner("b", "0", 0.0) == "b 0"
-    # Those of yesterday make room.
+    # It replaces one that was not used for a minute.
     assert callers.owner("a", "new", 100.0) == "a new"
     assert len({Callers().owner("a", str(n), 0.0) for n in range(100)}) == 100
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ape_contracts.providers import PROVIDERS, REASONING_FIELDS
 from ape_contracts.service_settings import ProxySettings
-from ape_proxy.shaping import TOKENS_FIELDS, Shape, shape_of, shaped
+from ape_proxy.costs import TOKENS_FIELDS
+from ape_proxy.shaping import Shape, shape_of, shaped
 
 pytestmark = pytest.mark.unit
 NAMES = ("temperature", "seed", "top_p", "tool_choice", "stream_options", *TOKENS_FIELDS)
@@ -113,7 +114,7 @@ def test_limit_of_tokens_is_at_most_the_stacks_whatever_type_it_has(
         {"Max_Tokens": 999},
         {"max_to\u212aens": 9},
     ):
-        made = shaped({"messages": [], field: given_} | more, Shape(field, max_tokens=5))  # type: ignore[arg-type]
+        made = shaped({"messages": [], field: given_} | more, Shape(field, max_tokens=5))
         assert made == {"messages": [], field: 5}
     assert shaped({"messages": [], field: 3.0, "n": 2}, Shape(field, max_tokens=5)) == {
         "messages": [],

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from ape_proxy.metrics import Prices
+from ape_proxy.budget import Prices
 from tests.support.provider import (
     DONE,
     FINISH,

@@ -23,12 +23,12 @@ from aiohttp import web
 from ape_contracts.service_settings import VARIABLE, ProxySettings, encode
 from ape_demo_target.app import make_app as demo_app
 from ape_proxy import app as proxy_app
-from ape_proxy import bounded
+from ape_proxy import bounded, forward
 from ape_proxy.app import make_app
 from ape_proxy.models import Offline
 from ape_service import connections
 from ape_service import web as service_web
-from tests.support.provider import ASK, PATH, good, says
+from tests.support.provider import ASK, FINISH, PATH, chunk, good, says, stream
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
 ITEMS = b"[" + b",".join([b"[]"] * 1_300_000) + b"]"
@@ -290,12 +290,32 @@ async def test_deep_answer_is_passed_on_though_it_is_not_recorded(rig: Any) -> N
     assert len((await (await here.client.get("/recording")).text()).splitlines()) == 1
 
 
-async def test_usage_that_is_no_number_of_tokens_is_no_500(rig: Any) -> None:
+async def test_usage_of_any_value_is_counted_within_bounds(rig: Any) -> None:
+    odd: list[Any] = [10**400, -(10**400), True, "7", [], {"a": 1}]
     answers = [
         {"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": tokens}}
-        for tokens in (10**400, -(10**400), True, "7", [], {"a": 1})
+        for tokens in odd
     ]
     here = await rig(*map(says, answers))
     for _ in answers:
         assert (await here.ask()).status == 200
     assert await here.metric("ape_proxy_input_tokens_total") <= 10**9 + 1
+
+
+async def test_client_that_does_not_read_its_stream_is_left(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward, "STALLED_SECONDS", 0.1)
+    here = await rig(stream(*[chunk(content="a" * 60_000)] * 400, FINISH))
+    reader, writer = await asyncio.open_connection(here.client.host, here.client.port, limit=1)
+    body = json.dumps(ASK | {"stream": True}).encode()
+    head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    await reader.read(1)
+    end = time.monotonic() + 5
+    while not await here.metric("ape_proxy_requests_total", result="cancelled"):
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+    assert await here.metric("ape_proxy_in_flight_requests") == 0
+    assert await here.metric("ape_proxy_output_tokens_total") > 0
+    writer.close()
