@@ -185,8 +185,8 @@ def main() -> int:
     if unknown := set(given.names) - set(known):
         options.error(f"unknown: {', '.join(sorted(unknown))}")
     given.names = given.names or known
-    # The stand-in of the daemon runs here.
-    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
+    # Of the parsers and of the daemon's stand-in, which run here.
+    logging.disable(logging.CRITICAL)
     found = measure(given)
     if given.json:
         print(json.dumps(found))

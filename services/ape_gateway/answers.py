@@ -23,9 +23,11 @@ _any = msgspec.json.Decoder()
 def headers_of(answer: CIMultiDictProxy[str]) -> dict[str, str | list[str]]:
     """The target's headers; set-cookie is a list (see the description of `wire`)."""
     made: dict[str, str | list[str]] = {}
-    hop_by_hop = {part.strip().lower() for part in answer.get("connection", "").split(",")}
+    hop_by_hop: set[str] = set()
+    if named := answer.get("connection"):
+        hop_by_hop = {part.strip().lower() for part in named.split(",")}
     for key, raw in answer.items():
-        name, value = plain(key).lower(), plain(raw)
+        name, value = key.lower(), raw if raw.isascii() else plain(raw)
         if name in DROPPED_FROM_ANSWER or name in hop_by_hop:
             continue
         before = made.get(name)
@@ -38,8 +40,6 @@ def headers_of(answer: CIMultiDictProxy[str]) -> dict[str, str | list[str]]:
 
 def plain(text: str) -> str:
     """`text` of aiohttp, in which a byte that is not UTF-8 is a surrogate, as text to be sent."""
-    if text.isascii():
-        return text
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

@@ -28,14 +28,16 @@ _dict = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 def overrides(call: Call) -> bool:
     """Whether the call has such a header or key."""
-    if any(canonical(name) in HEADERS for name in call.headers):
-        return True
-    _, _, query = call.path.partition("?")
-    if query and _in_form(query):
+    for name in call.headers:
+        if canonical(name) in HEADERS:
+            return True
+    if "?" in call.path and _in_form(call.path.partition("?")[2]):
         return True
     payload = call.payload
-    # Most bodies have none of these, which is quick to see. The second and third: as escapes.
-    if payload is None or not any(x in payload for x in (b"ethod", b"\\u", b"%")):
+    # Most bodies have none of these, which is quick to see. The last two: as escapes.
+    if payload is None or not (
+        b"ethod" in payload or b"ETHOD" in payload or b"\\u" in payload or b"%" in payload
+    ):
         return False
     try:
         if any(key.lower() == "_method" for key in _dict.decode(payload)):
