@@ -60,7 +60,9 @@ def size_of_event(event: dict[str, Any]) -> int:
     size = 0
     for choice in event.get("choices") or ():
         if delta := choice.get("delta"):
-            size += size_of(delta)
+            text = delta.get("content")
+            # Most have nothing but text.
+            size += len(text) if len(delta) == 1 and type(text) is str else size_of(delta)
     return size
 
 

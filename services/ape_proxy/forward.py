@@ -40,14 +40,15 @@ async def whole(answer: Answer, memory: MemoryReservation) -> bytes:
 async def stream(request: web.Request, answer: Answer, events: Events) -> web.StreamResponse:
     """Forward a stream. Raises Broken, ClientGone; ProxyError before it begins."""
     out: web.StreamResponse | None = None
+    transport = request.transport
     try:
         async for chunk in answer.chunks:
             if passed := events.feed(chunk):
                 out = out or await _open(request, answer)
-                await _write(request, out, passed)
+                await _write(transport, out, passed)
         if rest := events.end():
             out = out or await _open(request, answer)
-            await _write(request, out, rest)
+            await _write(transport, out, rest)
     except ClientGone:
         raise
     except Exception as problem:
@@ -73,8 +74,7 @@ async def _open(request: web.Request, answer: Answer) -> web.StreamResponse:
     return made
 
 
-async def _write(request: web.Request, out: web.StreamResponse, data: bytes) -> None:
-    transport = request.transport
+async def _write(transport: asyncio.Transport | None, out: web.StreamResponse, data: bytes) -> None:
     try:
         # A small write into an empty buffer never waits.
         if transport is None or not (len(data) > _SMALL or transport.get_write_buffer_size()):

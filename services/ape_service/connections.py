@@ -21,8 +21,8 @@ MAX_CONNECTIONS = 4096
 # Two for each of the 100 agents that a container may have, and room for other programs.
 MAX_PER_ADDRESS = 512
 MAX_LINE_BYTES, MAX_HEADERS, MAX_HEAD_BYTES = 8190, 100, 64 << 10
-# Until the first request has its headers, and between two requests. Longer than clients keep an idle
-# connection: agents 4 s, aiohttp 15 s.
+# Until the first request has its headers, and between two requests. Clients keep an idle connection
+# for less: agents 4 s, aiohttp 15 s.
 SILENT_SECONDS = 20.0
 # Of a request that is answered before its body was read.
 UNREAD_SECONDS = 2.0
