@@ -171,6 +171,9 @@ def _condition(raw: dict[str, Any]) -> Condition:
 def _body_conditions(raw: dict[str, Any]) -> Iterator[BodyCondition]:
     for each in (raw, *(raw.get("checks") or [])):
         value_path = next((each[key] for key in _PATH_KEYS if each.get(key) is not None), None)
+        texts = (value_path, each.get("matches"), each.get("text"))
+        if not all(text is None or isinstance(text, str) for text in texts):
+            raise TypeError
         if value_path is not None or each.get("text") is not None:
             yield BodyCondition(
                 value_path, each.get("equals"), each.get("matches"), each.get("text")

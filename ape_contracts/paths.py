@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from urllib.parse import unquote
 
-# A target may decode a path once more than the servers in front of it.
+# A target may decode a path more often than the servers in front of it.
 _MAX_ENCODINGS = 3
 # Surrogates cannot be sent.
 _NEVER = re.compile(r"[\x00-\x20\x7f#\\\ud800-\udfff]")

@@ -224,7 +224,7 @@ class AgentSettings(ServiceSettings):
     Without endpoints those of the gateway count. `target_host` is the target's host with its port
     and base path, as models write it in place of a path; empty: unknown. `report_seconds` lie
     between two reports, where the gateway does not say. `report_token_file`: see
-    ape_contracts.report_token; empty: the token is in its variable, or there is none.
+    ape_contracts.report_token; empty: the token is in its variable, or the agent has none.
     """
 
     gateway_url: Url
@@ -334,7 +334,10 @@ def encode(settings: ServiceSettings) -> str:
     """The document of a service's settings. Raises ServiceSettingsError."""
     raw = {each.name: getattr(settings, each.name) for each in fields(settings)}
     _checked(type(settings), raw)
-    return _json(raw)
+    try:
+        return _json(raw)
+    except RecursionError:
+        raise ServiceSettingsError(f"{VARIABLE}: is nested too deeply. Cut it down.") from None
 
 
 def decode(kind: type[S], text: str) -> S:

@@ -121,6 +121,7 @@ class Workload:
 
     `memory_mb` is in MiB with no swap on top, `cpus` in cores, `stop_grace_seconds` the time
     between SIGTERM and SIGKILL. Root is read-only; `tmpfs` maps a path to its size in MiB.
+    `read_only_volumes` are another workload's to write.
     `host_paths` maps paths of the host to where they are seen, read-only. `per_node`: one
     container on each node. Without networks it has none at all. `peers_only`: it resolves no names
     but those of its networks. `settings`: of a service that this project builds; each replica of
@@ -139,6 +140,7 @@ class Workload:
     files: tuple[File, ...] = ()
     networks: tuple[Attachment, ...] = ()
     volumes: Mapping[str, str] = field(default_factory=dict)
+    read_only_volumes: Mapping[str, str] = field(default_factory=dict)
     host_paths: Mapping[str, str] = field(default_factory=dict)
     tmpfs: Mapping[str, int] = field(default_factory=lambda: {"/tmp": 16})  # noqa: S108
     ports: tuple[Port, ...] = ()

@@ -37,7 +37,7 @@ class _Corked:
     def close(self) -> None:
         self._flush()
         self._transport.close()
-        # A caller that reads nothing would keep it open for ever.
+        # A caller that reads nothing would keep it open forever.
         self._loop.call_later(_CLOSE_SECONDS, self._transport.abort)
 
     def _flush(self) -> None:

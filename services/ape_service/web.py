@@ -67,7 +67,8 @@ async def read_body(
                     raise web.HTTPRequestEntityTooLarge(most, len(body))
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
-    except web.RequestPayloadError:
+    except (web.RequestPayloadError, ConnectionError):
+        # Malformed, or the caller went away.
         raise web.HTTPBadRequest from None
     return bytes(body)
 

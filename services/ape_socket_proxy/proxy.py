@@ -100,7 +100,7 @@ class Proxy:
                 await self._document(request, writer)
         except DaemonError as error:
             self._fail(writer, 502, f"the Docker daemon does not answer as Docker does: {error}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self._fail(writer, 400, str(error))
         except (OSError, TimeoutError):
             self._fail(writer, 502, "the Docker daemon does not answer")

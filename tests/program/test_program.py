@@ -281,6 +281,22 @@ def test_only_the_socket_proxy_has_dockers_socket(monkeypatch: pytest.MonkeyPatc
         assert found == expected.get(made.name, set()), made.name
 
 
+@pytest.mark.parametrize("runtime", ["docker", "swarm"])
+def test_only_the_socket_proxy_can_replace_its_socket(runtime: str) -> None:
+    """A connection needs no right to write; docker-bench-security takes such a mount for /proc."""
+    found = {
+        made.name: mount.get("readOnly", False)
+        for made in run("prod", runtime=runtime, **PROD).resources
+        for mount in (
+            made.inputs.get("volumes", [])
+            if runtime == "docker"
+            else made.inputs.get("taskSpec", {}).get("containerSpec", {}).get("mounts", [])
+        )
+        if mount.get("containerPath", mount.get("target")) == "/run/ape"
+    }
+    assert found == {"socket-proxy": False, "monitor": True, "alloy": True}
+
+
 def test_swarm_monitors_each_node() -> None:
     found = {s.name: s.inputs for s in run("dev", runtime="swarm").of("Service")}
     assert {name for name, s in found.items() if s["mode"].get("global")} == {

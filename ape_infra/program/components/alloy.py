@@ -49,7 +49,8 @@ def workload(settings: Settings, *, project: str, stack: str, push_url: str) -> 
         files=(file,),
         networks=(Attachment(EDGE, (NAME,)),),
         # Docker is read through the proxy of the monitor, which lets lists and logs pass.
-        volumes={DATA: alloy.DATA_DIR, monitor.SOCKET_VOLUME: monitor.SOCKET_DIR},
+        volumes={DATA: alloy.DATA_DIR},
+        read_only_volumes={monitor.SOCKET_VOLUME: monitor.SOCKET_DIR},
         health=Health(
             test=("CMD", "bash", "-c", ready), interval=5, timeout=5, start_period=30, retries=5
         ),

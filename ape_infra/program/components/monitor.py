@@ -94,7 +94,7 @@ def workload(image: str, alerting: AlertingSettings, ports: PortSettings, projec
             ),
         },
         networks=(Attachment(EDGE, (NAME,)),),
-        volumes={SOCKET_VOLUME: SOCKET_DIR},
+        read_only_volumes={SOCKET_VOLUME: SOCKET_DIR},
         host_paths={"/sys/fs/cgroup": "/host/cgroup", "/proc": "/host/proc"},
         ports=(Port(SERVICE_PORT, ports.monitor),),
         health=service_health(interval=HEALTH_SECONDS),

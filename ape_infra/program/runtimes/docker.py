@@ -49,13 +49,20 @@ class DockerRuntime(Runtime):
         opts: pulumi.ResourceOptions,
     ) -> Sequence[pulumi.Resource]:
         waits = [*after, *(networks[a.network].resource for a in workload.networks)]
-        mounts: list[dict[str, Any]] = [
-            {"volumeName": self.context.name(name), "containerPath": path}
-            for name, path in workload.volumes.items()
-        ] + [
-            {"hostPath": host, "containerPath": path, "readOnly": True}
-            for host, path in workload.host_paths.items()
-        ]
+        mounts: list[dict[str, Any]] = (
+            [
+                {"volumeName": self.context.name(name), "containerPath": path}
+                for name, path in workload.volumes.items()
+            ]
+            + [
+                {"volumeName": self.context.name(name), "containerPath": path, "readOnly": True}
+                for name, path in workload.read_only_volumes.items()
+            ]
+            + [
+                {"hostPath": host, "containerPath": path, "readOnly": True}
+                for host, path in workload.host_paths.items()
+            ]
+        )
         if workload.files:
             volume, filler = self._files(workload, opts)
             waits.append(filler)

@@ -202,6 +202,12 @@ class SwarmRuntime(Runtime):
             ]
             + [
                 docker.ServiceTaskSpecContainerSpecMountArgs(
+                    type="volume", source=self.context.name(name), target=path, read_only=True
+                )
+                for name, path in workload.read_only_volumes.items()
+            ]
+            + [
+                docker.ServiceTaskSpecContainerSpecMountArgs(
                     type="bind", source=host, target=path, read_only=True
                 )
                 for host, path in workload.host_paths.items()

@@ -100,7 +100,14 @@ def test_condition_with_a_broken_rule_is_rejected_with_the_key(
         parse({**ANSWER, **raw})
 
 
-@pytest.mark.parametrize("raw", [None, [], {}, {"method": "GET"}, ANSWER | {"status": "201"}])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(None, [], {}, {"method": "GET"}, ANSWER | {"status": "201"}),
+        *(ANSWER | {"text": ["ok"]}, ANSWER | {"checks": [{"text": 1}]}),
+        ANSWER | {"also": [ANSWER | {"value_path": "a", "matches": b"a"}]},
+    ],
+)
 def test_value_that_is_not_a_condition_is_rejected(raw: Any) -> None:
     with pytest.raises(ConditionError):
         parse(raw)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from ape_demo_target import shop
 from ape_demo_target.app import COOKIE, make_app
+from ape_service.connections import Runner
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
 
@@ -78,3 +81,20 @@ async def test_least_recently_used_session_is_removed_beyond_the_maximum(
     made.login("c")
     assert made.session(second) is None
     assert made.session(first) is not None
+
+
+@pytest.mark.parametrize("rest", [b"Content-Length: 9", b"Transfer-Encoding: chunked"])
+async def test_a_caller_that_leaves_within_a_body_is_not_a_failure_of_the_service(
+    rest: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Unlike the servers of other tests, it does not cancel the request of a caller that left.
+    runner = Runner(make_app())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    _, writer = await asyncio.open_connection(*runner.addresses[0])
+    writer.write(b"POST /login HTTP/1.1\r\nHost: x\r\n" + rest + b"\r\n\r\n5")
+    await asyncio.sleep(0.02)
+    writer.close()
+    await asyncio.sleep(0.02)
+    await runner.cleanup()
+    assert not caplog.messages

@@ -287,6 +287,7 @@ async def test_socket_proxy_forwards_reads_and_rejects_the_rest(
         b"nonsense\r\n\r\n",
         b"GET /images/json HTTP/1.1\r\n\r\n",
         b"GET /events?filters=x HTTP/1.1\r\n\r\n",
+        b"GET /events?filters=" + b"%5B" * 3000 + b" HTTP/1.1\r\n\r\n",
     ):
         answer = await ask(listen, request)
         assert answer.startswith((b"HTTP/1.1 403", b"HTTP/1.1 400"))
