@@ -24,6 +24,11 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: tests wait more than they compute."""
+    return 2 * (psutil.cpu_count() or 1)
+
+
 def _use_setup() -> None:
     """Take the environment that `make setup` wrote, whichever shell or IDE started the tests."""
     written = ROOT / ".ape/env"

@@ -81,7 +81,7 @@ def test_the_token_or_the_models_key_is_the_key_where_the_stack_has_one(
     assert names(**owned) == first, "with another way to encrypt the state, too"
 
 
-def test_a_stack_whose_names_can_be_guessed_is_warned(
+def test_a_stack_whose_names_or_reports_can_be_guessed_is_warned(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     warned: list[str] = []

@@ -19,7 +19,7 @@ from tests.support import model_world
 from tests.support.model_step import turn
 from tests.support.model_world import KEY, STEPS, Shop
 
-pytestmark = [pytest.mark.unit, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 RETRIES = 2
 ANY = "any kind"
 

@@ -23,7 +23,7 @@ from tests.support.model_behaviors import Behavior
 from tests.support.model_upstream import Upstream
 from tests.support.model_world import STEPS, Rig, Shop
 
-pytestmark = [pytest.mark.unit, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 # A request that was sent before its sender had read the first rejection.
 ON_ITS_WAY_SECONDS = 0.05
 REFUSED_KEY = known.always(answers.REFUSALS["key_wrong"])
