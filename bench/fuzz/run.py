@@ -11,7 +11,7 @@ Exit code 1 means one of:
 
 - A service answered that it failed itself (500), or logged an error that it had not handled.
 - A complete request, or GET /health, was not answered within 1 s.
-- A process ended, or its memory grew by more than 20 % after the warm-up.
+- A process ended, or its memory grew by more than 20 % after the first requests.
 - A parser raised another error than its own, or took more than 1 s.
 """
 

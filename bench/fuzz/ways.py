@@ -135,7 +135,7 @@ PROXY = (
     Way("GET", "/metrics"),
     Way("GET", "/health"),
 )
-# The demo target knows no session but those of /login, so most requests stop there.
+# The demo target has no session but those of /login, so most requests stop there.
 DEMO_TARGET = (
     Way("POST", "/login", (_LOGIN,), (_JSON,)),
     Way("POST", "/cart/items", ({"product_id": 1, "quantity": 2},), (_JSON,)),

@@ -64,7 +64,10 @@ def hold(images: dict[str, str]) -> None:
 
 
 def release() -> None:
-    client = docker.from_env()
+    try:
+        client = docker.from_env()
+    except docker.errors.DockerException:
+        return  # No daemon: nothing is held.
     for container in client.api.containers(all=True, filters={"label": HOLDER}):
         client.api.remove_container(container["Id"], force=True)
 
