@@ -25,6 +25,8 @@ from monitoring.system import System
 GATEWAY_SECONDS = 3.0
 # After this time without containers, a service counts as removed on purpose.
 GONE_SECONDS = 3600.0
+# The longest wait for a signal whose handler has to run.
+SIGNAL_SECONDS = 1.0
 
 _log = logging.getLogger("monitoring.alerts")
 Show = Callable[[State], None]
@@ -216,8 +218,19 @@ class Monitor:
             if late > 0:
                 # Too slow, or the machine slept: continue from now instead of catching up.
                 due += late
+            self._wait(max(0.0, due - self._clock()))
+
+    def _wait(self, seconds: float) -> None:
+        """Wait until `stop()`, at most `seconds`.
+
+        In parts: a signal that arrives just before a wait does not end it, and Python calls the
+        signal's handler only after it.
+        """
+        while seconds > 0 and not self.stopped:
+            part = min(seconds, SIGNAL_SECONDS)
             with contextlib.suppress(queue.Empty):
-                self._wake.get(timeout=max(0.0, due - self._clock()))
+                self._wake.get(timeout=part)
+            seconds -= part
 
     def stop(self) -> None:
         """End `run()`. Safe in a signal handler."""
