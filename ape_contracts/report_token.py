@@ -44,6 +44,11 @@ def sign(key: str, first: int, last: int, each: int) -> str:
     return f"{text}.{_mac(key, text)}"
 
 
+def is_token(text: str) -> bool:
+    """Whether the text has the form of a token."""
+    return bool(_TOKEN.fullmatch(text))
+
+
 def verify(key: str, token: str) -> Grant | None:
     """The grant of an authentic token; else None."""
     match = _TOKEN.fullmatch(token)

@@ -108,10 +108,11 @@ def test_dense_agents_are_full_replicas_and_a_rest(swarm: Make) -> None:
     wait_until(lambda: measure(stack.client, "ape", stack.name, outputs).alive == 5, seconds=60)
     stack.config(agents=7)
     _, changes = stack.preview()
-    # One replica more, and the rest is now agent 7.
+    # One replica more, and the rest is now agent 7, with the token of its slot.
     assert {n: op for n, op in changes.items() if n.startswith("agents-")} == {
         "agents-00": "update",
         "agents-00-rest": "update",
+        "agents-00-rest-report_token": "create_replacement",
     }
     stack.up()
     wait_until(lambda: measure(stack.client, "ape", stack.name, outputs).alive == 7, seconds=90)

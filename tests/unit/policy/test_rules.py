@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, UnknownValueError, unknown_checking_proxy
 
+from ape_contracts.report_token import sign
+from ape_contracts.service_settings import REPORT_TOKEN
 from ape_policy import CONTAINER, RULES, SERVICE
 from ape_policy.workload import PLUGIN, VOLUME
 
@@ -234,6 +236,13 @@ def test_a_secret_in_the_environment_is_rejected_and_not_shown(
     assert set(found) == {"no-secret-in-environment"}
     assert name in found["no-secret-in-environment"][0]
     assert SECRET not in str(found)
+
+
+def test_only_the_token_of_own_reports_may_stand_in_the_environment() -> None:
+    token = sign("key", 1, 2, 2)
+    assert not broken(CONTAINER, changed(CONTAINER, {"envs": [f"{REPORT_TOKEN}={token}"]}))
+    for entry in (f"{REPORT_TOKEN}={SECRET}", f"OTHER_TOKEN={token}"):
+        assert broken(CONTAINER, changed(CONTAINER, {"envs": [entry]}))
 
 
 def test_a_filler_is_exempt_only_from_root_and_limit_rules() -> None:
