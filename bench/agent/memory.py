@@ -1,6 +1,6 @@
 """Resident memory of the agent over many sessions, and of an SDK for comparison.
 
-    .ape/run python bench/agent/memory.py [--sessions 1000] [--agents 1] [--json]
+    .ape/run python -m bench.agent.memory [--sessions 1000] [--agents 1] [--json]
 
 An agent process runs sessions with the demo shop through gateway and offline proxy, each a process
 of its own. Its peer, in the same run: a process of the same interpreter and settings that only

@@ -3,9 +3,9 @@
 Needs no Docker. Requests and texts are nearly right: fields, numbers, nesting, heads, chunks and
 encodings are changed, cut or repeated.
 
-    .ape/run python bench/fuzz/run.py                          all, 10,000 requests each
-    .ape/run python bench/fuzz/run.py gateway --seed 7         one of them
-    .ape/run python bench/fuzz/run.py --requests 500 --json
+    .ape/run python -m bench.fuzz.run                          all, 10,000 requests each
+    .ape/run python -m bench.fuzz.run gateway --seed 7         one of them
+    .ape/run python -m bench.fuzz.run --requests 500 --json
 
 Exit code 1 means one of:
 

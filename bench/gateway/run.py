@@ -1,4 +1,4 @@
-"""The cost of the gateway: `python bench/gateway/run.py [--rounds N] [--json]`.
+"""The cost of the gateway: `python -m bench.gateway.run [--rounds N] [--json]`.
 
 Three ways to the same nginx that answers a small JSON text: directly, through a second nginx that
 is only a reverse proxy, and through one worker of the gateway (POST /mcp/request). Each has

@@ -3,8 +3,8 @@
 All services are processes of this machine; needs no Docker. There are two runs, without and with
 the attackers (attacks.py). A caller with 50 requests per second measures the gateway.
 
-    .ape/run python bench/malice/run.py                     5 minutes each
-    .ape/run python bench/malice/run.py --minutes 0.5       a trial
+    .ape/run python -m bench.malice.run                     5 minutes each
+    .ape/run python -m bench.malice.run --minutes 0.5       a trial
 
 Exit code 1 means one of:
 

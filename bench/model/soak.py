@@ -3,9 +3,9 @@
 One process of agents, the real proxy, gateway and demo target, each a process of its own, and an
 upstream that mixes all behaviors of tests/support/model_behaviors.py. Needs no Docker.
 
-    .ape/run python bench/model/soak.py                    50 agents, 10 minutes
-    .ape/run python bench/model/soak.py --minutes 0.5      a trial
-    .ape/run python bench/model/soak.py --json             the same for programs
+    .ape/run python -m bench.model.soak                    50 agents, 10 minutes
+    .ape/run python -m bench.model.soak --minutes 0.5      a trial
+    .ape/run python -m bench.model.soak --json             the same for programs
 
 Exit code 1 means one of:
 

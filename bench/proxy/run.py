@@ -4,8 +4,8 @@ Streams are opened at an even rate, alternately through the proxy and straight t
 in the same run and under the same load; then, while all are open, more come and go. Added time to
 first token = the quantile through the proxy less the same quantile without it.
 
-    .ape/run python bench/proxy/run.py            prints a table
-    .ape/run python bench/proxy/run.py --json     the same for programs
+    .ape/run python -m bench.proxy.run            prints a table
+    .ape/run python -m bench.proxy.run --json     the same for programs
 
 Exit code 1: a token was lost, or the goal (added p99 at most 10 ms) was missed.
 """

@@ -1,6 +1,6 @@
 """A dry run of N agents: the plan and the real preview, from nothing to N.
 
-    .ape/run python bench/scale/dry_run.py [--agents 1000] [--rounds 3] [--json]
+    .ape/run python -m bench.scale.dry_run [--agents 1000] [--rounds 3] [--json]
 
 `ape-load scale --agents N --dry-run` and the `pulumi preview` in it, on both runtimes, and a naive
 program's `pulumi preview` (`naive/`: a loop of docker.Container) run one after the other. The best

@@ -1,6 +1,6 @@
 """Times of a fleet on plain Docker: start, one more agent, and no change.
 
-    .ape/run python bench/scale/fleet.py [--agents 60] [--rounds 3] [--json]
+    .ape/run python -m bench.scale.fleet [--agents 60] [--rounds 3] [--json]
 
 The program is the real one, with the demo shop, the offline model and no observability: three
 services and, once these are healthy, the agents. It is compared with docker-compose 1.29 and the

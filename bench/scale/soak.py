@@ -1,8 +1,8 @@
 """Soak test of a fleet: stability and resource usage over time.
 
-    .ape/run python bench/scale/soak.py --agents 300                     300 containers
-    .ape/run python bench/scale/soak.py --agents 300 --runtime swarm     300 tasks
-    .ape/run python bench/scale/soak.py --agents 1000 --each 50          1000 agents, 20 containers
+    .ape/run python -m bench.scale.soak --agents 300                     300 containers
+    .ape/run python -m bench.scale.soak --agents 300 --runtime swarm     300 tasks
+    .ape/run python -m bench.scale.soak --agents 1000 --each 50          1000 agents, 20 containers
 
 The stack is its own, with real agents, the demo target and the offline model, and is removed at the
 end. Needs Docker; turns this machine into a Swarm while it needs one. Exit code 1 means one of:
