@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from docker.errors import DockerException
 from pulumi import automation as auto
+from requests import RequestException
 
 from ape_infra.automation import processes
 from ape_infra.automation.errors import EngineError, StackLockedError, reason
 from ape_infra.automation.orphans import remove_orphans
 from ape_infra.automation.preview import Preview, PreviewEvents
+from ape_infra.automation.process_limits import limit_processes
 from ape_infra.automation.stacks import open_stack
 from ape_infra.automation.trial import ConfigTrial, remove_stale_trials, trial_config
 from ape_infra.checks.preflight import PreflightError, connect
@@ -166,6 +169,7 @@ class PulumiEngine:
                     config_file=str(trial.file) if trial else None,
                     show_secrets=False,
                 )
+            self._limit_processes()
         except EngineError as error:
             if late.is_set():
                 raise EngineError("the time given with --timeout is over") from error
@@ -173,6 +177,12 @@ class PulumiEngine:
         finally:
             self._outputs = None
             timer.cancel()
+
+    def _limit_processes(self) -> None:
+        try:
+            limit_processes(connect(self.settings()), self.project.name, self.name)
+        except (PreflightError, DockerException, RequestException) as error:
+            self._on_progress(f"The limits of processes could not be set: {error}")
 
     def destroy(self) -> None:
         with self._translated_errors():

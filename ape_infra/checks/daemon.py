@@ -10,6 +10,7 @@ from pathlib import Path
 from ape_infra.checks.check import Check
 from ape_infra.checks.facts import Facts
 from ape_infra.config.project import config_key
+from ape_infra.planning.plan import PROCESS_LIMIT
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 # CVE-2024-29018: fixed in 23.0.11, 25.0.5 and 26; 24 has no fix.
@@ -75,13 +76,20 @@ def names(facts: Facts) -> Iterator[Check]:
 
 def processes(facts: Facts) -> Iterator[Check]:
     """A container should have a limit of processes, which neither plugin nor Swarm's API sets."""
+    if not facts.is_swarm:
+        yield Check(
+            "processes",
+            "ok",
+            f"ape-load limits each container to {PROCESS_LIMIT} processes; `pulumi up` alone sets "
+            "no limit, as pulumi-docker has no field for it.",
+        )
+        return
     driver = facts.info.get("CgroupDriver", "")
     if driver == "systemd":
         yield Check(
             "processes",
             "ok",
-            "systemd bounds the processes of each container (DefaultTasksMax); pulumi-docker has "
-            "no field for it.",
+            "systemd bounds the processes of each container (DefaultTasksMax).",
         )
         return
     yield Check(

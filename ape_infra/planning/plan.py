@@ -43,6 +43,9 @@ OBSERVABILITY_SHARES: dict[Part, Share] = {
 PROMETHEUS_MEMORY_MB = OBSERVABILITY_SHARES["prometheus"].memory_mb
 # Proportional set size of one containerd-shim, measured: 2.9 MiB (docs/facts.md).
 DOCKER_MB_PER_CONTAINER = 2.9
+# Of each container. Prometheus and Alloy run about 20 threads, which count as processes, and the
+# services fewer.
+PROCESS_LIMIT = 512
 # A bridge has 1024 ports and ARP tables hold 1024 entries; 250 per network is far from both.
 CONTAINERS_PER_NETWORK = 250
 # The gateway and the proxy are on every network of agents.

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from ape_infra.observability import dashboards
+from ape_infra.planning.plan import PROCESS_LIMIT
 from tests.support.ape_load import TIERS, Command
 from tests.support.live import LiveStack, wait_until
 
@@ -31,6 +32,15 @@ def ape_load(live: Make) -> Callable[..., Command]:
     return make
 
 
+def process_limits(stack: LiveStack) -> set[int | None]:
+    """The limits of what runs; containers that only carry files never start."""
+    return {
+        c["HostConfig"]["PidsLimit"]
+        for c in stack.containers()
+        if c["State"]["Status"] == "running"
+    }
+
+
 def test_a_test_from_up_to_down(ape_load: Callable[..., Command]) -> None:
     command = ape_load("t-load", agents=2)
     command.run("status", code=3)
@@ -38,6 +48,7 @@ def test_a_test_from_up_to_down(ape_load: Callable[..., Command]) -> None:
 
     up = command.json("up")
     assert (up["declared"], up["healthy"]) == (2, 2)
+    assert process_limits(command.stack) == {PROCESS_LIMIT}
 
     seen = command.json("status")
     assert (seen["configured"], seen["applied"], seen["running"], seen["healthy"]) == (2, 2, 2, 2)
@@ -70,6 +81,7 @@ def test_a_test_from_up_to_down(ape_load: Callable[..., Command]) -> None:
     assert (done["from"], done["held"], done["well"]) == (2, 4, True)
     assert {c["name"] for c in done["levels"][0]["checks"]} >= {"agents", "services", "cpu"}
     command.assert_consistent(4)
+    assert process_limits(command.stack) == {PROCESS_LIMIT}
     assert command.messages()[-1] == "ape-load: scale 2 -> 4, level 1 of 1"
 
     out, _ = command.run("logs", "--service", "llama_agent", "--tail", "50")

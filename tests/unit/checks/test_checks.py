@@ -164,7 +164,8 @@ def test_names_are_checked_before_every_update_and_processes_by_a_plan() -> None
     assert daemon.names in preflight.BEFORE_UPDATE
     assert daemon.names in preflight.VALIDATE
     assert daemon.processes in preflight.BEFORE_SCALE
-    check = one(daemon.processes(facts({})))
+    assert statuses(daemon.processes(facts({}))) == ["ok"]
+    check = one(daemon.processes(facts({"runtime": "swarm"})))
     assert check.status == "warn"
     assert "no field" in check.observed
 
