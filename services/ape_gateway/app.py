@@ -92,7 +92,8 @@ class RequestMiddleware:
             started = True
             await send(message)
 
-        with self._engine.admission.memory_permit() as permit:
+        address = (scope["client"] or ("",))[0]
+        with self._engine.admission.memory_permit(address) as permit:
             scope[MEMORY_PERMIT] = permit
             try:
                 _check_caller(given.get(b"origin"), given.get(b"host"))
@@ -164,6 +165,7 @@ async def _body(receive: Receive, permit: MemoryPermit, most: int) -> bytes:
                 if len(body) > most:
                     raise _too_large(most)
                 if not part.get("more_body", False):
+                    permit.body_complete()
                     return bytes(body)
                 await permit.acquire_for_body(len(body))
     except TimeoutError:
