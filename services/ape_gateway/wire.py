@@ -51,6 +51,7 @@ from ape_gateway.query import Pairs, pairs_of
 from ape_service import trace
 
 MAX_BATCH = 32
+_MAX_TRACE_ID = 128
 # Hop-by-hop headers, and those that the gateway's own client must set.
 _DROPPED = frozenset(
     [
@@ -135,7 +136,8 @@ class _WireRequest(msgspec.Struct):
     path: str = ""
     headers: dict[str, str] | None = None
     data: msgspec.Raw = msgspec.Raw()
-    trace_id: Any = None
+    # Not decoded: it may be anything, and large.
+    trace_id: msgspec.Raw = msgspec.Raw()
     query: msgspec.Raw = msgspec.Raw()
     content_type: str | None = None
     encoding: msgspec.Raw = msgspec.Raw()
@@ -187,7 +189,7 @@ def parse(body: bytes) -> Call:
             request.endpoint_path,
             request.session_headers,
             request.request_payload,
-            request.trace_id,
+            _trace_id(request.trace_id),
             _LONG_KEYS,
             request.query,
             request.content_type,
@@ -203,12 +205,19 @@ def parse(body: bytes) -> Call:
         request.path,
         request.headers,
         request.data,
-        request.trace_id,
+        _trace_id(request.trace_id),
         _SHORT_KEYS,
         request.query,
         request.content_type,
         request.encoding,
     )
+
+
+def _trace_id(raw: msgspec.Raw) -> str | None:
+    """The text of a JSON text without escapes, which a trace id has; else None."""
+    if not raw or len(raw) > _MAX_TRACE_ID:
+        return None
+    return bytes(raw).decode().strip('"')
 
 
 def _validation_message(problem: msgspec.ValidationError) -> str:

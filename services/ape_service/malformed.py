@@ -1,4 +1,4 @@
-"""The log of requests that are not HTTP: at most one line a minute, however many there are."""
+"""The log of requests that are not HTTP: at most one line per minute."""
 
 from __future__ import annotations
 

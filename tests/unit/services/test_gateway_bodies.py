@@ -414,3 +414,16 @@ def test_upload_of_the_config_is_checked(tmp_path: Any) -> None:
     assert (made := source.made({})).content_type == "image/gif"
     assert (made.name, made.content) == ("cat.gif", b"GIF")
     assert source.made({"bytes": 7}).content == b"GIFGIFG"
+
+
+def test_trace_id_may_be_anything_and_is_not_decoded() -> None:
+    for text, expected in (
+        ('"0123456789ABCDEF-0123456789abcdef"', "0123456789abcdef" * 2),
+        (json.dumps("0" * 31 + "\u00e4"), None),
+        ('"' * 2, None),
+        ("7", None),
+        ("null", None),
+        ("[" + "[]," * 100_000 + "[]]", None),
+    ):
+        body = f'{{"api_name":"a","method":"GET","path":"/","trace_id":{text}}}'
+        assert wire.parse(body.encode()).trace_id == expected
