@@ -23,6 +23,8 @@ from ape_gateway.uploads import FILE, UploadSource, is_file
 MAX_SOURCE_BYTES = 256 << 10
 # Of the bodies that one HTTP request to the gateway stands for.
 MAX_ENCODED_BYTES = 2 << 20
+# Encoding them takes some 20 ms, in which the gateway does nothing else.
+MAX_VALUES = 4096
 _MAX_ENCODING_BYTES, _MAX_DEPTH = 16 << 10, 32
 _MAX_TYPE_CHARS = 256
 # What a part of a multipart body takes beside its name and content, and a value its least.
@@ -114,8 +116,10 @@ def size_of(encoding: Encoding, payload: bytes, source: UploadSource) -> int:
     """About how many bytes the body will have. Raises WireError if it is too large."""
     value = _decoded(encoding, payload)
     total = 0
-    for bytes_of_one in _sizes(encoding, value, source):
+    for number, bytes_of_one in enumerate(_sizes(encoding, value, source)):
         total += bytes_of_one
+        if number >= MAX_VALUES:
+            raise WireError(f"{encoding.key}: has more than {MAX_VALUES} values. Send fewer.")
         if total > MAX_ENCODED_BYTES:
             raise WireError(
                 f"{encoding.key}: makes a body of more than {MAX_ENCODED_BYTES >> 10} KiB as "

@@ -33,6 +33,8 @@ from ape_service import logs, prom
 
 MAX_BATCH_ANSWER_BYTES = 4 << 20
 UNKNOWN = "unknown"
+# A body of this size is made in a moment.
+_QUICK_BYTES = 2 << 10
 _log = logging.getLogger(__name__)
 
 
@@ -88,6 +90,8 @@ class Engine:
     ) -> None:
         self.config = config
         self._uploads = uploads or UploadSource(config.upload)
+        # One body at a time, with room for other work between them.
+        self._encoding = asyncio.Lock()
         self.admission = AdmissionController(limits)
         self.upstreams = {
             name: Upstream(route, pool, user_agent) for name, route in config.routes.items()
@@ -196,8 +200,16 @@ class Engine:
         encoding, payload = call.encoding, call.payload
         assert encoding is not None
         assert payload is not None
-        await permit.acquire_for_answer(content.size_of(encoding, payload, self._uploads))
-        content_type, body = content.encoded(encoding, payload, self._uploads, most)
+        async with self._encoding:
+            # The calls of a batch would come one right after the other.
+            if len(payload) > _QUICK_BYTES:
+                await asyncio.sleep(0)
+            size = content.size_of(encoding, payload, self._uploads)
+        await permit.acquire_for_answer(size)
+        async with self._encoding:
+            if size > _QUICK_BYTES:
+                await asyncio.sleep(0)
+            content_type, body = content.encoded(encoding, payload, self._uploads, most)
         headers = call.headers | {"Content-Type": content_type}
         return replace(call, headers=headers, payload=body, encoding=None)
 

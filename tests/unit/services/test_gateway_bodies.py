@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import email.policy
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -241,7 +243,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"content_type": "text/plain", "data": {"a": 1}}, "data: A body of type"),
     ({"content_type": FORM, "data": {"a": "x" * 300_000}}, "data: is larger than 256 KiB"),
     ({"content_type": FORM, "data": {"n" * 9000: [0] * 9000}}, "data: makes a body of more"),
-    ({"content_type": MULTIPART, "data": {"a": [0] * 30_000}}, "data: makes a body of more"),
+    ({"content_type": MULTIPART, "data": {"a": [0] * 5000}}, "data: has more than 4096 values"),
+    ({"content_type": "application/jsonl", "data": [[]] * 5000}, "data: has more than 4096"),
     (
         {"content_type": MULTIPART, "data": {"a": [{"$file": {"bytes": BIG}}] * 3}},
         "data: makes a body of more",
@@ -285,6 +288,37 @@ async def test_request_that_cannot_be_made_is_a_sentence_that_names_the_key(
     answer = await client.post("/mcp/request", json=body)
     assert (await answer.json())["error_message"].startswith("request_payload: ")
     assert not target.seen
+
+
+async def test_other_work_is_done_between_the_large_forms_of_a_batch(
+    gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    own_size, own_encoded = content.size_of, content.encoded
+
+    def size_of(*args: Any) -> int:
+        seen.append("form")
+        return own_size(*args)
+
+    def encoded(*args: Any) -> tuple[str, bytes]:
+        seen.append("form")
+        return own_encoded(*args)
+
+    async def other_work() -> None:
+        while True:
+            seen.append("other")
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(content, "size_of", size_of)
+    monkeypatch.setattr(content, "encoded", encoded)
+    client = await gateway()
+    one = asked(SHORT, "POST", {"content_type": FORM, "data": {str(i): i for i in range(1000)}})
+    working = asyncio.create_task(other_work())
+    answer = await client.post("/mcp/request", json=[one] * 8)
+    working.cancel()
+    assert {each["status_code"] for each in await answer.json()} == {200}
+    assert seen.count("form") == 16
+    assert ("form", "form") not in pairwise(seen)
 
 
 async def test_mcp_tools_take_query_and_content_type(gateway: Any, target: Target) -> None:
