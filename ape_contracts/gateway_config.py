@@ -24,6 +24,8 @@ MILLISECONDS_FROM = 1000
 _SHOWN_CHARS = 80
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+MAX_UPLOAD_BYTES = 1 << 20
+_CONTENT_TYPE = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,64}/[!#$&^_.+0-9A-Za-z-]{1,64}")
 
 
 class GatewayConfigError(Exception):
@@ -163,8 +165,38 @@ class Logging(_Strict):
         return value.upper() if isinstance(value, str) else value
 
 
+def is_content_type(text: str) -> bool:
+    """Whether it is a content type without parameters, such as image/png."""
+    return _CONTENT_TYPE.fullmatch(text) is not None
+
+
+class Upload(_Strict):
+    """The files that agents upload: of so many `bytes` and that `contentType`, or a `file`.
+
+    `file`: its path, from the folder of the config; at most 1 MiB. Its name gives the content type.
+    """
+
+    size: int = Field(default=1024, alias="bytes", ge=0, le=MAX_UPLOAD_BYTES)
+    content_type: str = Field(default="", alias="contentType")
+    file: str = ""
+
+    @field_validator("content_type")
+    @classmethod
+    def _type(cls, value: str) -> str:
+        if not is_content_type(value):
+            raise ValueError("is not a content type. Write it as in image/png")
+        return value
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if self.file and "size" in self.model_fields_set:
+            raise ValueError("has both bytes and file. Remove one: a file has its own size")
+        return self
+
+
 class GatewayConfig(_Strict):
     routes: dict[str, Route]
+    upload: Upload = Upload()
     logging: Logging = Logging()
 
     @model_validator(mode="after")

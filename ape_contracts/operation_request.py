@@ -20,6 +20,8 @@ from ape_contracts.operations import BODY, Body, Operation, Parameter, arguments
 _RESERVED = ":/?@!$'()*,;"
 _DELIMITERS = {"spaceDelimited": "%20", "pipeDelimited": "%7C", "tabDelimited": "%09"}
 _COOKIE_SAFE = "!#$&'()*+-./:<=>?@[]^_`{|}~"
+# Some servers read a backslash as an escape, and so another name.
+_NOT_IN_A_NAME = re.compile(r"[\\\x00-\x09\x0b\x0c\x0e-\x1f\x7f]")
 FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 Pair = tuple[str, str]
 
@@ -269,6 +271,11 @@ def _quoted(text: str) -> str:
 def _multipart(body: Body, value: Mapping[str, Any]) -> tuple[str, bytes]:
     parts = []
     for name, inner in value.items():
+        if _NOT_IN_A_NAME.search(name):
+            raise RequestError(
+                f"A part of {MULTIPART} has a backslash or a control character in its name. "
+                "Remove it."
+            )
         for each in inner if _is_list(inner) else [inner]:
             if each is not None:
                 parts.append(
@@ -288,6 +295,11 @@ def _part(name: str, value: Any, content_type: str) -> bytes:
     if isinstance(file, File):
         kind = file.content_type if "*" in given or not given else given
         content = file.content
+        if _NOT_IN_A_NAME.search(file.name):
+            raise RequestError(
+                f"The file of part {name} has a backslash or a control character in its name. "
+                "Remove it."
+            )
         head += f'; filename="{_quoted(file.name)}"'
     else:
         kind = given or ("application/json" if isinstance(file, dict) else "")

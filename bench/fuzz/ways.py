@@ -30,6 +30,23 @@ _CALLS: tuple[Any, ...] = (
     {"api_name": "open", "method": "GET", "path": "/products?full=1", "data": {"q": 1, "r": "é"}},
     {"api_name": "open", "method": "PUT", "path": "/x", "headers": {}, "data": [None, 1.5, {}]},
     {"api_name": "shop", "method": "GET", "path": "/products/7"},
+    {
+        "api_name": "open",
+        "method": "POST",
+        "path": "/x",
+        "query": {"a": [1, True, None], "b": "é"},
+        "content_type": "multipart/form-data",
+        "data": {"a": {"$file": {"name": "a.png", "type": "image/png", "bytes": 9}}, "b": [1, {}]},
+        "encoding": {"a": {"contentType": "image/*", "style": "form", "explode": True}},
+    },
+    {
+        "target_api_name": "shop",
+        "http_method": "POST",
+        "endpoint_path": "/login",
+        "session_headers": {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
+        "request_payload": {"a b": {"c": ["é"]}, "d": None},
+        "encoding": {"a b": {"style": "deepObject"}},
+    },
 )
 _BATCH = [{"api_name": "shop", "method": "POST", "path": "/login", "data": _LOGIN}] * 3
 _META = {"io.modelcontextprotocol/protocolVersion": "2025-06-18", "traceparent": "00-1-2-03"}
@@ -57,6 +74,9 @@ _MCP: tuple[Any, ...] = (
     _tool("shop_get_products_id", {"id": 7}),
     _tool("http_get", {"path": "/products", "data": {"q": 1}, "headers": {"Cookie": "a=b"}}),
     _tool("http_batch", {"requests": _BATCH}),
+    _tool(
+        "http_post", {"path": "/x", "data": "a", "content_type": "text/csv", "query": {"q": [1]}}
+    ),
     [_rpc("ping", {})],
 )
 _REPORTS: tuple[Any, ...] = (

@@ -8,15 +8,17 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from ape_contracts.gateway_config import GatewayConfigError, load
+from ape_contracts.gateway_config import MAX_UPLOAD_BYTES, GatewayConfigError, Upload, load
 from ape_contracts.service_settings import GatewaySettings, ServiceSettingsError
 from ape_gateway.app import make_app
 from ape_gateway.connections import protocol, warn_of_another_version
 from ape_gateway.limits import Limits
+from ape_gateway.uploads import UploadSource
 from ape_gateway.upstream import PoolSizes
 from ape_service import logs
 from ape_service.settings import load as load_settings
@@ -63,7 +65,29 @@ def app_of(settings: GatewaySettings) -> ASGIApp:
         user_agent=settings.user_agent,
         report_key=read_secret("report_key_file", settings.report_key_file),
         max_agents=settings.max_agents,
+        uploads=uploads_of(config.upload, path),
     )
+
+
+def uploads_of(upload: Upload, config_file: str) -> UploadSource:
+    """The source of the config's `upload`. Raises ServiceSettingsError."""
+    if not upload.file:
+        return UploadSource(upload)
+    path = Path(config_file).parent / upload.file
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_UPLOAD_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a path"
+        raise problem(
+            "config_file", f"upload.file: {path}: {reason}. Name a file that can be read."
+        ) from None
+    if len(content) > MAX_UPLOAD_BYTES:
+        raise problem(
+            "config_file",
+            f"upload.file: {path}: is larger than {MAX_UPLOAD_BYTES >> 10} KiB. Name another file.",
+        )
+    return UploadSource(upload, content)
 
 
 def config_of(

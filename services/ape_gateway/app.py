@@ -28,6 +28,7 @@ from ape_gateway.health import RouteHealth
 from ape_gateway.limits import SMALL_BYTES, Limits, MemoryPermit, Overloaded
 from ape_gateway.mcp_server import MEMORY_PERMIT, make_manager, make_server
 from ape_gateway.report_desk import ReportDesk
+from ape_gateway.uploads import UploadSource
 from ape_gateway.upstream import USER_AGENT, PoolSizes
 from ape_service import logs, prom, trace
 from ape_service.prom import METRICS_TYPE
@@ -92,7 +93,8 @@ class RequestMiddleware:
             started = True
             await send(message)
 
-        with self._engine.admission.memory_permit() as permit:
+        address = (scope["client"] or ("",))[0]
+        with self._engine.admission.memory_permit(address) as permit:
             scope[MEMORY_PERMIT] = permit
             try:
                 _check_caller(given.get(b"origin"), given.get(b"host"))
@@ -164,6 +166,7 @@ async def _body(receive: Receive, permit: MemoryPermit, most: int) -> bytes:
                 if len(body) > most:
                     raise _too_large(most)
                 if not part.get("more_body", False):
+                    permit.body_complete()
                     return bytes(body)
                 await permit.acquire_for_body(len(body))
     except TimeoutError:
@@ -266,14 +269,20 @@ def make_app(
     user_agent: str = "",
     report_key: str = "",
     max_agents: int = GatewaySettings.max_agents,
+    uploads: UploadSource | None = None,
 ) -> ASGIApp:
     """The gateway for `config`; `declared`: the number of agents that the stack has.
 
-    `report_key`, `max_agents`: see GatewaySettings.
+    `report_key`, `max_agents`: see GatewaySettings. `uploads`: where the config's names a file.
     """
     registry = prom.registry()
     engine = Engine(
-        config, pool or PoolSizes(), limits or Limits(), registry, user_agent or USER_AGENT
+        config,
+        pool or PoolSizes(),
+        limits or Limits(),
+        registry,
+        user_agent or USER_AGENT,
+        uploads,
     )
     checks = RouteHealth(engine.upstreams, registry)
     manager = make_manager(make_server(engine))

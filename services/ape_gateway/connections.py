@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from ape_gateway.cork import CorkedProtocol
 from ape_service import logs
+from ape_service.malformed import malformed
 
 # The protocol's attributes that this module uses were checked with it (docs/facts.md).
 CHECKED_VERSION = "0.54.0"
@@ -131,10 +132,14 @@ class BoundedProtocol(CorkedProtocol):
         return longest <= MAX_LINE_BYTES and len(self.url) + sum(sizes) <= MAX_HEAD_BYTES
 
     def send_400_response(self, msg: str) -> None:
+        malformed.count()
         if self._too_large:
             self._reject(431, "The headers are larger than 64 KB in all, or a line than 8 KB.")
         else:
             self._reject(400, msg)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: a caller chooses its headers, and uvicorn would log each."""
 
     def _head_is_late(self) -> None:
         self._head_timer = None
@@ -180,8 +185,14 @@ def _stop(timer: asyncio.TimerHandle | None) -> None:
         timer.cancel()
 
 
+def _is_not_of_a_caller(record: logging.LogRecord) -> bool:
+    """False for uvicorn's line of a malformed request, which is counted instead."""
+    return record.msg != "Invalid HTTP request received."
+
+
 def protocol(most: int, all_most: int) -> type[BoundedProtocol]:
     """The protocol of one server, with at most so many connections of an address, and of all."""
+    logging.getLogger("uvicorn.error").addFilter(_is_not_of_a_caller)
     return type(
         "Protocol", (BoundedProtocol,), {"most": most, "all_most": all_most, "open": Counter()}
     )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -13,10 +14,12 @@ from prometheus_client import CollectorRegistry
 
 from ape_contracts import metrics
 from ape_contracts.gateway_config import GatewayConfig
-from ape_gateway import wire
+from ape_gateway import content, wire
 from ape_gateway.access import AccessLog
+from ape_gateway.content import MAX_ENCODED_BYTES
 from ape_gateway.limits import AdmissionController, Limits, MemoryPermit, Overloaded
 from ape_gateway.overrides import overrides
+from ape_gateway.uploads import UploadSource
 from ape_gateway.upstream import (
     MAX_ANSWER_BYTES,
     USER_AGENT,
@@ -30,6 +33,8 @@ from ape_service import logs, prom
 
 MAX_BATCH_ANSWER_BYTES = 4 << 20
 UNKNOWN = "unknown"
+# A body of this size is made in a moment.
+_QUICK_BYTES = 2 << 10
 _log = logging.getLogger(__name__)
 
 
@@ -81,8 +86,12 @@ class Engine:
         limits: Limits,
         registry: CollectorRegistry,
         user_agent: str = USER_AGENT,
+        uploads: UploadSource | None = None,
     ) -> None:
         self.config = config
+        self._uploads = uploads or UploadSource(config.upload)
+        # One body at a time, with room for other work between them.
+        self._encoding = asyncio.Lock()
         self.admission = AdmissionController(limits)
         self.upstreams = {
             name: Upstream(route, pool, user_agent) for name, route in config.routes.items()
@@ -110,7 +119,11 @@ class Engine:
             await upstream.close()
 
     async def call(
-        self, make: Callable[[], wire.Call], permit: MemoryPermit, max_bytes: int = MAX_ANSWER_BYTES
+        self,
+        make: Callable[[], wire.Call],
+        permit: MemoryPermit,
+        max_bytes: int = MAX_ANSWER_BYTES,
+        max_body: int = MAX_ENCODED_BYTES,
     ) -> Reply:
         """Forward the call that `make` makes (it may raise wire.WireError); never raises.
 
@@ -121,10 +134,12 @@ class Engine:
         try:
             try:
                 call = make()
+                if call.trace_id:
+                    logs.trace_id.set(call.trace_id)
+                if call.encoding is not None:
+                    call = await self._encoded(call, permit, max_body)
             except wire.WireError as problem:
                 raise _Rejected(422, "bad_request", str(problem)) from None
-            if call.trace_id:
-                logs.trace_id.set(call.trace_id)
             return await self._forward(call, attempts, permit, max_bytes)
         except Overloaded:
             return self.reject(*_OVERLOADED, call=call, retry_after=1, attempts=attempts)
@@ -146,7 +161,8 @@ class Engine:
         A call has a trace id of its own if it names one.
         """
         most = min(MAX_ANSWER_BYTES, MAX_BATCH_ANSWER_BYTES // max(1, len(makes)))
-        return await asyncio.gather(*(self.call(make, permit, most) for make in makes))
+        body = MAX_ENCODED_BYTES // max(1, len(makes))
+        return await asyncio.gather(*(self.call(make, permit, most, body) for make in makes))
 
     def overloaded(self) -> Reply:
         return self.reject(*_OVERLOADED, retry_after=1)
@@ -178,6 +194,24 @@ class Engine:
             status, logs.trace_id.get(), attempts=len(outcomes), error=code, error_message=message
         )
         return Reply(answer, retry_after)
+
+    async def _encoded(self, call: wire.Call, permit: MemoryPermit, most: int) -> wire.Call:
+        """The call with its body made, when its memory is available. Raises wire.WireError."""
+        encoding, payload = call.encoding, call.payload
+        assert encoding is not None
+        assert payload is not None
+        async with self._encoding:
+            # The calls of a batch would come one right after the other.
+            if len(payload) > _QUICK_BYTES:
+                await asyncio.sleep(0)
+            size = content.size_of(encoding, payload, self._uploads)
+        await permit.acquire_for_answer(size)
+        async with self._encoding:
+            if size > _QUICK_BYTES:
+                await asyncio.sleep(0)
+            content_type, body = content.encoded(encoding, payload, self._uploads, most)
+        headers = call.headers | {"Content-Type": content_type}
+        return replace(call, headers=headers, payload=body, encoding=None)
 
     async def _forward(
         self, call: wire.Call, attempts: Attempts, permit: MemoryPermit, max_bytes: int

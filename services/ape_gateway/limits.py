@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
+from weakref import WeakValueDictionary
 
 from ape_contracts.service_settings import GatewaySettings
 from ape_service.memory import MemoryBudget, MemoryExhausted, MemoryReservation
@@ -18,6 +20,9 @@ SMALL_BYTES = 64 << 10
 # large body are separate: its sender sets the pace, and answers of targets must not wait for it.
 LARGE_BODIES, LARGE_ANSWERS = 8, 16
 LARGE_BYTES = 8 << 20
+# Of those for bodies, an address that has one already gets no further one below this number, and
+# one at a time while its body is not complete: addresses that send slowly leave the rest to others.
+KEPT_FOR_OTHERS = 4
 _PERMIT_SECONDS = 5.0
 
 
@@ -41,37 +46,83 @@ class MemoryPermit:
     no request waits for a second permit while it holds a first. A context manager.
     """
 
-    def __init__(self, bodies: MemoryBudget, answers: MemoryBudget) -> None:
-        self._bodies, self._answers = bodies, answers
+    def __init__(self, bodies: _Bodies, answers: MemoryBudget, address: str) -> None:
+        self._bodies, self._answers, self._address = bodies, answers, address
         self._held: MemoryReservation | None = None
         self._lock = asyncio.Lock()
+        self._turn: asyncio.Lock | None = None
+        self._counts = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.body_complete()
+        if self._counts:
+            self._bodies.count(self._address, -1)
         if self._held is not None:
             self._held.shrink(self._held.size)
 
     async def acquire_for_body(self, size: int) -> None:
-        """Raises Overloaded if `size` bytes are large and no permit is free within 5 s."""
-        await self._acquire(size, self._bodies)
+        """Raises Overloaded if `size` bytes are large and no permit is free within 5 s.
+
+        body_complete() lets the address send its next large body.
+        """
+        if size <= SMALL_BYTES or self._held is not None:
+            return
+        bodies = self._bodies
+        turn = bodies.turns.setdefault(self._address, asyncio.Lock())
+        try:
+            async with asyncio.timeout(_PERMIT_SECONDS):
+                await turn.acquire()
+                self._turn = turn
+                await bodies.wait_until(lambda: bodies.has_one_for(self._address))
+        except TimeoutError:
+            raise Overloaded from None
+        self._held = MemoryReservation(bodies)
+        self._held.grow(LARGE_BYTES)
+        self._counts = True
+        bodies.count(self._address, 1)
+
+    def body_complete(self) -> None:
+        if self._turn is not None:
+            self._turn.release()
+            self._turn = None
 
     async def acquire_for_answer(self, size: int) -> None:
         """As acquire_for_body, for an answer; a permit for the body is one for answers too."""
-        await self._acquire(size, self._answers)
-
-    async def _acquire(self, size: int, budget: MemoryBudget) -> None:
         if size <= SMALL_BYTES or self._held is not None:
             return
         async with self._lock:
             if self._held is None:
-                reservation = MemoryReservation(budget)
+                reservation = MemoryReservation(self._answers)
                 try:
                     await reservation.grow_within(LARGE_BYTES, _PERMIT_SECONDS)
                 except MemoryExhausted:
                     raise Overloaded from None
                 self._held = reservation
+
+
+class _Bodies(MemoryBudget):
+    """The permits for bodies, and how many of them an address holds.
+
+    `turns`: of each address, the right to send a large body.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(LARGE_BODIES * LARGE_BYTES)
+        self.turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._held: Counter[str] = Counter()
+
+    def has_one_for(self, address: str) -> bool:
+        """Whether the address may take one."""
+        kept = KEPT_FOR_OTHERS if self._held[address] else 0
+        return self.free >= (kept + 1) * LARGE_BYTES
+
+    def count(self, address: str, more: int) -> None:
+        self._held[address] += more
+        if not self._held[address]:
+            del self._held[address]
 
 
 class AdmissionController:
@@ -80,15 +131,15 @@ class AdmissionController:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._slots = asyncio.Semaphore(limits.in_flight)
-        self._bodies = MemoryBudget(LARGE_BODIES * LARGE_BYTES)
+        self._bodies = _Bodies()
         self._answers = MemoryBudget(LARGE_ANSWERS * LARGE_BYTES)
         self._admitted = 0
         self.in_flight = 0
         self.queued = 0
 
-    def memory_permit(self) -> MemoryPermit:
+    def memory_permit(self, address: str = "") -> MemoryPermit:
         """The permit of one HTTP request: a context manager that releases it at the end."""
-        return MemoryPermit(self._bodies, self._answers)
+        return MemoryPermit(self._bodies, self._answers, address)
 
     @contextmanager
     def admit(self, calls: int) -> Iterator[None]:

@@ -11,6 +11,7 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
+from ape_contracts.operation_request import MULTIPART
 from ape_gateway.wire import Call, canonical
 
 HEADERS = frozenset(
@@ -22,16 +23,20 @@ HEADERS = frozenset(
     )
 )
 # PHP takes .method for _method, and ignores blanks before it.
-_KEY = re.compile(r"(?i)(?:^|[&;])\s*[_.]method(?:\[[^=]*\])?\s*=")
+# A NUL ends a name for some.
+_KEY = re.compile(r"(?i)(?:^|[&;])\s*[_.]method(?:[\[\0][^=]*)?\s*=")
+_PART = re.compile(rb'(?i)name\*?\s*=\s*"?\s*[_.]method(?:\[[^"]*)?\s*(?:["\r;]|$)')
 _dict = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def overrides(call: Call) -> bool:
-    """Whether the call has such a header or key."""
+    """Whether the call, with its body made, has such a header or key."""
     for name in call.headers:
         if canonical(name) in HEADERS:
             return True
     if "?" in call.path and _in_form(call.path.partition("?")[2]):
+        return True
+    if call.query and _in_form("&".join(f"{name}={value}" for name, value in call.query)):
         return True
     payload = call.payload
     # Most bodies have none of these, which is quick to see. The last two: as escapes.
@@ -44,6 +49,8 @@ def overrides(call: Call) -> bool:
             return True
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
+    if call.headers.get("Content-Type", "").startswith(MULTIPART) and _PART.search(payload):
+        return True
     # The agent chooses the content type: as a form, the quotes of a JSON text are of no matter.
     return _in_form(payload.decode("utf-8", "replace"))
 

@@ -32,10 +32,18 @@ _HEADERS = {
 }
 _QUERY = {
     "type": "object",
-    "additionalProperties": {"type": ["string", "number", "boolean"]},
-    "description": "Query parameters.",
+    "description": "Query parameters: texts, numbers, booleans, and lists of those.",
 }
-_BODY = {"description": "The body: any JSON value."}
+_QUERY_OR_BODY = _QUERY | {"description": "More query parameters; the body with a content_type."}
+_BODY = {
+    "description": "The body: any JSON value; an object for a form, a text for text. "
+    'As a field of multipart/form-data, {"$file": {}} is a file.'
+}
+_CONTENT_TYPE = {
+    "type": "string",
+    "description": "Content type of the body, such as application/x-www-form-urlencoded, "
+    "multipart/form-data or text/plain; otherwise application/json.",
+}
 _PATH = {
     "type": "string",
     "description": "Path below the API's base URL, such as /products/7?full=1.",
@@ -84,7 +92,9 @@ class Tool:
             self.method or str(given.get("method", "")),
             path,
             given.get("headers"),
-            _json(given["data"]) if "data" in given else b"",
+            _json(given["data"], "data") if "data" in given else b"",
+            query=_json(given["query"], "query") if "query" in given else b"",
+            content_type=given.get("content_type"),
         )
 
     def _filled(self, given: dict[str, Any]) -> str:
@@ -118,7 +128,12 @@ def tools(config: GatewayConfig) -> dict[str, Tool]:
 
 
 def _data(method: str) -> dict[str, Any]:
-    return _QUERY if method in ("GET", "HEAD") else _BODY
+    return _QUERY_OR_BODY if method in ("GET", "HEAD") else _BODY
+
+
+def _given(data: dict[str, Any]) -> dict[str, Any]:
+    """The schemas of the arguments that every tool takes."""
+    return {"data": data, "headers": _HEADERS, "query": _QUERY, "content_type": _CONTENT_TYPE}
 
 
 def _about(api: str, route: Route) -> str:
@@ -141,7 +156,7 @@ def _generic(method: str, routes: dict[str, Route]) -> Tool:
     if len(apis) == 1:
         api_name["default"] = apis[0]
     schema = _object(
-        {"api_name": api_name, "path": _PATH, "data": _data(method), "headers": _HEADERS},
+        {"api_name": api_name, "path": _PATH, **_given(_data(method))},
         ["path"] if len(apis) == 1 else ["api_name", "path"],
     )
     return Tool(
@@ -157,7 +172,7 @@ def _generic(method: str, routes: dict[str, Route]) -> Tool:
 def _endpoint(
     api: str, route: Route, endpoint: Endpoint, method: str, taken: Container[str]
 ) -> Tool:
-    properties: dict[str, Any] = {"data": _data(method), "headers": _HEADERS}
+    properties = _given(_data(method))
     placeholders = []
     for number, found in enumerate(_PLACEHOLDER.findall(endpoint.path), 1):
         argument = _free(_plain(found) or f"part{number}", properties)
@@ -186,8 +201,7 @@ def _batch(apis: list[str]) -> Tool:
             "api_name": {"enum": apis},
             "method": {"type": "string", "description": "HTTP method, such as GET."},
             "path": _PATH,
-            "data": {"description": "Of a GET or HEAD the query, else the body."},
-            "headers": _HEADERS,
+            **_given({"description": "Of a GET or HEAD more of the query, else the body."}),
         },
         ["api_name", "method", "path"],
     )
@@ -201,13 +215,13 @@ def _batch(apis: list[str]) -> Tool:
     )
 
 
-def _json(value: Any) -> bytes:
+def _json(value: Any, key: str) -> bytes:
     """Raises wire.WireError."""
     try:
         return msgspec.json.encode(value)
     except (OverflowError, ValueError, RecursionError, TypeError):
         raise wire.WireError(
-            "data: holds a number, a text or a nesting that cannot be sent. Correct it."
+            f"{key}: holds a number, a text or a nesting that cannot be sent. Correct it."
         ) from None
 
 

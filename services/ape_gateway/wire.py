@@ -3,10 +3,21 @@
 A request has one of two forms. A list of requests (at most MAX_BATCH) is answered by a list in the
 same order:
 
-    {target_api_name, http_method, endpoint_path, session_headers?, request_payload?, trace_id?}
-    {api_name, method, path, headers?, data?, trace_id?}
+    {target_api_name, http_method, endpoint_path, session_headers?, request_payload?, trace_id?,
+     query?, content_type?, encoding?}
+    {api_name, method, path, headers?, data?, trace_id?, query?, content_type?, encoding?}
 
-The path may lack its first slash. The answer of the target, or of the gateway itself:
+The path may lack its first slash.
+
+`query`: an object of texts, numbers, booleans, null (absent) and lists of those (repeated names).
+The payload of a GET or HEAD without `content_type` is more of it.
+`content_type`: of the body; without one, that of the headers, or else application/json. The gateway
+encodes the payload, a JSON value: an object as form (application/x-www-form-urlencoded) or
+multipart/form-data, a text as any other type. A request without a body has no content type.
+`encoding`: {field: {contentType, style, explode}} of a form, as OpenAPI has it.
+`{"$file": {name?, type?, bytes?}}` as a field is a file; see `uploads`.
+
+The answer of the target, or of the gateway itself:
 
     {status_code, headers, body, body_encoding, truncated, execution_time, attempts, trace_id,
      error, error_message}
@@ -28,15 +39,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from ape_contracts import paths
 from ape_contracts.gateway_config import METHODS
+from ape_gateway.content import Encoding, checked_type, encoding_of
+from ape_gateway.errors import WireError as WireError
+from ape_gateway.query import Pairs, pairs_of
 from ape_service import trace
 
 MAX_BATCH = 32
+_MAX_TRACE_ID = 128
 # Hop-by-hop headers, and those that the gateway's own client must set.
 _DROPPED = frozenset(
     [
@@ -60,6 +74,9 @@ _DROPPED = frozenset(
     ]
 )
 DROPPED_FROM_ANSWER = _DROPPED - {"x-trace-id"}
+_CONTENT_TYPE = "content-type"
+# Not forwarded as they are.
+_READ = _DROPPED | {_CONTENT_TYPE}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 # Neither control characters, nor surrogates, which have no bytes.
 _NOT_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
@@ -68,13 +85,12 @@ _SEPARATORS = str.maketrans(dict.fromkeys("!#$%&'*+.^_`|~", "-"))
 MAX_HEADERS, MAX_HEADER_CHARS = 64, 8 << 10
 
 
-class WireError(Exception):
-    """The request breaks the wire format; the message names the key and the rule."""
-
-
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to a target. `payload`: JSON text, or None."""
+    """One request to a target. `payload`: its body, or None.
+
+    With an `encoding`, the payload is JSON from which the body is still to be made.
+    """
 
     api: str
     method: str
@@ -82,11 +98,8 @@ class Call:
     headers: dict[str, str]
     payload: bytes | None = None
     trace_id: str | None = None
-
-    @property
-    def bodyless(self) -> bool:
-        """Whether the payload is the query."""
-        return self.method in ("GET", "HEAD")
+    query: Pairs = ()
+    encoding: Encoding | None = None
 
     @property
     def bare_path(self) -> str:
@@ -122,16 +135,20 @@ class _WireRequest(msgspec.Struct):
     path: str = ""
     headers: dict[str, str] | None = None
     data: msgspec.Raw = msgspec.Raw()
-    trace_id: Any = None
+    # Not decoded: it may be anything, and large.
+    trace_id: msgspec.Raw = msgspec.Raw()
+    query: msgspec.Raw = msgspec.Raw()
+    content_type: str | None = None
+    encoding: msgspec.Raw = msgspec.Raw()
 
 
-_LONG_KEYS = ("http_method", "endpoint_path", "session_headers")
-_SHORT_KEYS = ("method", "path", "headers")
+_LONG_KEYS = ("http_method", "endpoint_path", "session_headers", "request_payload")
+_SHORT_KEYS = ("method", "path", "headers", "data")
 _request = msgspec.json.Decoder(_WireRequest)
 _list = msgspec.json.Decoder(list[msgspec.Raw])
-_dict = msgspec.json.Decoder(dict[str, Any])
 _encoder = msgspec.json.Encoder()
-_NOT_A_QUERY = "The payload of a GET or HEAD is its query: an object of texts and numbers."
+_NULL = msgspec.Raw(b"null")
+_BODYLESS = ("GET", "HEAD")
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
 
 
@@ -171,8 +188,11 @@ def parse(body: bytes) -> Call:
             request.endpoint_path,
             request.session_headers,
             request.request_payload,
-            request.trace_id,
+            _trace_id(request.trace_id),
             _LONG_KEYS,
+            request.query,
+            request.content_type,
+            request.encoding,
         )
     if request.api_name is None:
         raise WireError(
@@ -184,8 +204,19 @@ def parse(body: bytes) -> Call:
         request.path,
         request.headers,
         request.data,
-        request.trace_id,
+        _trace_id(request.trace_id),
+        _SHORT_KEYS,
+        request.query,
+        request.content_type,
+        request.encoding,
     )
+
+
+def _trace_id(raw: msgspec.Raw) -> str | None:
+    """The text of a JSON text without escapes, which a trace id has; else None."""
+    if not raw or len(raw) > _MAX_TRACE_ID:
+        return None
+    return bytes(raw).decode().strip('"')
 
 
 def _validation_message(problem: msgspec.ValidationError) -> str:
@@ -204,6 +235,9 @@ def make_call(
     payload: msgspec.Raw | bytes,
     trace_id: object = None,
     keys: tuple[str, ...] = _SHORT_KEYS,
+    query: msgspec.Raw | bytes = b"",
+    content_type: str | None = None,
+    encoding: msgspec.Raw | bytes = b"",
 ) -> Call:
     """A Call of checked values; `keys` name them in errors. Raises WireError."""
     method = method.upper()
@@ -213,17 +247,23 @@ def make_call(
     if why := paths.problem(path):
         raise WireError(f"{keys[1]}: {why}.")
     # A JSON null means: no payload.
-    raw = bytes(payload).strip()
-    call = Call(
-        api,
-        method,
-        path,
-        _passed(headers, keys[2]) if headers else {},
-        raw if raw and raw != b"null" else None,
-        trace.valid_trace_id(trace_id),
+    raw: bytes | None = bytes(payload).strip()
+    if not raw or raw == b"null":
+        raw = None
+    passed, header = _passed(headers, keys[2]) if headers else ({}, None)
+    pairs = pairs_of(query, "query") if query and query != _NULL else ()
+    made = None
+    if raw is not None:
+        if not content_type and method in _BODYLESS:
+            pairs += pairs_of(raw, keys[3])
+            raw = None
+        elif content_type := content_type or header:
+            made = encoding_of(content_type, encoding, raw, keys[3])
+            if made is None:
+                passed["Content-Type"] = checked_type(content_type)[0]
+    return Call(
+        api, method, path, passed, raw, trace.valid_trace_id(trace_id), pairs, encoding=made
     )
-    query_of(call)
-    return call
 
 
 def canonical(name: str) -> str:
@@ -231,9 +271,10 @@ def canonical(name: str) -> str:
     return name.lower().translate(_SEPARATORS)
 
 
-def _passed(headers: dict[str, str], key: str) -> dict[str, str]:
-    """The headers of an agent that are forwarded. Raises WireError."""
+def _passed(headers: dict[str, str], key: str) -> tuple[dict[str, str], str | None]:
+    """The headers of an agent that are forwarded, and their content type. Raises WireError."""
     passed = {}
+    content_type = None
     hop_by_hop: set[str] = set()
     size = 0
     for name, value in headers.items():
@@ -241,8 +282,10 @@ def _passed(headers: dict[str, str], key: str) -> dict[str, str]:
             raise WireError(f"{key}: holds a name or a value that is not a header.")
         size += len(value)
         read_as = canonical(name)
-        if read_as not in _DROPPED:
+        if read_as not in _READ:
             passed[name] = value
+        elif read_as == _CONTENT_TYPE:
+            content_type = value
         elif read_as == "connection":
             hop_by_hop.update(canonical(part.strip()) for part in value.split(","))
     if len(headers) > MAX_HEADERS or size > MAX_HEADER_CHARS:
@@ -252,7 +295,7 @@ def _passed(headers: dict[str, str], key: str) -> dict[str, str]:
         )
     if hop_by_hop:
         passed = {name: v for name, v in passed.items() if canonical(name) not in hop_by_hop}
-    return passed
+    return passed, content_type
 
 
 def _rooted(path: str, key: str) -> str:
@@ -264,20 +307,3 @@ def _rooted(path: str, key: str) -> str:
     if "://" in path.partition("?")[0]:
         raise WireError(f"{key}: must be a path below the base URL such as /products, not a URL.")
     return f"/{path}"
-
-
-def query_of(call: Call) -> dict[str, str]:
-    """The query of a request without a body, from its payload; else empty. Raises WireError."""
-    if call.payload is None or not call.bodyless:
-        return {}
-    try:
-        given = _dict.decode(call.payload)
-        if any(not isinstance(v, str | int | float) for v in given.values()):
-            raise WireError(_NOT_A_QUERY)
-        return {
-            key: str(value).lower() if isinstance(value, bool) else str(value)
-            for key, value in given.items()
-        }
-    # ValueError: Python writes no number of more than 4300 digits.
-    except (msgspec.DecodeError, RecursionError, ValueError):
-        raise WireError(_NOT_A_QUERY) from None

@@ -16,6 +16,7 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
 from ape_service.answers import error
+from ape_service.malformed import malformed
 
 MAX_CONNECTIONS = 4096
 # Two for each of the 100 agents that a container may have, and room for other programs.
@@ -66,9 +67,10 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """A request that is not HTTP is its sender's mistake, and no line of the log."""
+        """A request that is not HTTP is its sender's mistake, and not a line of the log each."""
         if status >= 500:
             return super().handle_error(request, status, exc, message)
+        malformed.count()
         if isinstance(exc, LineTooLong):
             answer = error(431, "headers_too_large", "A line of the request is too long.")
         else:

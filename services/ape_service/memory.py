@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Self
 
 
@@ -26,10 +27,14 @@ class MemoryBudget:
         """Wait until `size` bytes are free. Raises MemoryExhausted after `seconds`."""
         try:
             async with asyncio.timeout(seconds):
-                while size > self.free:
-                    await self._freed.wait()
+                await self.wait_until(lambda: size <= self.free)
         except TimeoutError:
             raise MemoryExhausted from None
+
+    async def wait_until(self, enough: Callable[[], bool]) -> None:
+        """Wait until `enough` bytes are free."""
+        while not enough():
+            await self._freed.wait()
 
 
 class MemoryReservation:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -230,6 +230,54 @@ async def test_slow_upload_of_one_agent_is_not_a_timeout_of_another(
     assert (answer.status, found["error"]) == (200, None)
     for writer in held:
         writer.close()
+
+
+async def _uploading(client: Any, address: str) -> asyncio.StreamWriter:
+    """A large body that is not complete."""
+    _, writer = await asyncio.open_connection("127.0.0.1", client.port, local_addr=(address, 0))
+    writer.write(b"POST /mcp/request HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+    writer.write(b" " * 200_000)
+    await writer.drain()
+    return writer
+
+
+@pytest.mark.parametrize("addresses", [1, limits.LARGE_BODIES - 1])
+async def test_slow_uploads_of_some_addresses_leave_memory_permits_to_others(
+    gateway: Any, monkeypatch: pytest.MonkeyPatch, addresses: int
+) -> None:
+    monkeypatch.setattr(limits, "_PERMIT_SECONDS", 0.3)
+    client = await gateway()
+    held = [
+        await _uploading(client, f"127.0.1.{1 + number % addresses}")
+        for number in range(2 * limits.LARGE_BODIES)
+    ]
+    await asyncio.sleep(0.05)
+    body = {"api_name": "shop", "method": "POST", "path": "/x", "data": "x" * 300_000}
+    for _ in range(3):
+        answer = await client.post("/mcp/request", json=body)
+        assert (answer.status, (await answer.json())["error"]) == (200, None)
+    for writer in held:
+        writer.close()
+
+
+async def test_address_with_large_bodies_in_flight_leaves_memory_permits_to_others() -> None:
+    admission = limits.AdmissionController(limits.Limits())
+    with ExitStack() as stack:
+
+        async def acquired(address: str) -> None:
+            permit = stack.enter_context(admission.memory_permit(address))
+            await permit.acquire_for_body(1 << 20)
+            permit.body_complete()
+
+        for _ in range(limits.LARGE_BODIES - limits.KEPT_FOR_OTHERS):
+            await acquired("greedy")
+        waiting = asyncio.create_task(acquired("greedy"))
+        for number in range(limits.KEPT_FOR_OTHERS):
+            await acquired(f"other-{number}")
+        assert not waiting.done()
+        waiting.cancel()
+    with admission.memory_permit("greedy") as again:
+        await again.acquire_for_body(1 << 20)
 
 
 async def test_wait_for_memory_is_not_the_targets_time(
