@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ape_contracts.gateway_config import GatewayConfigError
 from ape_contracts.gateway_config import load as load_gateway_config
+from ape_contracts.operations import OperationsError, encode
+from ape_contracts.operations_file import pack
 from ape_infra.config import openapi
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.settings import Settings
@@ -49,6 +51,25 @@ def read(settings: Settings, root: Path) -> openapi.Read:
     raise SettingsError.at(SETTING, line)
 
 
+def operations_file(settings: Settings, root: Path) -> str | None:
+    """The text of the gateway's file with the operations; None: the stack has no document.
+
+    Raises SettingsError, also if the operations are too large for it.
+    """
+    if not settings.target.openapi:
+        return None
+    found = read(settings, root)
+    try:
+        return pack(encode(found.operations))
+    except OperationsError as error:
+        count = len(found.operations.operations)
+        raise SettingsError.at(
+            SETTING,
+            f"{error} Select fewer of the {count} with targetInclude, such as "
+            '["/orders/**", "tag:orders"], or leave some out with targetExclude.',
+        ) from None
+
+
 # A command reads the document for its checks, for the preview and for the update.
 @functools.lru_cache(maxsize=4)
 def _read(
@@ -56,11 +77,7 @@ def _read(
 ) -> openapi.Read:
     del stamp
     read_file = openapi.no_files if is_copy else _beside(path)
-    found = openapi.read(path.read_bytes(), path.name, wanted=wanted, read_file=read_file)
-    if not found.endpoints:
-        lines = " ".join(f"{line.text} {line.remedy}".strip() for line in found.report.lines())
-        raise openapi.OpenApiError(f"has no operation that agents can call. {lines}".rstrip())
-    return found
+    return openapi.read(path.read_bytes(), path.name, wanted=wanted, read_file=read_file)
 
 
 def _beside(path: Path) -> Callable[[str], bytes]:

@@ -16,6 +16,7 @@ from ape_infra.config.openapi.references import Node, ReferenceProblem, Referenc
 from ape_infra.config.openapi.report import Report
 from ape_infra.config.openapi.schemas import Known, Schemas, bounded, shortened
 from ape_infra.config.openapi.selection import METHODS, Candidate
+from ape_infra.config.openapi.sendable import sendable
 
 # What RFC 3986 allows in a path, with the braces of a template and the escapes there are.
 _PATH_SAFE = "/{}:@!$&'()*+,;=~%?"
@@ -66,12 +67,16 @@ def read(references: References, wanted: Wanted, report: Report) -> Operations:
     used: set[str] = set()
     known: Known = {}
     made = []
+    schemes = _schemes(references, document)
     for each in found:
         if id(each.candidate) in selected:
-            made.append(_operation(each, references, wanted, report, used, known))
+            operation = _operation(each, references, wanted, report, used, known)
+            name = shortened(each.candidate.name)
+            if (sent := sendable(operation, name, schemes, report)) is not None:
+                made.append(sent)
     if not made:
         raise OpenApiError(_nothing(document, report))
-    return Operations(operations=tuple(made), schemes=_schemes(references, document))
+    return Operations(operations=tuple(made), schemes=schemes)
 
 
 def checked(document: Any) -> dict[str, Any]:
@@ -191,6 +196,9 @@ def _operation(
     )
     path = _base_path(found, wanted, report) + found.path
     value = operation.value
+    callbacks = value.get("callbacks")
+    for callback in callbacks if isinstance(callbacks, dict) else ():
+        report.add("callbacks", f"{name} {shortened(callback)}")
     identifier = shortened(value.get("operationId")) or name
     while identifier in used:
         identifier += "_"
