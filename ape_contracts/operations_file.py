@@ -44,10 +44,10 @@ def unpack(packed: str) -> str:
         raw = inflater.decompress(base64.b64decode(packed, validate=True), MAX_BYTES)
         if not inflater.eof:
             raise OperationsError(
-                f"The operations are cut, or have more than {MAX_BYTES >> 20} MiB. Write them anew."
+                f"The operations are cut, or have over {MAX_BYTES >> 20} MiB. Write them again."
             )
         return raw.decode()
     except (binascii.Error, zlib.error, UnicodeError, ValueError) as error:
         raise OperationsError(
-            f"The operations are neither JSON nor compressed ({error}). Write them anew."
+            f"The operations are neither JSON nor compressed ({error}). Write them again."
         ) from None

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from ape_contracts.gateway_config import GatewayConfigError
+from ape_contracts.gateway_config import GatewayConfigError, Route
 from ape_contracts.gateway_config import load as load_gateway_config
 from ape_contracts.operations import OperationsError, encode
 from ape_contracts.operations_file import pack
@@ -36,7 +36,14 @@ def read(settings: Settings, root: Path) -> openapi.Read:
     Raises SettingsError if the document cannot be read or has nothing that agents can call.
     """
     target, path = settings.target, path_of(settings, root)
-    wanted = openapi.Wanted(tuple(target.include), tuple(target.exclude), _base_url(settings, root))
+    route = _route(settings, root)
+    wanted = openapi.Wanted(
+        tuple(target.include),
+        tuple(target.exclude),
+        # Paths are relative to it.
+        route.base_url if route else target.url,
+        tuple((method, e.path) for e in route.endpoints for method in e.methods) if route else (),
+    )
     try:
         stat = path.stat()
         return _read(path, (stat.st_mtime_ns, stat.st_size), wanted, target.openapi_is_url)
@@ -99,13 +106,13 @@ def _beside(path: Path) -> Callable[[str], bytes]:
     return read_file
 
 
-def _base_url(settings: Settings, root: Path) -> str:
-    """The URL that paths are relative to: of the first route of a gateway config, or the target."""
+def _route(settings: Settings, root: Path) -> Route | None:
+    """The route of a gateway config that agents use; None: the stack has no such config."""
     if not settings.target.gateway_config:
-        return settings.target.url
+        return None
     try:
         text = (root / settings.target.gateway_config).read_text("utf-8")
-        return next(iter(load_gateway_config(text).routes.values())).base_url
+        return next(iter(load_gateway_config(text).routes.values()))
     except (OSError, UnicodeDecodeError, GatewayConfigError):
         # `files.gateway_config` reports it.
-        return settings.target.url
+        return None

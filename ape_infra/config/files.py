@@ -26,7 +26,7 @@ from ape_infra.config.target import Endpoint, SuccessCondition
 
 # 128 KiB is the limit of Linux; the other settings of an agent need some of it.
 MAX_SCENARIO_BYTES = 120 * 1024
-# What agents are told in a variable, and the setting that it is from.
+# What agents get in a variable, and the setting that it is from.
 _TOLD = {"goal": "targetGoal", "endpoints": "targetEndpoints", "success": "targetSuccess"}
 _REMEDY = {
     "endpoints": "Remove some, shorten their bodies, or set targetOpenapi in their place: the "
@@ -54,7 +54,8 @@ class Scenario(Strict):
     def of(cls, settings: Settings, root: Path, api: str) -> Self:
         """Return the scenario of the settings, completed by the demo target's.
 
-        Raises SettingsError, also if agents cannot be told it, or the gateway the operations.
+        Raises SettingsError, also if it is too large for an agent, or its operations are for the
+        gateway.
         """
         given: dict[str, Any] = {"api": api}
         if settings.target.is_demo:

@@ -36,7 +36,7 @@ _METHOD_WORDS = {
     "PATCH": "patch update change edit modify",
     "DELETE": "delete remove cancel",
 }
-# Shorter words are no stem of another: issue, but not is.
+# A shorter word is not taken for the stem of another.
 _MIN_STEM = 4
 _BRACES = re.compile(r"\{[^{}]*\}")
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
@@ -109,7 +109,7 @@ class Index:
         return sorted(scores, key=lambda number: (-scores[number], number))[:most]
 
     def _with(self, word: str) -> dict[int, float]:
-        """The operations that have the word, or else a longer or shorter form of it: repo."""
+        """The operations with the word, or else with a longer or shorter form of it: repo."""
         if word in self._weights or len(word) < _MIN_STEM:
             return self._weights.get(word, {})
         found: dict[int, float] = {}

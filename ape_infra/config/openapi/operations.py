@@ -34,11 +34,22 @@ _USE = "Use an OpenAPI document in JSON or YAML, such as applications serve at /
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which operations, and for which target: `target_url` may have a part of the base path."""
+    """Which operations, and for which target: `target_url` may have a part of the base path.
+
+    `allowed`: method and path of the endpoints that the gateway allows; empty: all are allowed.
+    """
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     target_url: str = ""
+    allowed: Sequence[tuple[str, str]] = ()
+
+    def allows(self, operation: Operation) -> bool:
+        """Whether an endpoint allows the operation, at least with some values in its path."""
+        return not self.allowed or any(
+            method == operation.method and selection.overlap(path, operation.path)
+            for method, path in self.allowed
+        )
 
 
 @dataclass
@@ -72,7 +83,9 @@ def read(references: References, wanted: Wanted, report: Report) -> Operations:
         if id(each.candidate) in selected:
             operation = _operation(each, references, wanted, report, used, known)
             name = shortened(each.candidate.name)
-            if (sent := sendable(operation, name, schemes, report)) is not None:
+            if not wanted.allows(operation):
+                report.add("not_allowed", name)
+            elif (sent := sendable(operation, name, schemes, report)) is not None:
                 made.append(sent)
     if not made:
         raise OpenApiError(_nothing(document, report))

@@ -88,6 +88,11 @@ KINDS: dict[str, Kind] = {
     ),
     "not_selected": Kind("ok", "{n} operation{s} {is_are} not selected by targetInclude"),
     "excluded": Kind("ok", "{n} operation{s} {is_are} excluded by targetExclude"),
+    "not_allowed": Kind(
+        "ok",
+        "{n} operation{s} {is_are} left out: no endpoint of the route in gatewayConfig allows them",
+        "Add an endpoint there to use them.",
+    ),
     "selector": Kind(
         "warn",
         "{n} selector{s} select{third} no operation of the document: {x}",

@@ -88,7 +88,7 @@ def server() -> Iterator[tuple[Server, str]]:
         ("targetGoal", "{{" * (MAX_SCENARIO_BYTES // 7), "is too long: an agent would get 121 KiB"),
     ],
 )
-def test_what_agents_cannot_be_told_is_rejected_with_the_setting(
+def test_a_scenario_that_is_too_large_for_a_variable_is_rejected_with_the_setting(
     setting: str, value: Any, has: str, tmp_path: Path
 ) -> None:
     text = value if isinstance(value, str) else json.dumps(value)
@@ -131,6 +131,24 @@ def test_the_base_path_is_relative_to_the_route_of_the_gateway_config(tmp_path: 
     (tmp_path / "gateway.json").write_text(json.dumps({"routes": {"shop": route}}))
     assert path_in(settings_of(), tmp_path) == "/api/v3/lamps"
     assert path_in(settings_of(gatewayConfig="gateway.json"), tmp_path) == "/lamps"
+
+
+def test_operations_that_no_endpoint_of_the_gateway_config_allows_are_left_out(
+    tmp_path: Path,
+) -> None:
+    paths: dict[str, Any] = {
+        path: {"get": {}, "post": {}} for path in ("/a", "/b/{id}", "/c/{id}/d", "/b")
+    }
+    write(tmp_path, document(paths))
+    endpoints = [{"path": "/a"}, {"path": "/b/7", "methods": ["POST"]}, {"path": "/{x}/{y}/d"}]
+    route = {"base_url": "https://shop.example", "endpoints": endpoints}
+    (tmp_path / "gateway.json").write_text(json.dumps({"routes": {"shop": route}}))
+    settings = settings_of(gatewayConfig="gateway.json")
+    found = documents.read(settings, tmp_path).operations.operations
+    assert [each.id for each in found] == ["GET /a", "POST /b/{id}", "GET /c/{id}/d"]
+    (check,) = openapi.report(settings, tmp_path)
+    assert check.observed.startswith("5 operations are left out: no endpoint of the route")
+    assert len(check.details) == 5
 
 
 def test_what_is_left_out_is_one_check_for_each_kind_with_all_its_places(tmp_path: Path) -> None:

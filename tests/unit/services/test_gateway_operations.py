@@ -118,7 +118,7 @@ def test_few_operations_are_listed_as_the_document_has_them_and_many_are_counted
     assert (status, [o["path"] for o in json.loads(body)["operations"]]) == (200, ["/things64"])
 
 
-def test_gateway_without_operations_says_so() -> None:
+def test_gateway_without_operations_counts_none() -> None:
     assert Catalog("shop").listed({"api": "shop"}) == (200, b'{"count":0,"operations":[]}')
     assert Catalog("shop").search({"q": "order"}) == (200, b'{"count":0,"operations":[]}')
 
@@ -142,9 +142,9 @@ def test_file_of_operations_is_read_as_it_was_written(count: int) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("", "cut, or have more than 32 MiB"),
+        ("", "cut, or have over 32 MiB"),
         ("[1]", "neither JSON nor compressed"),
-        ("eJw=", "cut, or have more"),
+        ("eJw=", "cut, or have over"),
         ('{"operations": 1}', "not as `ape_contracts.operations` has them"),
         ('{"operations": [{"id": 1}]}', "not as `ape_contracts.operations` has them"),
         ('{"operations": [', "not as `ape_contracts.operations` has them"),
@@ -167,7 +167,7 @@ def test_broken_file_of_operations_stops_the_gateway_with_a_sentence(
 def test_operations_that_become_too_large_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = pack(text_of(many(3000, "x" * 100)))
     monkeypatch.setattr(operations_file, "MAX_BYTES", 300_000)
-    with pytest.raises(OperationsError, match="cut, or have more"):
+    with pytest.raises(OperationsError, match="cut, or have over"):
         unpack(packed)
     monkeypatch.setattr(operations_file, "MAX_FILE_BYTES", 1000)
     with pytest.raises(OperationsError, match=r"has \d+ KB of operations, compressed, above the"):

@@ -1,4 +1,4 @@
-"""What agents are told of OpenAPI documents such as applications serve."""
+"""What agents get of OpenAPI documents such as applications serve."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_a_body_is_sent_by_its_content_type(kind: str) -> None:
         ("image/png", {"format": "binary"}, "of which agents send a text only"),
     ],
 )
-def test_a_body_that_is_no_data_is_a_text_of_the_model(kind: str, schema: Any, line: str) -> None:
+def test_a_model_writes_a_body_that_has_no_json_as_text(kind: str, schema: Any, line: str) -> None:
     found = read_data(with_body(schema, kind, example={"a": 1} if line else None))
     body = found.operations.operations[0].body
     assert body is not None
