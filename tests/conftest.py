@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from xdist.scheduler import WorkStealingScheduling
 
 from tests.support import images
 from tests.support.live import PREFIX, ROOT, LiveStack, sweep_stale
@@ -27,6 +28,15 @@ def pytest_configure() -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Two for each core: tests wait more than they compute."""
     return 2 * (psutil.cpu_count() or 1)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WorkStealingScheduling | None:
+    """Only live tests have groups that share a stack; without groups, no worker waits for its next
+
+    test.
+    """
+    live = not config.option.markexpr or {"engine", "e2e"} & set(config.option.markexpr.split())
+    return None if live else WorkStealingScheduling(config, log)
 
 
 def _use_setup() -> None:

@@ -64,14 +64,17 @@ class _TestServer(uvicorn.Server):
         await self.stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close idle connections at once: uvicorn looks again only every 0.1 s."""
+        """Close idle connections at once: uvicorn waits 0.1 s, and looks again every 0.1 s."""
+        for listening in (*self.servers, *(sockets or ())):
+            listening.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
         for _ in range(50):
-            if not self.server_state.connections:
-                break
+            if not self.server_state.connections and not self.server_state.tasks:
+                await self.lifespan.shutdown()
+                return
             await asyncio.sleep(0.001)
-        await super().shutdown(sockets)
+        await super().shutdown()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -130,8 +130,8 @@ async def test_full_queue_gets_503_and_a_passed_deadline_429() -> None:
 
 async def test_pause_delays_all_agents() -> None:
     limiter = Limiter(Limits())
-    limiter.pause(0.2)
     began = asyncio.get_running_loop().time()
+    limiter.pause(0.2)
     assert sorted(await served(limiter, [("a", 1), ("b", 1)])) == ["a", "b"]
     assert asyncio.get_running_loop().time() - began >= 0.2
 

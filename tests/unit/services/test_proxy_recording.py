@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import openai
 import pytest
 
 from ape_contracts.recording import MAX_BYTES, RecordingError, load
@@ -164,6 +163,9 @@ async def test_answers_recorded_with_one_client_are_served_to_another(
         text = json.dumps(brief | {"values": {"session": session}})
         messages = [{"role": "system", "content": text}]
         return {"model": "llama", "messages": messages, "tools": tools}
+
+    # Its import takes 0.7 s, in each worker where the module has it.
+    import openai
 
     async def call(server: Any, session: str, stream: bool) -> Any:
         async with openai.AsyncOpenAI(
