@@ -53,7 +53,8 @@ def test_a_thousand_operations_are_a_config_of_the_swarm_within_its_limit(tmp_pa
     many = {f"/orders/{n}": {"get": {"summary": "x" * 190}} for n in range(1000)}
     found = stack(tmp_path, many, runtime="swarm")
     (config,) = (r for r in found.of("ServiceConfig") if r.name == "gateway-operations.json")
-    assert len(config.inputs["data"]) < 500_000
+    # A twentieth of what it holds.
+    assert len(config.inputs["data"]) < 20_000
     (gateway,) = (r for r in found.of("Service") if r.name == "gateway")
     mounted = gateway.inputs["taskSpec"]["containerSpec"]["configs"]
     assert [each["fileName"] for each in mounted] == [FILE]

@@ -41,10 +41,10 @@ SHOP = (
         "Add a product to the cart.",
         parameters=(Parameter(name="cart", location="path", schema={"type": "string"}),),
     ),
+    operation("GET", "/orders/{id}/items", "Items of an order."),
     operation("POST", "/orders", "Place an order."),
     operation("GET", "/orders", "List orders."),
     operation("GET", "/orders/{id}", "One order."),
-    operation("GET", "/orders/{id}/items", "Items of an order."),
     operation("PATCH", "/categories/{id}", "Change a category."),
 )
 
@@ -64,6 +64,7 @@ def many(count: int, summary: str = "") -> tuple[Operation, ...]:
         ("create order", "POST /orders"),
         ("list all orders", "GET /orders"),
         ("show me ORDER 7", "GET /orders"),
+        ("order", "POST /orders"),
         ("items in the order", "GET /orders/{id}/items"),
         ("add product to cart", "POST /carts/{cart}/items"),
         ("catalog", "GET /products"),
@@ -74,6 +75,14 @@ def many(count: int, summary: str = "") -> tuple[Operation, ...]:
 def test_search_finds_the_operation_that_the_words_mean(text: str, first: str) -> None:
     index = Index(Described(o.id, o.method, o.path, o.summary, o.tags) for o in SHOP)
     assert SHOP[index.best(text)[0]].id == first
+
+
+def test_rare_word_counts_more_than_a_common_one() -> None:
+    found = [*(f"/things{n}" for n in range(50)), "/figures"]
+    index = Index(
+        Described(path, "GET", path, "Weekly." * (n == 50)) for n, path in enumerate(found)
+    )
+    assert index.best("things weekly")[0] == 50
 
 
 @pytest.mark.parametrize("text", ["", "the", "weather", "?" * 9999, "\ud800"])
