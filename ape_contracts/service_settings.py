@@ -31,6 +31,11 @@ VARIABLE = "APE_SETTINGS"
 # Has the token of a container of agents for its reports, where no file has it.
 REPORT_TOKEN = "APE_REPORT_TOKEN"
 SERVICE_PORT = 8080
+# Of Linux, for a variable with its name and the zero byte at its end.
+MAX_VARIABLE_BYTES = 128 * 1024
+# Metadata of a field that came later: a document has it only with a value other than its default,
+# so that it replaces no container of a stack that does not use it.
+LATER = {"later": True}
 # The value of a header, or empty.
 USER_AGENT = r"(?:[!-~](?:[ -~]{0,198}[!-~])?)?"
 ModelKind = Literal["offline", "provider", "recorded"]
@@ -140,6 +145,7 @@ class GatewaySettings(HttpSettings):
     `keepalive_seconds`. `user_agent`: of requests that have none; empty: the product's.
     `report_key_file`: the key that signs the tokens of reports (ape_contracts.report_token); empty:
     reports are not checked. `max_agents`: the highest slot that a report may name.
+    `operations_file`: see ape_contracts.operations_file; empty: no operations are known.
     """
 
     config_file: str = "/etc/ape/gateway.json"
@@ -153,6 +159,7 @@ class GatewaySettings(HttpSettings):
     connections_per_address: PositiveCount = 1024
     report_key_file: str = ""
     max_agents: PositiveCount = 10_000
+    operations_file: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,24 +327,44 @@ def _checked(kind: type[ServiceSettings], raw: Mapping[str, Any]) -> None:
         raise ServiceSettingsError("\n".join(problems))
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
     """JSON in which Swarm finds no template but those that are meant."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_json(k)}: {_json(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{json_text(k)}: {json_text(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_json, value)) + "]"
+        return "[" + ", ".join(map(json_text, value)) + "]"
     text = json.dumps(value, ensure_ascii=False)
     return text if isinstance(value, Template) else text.replace("{{", "{\\u007b")
 
 
 def encode(settings: ServiceSettings) -> str:
-    """The document of a service's settings. Raises ServiceSettingsError."""
-    raw = {each.name: getattr(settings, each.name) for each in fields(settings)}
+    """The document of a service's settings, which one variable holds.
+
+    Raises ServiceSettingsError.
+    """
+    raw = {}
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if "later" not in each.metadata or value != each.default:
+            raw[each.name] = value
     _checked(type(settings), raw)
     try:
-        return _json(raw)
+        text = json_text(raw)
     except RecursionError:
         raise ServiceSettingsError(f"{VARIABLE}: is nested too deeply. Cut it down.") from None
+    size = variable_bytes(text)
+    if size > MAX_VARIABLE_BYTES:
+        longest = max(raw, key=lambda name: len(json_text(raw[name])))
+        raise ServiceSettingsError(
+            f"{VARIABLE}: has {-(-size // 1024)} KiB, most of them in {longest}, above the "
+            f"{MAX_VARIABLE_BYTES >> 10} KiB that Linux allows a variable. Shorten it."
+        )
+    return text
+
+
+def variable_bytes(text: str) -> int:
+    """The size of the variable with a document."""
+    return len(f"{VARIABLE}={text}\0".encode("utf-8", "replace"))
 
 
 def decode(kind: type[S], text: str) -> S:

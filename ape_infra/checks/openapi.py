@@ -90,14 +90,16 @@ def report(settings: Settings, root: Path) -> Iterator[Check]:
         yield Check(NAME, line.level, line.text, line.remedy, key, line.details)
 
 
-def check(settings: Settings, root: Path, *, on_line: Callable[[str], None]) -> None:
-    """Fetch the document and report what is left out, before an update.
+def check(settings: Settings, root: Path, *, on_line: Callable[[str], None]) -> list[Check]:
+    """Fetch the document and report what is left out, before an update; return all of it.
 
     Raises PreflightError if a URL was never fetched.
     """
     fetched = list(fetch(settings, root))
     if failures := failed(fetched):
         raise PreflightError(failures)
-    for each in (*fetched, *report(settings, root)):
+    found = [*fetched, *report(settings, root)]
+    for each in found:
         if each.status != "ok" or each.details:
             on_line(each.text)
+    return found

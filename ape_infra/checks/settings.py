@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ape_infra.checks.check import Check
+from ape_infra.config import document
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.files import Scenario, gateway_config, model_ca, model_recording
 from ape_infra.config.settings import Settings
@@ -25,8 +26,11 @@ def scenario(settings: Settings, root: Path) -> Iterator[Check]:
     except SettingsError as error:
         yield from broken("gateway", error)
         return
-    count = len(found.endpoints)
-    yield Check("gateway", "ok", f"route {api}, {count} endpoints, goal: {found.goal}")
+    told = f"{len(found.endpoints)} endpoints"
+    if settings.target.openapi:
+        operations = document.read(settings, root).operations.operations
+        told = f"{len(operations)} operation{'s' if len(operations) > 1 else ''}"
+    yield Check("gateway", "ok", f"route {api}, {told}, goal: {found.goal}")
 
 
 def model_files(settings: Settings, root: Path) -> Iterator[Check]:

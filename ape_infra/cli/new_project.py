@@ -109,10 +109,9 @@ class NewProject:
             "targetOpenapi": str(self.openapi.resolve()),
             "targetSuccess": json.dumps(success),
         }
-        # Also of a document with too many operations for agents: `up` names the remedy.
-        endpoints = document.read(parse(settings), Path.cwd()).endpoints
-        first = min(endpoints, key=lambda e: (e["method"] != "GET", "{" in e["path"]))
-        success |= {"method": first["method"], "path": first["path"].partition("?")[0]}
+        operations = document.read(parse(settings), Path.cwd()).operations.operations
+        first = min(operations, key=lambda each: (each.method != "GET", "{" in each.path))
+        success |= {"method": first.method, "path": first.path.partition("?")[0]}
         return {
             "targetGoal": settings["targetGoal"],
             "targetOpenapi": self.openapi.name,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import asdict
+from json import dumps
 
 from ape_infra.automation.engine import PulumiEngine
 from ape_infra.checks import openapi
+from ape_infra.checks.check import Check
 from ape_infra.cli.common import (
     EXIT_NOT_HEALTHY,
     EXIT_OK,
@@ -33,6 +36,12 @@ def _lines(summary: Summary) -> list[str]:
     return summary.lines() + [r if len(r) <= width else f"{r[: width - 1]}…" for r in reasons]
 
 
+def _json(summary: Summary, left_out: list[Check]) -> str:
+    """The measurements; with an OpenAPI document, `openapi` has its checks with all details."""
+    more = {"openapi": [check.data() for check in left_out]} if left_out else {}
+    return dumps(asdict(summary) | more)
+
+
 @app.command()
 def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None:
     """Apply the stack config: preview, apply, measure what runs."""
@@ -41,7 +50,7 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
     def work() -> int:
         engine = PulumiEngine(stack, log)
         settings = engine.settings()
-        openapi.check(settings, current().root, on_line=log)
+        left_out = openapi.check(settings, current().root, on_line=log)
         client = check_before_update(engine, settings)
         with stack_lock(engine, restore=False) as lock:
             started = time.monotonic()
@@ -61,7 +70,7 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
             seconds=SETTLE_SECONDS,
             on_progress=lambda s: log(f"waiting: {s.healthy} of {s.declared} agents are healthy"),
         )
-        print(summary.json() if json else "\n".join(_lines(summary)))
+        print(_json(summary, left_out) if json else "\n".join(_lines(summary)))
         return EXIT_OK if summary.is_healthy else EXIT_NOT_HEALTHY
 
     run_command(work)

@@ -7,8 +7,10 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from ape_contracts.gateway_config import GatewayConfigError
+from ape_contracts.gateway_config import GatewayConfigError, Route
 from ape_contracts.gateway_config import load as load_gateway_config
+from ape_contracts.operations import OperationsError, encode
+from ape_contracts.operations_file import pack
 from ape_infra.config import openapi
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.settings import Settings
@@ -34,7 +36,14 @@ def read(settings: Settings, root: Path) -> openapi.Read:
     Raises SettingsError if the document cannot be read or has nothing that agents can call.
     """
     target, path = settings.target, path_of(settings, root)
-    wanted = openapi.Wanted(tuple(target.include), tuple(target.exclude), _base_url(settings, root))
+    route = _route(settings, root)
+    wanted = openapi.Wanted(
+        tuple(target.include),
+        tuple(target.exclude),
+        # Paths are relative to it.
+        route.base_url if route else target.url,
+        tuple((method, e.path) for e in route.endpoints for method in e.methods) if route else (),
+    )
     try:
         stat = path.stat()
         return _read(path, (stat.st_mtime_ns, stat.st_size), wanted, target.openapi_is_url)
@@ -49,6 +58,25 @@ def read(settings: Settings, root: Path) -> openapi.Read:
     raise SettingsError.at(SETTING, line)
 
 
+def operations_file(settings: Settings, root: Path) -> str | None:
+    """The text of the gateway's file with the operations; None: the stack has no document.
+
+    Raises SettingsError, also if the operations are too large for it.
+    """
+    if not settings.target.openapi:
+        return None
+    found = read(settings, root)
+    try:
+        return pack(encode(found.operations))
+    except OperationsError as error:
+        count = len(found.operations.operations)
+        raise SettingsError.at(
+            SETTING,
+            f"{error} Select fewer of the {count} with targetInclude, such as "
+            '["/orders/**", "tag:orders"], or leave some out with targetExclude.',
+        ) from None
+
+
 # A command reads the document for its checks, for the preview and for the update.
 @functools.lru_cache(maxsize=4)
 def _read(
@@ -56,11 +84,7 @@ def _read(
 ) -> openapi.Read:
     del stamp
     read_file = openapi.no_files if is_copy else _beside(path)
-    found = openapi.read(path.read_bytes(), path.name, wanted=wanted, read_file=read_file)
-    if not found.endpoints:
-        lines = " ".join(f"{line.text} {line.remedy}".strip() for line in found.report.lines())
-        raise openapi.OpenApiError(f"has no operation that agents can call. {lines}".rstrip())
-    return found
+    return openapi.read(path.read_bytes(), path.name, wanted=wanted, read_file=read_file)
 
 
 def _beside(path: Path) -> Callable[[str], bytes]:
@@ -82,13 +106,13 @@ def _beside(path: Path) -> Callable[[str], bytes]:
     return read_file
 
 
-def _base_url(settings: Settings, root: Path) -> str:
-    """The URL that paths are relative to: of the first route of a gateway config, or the target."""
+def _route(settings: Settings, root: Path) -> Route | None:
+    """The route of a gateway config that agents use; None: the stack has no such config."""
     if not settings.target.gateway_config:
-        return settings.target.url
+        return None
     try:
         text = (root / settings.target.gateway_config).read_text("utf-8")
-        return next(iter(load_gateway_config(text).routes.values())).base_url
+        return next(iter(load_gateway_config(text).routes.values()))
     except (OSError, UnicodeDecodeError, GatewayConfigError):
         # `files.gateway_config` reports it.
-        return settings.target.url
+        return None

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from ape_contracts.gateway_config import GatewayConfigError
 from ape_contracts.gateway_config import load as load_gateway_config
 from ape_contracts.recording import RecordingError
 from ape_contracts.recording import load as load_recording
+from ape_contracts.service_settings import json_text, variable_bytes
 from ape_contracts.text import plain
 from ape_infra.config import document
 from ape_infra.config.addresses import on_docker_host, reachable_problem
-from ape_infra.config.errors import SettingsError, problems_of
+from ape_infra.config.errors import SettingsError
 from ape_infra.config.group import Strict
 from ape_infra.config.project import SOURCE_ROOT, config_key
 from ape_infra.config.settings import Settings
@@ -25,13 +26,19 @@ from ape_infra.config.target import Endpoint, SuccessCondition
 
 # 128 KiB is the limit of Linux; the other settings of an agent need some of it.
 MAX_SCENARIO_BYTES = 120 * 1024
+# What agents get in a variable, and the setting that it is from.
+_TOLD = {"goal": "targetGoal", "endpoints": "targetEndpoints", "success": "targetSuccess"}
+_REMEDY = {
+    "endpoints": "Remove some, shorten their bodies, or set targetOpenapi in their place: the "
+    "gateway holds its operations."
+}
 DEMO_DIR = SOURCE_ROOT / "services" / "ape_demo_target"
 
 
 class Scenario(Strict):
     """The goal of a session, the endpoints of route `api`, and the success condition.
 
-    Without endpoints, the agents ask the gateway for those in its config.
+    Without endpoints, the agents ask the gateway for its operations, or those in its config.
     """
 
     goal: str
@@ -47,7 +54,8 @@ class Scenario(Strict):
     def of(cls, settings: Settings, root: Path, api: str) -> Self:
         """Return the scenario of the settings, completed by the demo target's.
 
-        Raises SettingsError.
+        Raises SettingsError, also if it is too large for an agent, or its operations are for the
+        gateway.
         """
         given: dict[str, Any] = {"api": api}
         if settings.target.is_demo:
@@ -57,11 +65,13 @@ class Scenario(Strict):
         if settings.target.endpoints:
             given["endpoints"] = settings.target.endpoints
         elif settings.target.openapi:
-            given["endpoints"] = _openapi_endpoints(settings, root)
+            # Agents get its operations from the gateway.
+            document.operations_file(settings, root)
+            given.pop("endpoints", None)
         if settings.target.success:
             given["success"] = settings.target.success
         made = cls.model_validate(given)
-        _checked_size(made, settings)
+        _checked_size(made)
         return made
 
 
@@ -77,31 +87,18 @@ def _read(setting: str, path: Path, what: str) -> str:
         raise SettingsError.at(setting, f"{plain(path)}: {reason}. {remedy}") from None
 
 
-def _openapi_endpoints(settings: Settings, root: Path) -> list[Endpoint]:
-    found = document.read(settings, root)
-    try:
-        return [Endpoint.model_validate(endpoint) for endpoint in found.endpoints]
-    except ValidationError as error:
-        why = "; ".join(f"{at} {why}" for at, why in problems_of(error))
-        raise SettingsError.at("targetOpenapi", why) from None
-
-
-def _checked_size(scenario: Scenario, settings: Settings) -> None:
+def _checked_size(scenario: Scenario) -> None:
     """Agents get the scenario in one variable, whose size Linux limits to 128 KiB."""
-    size = len(json.dumps(scenario.plain(), ensure_ascii=False).encode("utf-8", "replace"))
+    told = scenario.plain()
+    size = variable_bytes(json_text(told))
     if size <= MAX_SCENARIO_BYTES:
         return
-    count, limit = len(scenario.endpoints), MAX_SCENARIO_BYTES >> 10
-    line = (
-        f"has {count} endpoints, {-(-size // 1024)} KiB for an agent, above the maximum of "
-        f"{limit} KiB. "
-    )
-    if not settings.target.openapi:
-        raise SettingsError.at("targetEndpoints", f"{line}Remove some, or shorten their bodies.")
+    most = max(_TOLD, key=lambda part: len(json_text(told.get(part))))
+    has = f"has {len(scenario.endpoints)} endpoints" if most == "endpoints" else "is too long"
     raise SettingsError.at(
-        "targetOpenapi",
-        f"{line}Select fewer operations with targetInclude, such as "
-        f'["/orders/**", "tag:orders"], or leave some out with targetExclude.',
+        _TOLD[most],
+        f"{has}: an agent would get {-(-size // 1024)} KiB, above the maximum of "
+        f"{MAX_SCENARIO_BYTES >> 10} KiB. {_REMEDY.get(most, 'Shorten it.')}",
     )
 
 

@@ -72,7 +72,7 @@ class TargetSettings(Group):
     openapi: str = Field(
         "",
         alias="targetOpenapi",
-        description="Path or URL of an OpenAPI document (JSON or YAML) that lists the endpoints; "
+        description="Path or URL of an OpenAPI document (JSON or YAML) that lists the operations; "
         "empty: none. `ape-load up` and `ape-load validate` fetch a URL.",
     )
     include: list[str] = Field(

@@ -8,6 +8,7 @@ from importlib import import_module
 import pulumi
 from pulumi.runtime.config import CONFIG
 
+from ape_contracts.service_settings import ServiceSettingsError
 from ape_infra import sdk_patches
 from ape_infra.config.agent_token import agent_token
 from ape_infra.config.errors import SettingsError
@@ -90,7 +91,7 @@ async def main() -> dict[str, pulumi.Input[object]]:
             ),
             opts=pulumi.ResourceOptions(providers={"docker": provider}),
         )
-    except SettingsError as error:
+    except (SettingsError, ServiceSettingsError) as error:
         raise pulumi.RunError(str(error)) from None
     # One iteration of the loop, in which the registrations begin. Without it the SDK finds none in
     # flight, and waits for any one of all the outputs again and again (docs/facts.md).

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pulumi
 
+from ape_infra.config.document import operations_file
 from ape_infra.config.files import (
     Scenario,
     gateway_config,
@@ -76,7 +77,14 @@ def declare(
         settings, project=project, stack=stack, root=root, name_key=name_key, opts=opts
     )
 
-    gateway = Gateway("gateway", deployment, config, settings.target.user_agent, report_key.value)
+    gateway = Gateway(
+        "gateway",
+        deployment,
+        config,
+        settings.target.user_agent,
+        report_key.value,
+        operations_file(settings, root),
+    )
     proxy = InferenceProxy("proxy", deployment, settings.model, {"token_file": token, **files})
     ready = [*gateway.ready, *proxy.ready]
     monitors: list[pulumi.Resource] = []

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import docker
@@ -78,9 +78,6 @@ class Summary:
             for item in (listed if isinstance(listed, list) else [])[:MAX_FAILURES]
             if isinstance(item, dict) and item.get("detail")
         ]
-
-    def json(self) -> str:
-        return json.dumps(asdict(self))
 
 
 def one_line(text: str) -> str:

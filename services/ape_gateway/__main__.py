@@ -14,10 +14,13 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from ape_contracts.gateway_config import MAX_UPLOAD_BYTES, GatewayConfigError, Upload, load
+from ape_contracts.operations import OperationsError
 from ape_contracts.service_settings import GatewaySettings, ServiceSettingsError
-from ape_gateway.app import make_app
+from ape_gateway.app import first_route, make_app
 from ape_gateway.connections import protocol, warn_of_another_version
 from ape_gateway.limits import Limits
+from ape_gateway.operations import Catalog
+from ape_gateway.operations import load as load_operations
 from ape_gateway.uploads import UploadSource
 from ape_gateway.upstream import PoolSizes
 from ape_service import logs
@@ -31,6 +34,17 @@ MAX_CONNECTIONS = 8192
 # Longer than an agent thinks: a connection that is closed here while a POST comes in fails it.
 KEEP_ALIVE_SECONDS = 75
 _log = logging.getLogger(__name__)
+
+
+def _operations(settings: GatewaySettings, api: str) -> Catalog | None:
+    """Raises ServiceSettingsError."""
+    path = settings.operations_file
+    if not path:
+        return None
+    try:
+        return load_operations(api, read_file("operations_file", path))
+    except OperationsError as error:
+        raise problem("operations_file", f"{path}: {error}") from None
 
 
 def app_of(settings: GatewaySettings) -> ASGIApp:
@@ -55,6 +69,7 @@ def app_of(settings: GatewaySettings) -> ASGIApp:
         _log.warning(warning)
     return make_app(
         config,
+        operations=_operations(settings, first_route(config)),
         pool=PoolSizes(
             settings.pool_connections,
             settings.pool_maxsize,

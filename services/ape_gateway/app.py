@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp
 from prometheus_client import CollectorRegistry, generate_latest
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -27,6 +28,7 @@ from ape_gateway.fleet import Fleet
 from ape_gateway.health import RouteHealth
 from ape_gateway.limits import SMALL_BYTES, Limits, MemoryPermit, Overloaded
 from ape_gateway.mcp_server import MEMORY_PERMIT, make_manager, make_server
+from ape_gateway.operations import Catalog
 from ape_gateway.report_desk import ReportDesk
 from ape_gateway.uploads import UploadSource
 from ape_gateway.upstream import USER_AGENT, PoolSizes
@@ -222,6 +224,11 @@ def listed(config: GatewayConfig) -> dict[str, Any]:
     }
 
 
+def first_route(config: GatewayConfig) -> str:
+    """The name of the route to the target of the agents, which the operations are of."""
+    return next(iter(config.routes))
+
+
 def _rejected(_: Request, problem: Exception) -> Response:
     """The answer to a request that the router rejects."""
     assert isinstance(problem, HTTPException)
@@ -260,9 +267,24 @@ def _routes(
     ]
 
 
+class _Operations:
+    """An answer of the catalog, as an ASGI app: agents ask for the same at the same time, and a
+
+    large answer is sent as each of them reads it.
+    """
+
+    def __init__(self, answered: Callable[[QueryParams], tuple[int, bytes]]) -> None:
+        self._answered = answered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del receive
+        await _send_json(send, *self._answered(Request(scope).query_params), ())
+
+
 def make_app(
     config: GatewayConfig,
     *,
+    operations: Catalog | None = None,
     declared: int = 0,
     pool: PoolSizes | None = None,
     limits: Limits | None = None,
@@ -273,8 +295,10 @@ def make_app(
 ) -> ASGIApp:
     """The gateway for `config`; `declared`: the number of agents that the stack has.
 
-    `report_key`, `max_agents`: see GatewaySettings. `uploads`: where the config's names a file.
+    `operations`: None: none are known. `report_key`, `max_agents`: see GatewaySettings.
+    `uploads`: where the config's names a file.
     """
+    catalog = operations or Catalog(first_route(config))
     registry = prom.registry()
     engine = Engine(
         config,
@@ -300,6 +324,8 @@ def make_app(
     inner = Starlette(
         routes=[
             Route("/mcp", StreamableHTTPASGIApp(manager), methods=["POST"]),
+            Route("/operations", _Operations(catalog.listed), methods=["GET"]),
+            Route("/operations/search", _Operations(catalog.search), methods=["GET"]),
             *_routes(config, checks, reports, registry),
         ],
         exception_handlers={HTTPException: _rejected},

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ape_contracts.operations import Operation
+from ape_contracts.operation_request import build
+from ape_contracts.operations import Operation, Parameter, arguments
 from ape_infra.config.openapi import Read, Wanted, read
+from tests.support.samples import sample
 
 
 def document(paths: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -46,8 +48,26 @@ def with_body(schema: Any, content_type: str = "application/json", **media: Any)
 
 
 def body_of(schema: Any, **more: Any) -> Any:
-    """The body of the endpoint of a document with this schema."""
-    return read_data(with_body(schema) | more).endpoints[0].get("body")
+    """A body of the operation of a document with this schema."""
+    return body_of_operation(operation(with_body(schema) | more))
+
+
+def body_of_operation(found: Operation) -> Any:
+    """The example of its body, or a sample of its schema."""
+    assert found.body is not None
+    return sample(found.body.schema, "body") if found.body.example is None else found.body.example
+
+
+def path_of(data: Any, **wanted: Any) -> str:
+    """The path of the operation, with its required query."""
+
+    def value(parameter: Parameter) -> Any:
+        given = parameter.example
+        return sample(parameter.schema, parameter.name) if given is None else given
+
+    found = operation(data, **wanted)
+    needed = {n: p for n, p in arguments(found).items() if p.required and p.location == "query"}
+    return build(found, {name: value(p) for name, p in needed.items()}).path
 
 
 def with_query(**parameter: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ape_contracts.providers import PROVIDERS
 from ape_infra.cli import app
 from ape_infra.cli.common import EXIT_OK, EXIT_PRECONDITION_FAILED
 from ape_infra.cli.new_project import NAME, valid_name
-from ape_infra.config import project
+from ape_infra.config import document, project
 from ape_infra.config.files import DEMO_DIR, Scenario, gateway_config
 from ape_infra.config.parsing import parse
 from ape_infra.config.provider import resolve
@@ -103,7 +103,8 @@ def test_an_openapi_file_is_copied_and_names_the_endpoints(tmp_path: Path) -> No
     init(str(folder), "--target", "https://shop.example", "--openapi", str(file))
     file.unlink()
     scenario = scenario_of(folder)
-    assert len(scenario.endpoints) == 3
+    read = document.read(settings_of(folder, "dev"), folder)
+    assert len(read.operations.operations) == 3
     assert (scenario.success.method, scenario.success.path) == ("GET", "/lamps")
     assert "`api.json`" in (folder / "README.md").read_text()
 

@@ -6,10 +6,8 @@ import contextlib
 import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from ape_contracts.operations import Operations
-from ape_infra.config.openapi import endpoints as endpoints_of
 from ape_infra.config.openapi import loader, operations
 from ape_infra.config.openapi.errors import OpenApiError
 from ape_infra.config.openapi.operations import Wanted
@@ -21,10 +19,9 @@ __all__ = ["Line", "OpenApiError", "Read", "Report", "Wanted", "no_files", "read
 
 @dataclass
 class Read:
-    """A document that was read: its operations, the endpoints of agents, and what is left out."""
+    """A document that was read: its operations as agents call them, and what is left out."""
 
     operations: Operations
-    endpoints: list[dict[str, Any]]
     report: Report = field(default_factory=Report)
 
 
@@ -63,7 +60,6 @@ def _read(raw: bytes, name: str, wanted: Wanted, read_file: ReadFile) -> Read:
     references = References(loaded.content, name, read_file)
     try:
         found = operations.read(references, wanted, report)
-        endpoints = endpoints_of.endpoints(found, report)
     except RecursionError:
         raise OpenApiError("is nested too deeply. Cut it down.") from None
-    return Read(found, endpoints, report)
+    return Read(found, report)

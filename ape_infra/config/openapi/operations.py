@@ -16,6 +16,7 @@ from ape_infra.config.openapi.references import Node, ReferenceProblem, Referenc
 from ape_infra.config.openapi.report import Report
 from ape_infra.config.openapi.schemas import Known, Schemas, bounded, shortened
 from ape_infra.config.openapi.selection import METHODS, Candidate
+from ape_infra.config.openapi.sendable import sendable
 
 # What RFC 3986 allows in a path, with the braces of a template and the escapes there are.
 _PATH_SAFE = "/{}:@!$&'()*+,;=~%?"
@@ -33,11 +34,22 @@ _USE = "Use an OpenAPI document in JSON or YAML, such as applications serve at /
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which operations, and for which target: `target_url` may have a part of the base path."""
+    """Which operations, and for which target: `target_url` may have a part of the base path.
+
+    `allowed`: method and path of the endpoints that the gateway allows; empty: all are allowed.
+    """
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     target_url: str = ""
+    allowed: Sequence[tuple[str, str]] = ()
+
+    def allows(self, operation: Operation) -> bool:
+        """Whether an endpoint allows the operation, at least with some values in its path."""
+        return not self.allowed or any(
+            method == operation.method and selection.overlap(path, operation.path)
+            for method, path in self.allowed
+        )
 
 
 @dataclass
@@ -66,12 +78,18 @@ def read(references: References, wanted: Wanted, report: Report) -> Operations:
     used: set[str] = set()
     known: Known = {}
     made = []
+    schemes = _schemes(references, document)
     for each in found:
         if id(each.candidate) in selected:
-            made.append(_operation(each, references, wanted, report, used, known))
+            operation = _operation(each, references, wanted, report, used, known)
+            name = shortened(each.candidate.name)
+            if not wanted.allows(operation):
+                report.add("not_allowed", name)
+            elif (sent := sendable(operation, name, schemes, report)) is not None:
+                made.append(sent)
     if not made:
         raise OpenApiError(_nothing(document, report))
-    return Operations(operations=tuple(made), schemes=_schemes(references, document))
+    return Operations(operations=tuple(made), schemes=schemes)
 
 
 def checked(document: Any) -> dict[str, Any]:
@@ -191,6 +209,9 @@ def _operation(
     )
     path = _base_path(found, wanted, report) + found.path
     value = operation.value
+    callbacks = value.get("callbacks")
+    for callback in callbacks if isinstance(callbacks, dict) else ():
+        report.add("callbacks", f"{name} {shortened(callback)}")
     identifier = shortened(value.get("operationId")) or name
     while identifier in used:
         identifier += "_"

@@ -50,6 +50,8 @@ def declared(place: Place, *lists: Node) -> list[Node]:
         if not isinstance(listed.value, list):
             place.report.add("malformed", place.name, "`parameters` is not a list")
             continue
+        if len(listed.value) > MAX_PARAMETERS:
+            place.report.add("parameters", place.name)
         for each in listed.value[:MAX_PARAMETERS]:
             node = place.schemas.resolved(Node(each, listed.base))
             if node is None:
@@ -96,6 +98,8 @@ def _parameter(place: Place, node: Node) -> Parameter | None:
         place.report.add("malformed", place.name, f"a parameter is in `{shortened(location, 40)}`")
         return None
     if location == "header" and name.lower() in _IGNORED_HEADERS:
+        if value.get("required") is True and name.lower() == "authorization":
+            place.report.add("authorization", place.name)
         return None
     content_type, holder, schema = _described(place, node)
     types = types_of(schema)

@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple
 
 Level = Literal["ok", "warn"]
 MAX_NAMED = 3
-MAX_DETAILS = 1000
 
 
 class Kind(NamedTuple):
@@ -29,22 +28,36 @@ KINDS: dict[str, Kind] = {
         "{n} operation{s} {has_have} bodies of type {x}, which agents cannot send: sent without",
     ),
     "get_body": Kind("warn", "{n} GET operation{s} {has_have} a body: it is not sent"),
-    "json_type": Kind(
-        "warn", "{n} operation{s} {has_have} bodies of type {x}, which agents send as plain JSON"
+    "text_type": Kind(
+        "ok", "{n} operation{s} {has_have} bodies of type {x}, which agents write as text"
     ),
-    "header": Kind(
+    "binary_type": Kind(
+        "warn", "{n} operation{s} {has_have} bodies of type {x}, of which agents send a text only"
+    ),
+    "parameters": Kind(
+        "warn", "{n} operation{s} {has_have} more than 200 parameters: 200 are known"
+    ),
+    "authorization": Kind(
         "warn",
-        "{n} operation{s} require{third} header {x}, which agents do not send",
-        "Set it in headers of a route of gatewayConfig.",
+        "{n} operation{s} require{third} header Authorization, which only a sign-in sends",
+        "Declare it in targetSignIn, or set auth of a route of gatewayConfig.",
     ),
-    "cookie": Kind("warn", "{n} operation{s} require{third} cookie {x}, which agents do not send"),
+    "cut": Kind(
+        "ok",
+        "{n} operation{s} {has_have} schemas of more than 12 levels or 150 parts: agents know so "
+        "much of them",
+    ),
+    "choice": Kind(
+        "ok", "{n} operation{s} {has_have} a choice of schemas: agents know the first of each"
+    ),
+    "callbacks": Kind("ok", "{n} callback{s} {is_are} left out, since the target sends them"),
     "querystring": Kind(
         "warn", "{n} operation{s} {has_have} a parameter in `querystring`: it is not sent"
     ),
     "security": Kind(
         "warn",
-        "{n} operation{s} need{third} security scheme {x}, whose credentials agents do not have",
-        "Set them in auth of a route of gatewayConfig, or let a session log in.",
+        "{n} operation{s} need{third} security scheme {x}: agents need a sign-in",
+        "Declare it in targetSignIn, set auth of a route of gatewayConfig, or let sessions log in.",
     ),
     "reference": Kind(
         "warn", "{n} operation{s} refer{third} to {x}: what it describes is not sent"
@@ -75,6 +88,11 @@ KINDS: dict[str, Kind] = {
     ),
     "not_selected": Kind("ok", "{n} operation{s} {is_are} not selected by targetInclude"),
     "excluded": Kind("ok", "{n} operation{s} {is_are} excluded by targetExclude"),
+    "not_allowed": Kind(
+        "ok",
+        "{n} operation{s} {is_are} left out: no endpoint of the route in gatewayConfig allows them",
+        "Add an endpoint there to use them.",
+    ),
     "selector": Kind(
         "warn",
         "{n} selector{s} select{third} no operation of the document: {x}",
@@ -85,7 +103,7 @@ KINDS: dict[str, Kind] = {
 
 
 class Line(NamedTuple):
-    """One line of the report. `details`: every place, up to MAX_DETAILS."""
+    """One line of the report. `details`: every place."""
 
     kind: str
     level: Level
@@ -124,6 +142,4 @@ class Report:
             named = [place for place in places if place != subject][:MAX_NAMED]
             more = f" and {count - len(named)} more" if named and count > len(named) else ""
             where = f" ({', '.join(named)}{more})" if named else ""
-            yield Line(
-                name, kind.level, f"{text}{where}.", kind.remedy, tuple(places)[:MAX_DETAILS]
-            )
+            yield Line(name, kind.level, f"{text}{where}.", kind.remedy, tuple(places))

@@ -170,6 +170,7 @@ class Schemas:
     ) -> dict[str, Any] | None:
         """Return None where a cycle or the bounds cut the schema."""
         if not budget.take() or depth == 0:
+            self._on_problem("cut", "")
             return None
         found = self.resolved(node)
         if found is None or not isinstance(found.value, dict):
@@ -209,6 +210,8 @@ class Schemas:
             first = next((c for c, null in zip(choices, is_null, strict=True) if not null), None)
             if first is None:
                 continue
+            if is_null.count(False) > 1:
+                self._on_problem("choice", "")
             small = self._small(Node(first, node.base), budget, depth - 1, within) or {}
             if any(is_null) and (types := types_of(small)):
                 small["type"] = [*types, "null"]

@@ -30,6 +30,14 @@ def is_selector(text: str) -> bool:
     return _SYNTAX.fullmatch(text.strip()) is not None
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether a path fits both templates; a segment with {x} fits any."""
+    first, second = one.split("/"), other.partition("?")[0].split("/")
+    return len(first) == len(second) and all(
+        a == b or "{" in a or "{" in b for a, b in zip(first, second, strict=True)
+    )
+
+
 class Candidate:
     """An operation of the document before it is read: its path as the document has it."""
 

@@ -28,11 +28,16 @@ def workload(
     report_key: str,
     ports: PortSettings,
     plan: planning.Plan,
+    operations: str | None = None,
 ) -> Workload:
-    """`config`: JSON text of the gateway's config."""
+    """`config`: JSON text of the gateway's config. `operations`: see ape_contracts.operations_file.
+
+    A stack without operations has no file for them.
+    """
     # The config may carry the credentials of the target, so it is treated as a secret.
     file = File("gateway.json", config, secret=True)
     key = File("report_key", report_key, secret=True)
+    listed = () if operations is None else (File("operations.json", operations),)
     limits = LIMITS["gateway"]
     return Workload(
         name=NAME,
@@ -54,8 +59,9 @@ def workload(
             ),
             report_key_file=key.path,
             max_agents=plan.tier.max_agents,
+            operations_file=listed[0].path if listed else "",
         ),
-        files=(file, key),
+        files=(file, key, *listed),
         networks=(
             Attachment(EDGE, (NAME,)),
             Attachment(TARGET),
@@ -71,13 +77,18 @@ def workload(
 
 class Gateway(Component):
     def __init__(
-        self, name: str, deployment: Deployment, config: str, user_agent: str, report_key: str
+        self,
+        name: str,
+        deployment: Deployment,
+        config: str,
+        user_agent: str,
+        report_key: str,
+        operations: str | None = None,
     ) -> None:
         super().__init__("ape:gateway:Gateway", name, deployment.after_images("gateway"))
         image = deployment.images.names["gateway"]
-        self.ready = deployment.runtime.run(
-            workload(image, config, user_agent, report_key, deployment.ports, deployment.plan),
-            deployment.networks.by_name,
-            opts=self.child_opts,
+        made = workload(
+            image, config, user_agent, report_key, deployment.ports, deployment.plan, operations
         )
+        self.ready = deployment.runtime.run(made, deployment.networks.by_name, opts=self.child_opts)
         self.register_outputs({})

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from ape_contracts.operations import decode
+from ape_contracts.operations_file import MAX_FILE_BYTES, unpack
 from ape_infra.checks import openapi
 from ape_infra.checks import settings as settings_checks
 from ape_infra.checks.connection import PreflightError
@@ -42,6 +44,11 @@ def write(root: Path, data: Any) -> None:
     (root / "api.json").write_text(json.dumps(data))
 
 
+def path_in(settings: Settings, root: Path) -> str:
+    """The path of the first operation."""
+    return documents.read(settings, root).operations.operations[0].path
+
+
 class Server:
     """A target that serves its document. `status` 200 answers with `content`."""
 
@@ -70,37 +77,78 @@ def server() -> Iterator[tuple[Server, str]]:
     thread.join()
 
 
-def test_endpoints_that_agents_cannot_be_given_are_rejected_with_the_remedy(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("setting", "value", "has"),
+    [
+        (
+            "targetEndpoints",
+            [{"method": "GET", "path": "/", "description": "x" * MAX_SCENARIO_BYTES}],
+            "has 1 endpoints: an agent would get 121 KiB, above the maximum of 120 KiB. Remove",
+        ),
+        ("targetGoal", "{{" * (MAX_SCENARIO_BYTES // 7), "is too long: an agent would get 121 KiB"),
+    ],
+)
+def test_a_scenario_that_is_too_large_for_a_variable_is_rejected_with_the_setting(
+    setting: str, value: Any, has: str, tmp_path: Path
 ) -> None:
-    many = {f"/orders/{n}": {"get": {"summary": "x" * 190}} for n in range(700)}
-    write(tmp_path, document(many | {"/lamps": {"get": {}}}))
+    text = value if isinstance(value, str) else json.dumps(value)
+    given = {"targetOpenapi": "", "targetEndpoints": ONE, setting: text}
     with pytest.raises(SettingsError) as caught:
-        Scenario.of(settings_of(), tmp_path, "target")
-    text = str(caught.value)
-    assert text.startswith("ape:targetOpenapi: has 701 endpoints, ")
-    assert "above the maximum of 120 KiB. Select fewer operations with targetInclude" in text
-    selected = settings_of(targetInclude='["/lamps"]')
-    assert len(Scenario.of(selected, tmp_path, "target").endpoints) == 1
-    listed = json.dumps([{"method": "GET", "path": "/" + "x" * MAX_SCENARIO_BYTES}])
-    with pytest.raises(SettingsError, match="ape:targetEndpoints: has 1 endpoints"):
-        Scenario.of(settings_of(targetOpenapi="", targetEndpoints=listed), tmp_path, "target")
+        Scenario.of(settings_of(**given), tmp_path, "target")
+    assert f"ape:{setting}: {has}" in str(caught.value)
 
 
-def test_a_body_may_be_any_json_value(tmp_path: Path) -> None:
-    content = {"application/json": {"example": [1, {"a": None}]}}
-    write(tmp_path, document({"/x": {"post": {"requestBody": {"content": content}}}}))
-    found = Scenario.of(settings_of(), tmp_path, "target").plain()["endpoints"]
-    assert found[0]["body"] == [1, {"a": None}]
+def test_operations_of_any_number_reach_the_gateway_and_no_variable(tmp_path: Path) -> None:
+    many = {f"/orders/{n}": {"get": {"summary": "x" * 190}} for n in range(2000)}
+    write(tmp_path, document(many))
+    told = Scenario.of(settings_of(), tmp_path, "target").plain()
+    assert len(json.dumps(told)) < 200
+    file = documents.operations_file(settings_of(), tmp_path)
+    assert file is not None
+    assert len(file) < MAX_FILE_BYTES
+    assert len(decode(unpack(file)).operations) == 2000
+    (check,) = settings_checks.scenario(settings_of(), tmp_path)
+    assert check.observed == "route target, 2000 operations, goal: Order."
+    assert (
+        documents.operations_file(settings_of(targetOpenapi="", targetEndpoints=ONE), tmp_path)
+        is None
+    )
+
+
+def test_operations_that_the_gateway_cannot_be_given_are_rejected_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, SHOP)
+    monkeypatch.setattr("ape_contracts.operations_file.MAX_FILE_BYTES", 50)
+    (check,) = settings_checks.scenario(settings_of(), tmp_path)
+    assert check.observed.startswith("ape:targetOpenapi: has 1 KB of operations")
+    assert "Select fewer of the 1 with targetInclude, such as" in check.observed
 
 
 def test_the_base_path_is_relative_to_the_route_of_the_gateway_config(tmp_path: Path) -> None:
     write(tmp_path, SHOP | {"servers": [{"url": "/api/v3"}]})
     route = {"base_url": "https://shop.example/api/v3"}
     (tmp_path / "gateway.json").write_text(json.dumps({"routes": {"shop": route}}))
-    assert documents.read(settings_of(), tmp_path).endpoints[0]["path"] == "/api/v3/lamps"
-    found = documents.read(settings_of(gatewayConfig="gateway.json"), tmp_path)
-    assert found.endpoints[0]["path"] == "/lamps"
+    assert path_in(settings_of(), tmp_path) == "/api/v3/lamps"
+    assert path_in(settings_of(gatewayConfig="gateway.json"), tmp_path) == "/lamps"
+
+
+def test_operations_that_no_endpoint_of_the_gateway_config_allows_are_left_out(
+    tmp_path: Path,
+) -> None:
+    paths: dict[str, Any] = {
+        path: {"get": {}, "post": {}} for path in ("/a", "/b/{id}", "/c/{id}/d", "/b")
+    }
+    write(tmp_path, document(paths))
+    endpoints = [{"path": "/a"}, {"path": "/b/7", "methods": ["POST"]}, {"path": "/{x}/{y}/d"}]
+    route = {"base_url": "https://shop.example", "endpoints": endpoints}
+    (tmp_path / "gateway.json").write_text(json.dumps({"routes": {"shop": route}}))
+    settings = settings_of(gatewayConfig="gateway.json")
+    found = documents.read(settings, tmp_path).operations.operations
+    assert [each.id for each in found] == ["GET /a", "POST /b/{id}", "GET /c/{id}/d"]
+    (check,) = openapi.report(settings, tmp_path)
+    assert check.observed.startswith("5 operations are left out: no endpoint of the route")
+    assert len(check.details) == 5
 
 
 def test_what_is_left_out_is_one_check_for_each_kind_with_all_its_places(tmp_path: Path) -> None:
@@ -147,13 +195,13 @@ def test_a_url_is_fetched_by_commands_and_read_from_its_copy_by_a_preview(
     (check,) = openapi.fetch(settings, tmp_path)
     assert (check.status, url in check.observed) == ("ok", True)
     state.status = 503
-    assert documents.read(settings, tmp_path).endpoints[0]["path"] == "/lamps"
+    assert path_in(settings, tmp_path) == "/lamps"
     (check,) = openapi.fetch(settings, tmp_path)
     assert check.status == "warn"
     assert "status 503. Its copy of 0 hours ago is used." in check.observed
     state.status, state.content = 200, json.dumps(document({"/new": {"get": {}}})).encode()
     openapi.check(settings, tmp_path, on_line=lambda _: None)
-    assert documents.read(settings, tmp_path).endpoints[0]["path"] == "/new"
+    assert path_in(settings, tmp_path) == "/new"
 
 
 def test_a_url_that_was_never_fetched_fails_the_command(

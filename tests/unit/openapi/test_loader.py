@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import pytest
 
+from ape_contracts.operations import encode
 from ape_infra.config.openapi import OpenApiError, yaml12
 from ape_infra.config.openapi.loader import load
-from tests.support.openapi_documents import lines, read_text
+from tests.support.openapi_documents import body_of_operation, lines, read_text
 
 pytestmark = pytest.mark.unit
 
@@ -74,7 +74,7 @@ def test_aliases_and_depth_cost_nothing() -> None:
     paths = f"openapi: 3.0.0\npaths: {{/f: {{post: {{requestBody: {{content: {content}}}}}}}}}\n"
     started = time.monotonic()
     found = read_text(bomb + paths)
-    assert len(json.dumps(found.endpoints)) < 10_000
+    assert len(encode(found.operations)) < 10_000
     assert time.monotonic() - started < 1
     assert yaml12.load("[" * 5000 + "]" * 5000)
 
@@ -84,11 +84,11 @@ def test_a_schema_that_is_in_itself_is_cut() -> None:
         "openapi: 3.0.0\npaths: {/f: {post: {requestBody: {content: {application/json: "
         "{schema: &a {type: object, properties: {x: *a, y: {example: 1}}}}}}}}}"
     )
-    assert found.endpoints[0]["body"] == {"y": 1}
+    assert body_of_operation(found.operations.operations[0]) == {"y": 1}
 
 
 def test_a_key_that_is_there_twice_is_reported() -> None:
     found = read_text("openapi: 3.0.0\npaths:\n  /a: {get: {}}\n  /a: {put: {}}\n")
-    assert [e["method"] for e in found.endpoints] == ["PUT"]
+    assert [o.method for o in found.operations.operations] == ["PUT"]
     assert lines(found) == ["1 key is twice in one object: the last value counts (line 4: /a)."]
     assert load(b'{"a": 1, "a": 2}').duplicates == ["a"]

@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
+from ape_contracts.operations import Body
 from ape_infra.config import document as documents
 from ape_infra.config.parsing import parse
-from tests.support.openapi_documents import body_of, document, lines, read_data, with_body
+from tests.support.openapi_documents import (
+    body_of,
+    body_of_operation,
+    document,
+    lines,
+    read_data,
+    with_body,
+)
 
 pytestmark = pytest.mark.unit
 OWN = {
@@ -56,7 +64,9 @@ def test_a_reference_that_is_not_followed_is_reported(reference: str, reason: st
         with_body({"$ref": reference})
         | {"components": {"schemas": {"A": {"$ref": "#/components/schemas/A"}}}}
     )
-    assert "body" not in found.endpoints[0]
+    assert found.operations.operations[0].body == Body(
+        content_type="application/json", required=True
+    )
     (line,) = lines(found)
     assert reason in line
     assert line.endswith("what it describes is not sent (POST /x).")
@@ -107,10 +117,9 @@ def test_files_beside_the_document_are_read_and_refer_to_each_other(tmp_path: Pa
         },
     )
     found = documents.read(parse(OWN), tmp_path)
-    assert found.endpoints == [
-        {"method": "POST", "path": "/x", "description": "", "body": {"name": "n"}},
-        {"method": "GET", "path": "/z", "description": "Z"},
-    ]
+    post, get = found.operations.operations
+    assert (post.path, body_of_operation(post)) == ("/x", {"name": "n"})
+    assert (get.path, get.summary) == ("/z", "Z")
     assert lines(found) == []
 
 
@@ -126,7 +135,7 @@ def test_a_file_that_cannot_be_read_leaves_out_what_it_describes(tmp_path: Path)
     )
     (tmp_path / "api/link.json").symlink_to(tmp_path / "secret.json")
     found = documents.read(parse(OWN), tmp_path)
-    assert [e["path"] for e in found.endpoints] == ["/ok"]
+    assert [o.path for o in found.operations.operations] == ["/ok"]
     assert lines(found) == [
         "1 path or operation is left out: paths/y.yaml, which does not exist, or is not a file "
         "(/x).",
@@ -140,5 +149,5 @@ def test_a_file_that_cannot_be_read_leaves_out_what_it_describes(tmp_path: Path)
 def test_an_operation_without_its_shared_parameters_is_still_read() -> None:
     item = {"parameters": [{"$ref": "#/nope"}], "get": {}}
     found = read_data(document({"/x": item}))
-    assert [e["path"] for e in found.endpoints] == ["/x"]
+    assert [o.path for o in found.operations.operations] == ["/x"]
     assert "refers to #/nope" in lines(found)[0]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ape_infra.config.openapi.selection import is_selector
-from tests.support.openapi_documents import document, lines, read_data
+from tests.support.openapi_documents import document, lines, operations, read_data
 
 pytestmark = pytest.mark.unit
 SHOP = document(
@@ -29,8 +29,7 @@ DEFAULT = ["GET /orders", "POST /orders", "GET /orders/{id}", "GET /orders/{id}/
 
 
 def selected(**wanted: Any) -> list[str]:
-    found = read_data(SHOP, **wanted).endpoints
-    return [f"{e['method']} {e['path'].removeprefix('/v1')}" for e in found]
+    return [f"{o.method} {o.path.removeprefix('/v1')}" for o in operations(SHOP, **wanted)]
 
 
 @pytest.mark.parametrize(

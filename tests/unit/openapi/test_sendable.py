@@ -1,4 +1,4 @@
-"""Endpoints of agents from OpenAPI documents such as applications serve."""
+"""What agents get of OpenAPI documents such as applications serve."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 
+from ape_contracts.operation_request import build
+from ape_contracts.operations import arguments
 from ape_infra.config.openapi import OpenApiError
 from tests.support.openapi_documents import (
     body_of,
+    body_of_operation,
     document,
     lines,
+    operation,
+    path_of,
     read_data,
     read_text,
     swagger,
@@ -21,11 +26,7 @@ from tests.support.openapi_documents import (
 pytestmark = pytest.mark.unit
 
 
-def path_of(data: dict[str, Any], **wanted: Any) -> str:
-    return str(read_data(data, **wanted).endpoints[0]["path"])
-
-
-def test_endpoints_have_the_order_and_descriptions_of_the_operations() -> None:
+def test_operations_have_the_order_and_summaries_of_the_document() -> None:
     found = read_data(
         document(
             {
@@ -35,30 +36,23 @@ def test_endpoints_have_the_order_and_descriptions_of_the_operations() -> None:
                     "get": {
                         "description": "All\nlamps. ",
                         "parameters": [
-                            {"name": "q", "in": "query", "required": True, "example": "desk"},
                             {"name": "sort", "in": "query", "schema": {"enum": ["asc", "desc"]}},
-                            {"name": "size", "in": "query", "schema": {"type": "integer"}},
                             {"name": "X-Key", "in": "header", "required": True},
+                            {"name": "Authorization", "in": "header", "required": True},
                         ],
                     },
                 },
-                "/lamps/{id}": {"get": {}},
                 "x-internal": {"get": {}},
             }
         )
     )
-    hints = "Optional query: sort (asc or desc), size (integer). Required headers: X-Key."
-    assert found.endpoints == [
-        {"method": "POST", "path": "/login", "description": "Log in"},
-        {
-            "method": "GET",
-            "path": "/lamps?page={page}&q=desk",
-            "description": f"All lamps. {hints}",
-        },
-        {"method": "GET", "path": "/lamps/{id}", "description": ""},
+    assert [(o.method, o.path, o.summary) for o in found.operations.operations] == [
+        ("POST", "/login", "Log in"),
+        ("GET", "/lamps", "All lamps."),
     ]
+    assert list(arguments(found.operations.operations[1])) == ["page", "sort", "X-Key"]
     assert lines(found) == [
-        "1 operation requires header X-Key, which agents do not send (GET /lamps)."
+        "1 operation requires header Authorization, which only a sign-in sends (GET /lamps)."
     ]
 
 
@@ -86,8 +80,6 @@ def test_a_body_has_the_values_of_the_document_and_placeholders_for_the_others()
         "size": "small",
         "tags": ["new"],
     }
-    description = read_data(with_body(schema)).endpoints[0]["description"]
-    assert description == "Optional in the body: note (string)."
 
 
 @pytest.mark.parametrize(
@@ -151,7 +143,7 @@ def test_a_body_is_what_a_client_would_send(schema: dict[str, Any], body: Any) -
 
 def test_properties_that_are_not_an_object_are_reported() -> None:
     found = read_data(with_body({"type": "object", "properties": [{"a": 1}]}))
-    assert found.endpoints[0]["body"] == {}
+    assert body_of_operation(found.operations.operations[0]) == {}
     assert lines(found) == [
         "1 part of the document is ignored: `properties` is not an object (POST /x)."
     ]
@@ -182,42 +174,98 @@ def test_examples_of_the_content_come_before_those_of_its_schema() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string", "example": "schema"}}}
 
     def sent(**media: Any) -> Any:
-        return read_data(with_body(schema, **media)).endpoints[0]["body"]
+        return body_of_operation(operation(with_body(schema, **media)))
 
     assert sent(example={"a": "b"}) == {"a": "b"}
     assert sent(example='{"a": "b"}') == {"a": "b"}
     assert sent(examples={"e": {"value": {"a": "c"}}}) == {"a": "c"}
     elsewhere = read_data(with_body(schema, examples={"e": {"externalValue": "http://h/e.json"}}))
-    assert elsewhere.endpoints[0]["body"] == {"a": "schema"}
+    assert body_of_operation(elsewhere.operations.operations[0]) == {"a": "schema"}
     assert lines(elsewhere) == ["1 example is in another place: not read (POST /x)."]
 
 
 @pytest.mark.parametrize(
-    ("kind", "line"),
+    "kind",
     [
-        ("application/JSON ; charset=utf-8", ""),
-        ("*/*", ""),
-        (
-            "application/vnd.api+json",
-            "1 operation has bodies of type application/vnd.api+json, which agents send as plain "
-            "JSON (POST /x).",
-        ),
+        "application/JSON ; charset=utf-8",
+        "*/*",
+        "application/merge-patch+json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "application/x-ndjson",
     ],
 )
-def test_json_is_sent_by_whatever_name_it_has(kind: str, line: str) -> None:
+def test_a_body_is_sent_by_its_content_type(kind: str) -> None:
     found = read_data(with_body({"properties": {"a": {"example": 1}}}, kind))
-    assert found.endpoints[0]["body"] == {"a": 1}
-    assert lines(found) == ([line] if line else [])
+    body = found.operations.operations[0].body
+    assert body is not None
+    assert (body.content_type, body.schema["properties"]["a"]["examples"]) == (kind, [1])
+    assert lines(found) == []
 
 
 @pytest.mark.parametrize(
-    "kind", ["application/x-www-form-urlencoded", "multipart/form-data", "application/x-ndjson"]
+    ("kind", "schema", "line"),
+    [
+        ("text/csv", {"type": "string"}, ""),
+        ("application/xml", {"type": "object"}, "which agents write as text"),
+        ("image/png", {"format": "binary"}, "of which agents send a text only"),
+    ],
 )
-def test_an_operation_whose_body_agents_cannot_send_is_left_out_and_reported(kind: str) -> None:
-    found = read_data(with_body({"properties": {"a": {"example": 1}}}, kind))
-    assert found.endpoints == []
+def test_a_model_writes_a_body_that_has_no_json_as_text(kind: str, schema: Any, line: str) -> None:
+    found = read_data(with_body(schema, kind, example={"a": 1} if line else None))
+    body = found.operations.operations[0].body
+    assert body is not None
+    assert (body.schema["type"], body.example) == ("string", None)
+    said = [f"1 operation has bodies of type {kind}, {line} (POST /x)."] if line else []
+    assert lines(found) == said
+
+
+def test_an_operation_whose_body_cannot_be_encoded_is_left_out_or_sent_without() -> None:
+    content = {"application/x-protobuf": {"schema": {"type": "object"}}}
+    found = read_data(
+        document(
+            {
+                "/x": {
+                    "post": {"requestBody": {"required": True, "content": content}},
+                    "put": {"requestBody": {"content": content}},
+                    "get": {"requestBody": {"required": True, "content": content}},
+                }
+            }
+        )
+    )
+    assert [(o.method, o.body) for o in found.operations.operations] == [
+        ("PUT", None),
+        ("GET", None),
+    ]
+    kind = "1 operation has bodies of type application/x-protobuf, which agents cannot send"
     assert lines(found) == [
-        f"1 operation has bodies of type {kind}, which agents cannot send: left out (POST /x)."
+        f"{kind}: left out (POST /x).",
+        f"{kind}: sent without (PUT /x).",
+        "1 GET operation has a body: it is not sent (GET /x).",
+    ]
+
+
+def test_what_agents_do_not_know_of_an_operation_is_said() -> None:
+    deep: dict[str, Any] = {"type": "string"}
+    for _ in range(14):
+        deep = {"type": "object", "properties": {"n": deep}}
+    choice = {"oneOf": [{"type": "object"}, {"type": "string"}]}
+    parameters = [{"name": f"p{n}", "in": "query"} for n in range(201)]
+    found = read_data(
+        document(
+            {
+                "/deep": {"post": {"requestBody": {"content": {"a/json": {"schema": deep}}}}},
+                "/choice": {"post": {"requestBody": {"content": {"a/json": {"schema": choice}}}}},
+                "/many": {"get": {"parameters": parameters, "callbacks": {"done": {}}}},
+            }
+        )
+    )
+    assert lines(found) == [
+        "1 operation has more than 200 parameters: 200 are known (GET /many).",
+        "1 operation has schemas of more than 12 levels or 150 parts: agents know so much of them "
+        "(POST /deep).",
+        "1 operation has a choice of schemas: agents know the first of each (POST /choice).",
+        "1 callback is left out, since the target sends them (GET /many done).",
     ]
 
 
@@ -226,19 +274,17 @@ def test_of_several_bodies_json_is_preferred() -> None:
         "application/x-www-form-urlencoded": {"schema": {"type": "object"}},
         "application/json": {"schema": {"properties": {"a": {"example": 1}}}},
     }
-    found = read_data(document({"/x": {"post": {"requestBody": {"content": content}}}}))
-    assert found.endpoints[0]["body"] == {"a": 1}
+    found = operation(document({"/x": {"post": {"requestBody": {"content": content}}}}))
+    assert body_of_operation(found) == {"a": 1}
 
 
 @pytest.mark.parametrize(
     ("parameter", "path"),
     [
         ({"example": "R&D=1+1"}, "/s?q=R%26D%3D1%2B1"),
-        ({"schema": {"type": "array", "items": {"type": "string"}}}, "/s?q={q}"),
         ({"schema": {"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 2}}, "/s?q=a&q=a"),
         ({"example": ["a b", "c"], "explode": False}, "/s?q=a%20b,c"),
         ({"example": ["a", "b"], "style": "pipeDelimited", "explode": False}, "/s?q=a%7Cb"),
-        ({"schema": {"type": ["string", "null"], "default": None}}, "/s?q={q}"),
         ({"style": "deepObject", "schema": {"properties": {"a": {"default": 1}}}}, "/s?q%5Ba%5D=1"),
         ({"example": True}, "/s?q=true"),
         (
@@ -271,23 +317,14 @@ def test_the_parameter_of_an_operation_takes_the_place_of_the_path_items() -> No
     ],
 )
 def test_paths_are_sent_as_urls_have_them(path: str, sent: str) -> None:
-    assert path_of(document({path: {"get": {}}})) == sent
+    assert operation(document({path: {"get": {}}})).path == sent
 
 
 @pytest.mark.parametrize("path", ["/#Action=List", "/a/../b", "//x"])
 def test_a_path_that_the_gateway_would_reject_is_left_out_and_reported(path: str) -> None:
     found = read_data(document({path: {"post": {}}, "/ok": {"get": {}}}))
-    assert [e["path"] for e in found.endpoints] == ["/ok"]
+    assert [o.path for o in found.operations.operations] == ["/ok"]
     assert lines(found)[0].startswith("1 path is left out: a path must ")
-
-
-def test_the_example_of_a_path_parameter_is_used_where_no_operation_lists_such_things() -> None:
-    one = {"get": {"parameters": [{"name": "id", "in": "path", "required": True, "example": 7}]}}
-    alone = read_data(document({"/o/{id}": one}))
-    assert alone.endpoints[0]["path"] == "/o/7"
-    listed = read_data(document({"/o": {"get": {}}, "/o/{id}": one}))
-    assert listed.endpoints[1]["path"] == "/o/{id}"
-    assert listed.endpoints[1]["description"] == "Path values: id such as 7."
 
 
 def test_base_paths_count_of_the_nearest_server() -> None:
@@ -296,7 +333,7 @@ def test_base_paths_count_of_the_nearest_server() -> None:
     found = read_data(
         document({"/s": {"get": {}}, "/t": item}, servers=[server]), target_url="http://shop:8080"
     )
-    assert [e["path"] for e in found.endpoints] == ["/api/v3/s", "/item/t", "/own/t"]
+    assert [o.path for o in found.operations.operations] == ["/api/v3/s", "/item/t", "/own/t"]
     assert lines(found) == [
         "1 operation has server h.example: only its path counts, the target is the setting "
         "(GET /s)."
@@ -324,8 +361,8 @@ def test_a_security_scheme_is_reported_with_the_place_of_its_key() -> None:
     assert found.operations.operations[1].security == ()
     assert found.operations.schemes == {"k": scheme}
     assert lines(found) == [
-        "1 operation needs security scheme k (key api_key in query), whose credentials agents do "
-        "not have (GET /s)."
+        "1 operation needs security scheme k (key api_key in query): agents need a sign-in "
+        "(GET /s)."
     ]
 
 
@@ -341,10 +378,9 @@ def test_a_swagger_2_document_is_read() -> None:
             basePath="/v2/",
         )
     )
-    assert found.endpoints == [
-        {"method": "PUT", "path": "/v2/a", "description": "", "body": {"user": "u"}},
-        {"method": "GET", "path": "/v2/b?t=x,x", "description": ""},
-    ]
+    put, get = found.operations.operations
+    assert (put.path, body_of_operation(put)) == ("/v2/a", {"user": "u"})
+    assert build(get, {"t": ["x", "x"]}).path == "/v2/b?t=x,x"
 
 
 def test_a_yaml_document_is_of_yaml_1_2() -> None:
@@ -363,7 +399,7 @@ paths:
       responses: {200: {description: ok}}
 """
     )
-    assert found.endpoints[0]["body"] == {
+    assert body_of_operation(found.operations.operations[0]) == {
         "country": "NO",
         "from": "12:30",
         "day": "2024-02-03",
@@ -388,7 +424,7 @@ def test_what_is_malformed_is_reported_and_the_rest_is_read() -> None:
             }
         )
     )
-    assert [e["description"] for e in found.endpoints] == ["5", "", "?"]
+    assert [o.summary for o in found.operations.operations] == ["5", "", "?"]
     assert lines(found) == [
         "1 part of the document is ignored: an operation is not an object (POST /t).",
         "1 part of the document is ignored: a path has no object (/u).",
