@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from ape_agent import loose
 from ape_agent.calls import Target
 from ape_agent.decisions import MAX_CALLS, Decision, decide
+from ape_agent.tools import Toolbox
 from ape_contracts import metrics
+from ape_contracts.service_settings import AgentSettings
 from tests.support.agent_world import call
 
 pytestmark = pytest.mark.unit
@@ -36,8 +38,25 @@ def ids() -> Callable[[str], str]:
     return lambda given: given or f"new-{next(fresh)}"
 
 
-def decided(message: dict[str, Any], target: Target = TARGET) -> Decision:
-    return decide(message, target, ids())
+def toolbox(target: Target, **more: Any) -> Toolbox:
+    """The tools of a target whose endpoints have these paths."""
+    endpoints = [{"method": "GET", "path": path} for path in target.templates]
+    settings = AgentSettings(
+        gateway_url="http://g",
+        proxy_url="http://p",
+        goal="Buy.",
+        api="shop",
+        success={"method": "GET", "path": "/", "status": 200},
+        target_host=target.host,
+    )
+    return Toolbox(settings, endpoints, **more)
+
+
+TOOLS = toolbox(TARGET)
+
+
+def decided(message: dict[str, Any], tools: Toolbox = TOOLS) -> Decision:
+    return decide(message, tools, ids())
 
 
 def said(content: Any) -> Decision:
@@ -220,7 +239,7 @@ def test_broken_call_in_the_text_is_a_call_with_a_problem() -> None:
 
 
 def test_url_counts_as_the_targets_by_an_endpoint_where_the_host_is_unknown() -> None:
-    unknown = Target("", TARGET.templates)
+    unknown = toolbox(Target("", TARGET.templates))
     for path, wanted in [("/products/1?q=2", "/products/1?q=2"), ("/admin", None)]:
         (made,) = decided(call({"method": "GET", "path": f"http://x:1{path}"}), unknown).calls
         assert (made.request and made.request.path) == wanted
@@ -229,10 +248,13 @@ def test_url_counts_as_the_targets_by_an_endpoint_where_the_host_is_unknown() ->
 def test_query_apart_from_the_path_is_sent() -> None:
     (get,) = decided(call({"method": "GET", "path": "/p", "query": {"q": "a b"}})).calls
     assert get.request is not None
-    assert (get.request.path, get.request.body) == ("/p", {"q": "a b"})
-    (post,) = decided(call({**LOGIN, "params": {"q": "a b"}})).calls
+    assert (get.request.path, get.request.query) == ("/p", {"q": "a b"})
+    (post,) = decided(call({**LOGIN, "params": {"q": ["a", 1]}})).calls
     assert post.request is not None
-    assert post.request.path == "/login?q=a+b"
+    assert (post.request.path, post.request.query) == ("/login", {"q": ["a", 1]})
+    (text,) = decided(call({**LOGIN, "query": "?q=a"})).calls
+    assert text.request is not None
+    assert (text.request.path, text.request.query) == ("/login?q=a", {})
 
 
 def test_calls_are_bounded_and_have_ids() -> None:

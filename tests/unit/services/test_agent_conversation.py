@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ape_agent.conversation import Conversation, Result, room, shown
+from ape_agent.answers import shown
+from ape_agent.conversation import Conversation, Result, room
 from ape_agent.digests import DIGEST_CHARS, SHORT_CHARS, digest, short
 
 pytestmark = pytest.mark.unit
