@@ -122,7 +122,7 @@ class Exchange:
 
     def _asked(self, request: Request) -> dict[str, Any]:
         """The request as the gateway's wire has it, with what a browser would add."""
-        own = self._jar.headers()
+        own, query = self._added()
         taken = {name.lower() for name in own}
         given = {k: v for k, v in request.headers.items() if k.lower() not in (*taken, "cookie")}
         asked: dict[str, Any] = {
@@ -134,11 +134,15 @@ class Exchange:
             "trace_id": self._trace_id,
         }
         more = {
-            "query": request.query,
+            "query": {**request.query, **query},
             "content_type": request.content_type,
             "encoding": request.encoding,
         }
         return asked | {key: value for key, value in more.items() if value}
+
+    def _added(self) -> tuple[dict[str, str], dict[str, str]]:
+        """(headers, query) that each request carries, and the model need not know."""
+        return self._jar.headers(), {}
 
     def _store(self, request: Request, status: int, headers: Any, body: Any) -> None:
         """Keep what a browser would, and strike off the conditions that hold."""

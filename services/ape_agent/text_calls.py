@@ -137,8 +137,8 @@ def _named_calls(text: str, names: Set[str]) -> Iterator[tuple[str, Any]]:
     found = [m for m in itertools.islice(_NAMED.finditer(text), _MOST) if m[1] in names - {TOOL}]
     for match, following in itertools.zip_longest(found, found[1:]):
         rest = text[match.end() : following.start() if following else None]
-        values = next((each.value for each in loose.objects(rest)), None)
-        yield match[1], values if values is not None else dict(_tags(rest))
+        tagged = dict(_tags(rest))
+        yield match[1], tagged or next((each.value for each in loose.objects(rest)), {})
 
 
 def _tags(text: str) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ _MAX_FIELD_CHARS, _MAX_PATTERN_CHARS = 64, 100
 _KEYS = ("format", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems")
 _CHOICES = ("anyOf", "oneOf", "allOf")
 _TYPES = ("string", "integer", "number", "boolean", "array", "object")
+_TYPE_OF = {bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 _FILE = 'A file: the text is its name, or "" for any.'
 
 
@@ -43,6 +44,7 @@ DETAILS = (
     Detail(4, 0, 40, 16, 8, True, 80),
     Detail(4, 0, 0, 12, 6, False, 60),
     Detail(3, 0, 0, 8, 4, False, 30),
+    Detail(2, 0, 0, 6, 0, False, 0),
     Detail(1, 0, 0, 0, 0, False, 0),
 )
 
@@ -187,7 +189,13 @@ def _type_of(given: dict[str, Any], untyped: str) -> str:
             return str(kind)
     if "properties" in given:
         return "object"
-    return "array" if "items" in given else untyped
+    if "items" in given:
+        return "array"
+    examples = given.get("examples")
+    for value in [given.get("default"), *(examples if isinstance(examples, list) else [])]:
+        if type(value) in _TYPE_OF:
+            return _TYPE_OF[type(value)]
+    return untyped
 
 
 def _values(given: dict[str, Any], detail: Detail) -> dict[str, Any]:

@@ -39,18 +39,16 @@ _END = "When you have reached the goal, or cannot, answer with a short sentence 
 _USER = "You are a user of a web application, and test it. Reach the goal by calling the tool"
 _RULES = (
     _USER + " call_api, one call at a time{only}. A {{name}} in a path or a body "
-    "stands for a value of `values` or of an earlier answer. " + _SENT + _END
+    "stands for a value of `values` or of an earlier answer. "
 )
 _ONLY = "; only the endpoints below exist"
 _TYPED_RULES = (
     _USER + "s, one call at a time; there are no others. Values come from `values` and from "
-    "earlier answers. " + _SENT + _END
+    "earlier answers. "
 )
 _SEARCH_RULES = (
     _USER + " call_api, one call at a time. Find out with find_operations what the application "
     "offers. A {name} in a path stands for a value of `values` or of an earlier answer. "
-    + _SENT
-    + _END
 )
 
 
@@ -128,7 +126,7 @@ class Toolbox:
 
     def _choose(self, settings: AgentSettings, operations: Sequence[Operation], count: int) -> None:
         """Typed tools if they fit into the prompt, else call_api with a search."""
-        own = len(json.dumps([settings.goal, settings.goal, settings.persona, _TYPED_RULES]))
+        own = len(json.dumps([settings.goal, settings.goal, settings.persona, _SEARCH_RULES, _END]))
         most = MAX_PROMPT_TOKENS * BYTES_PER_TOKEN - _RESERVED_BYTES - own
         tools = tools_of(operations[:MAX_TYPED], (TOOL, FIND))
         listed = [
@@ -153,15 +151,15 @@ class Toolbox:
         self._typed = {tool.name: tool for tool in tools}
         self.definitions, self.rules = made, _TYPED_RULES
 
-    def prompt(self, settings: AgentSettings, values: Mapping[str, Any]) -> str:
-        """The rules, and what a session is about, as JSON."""
+    def prompt(self, settings: AgentSettings, values: Mapping[str, Any], note: str = "") -> str:
+        """The rules, with a note of the session's own, and what it is about, as JSON."""
         brief: dict[str, Any] = {"goal": settings.goal}
         if settings.persona:
             brief["persona"] = settings.persona
         if self.endpoints is not None:
             brief["endpoints"] = self.endpoints
         brief["values"] = dict(values)
-        return f"{self.rules}\n\n{json.dumps(brief)}"
+        return f"{self.rules}{note}{_SENT}{_END}\n\n{json.dumps(brief)}"
 
     def understand(self, name: str, raw: Any, repairs: Repairs) -> Understood:
         """The call of a tool, as the model wrote it. Raises Unreadable."""

@@ -257,6 +257,55 @@ def test_query_apart_from_the_path_is_sent() -> None:
     assert (text.request.path, text.request.query) == ("/login?q=a", {})
 
 
+WITH_MORE = LOGIN | {"headers": {"X-Key": "k"}, "content_type": "text/csv"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        WITH_MORE,
+        LOGIN | {"headers": {"X-Key": "k", "Content-Type": "text/csv"}},
+        LOGIN | {"headers": "X-Key: k\nContent-Type: text/csv"},
+        LOGIN | {"request_headers": {"X-Key": "k"}, "contentType": "text/csv"},
+        LOGIN | {"headers": {"X-Key": ["k"], "X-No": None}, "mime_type": " text/csv"},
+    ],
+)
+def test_headers_and_content_type_are_sent_in_whatever_form_they_came(arguments: Any) -> None:
+    text = arguments | {"body": "a;b"}
+    (made,) = decided(call(text)).calls
+    assert made.request is not None
+    assert made.request.arguments() == WITH_MORE | {"body": "a;b"}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"headers": ["X-Key"]}, "headers: must be an object"),
+        ({"headers": {"X": {"a": 1}}}, "headers: the value of X must be a text"),
+        ({"headers": {"X\n": "a"}}, "characters that headers cannot have"),
+        ({"headers": {"X": "a\r\nY: b"}}, "characters that headers cannot have"),
+        ({"content_type": "json"}, "content_type: must be a type"),
+        ({"content_type": "a/b\r\nX: y"}, "content_type: must be a type"),
+        ({"content_type": "multipart/form-data", "body": [1]}, "body: must be an object"),
+        ({"query": {"a": {"b": 1}}}, "query: a must be a text"),
+        ({"query": 7}, "query: must be an object"),
+    ],
+)
+def test_headers_query_and_content_type_that_cannot_be_sent_are_told(
+    more: dict[str, Any], words: str
+) -> None:
+    assert words in problem(LOGIN | more)
+
+
+def test_text_that_looks_like_json_stays_text_where_its_type_says_so() -> None:
+    (made,) = decided(call(LOGIN | {"content_type": "text/plain", "body": "[1]"})).calls
+    assert made.request is not None
+    assert made.request.body == "[1]"
+    (made,) = decided(call(LOGIN | {"content_type": "application/json"})).calls
+    assert made.request is not None
+    assert made.request.content_type == ""
+
+
 def test_calls_are_bounded_and_have_ids() -> None:
     message = call(TEXT, None)
     message["tool_calls"] *= 50
