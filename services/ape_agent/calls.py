@@ -244,7 +244,7 @@ def _checked(
     operation = operation_of(method, path)
     encoding: dict[str, dict[str, Any]] = {}
     if operation and operation.body and content_type in ("", operation.body.content_type):
-        # A body that is no JSON has to be sent as the document says.
+        # A body other than JSON has to be sent as the document says.
         if kind_of(operation.body.content_type) != "json":
             content_type, encoding = operation.body.content_type, operation.body.encoding
     body = parts.body_of(given.get("body"), content_type, repairs)

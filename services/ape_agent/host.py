@@ -22,7 +22,7 @@ from ape_service.pacing import backoff
 # The part of the stop grace that is reserved for the last report.
 REPORT_SECONDS = 2.0
 MAX_INTERVAL_SECONDS = 10.0
-# Of a gateway that knows no operations, or not the route.
+# Of a gateway without operations, or without the route.
 _UNKNOWN = (404, 405, 422)
 _log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ _HEADER_GROUPS = ("headers", "header")
 _NOT_IN_A_KEY = re.compile(r"[^a-z0-9]")
 _WRAPPED, _MAX_GIVEN = 4, 200
 _MAX_TOLD_CHARS = 1500
-_FILE = "$file"
+_FILE, _ANY = "$file", "application/octet-stream"
 
 
 def request_of(tool: OperationTool, raw: Any, repairs: Repairs) -> tuple[Request, dict[str, Any]]:
@@ -38,8 +38,13 @@ def request_of(tool: OperationTool, raw: Any, repairs: Repairs) -> tuple[Request
     if body is not None and content is not None:
         content_type = body.content_type
         content = parts.body_of(content, content_type, repairs)
-        if kind_of(content_type) in ("form", "multipart"):
+        kind = kind_of(content_type)
+        if kind in ("form", "multipart"):
             content = _with_files(content, body.schema)
+        elif kind == "binary" and isinstance(content, str):
+            content_type = content_type.replace("image/*", "image/png")
+            content_type = _ANY if "*" in content_type else content_type
+            content = _file(content)
     shown = {key: values[name] for key, name in tool.arguments.items() if name in values}
     _check(tool, shown, content)
     try:
@@ -49,7 +54,9 @@ def request_of(tool: OperationTool, raw: Any, repairs: Repairs) -> tuple[Request
         raise Unreadable(str(problem)) from None
     except loose.NotJson as problem:
         raise Unreadable(f"{tool.name}: the arguments cannot be sent: {problem}.") from None
-    plainly_json = content_type.partition(";")[0].strip().lower() in (parts.JSON_TYPE, "*/*")
+    plainly_json = content_type.partition(";")[0].strip().lower() == parts.JSON_TYPE or (
+        "*" in content_type and kind_of(content_type) == "json"
+    )
     return (
         Request(
             operation.method,
@@ -231,5 +238,5 @@ def _file(value: Any) -> Any:
         return value
     name = value if isinstance(value, str) else ""
     # A long text is rather the file's content than its name.
-    named = 0 < len(name) <= 100 and name.isprintable() and "/" not in name
+    named = 0 < len(name) <= 100 and name.isprintable() and not set("/\\") & set(name)
     return {_FILE: {"name": name} if named else {}}

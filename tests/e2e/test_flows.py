@@ -80,11 +80,11 @@ class Flow:
                 session_max_seconds=10.0,
             )
             settings = replace(settings, **changed)
-            peers = [Peer(url, 5) for url in (settings.gateway_url, settings.proxy_url)]
-            tools = await toolbox(settings, peers[0])
-            result = await Session(1, settings, tools, *peers, self.steps.append).run()
-            for peer in peers:
-                peer.close()
+            before, proxy = Peer(settings.gateway_url, 5), Peer(settings.proxy_url, 5)
+            tools = await toolbox(settings, before)
+            result = await Session(1, settings, tools, before, proxy, self.steps.append).run()
+            before.close()
+            proxy.close()
         return result
 
     @asynccontextmanager
@@ -181,7 +181,7 @@ async def test_followed_answer_says_where_it_came_from(flow: Flow) -> None:
 @pytest.mark.parametrize(
     ("redirects", "headers"), [("report", {"location": "/web/account"}), ("off", None)]
 )
-async def test_redirect_is_told_with_or_without_its_location_as_the_setting_says(
+async def test_redirect_is_shown_with_or_without_its_location_as_the_setting_says(
     flow: Flow, redirects: str, headers: Any
 ) -> None:
     await flow.session(BY_FORM, success=NEVER, redirects=redirects)
@@ -190,14 +190,14 @@ async def test_redirect_is_told_with_or_without_its_location_as_the_setting_says
     assert flow.target.seen[-1][:2] == ("POST", "/web/login")
 
 
-async def test_redirect_that_the_gateway_refuses_is_told(flow: Flow) -> None:
+async def test_redirect_that_the_gateway_refuses_is_shown(flow: Flow) -> None:
     await flow.session(BY_FORM, success=NEVER, allowed=["/web/login"])
     assert flow.results[-1]["status"] == 303
     assert flow.results[-1]["headers"]["location"] == "/web/account"
     assert [step.result for step in flow.steps] == ["ok", "ok"]
 
 
-async def test_redirect_to_another_host_is_told_and_not_followed(flow: Flow) -> None:
+async def test_redirect_to_another_host_is_shown_and_not_followed(flow: Flow) -> None:
     await flow.session([use("call_api", method="GET", path="/away")], success=NEVER)
     assert flow.results[-1]["status"] == 302
     assert flow.results[-1]["headers"]["location"] == "https://elsewhere.example/items"
@@ -231,7 +231,7 @@ async def test_of_a_picture_the_model_is_shown_type_and_size(flow: Flow) -> None
     assert flow.results[-1]["body"] == {"type": "image/png", "bytes": 600}
 
 
-async def test_missing_argument_is_told_and_nothing_is_sent(flow: Flow) -> None:
+async def test_missing_argument_is_stated_and_nothing_is_sent(flow: Flow) -> None:
     turns = [use("order", body={"skus": []}), use("item")]
     await flow.session(turns, success=NEVER)
     first, second = (result["error"] for result in flow.results)
@@ -266,7 +266,7 @@ async def test_call_api_alone_has_headers_query_and_content_type(flow: Flow) -> 
     assert len(flow.target.uploads) == 1
 
 
-async def test_beyond_64_operations_a_search_tells_how_call_api_is_to_be_used(flow: Flow) -> None:
+async def test_beyond_64_operations_a_search_states_how_to_use_call_api(flow: Flow) -> None:
     many = [replace(OPERATIONS[2], id=f"list_{n}", path=f"/lists/{n}") for n in range(200)]
     turns = [
         use("find_operations", text="login_form"),

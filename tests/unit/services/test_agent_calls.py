@@ -291,13 +291,13 @@ def test_headers_and_content_type_are_sent_in_whatever_form_they_came(arguments:
         ({"query": 7}, "query: must be an object"),
     ],
 )
-def test_headers_query_and_content_type_that_cannot_be_sent_are_told(
+def test_headers_query_and_content_type_that_cannot_be_sent_are_stated(
     more: dict[str, Any], words: str
 ) -> None:
     assert words in problem(LOGIN | more)
 
 
-def test_text_that_looks_like_json_stays_text_where_its_type_says_so() -> None:
+def test_text_that_looks_like_json_stays_text_where_its_type_is_text() -> None:
     (made,) = decided(call(LOGIN | {"content_type": "text/plain", "body": "[1]"})).calls
     assert made.request is not None
     assert made.request.body == "[1]"

@@ -108,7 +108,7 @@ def test_redirect_to_itself_is_followed_with_a_new_cookie_only() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 300, 304, 404])
-def test_other_statuses_are_no_redirects(status: int) -> None:
+def test_other_statuses_are_not_followed(status: int) -> None:
     assert followed("/new", status) is None
 
 

@@ -161,17 +161,17 @@ def test_typed_call_in_the_text_is_a_call(text: str) -> None:
         ('{"cart_id": ', "not valid JSON"),
     ],
 )
-def test_wrong_arguments_are_told_as_a_sentence(arguments: Any, words: str) -> None:
+def test_wrong_arguments_are_stated_as_a_sentence(arguments: Any, words: str) -> None:
     assert words in problem_of(used("addLine", arguments))
 
 
-def test_unknown_tool_is_told_with_those_that_exist() -> None:
+def test_unknown_tool_is_stated_with_those_that_exist() -> None:
     problem = problem_of(used("buy", {"sku": "s1"}))
     assert "There is no tool buy." in problem
     assert "addLine" in problem
 
 
-def test_body_that_is_no_json_has_its_content_type_and_files() -> None:
+def test_body_other_than_json_has_its_content_type_and_files() -> None:
     schema = {
         "type": "object",
         "properties": {"note": TEXT, "file": {**TEXT, "format": "binary"}},
@@ -181,9 +181,26 @@ def test_body_that_is_no_json_has_its_content_type_and_files() -> None:
     made = request_of(used("up", {"body": {"note": "n", "file": "me.png"}}, upload))
     assert made.content_type == "multipart/form-data"
     assert made.body == {"note": "n", "file": {"$file": {"name": "me.png"}}}
-    form = replace(upload, body=replace(upload.body or LINE.body, content_type="text/plain"))
-    made = request_of(used("up", {"body": '{"a": 1}'}, form))
-    assert (made.content_type, made.body) == ("text/plain", '{"a": 1}')
+
+
+@pytest.mark.parametrize(
+    ("content_type", "value", "sent"),
+    [
+        ("text/plain", '{"a": 1}', ("text/plain", '{"a": 1}')),
+        ("image/*", "a.png", ("image/png", {"$file": {"name": "a.png"}})),
+        ("application/pdf", "a/b", ("application/pdf", {"$file": {}})),
+        ("application/merge-patch+json", {"a": 1}, ("application/merge-patch+json", {"a": 1})),
+        ("application/json; charset=utf-8", {"a": 1}, ("", {"a": 1})),
+        ("*/*", [1], ("", [1])),
+    ],
+)
+def test_body_is_sent_with_the_content_type_of_the_document(
+    content_type: str, value: Any, sent: Any
+) -> None:
+    body = Body(content_type=content_type, required=True)
+    up = Operation(id="up", method="PUT", path="/up", body=body)
+    made = request_of(used("up", {"body": value}, up))
+    assert (made.content_type, made.body) == sent
 
 
 def test_call_api_of_a_known_operation_is_sent_with_its_content_type() -> None:
@@ -298,7 +315,7 @@ def test_search_is_read_in_whatever_form_it_came(raw: Any) -> None:
     assert made.search == ("" if raw == ["x"] else "buy it")
 
 
-def test_found_operations_are_told_within_a_bound_and_remembered() -> None:
+def test_found_operations_are_shown_within_a_bound_and_remembered() -> None:
     tools = box(count=1000)
     found = tools.found([LINE, *(wide(n, 20, 30) for n in range(20))])
     assert len(found["operations"]) == 8
