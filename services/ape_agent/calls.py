@@ -21,6 +21,8 @@ from ape_contracts.operations import Operation
 
 TOOL = "call_api"
 NEEDS = f"{TOOL} needs method and path"
+# Methods of which a body without a content type is the query.
+BODYLESS = ("GET", "HEAD")
 _ENCODED_TIMES = 4
 # Of the search for arguments under other keys.
 _NESTED_DEPTH, _NESTED_ITEMS = 4, 8
@@ -248,7 +250,7 @@ def _checked(
         if kind_of(operation.body.content_type) != "json":
             content_type, encoding = operation.body.content_type, operation.body.encoding
     body = parts.body_of(given.get("body"), content_type, repairs)
-    if body is None or content_type.lower() == parts.JSON_TYPE:
+    if body is None or (content_type.lower() == parts.JSON_TYPE and method not in BODYLESS):
         content_type, encoding = "", {}
     return Request(
         method,

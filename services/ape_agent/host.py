@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import resource
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
@@ -141,15 +142,20 @@ class Host:
         return self._settings.report_seconds
 
 
-async def toolbox(settings: AgentSettings, gateway: Peer) -> Toolbox:
-    """The tools for these settings, by what the gateway knows. Raises PeerError."""
+async def toolbox(
+    settings: AgentSettings, gateway: Peer, supplied: Collection[str] = ()
+) -> Toolbox:
+    """The tools for these settings, by what the gateway knows; `supplied`: see Toolbox.
+
+    Raises PeerError.
+    """
     reply = await _asked(gateway, f"/operations?{urlencode({'api': settings.api})}")
     count = reply.get("count")
     if isinstance(count, int) and count > 0:
         try:
             given = reply.get("operations") if count <= MAX_TYPED else None
             found = operations.of({"operations": given or []}).operations
-            return Toolbox(settings, operations=found, count=count)
+            return Toolbox(settings, operations=found, count=count, supplied=supplied)
         except operations.OperationsError as problem:
             _log.error("operations", extra=logs.fields(error=str(problem)[:200]))
     endpoints = settings.endpoints

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ape_agent import loose, parts
-from ape_agent.calls import Request, decoded
+from ape_agent.calls import BODYLESS, Request, decoded
 from ape_agent.parts import Repairs, Unreadable
 from ape_agent.tool_schemas import DETAILS, OperationTool, plain
 from ape_contracts.operation_request import RequestError, build, kind_of
@@ -57,6 +57,9 @@ def request_of(tool: OperationTool, raw: Any, repairs: Repairs) -> tuple[Request
     plainly_json = content_type.partition(";")[0].strip().lower() == parts.JSON_TYPE or (
         "*" in content_type and kind_of(content_type) == "json"
     )
+    # Of a GET without a content type, the body is the query.
+    is_default = plainly_json and operation.method not in BODYLESS
+    content_type = parts.JSON_TYPE if plainly_json else content_type
     return (
         Request(
             operation.method,
@@ -64,7 +67,7 @@ def request_of(tool: OperationTool, raw: Any, repairs: Repairs) -> tuple[Request
             loose.cleaned(content),
             {**headers, **made.headers},
             made.cookies,
-            content_type="" if plainly_json or content is None else content_type,
+            content_type="" if is_default or content is None else content_type,
             encoding={} if plainly_json or body is None else body.encoding,
             documented=operation.response_headers,
         ),

@@ -7,14 +7,13 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from ape_agent import loose
-from ape_agent.calls import Request, Target
+from ape_agent.calls import BODYLESS, Request, Target
 from ape_contracts import paths
 
 STATUSES = (301, 302, 303, 307, 308)
 # Of one step.
 MAX_HOPS = 10
 _MAX_CHARS = 8 << 10
-_BODYLESS = ("GET", "HEAD")
 # Percent signs stay: a location is encoded already.
 _SAFE = "%/?&=+,;:@!$'()*~[]|"
 
@@ -34,11 +33,11 @@ def next_request(
     if path is None or paths.problem(path) is not None:
         return None
     turns = status == 303 or (status in (301, 302) and request.method == "POST")
-    method = "GET" if turns and request.method not in _BODYLESS else request.method
+    method = "GET" if turns and request.method not in BODYLESS else request.method
     if (method, path) == (request.method, request.path) and "set-cookie" not in headers:
         # To itself, such as from http to https: the gateway would get the same answer again.
         return None
-    keeps = method == request.method and method not in _BODYLESS
+    keeps = method == request.method and method not in BODYLESS
     if keeps:
         return replace(request, path=path, query={})
     return replace(

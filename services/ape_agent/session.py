@@ -161,7 +161,8 @@ class Session:
     async def _act(self, call: Call, is_cut: bool) -> bool:
         """Send the request of a call, and append its answer; whether the goal is met."""
         if call.search:
-            self._conversation.result(Result(call.id, await self._find(call.search)))
+            label = self._last = f"find_operations {call.search[:60]}"
+            self._conversation.result(Result(call.id, await self._find(call.search), label))
             return False
         if call.request is None:
             problem = self._last = call.problem + (_CUT if is_cut else "")

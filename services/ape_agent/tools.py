@@ -8,8 +8,8 @@ endpoints.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ape_agent import calls, operation_calls
@@ -98,7 +98,8 @@ class Understood:
 class Toolbox:
     """What the agents of a container can do. `count`: of the operations that the gateway has;
 
-    `operations` may be fewer.
+    `operations` may be fewer. `supplied`: names, in lower case, of parameters that each request
+    gets without the model, such as those of a sign-in.
     """
 
     def __init__(
@@ -107,7 +108,10 @@ class Toolbox:
         endpoints: Sequence[dict[str, Any]] = (),
         operations: Sequence[Operation] = (),
         count: int = 0,
+        supplied: Collection[str] = (),
     ) -> None:
+        operations = [_without(each, supplied) for each in operations]
+        self._supplied = supplied
         self._typed: dict[str, OperationTool] = {}
         self._known = {(o.method, o.path): o for o in operations}
         self.endpoints: list[dict[str, Any]] | None = list(endpoints)
@@ -214,7 +218,7 @@ class Toolbox:
 
     def found(self, operations: Sequence[Operation]) -> dict[str, Any]:
         """What a search is answered; later calls of these operations are sent as they need it."""
-        chosen = operations[:MAX_FOUND]
+        chosen = [_without(each, self._supplied) for each in operations[:MAX_FOUND]]
         for each in chosen:
             self._known.pop((each.method, each.path), None)
             self._known[each.method, each.path] = each
@@ -227,6 +231,16 @@ class Toolbox:
             if len(json.dumps(made)) <= _MAX_FOUND_CHARS:
                 break
         return made
+
+
+def _without(operation: Operation, supplied: Collection[str]) -> Operation:
+    """The operation without the parameters that the model need not give."""
+    kept = tuple(
+        each
+        for each in operation.parameters
+        if each.location == "path" or each.name.lower() not in supplied
+    )
+    return replace(operation, parameters=kept) if supplied else operation
 
 
 def _bare(name: str) -> str:

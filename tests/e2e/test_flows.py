@@ -170,7 +170,7 @@ async def test_redirect_after_a_form_is_followed_with_its_cookie_in_the_same_ste
     assert flow.target.seen[-1][2] is None
 
 
-async def test_followed_answer_says_where_it_came_from(flow: Flow) -> None:
+async def test_answer_after_a_redirect_names_its_place(flow: Flow) -> None:
     await flow.session(BY_FORM, success=NEVER)
     last = flow.results[-1]
     assert (last["status"], last["body"]) == (200, "<h1>Hello ann</h1>")

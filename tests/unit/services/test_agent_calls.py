@@ -17,6 +17,7 @@ from ape_agent.calls import Target
 from ape_agent.decisions import MAX_CALLS, Decision, decide
 from ape_agent.tools import Toolbox
 from ape_contracts import metrics
+from ape_contracts.operations import Body, Operation, Parameter
 from ape_contracts.service_settings import AgentSettings
 from tests.support.agent_world import call
 
@@ -53,6 +54,18 @@ def toolbox(target: Target, **more: Any) -> Toolbox:
 
 
 TOOLS = toolbox(TARGET)
+BUY = Operation(
+    id="buy",
+    method="POST",
+    path="/{what}",
+    parameters=(
+        Parameter(name="what", location="path"),
+        Parameter(name="how", location="query", schema={"type": "object"}),
+        Parameter(name="when", location="header"),
+    ),
+    body=Body(content_type="multipart/form-data"),
+)
+TYPED = toolbox(TARGET, operations=[BUY])
 
 
 def decided(message: dict[str, Any], tools: Toolbox = TOOLS) -> Decision:
@@ -358,14 +371,16 @@ def test_any_message_is_decided(message: Any, arguments: Any, function: Any, con
         {"function": {"name": content, "arguments": arguments}},
         {"function": {"name": "call_api", "arguments": json.dumps(arguments)}},
     ]
+    calls.append({"function": {"name": "buy", "arguments": json.dumps(arguments)}})
     for raw in (calls, arguments, [], None):
-        found = decided({"content": content, "tool_calls": raw, "function_call": function})
+        message = {"content": content, "tool_calls": raw, "function_call": function}
+        found = decided(message, TYPED if raw is calls else TOOLS)
         json.dumps(found.message, allow_nan=False).encode()
         kept = found.message.get("tool_calls", [])
         assert len(kept) == len(found.calls)
         for entry, made in zip(kept, found.calls, strict=True):
             assert isinstance(json.loads(entry["function"]["arguments"]), dict)
-            assert (made.request is None) == bool(made.problem)
+            assert (made.request is None) == bool(made.problem or made.search)
 
 
 @pytest.mark.parametrize(

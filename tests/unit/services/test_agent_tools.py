@@ -183,6 +183,24 @@ def test_body_other_than_json_has_its_content_type_and_files() -> None:
     assert made.body == {"note": "n", "file": {"$file": {"name": "me.png"}}}
 
 
+def test_body_of_a_get_has_a_content_type_so_that_it_is_not_the_query() -> None:
+    body = Body(content_type="application/json")
+    search = Operation(id="search", method="GET", path="/search", body=body)
+    assert request_of(used("search", {"body": {"a": 1}}, search)).content_type == body.content_type
+    arguments = {"method": "GET", "path": "/s", "body": {"a": 1}}
+    assert request_of(used("call_api", arguments, search)).content_type == ""
+    arguments["content_type"] = body.content_type
+    assert request_of(used("call_api", arguments, search)).content_type == body.content_type
+
+
+def test_parameters_that_the_sign_in_supplies_are_not_asked_of_the_model() -> None:
+    key = Parameter(name="X-CSRF-Token", location="header", required=True, schema=TEXT)
+    tools = box(replace(LINE, parameters=(*LINE.parameters, key)), supplied={"x-csrf-token"})
+    (made,) = decided(named("addLine", {"cart_id": "c1", "body": BODY}), tools).calls
+    assert made.request == MADE
+    assert "CSRF" not in json.dumps(tools.definitions)
+
+
 @pytest.mark.parametrize(
     ("content_type", "value", "sent"),
     [
