@@ -192,10 +192,12 @@ def _goes_into_body(tool: OperationTool, unknown: dict[str, Any], values: dict[s
 
 def _properties(schema: Schema) -> set[str]:
     """The names of a schema's properties, also those of its alternatives."""
-    found = set(schema.get("properties") or {})
-    for key in ("allOf", "oneOf", "anyOf"):
-        for each in schema.get(key) or []:
-            found |= set(each.get("properties") or {}) if isinstance(each, dict) else set()
+    alternatives = (schema.get(key) for key in ("allOf", "oneOf", "anyOf"))
+    listed = [each for found in alternatives if isinstance(found, list) for each in found]
+    found: set[str] = set()
+    for each in (schema, *listed):
+        properties = each.get("properties") if isinstance(each, dict) else None
+        found |= set(properties) if isinstance(properties, dict) else set()
     return found
 
 

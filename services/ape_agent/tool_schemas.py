@@ -170,7 +170,8 @@ def _bounded(schema: Any, detail: Detail, depth: int, untyped: str) -> dict[str,
         made["description"] = text
     made |= _values(given, detail)
     if detail.values:
-        made |= {k: given[k] for k in _KEYS if isinstance(given.get(k), str | int | float)}
+        limits = {k: given[k] for k in _KEYS if isinstance(given.get(k), str | int | float)}
+        made |= {k: value for k, value in limits.items() if _fits(value, _MAX_FIELD_CHARS)}
         pattern = given.get("pattern")
         if isinstance(pattern, str) and len(pattern) <= _MAX_PATTERN_CHARS:
             made["pattern"] = plain(pattern, _MAX_PATTERN_CHARS)
@@ -224,7 +225,7 @@ def _values(given: dict[str, Any], detail: Detail) -> dict[str, Any]:
 def _fits(value: Any, most: int) -> bool:
     """Whether a value is short, and has no characters that nobody sees."""
     try:
-        text = json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         return False
     return value is not None and len(text) <= most and text.isprintable()
