@@ -38,6 +38,7 @@ MAX_VARIABLE_BYTES = 128 * 1024
 LATER = {"later": True}
 # The value of a header, or empty.
 USER_AGENT = r"(?:[!-~](?:[ -~]{0,198}[!-~])?)?"
+Redirects = Literal["follow", "report", "off"]
 ModelKind = Literal["offline", "provider", "recorded"]
 # Takes a value of the right type; returns what is wrong and what to do, or "".
 Rule = Callable[[Any], str]
@@ -229,7 +230,9 @@ class AgentSettings(ServiceSettings):
     `slot` is "B+N": the container is the N-th (from 1) of those that hold `agents_here` each, with
     B agents in the containers before them. "N" is "0+N". `test_duration_seconds` 0: until stopped.
     Without endpoints those of the gateway count. `target_host` is the target's host with its port
-    and base path, as models write it in place of a path; empty: unknown. `report_seconds` lie
+    and base path, as models write it in place of a path; empty: unknown. `redirects`: whether the
+    agent follows them within the target, reports them to the model with their location, or
+    without it ("off"). `report_seconds` lie
     between two reports, where the gateway does not say. `report_token_file`: see
     ape_contracts.report_token; empty: the token is in its variable, or the agent has none.
     """
@@ -246,6 +249,7 @@ class AgentSettings(ServiceSettings):
     agents_here: PositiveCount = 1
     persona: str = ""
     target_host: str = ""
+    redirects: Redirects = "follow"
     model_name: str = "ape-offline"
     token_file: str = ""
     report_token_file: str = ""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ape_contracts import conditions
-from ape_contracts.service_settings import USER_AGENT
+from ape_contracts.service_settings import USER_AGENT, Redirects
 from ape_infra.config.errors import Problem
 from ape_infra.config.group import Group, Strict
 
@@ -94,6 +94,13 @@ class TargetSettings(Group):
         description="Answer that makes a session successful: method, path and status, with "
         "conditions on its body: `value_path` (with equals or matches) or text. checks has further "
         "conditions, also further answers. Empty: the success condition of the demo target.",
+    )
+    redirects: Redirects = Field(
+        "follow",
+        alias="targetRedirects",
+        description="What agents do with a redirect within the target: `follow` it as a browser "
+        "does, `report` it to the model with its location, or `off`: the model is shown its status "
+        "alone. None is followed to another host.",
     )
     gateway_config: str = Field(
         "",

@@ -95,8 +95,15 @@ def declare(
         logs = settings.observability.mode == "full"
         monitors += Monitor("monitor", deployment, settings.alerting, logs=logs).ready
     observability.declare(settings, secrets, deployment, monitors=monitors)
-    host = target_host(config, api)
-    mission = Mission(settings.fleet, settings.model, scenario, token, report_key.value, host)
+    mission = Mission(
+        settings.fleet,
+        settings.model,
+        scenario,
+        token,
+        report_key.value,
+        target_host(config, api),
+        settings.target.redirects,
+    )
     AgentFleet("agents", deployment, mission, after=ready)
 
     log_notes(settings, deployment.plan, secrets)

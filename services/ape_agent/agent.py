@@ -13,6 +13,7 @@ from ape_agent.ledger import ReportQueue
 from ape_agent.peers import Peers
 from ape_agent.results import SessionResult
 from ape_agent.session import Session
+from ape_agent.tools import Toolbox
 from ape_contracts import metrics
 from ape_contracts.service_settings import AgentSettings
 from ape_service.pacing import backoff, startup_delay
@@ -22,12 +23,12 @@ _LASTING = ("gateway_error", "model_error", "model_quota")
 MAX_PAUSE_SECONDS = 30.0
 # Agents that waited for the same moment do not all continue in it.
 _SPREAD_SECONDS = 5.0
-EndpointProvider = Callable[[], Coroutine[Any, Any, list[dict[str, Any]]]]
+ToolboxProvider = Callable[[], Coroutine[Any, Any, Toolbox]]
 _T = TypeVar("_T")
 
 
 class Agent:
-    """`endpoints` returns the endpoints once the peers are available; `stop` ends the agent."""
+    """`toolbox` returns the tools once the peers are available; `stop` ends the agent."""
 
     def __init__(
         self,
@@ -35,11 +36,11 @@ class Agent:
         settings: AgentSettings,
         peers: Peers,
         queue: ReportQueue,
-        endpoints: EndpointProvider,
+        toolbox: ToolboxProvider,
         stop: asyncio.Event,
     ) -> None:
         self.slot, self._settings, self._peers = slot, settings, peers
-        self._queue, self._endpoints, self._stop = queue, endpoints, stop
+        self._queue, self._toolbox, self._stop = queue, toolbox, stop
         self._state = "waiting"
 
     @property
@@ -50,8 +51,8 @@ class Agent:
     async def run(self) -> None:
         """Run until the stop; a session that is cancelled ends as `aborted`."""
         settings = self._settings
-        endpoints = await self._unless_stopped(self._endpoints())
-        if endpoints is None:
+        toolbox = await self._unless_stopped(self._toolbox())
+        if toolbox is None:
             return
         delay = startup_delay(self.slot, settings.start_delay_seed, settings.ramp_seconds)
         await self._pause(delay)
@@ -66,7 +67,7 @@ class Agent:
             result = await Session(
                 self.slot,
                 settings,
-                endpoints,
+                toolbox,
                 self._peers.gateway,
                 self._peers.proxy,
                 self._queue.step,

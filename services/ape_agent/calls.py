@@ -7,17 +7,22 @@ have to be guessed, the model gets the problem as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from ape_agent import loose
+from ape_agent import loose, parts
+from ape_agent.parts import Repairs, Unreadable
 from ape_contracts import paths
+from ape_contracts.operation_request import kind_of
+from ape_contracts.operations import Operation
 
 TOOL = "call_api"
 NEEDS = f"{TOOL} needs method and path"
+# Methods of which a body without a content type is the query.
+BODYLESS = ("GET", "HEAD")
 _ENCODED_TIMES = 4
 # Of the search for arguments under other keys.
 _NESTED_DEPTH, _NESTED_ITEMS = 4, 8
@@ -26,6 +31,8 @@ _KEYS = {
     "path": ("path", "endpointpath", "url", "uri", "endpoint", "route", "pathname", "requestpath"),
     "body": ("body", "requestpayload", "payload", "data", "json", "requestbody", "jsonbody"),
     "query": ("query", "params", "queryparams", "queryparameters", "parameters"),
+    "headers": ("headers", "header", "requestheaders", "httpheaders", "sessionheaders"),
+    "content_type": ("contenttype", "mediatype", "mimetype", "bodytype"),
 }
 _KEY_OF = {alias: key for key, aliases in _KEYS.items() for alias in aliases}
 _NOT_IN_A_KEY = re.compile(r"[^a-z0-9]")
@@ -35,19 +42,33 @@ _URL = re.compile(r"(?:https?:)?//", re.I)
 _VERSION = re.compile(r"\sHTTP/\d(?:\.\d)?$", re.I)
 
 
-class Unreadable(Exception):
-    """The message states for the model what is wrong with its call."""
-
-
 @dataclass(frozen=True)
 class Request:
+    """A request to the target. `query`, `content_type`, `encoding`: see the gateway's wire.
+
+    `documented`: names of headers of the answer that the operation describes.
+    """
+
     method: str
     path: str
     body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    cookies: dict[str, str] = field(default_factory=dict)
+    query: dict[str, Any] = field(default_factory=dict)
+    content_type: str = ""
+    encoding: dict[str, dict[str, Any]] = field(default_factory=dict)
+    documented: tuple[str, ...] = ()
 
     def arguments(self) -> dict[str, Any]:
+        """The arguments of call_api, without those that are empty."""
+        more = {"headers": self.headers, "query": self.query, "content_type": self.content_type}
         body = {} if self.body is None else {"body": self.body}
-        return {"method": self.method, "path": self.path, **body}
+        given = {name: value for name, value in more.items() if value}
+        return {"method": self.method, "path": self.path, **body, **given}
+
+
+# The operation of a method and a path, if it is known.
+OperationOf = Callable[[str, str], Operation | None]
 
 
 @dataclass(frozen=True)
@@ -64,15 +85,23 @@ class Target:
         """The path and query of a URL of the target; None for another host's."""
         try:
             parts, own = urlsplit(url), urlsplit(f"//{self.host}")
-            same = parts.hostname == own.hostname and parts.port in (None, own.port or _port(parts))
         except ValueError:
             return None
-        path = parts.path or "/"
+        same, path = self.is_same_host(parts), parts.path or "/"
         if not self.host:
             same = any(paths.matches(template, path) for template in self.templates)
         elif base := own.path.rstrip("/"):
             path = path[len(base) :] if path.startswith(f"{base}/") else path
         return None if not same else path + (f"?{parts.query}" if parts.query else "")
+
+    def is_same_host(self, parts: SplitResult) -> bool:
+        """Whether a URL names the target's host and port; False if they are unknown."""
+        try:
+            own = urlsplit(f"//{self.host}")
+            port = own.port or (443 if parts.scheme == "https" else 80)
+            return bool(self.host) and parts.hostname == own.hostname and parts.port in (None, port)
+        except ValueError:
+            return False
 
     def is_own_host(self, text: str) -> bool:
         """Whether a path begins with the target's host in place of a slash."""
@@ -80,22 +109,13 @@ class Target:
         return bool(own) and text.lower().startswith(f"{own}/")
 
 
-def _port(parts: Any) -> int:
-    return 443 if parts.scheme == "https" else 80
+def none_known(_method: str, _path: str) -> Operation | None:
+    return None
 
 
-@dataclass
-class Repairs:
-    """The kinds of repairs of one call, each once."""
-
-    kinds: list[str] = field(default_factory=list)
-
-    def add(self, kind: str) -> None:
-        if kind not in self.kinds:
-            self.kinds.append(kind)
-
-
-def request_of(raw: Any, target: Target, repairs: Repairs) -> Request:
+def request_of(
+    raw: Any, target: Target, repairs: Repairs, operation_of: OperationOf = none_known
+) -> Request:
     """The request of a call's arguments, in whatever form they came. Raises Unreadable."""
     found = arguments_in(decoded(raw, repairs))
     if found is None:
@@ -103,7 +123,7 @@ def request_of(raw: Any, target: Target, repairs: Repairs) -> Request:
     given, nested = found
     if nested:
         repairs.add("nested")
-    return _checked(given, target, repairs)
+    return _checked(given, target, repairs, operation_of)
 
 
 def decoded(raw: Any, repairs: Repairs) -> Any:
@@ -158,7 +178,7 @@ def _with_another_encoding(text: str) -> Iterator[str]:
 
 
 def arguments_in(value: Any, depth: int = _NESTED_DEPTH) -> tuple[dict[str, Any], bool] | None:
-    """(what is known of method, path, body and query, whether it was under other keys)."""
+    """(what is known of the arguments of call_api, whether it was under other keys)."""
     if isinstance(value, str) and depth < _NESTED_DEPTH and value.lstrip()[:1] in ("{", "["):
         try:
             value = loose.loads(value[: loose.MAX_CHARS])
@@ -198,7 +218,9 @@ def is_complete(value: Any) -> bool:
     return bool(isinstance(named, str) or _METHOD_AND_PATH.fullmatch(path.strip()))
 
 
-def _checked(given: dict[str, Any], target: Target, repairs: Repairs) -> Request:
+def _checked(
+    given: dict[str, Any], target: Target, repairs: Repairs, operation_of: OperationOf
+) -> Request:
     """Raises Unreadable."""
     path, method = given.get("path"), given.get("method")
     # Some write both into the method.
@@ -218,14 +240,28 @@ def _checked(given: dict[str, Any], target: Target, repairs: Repairs) -> Request
             raise Unreadable(f"{NEEDS}: {name} must be a text.")
     method = _method(str(method), repairs)
     path = _path(str(path), target, repairs)
-    body = _body(given.get("body"), repairs)
-    if query := given.get("query"):
-        body, path = _with_query(query, body, path, method)
-    try:
-        loose.dumps(body)
-    except loose.NotJson as problem:
-        raise Unreadable(f"The body cannot be sent: {problem}.") from None
-    return Request(method, path, loose.cleaned(body))
+    path, query = _with_query(given.get("query"), path)
+    headers = parts.headers_of(given.get("headers"))
+    content_type = parts.content_type_of(given.get("content_type"), headers)
+    operation = operation_of(method, path)
+    encoding: dict[str, dict[str, Any]] = {}
+    if operation and operation.body and content_type in ("", operation.body.content_type):
+        # A body other than JSON has to be sent as the document says.
+        if kind_of(operation.body.content_type) != "json":
+            content_type, encoding = operation.body.content_type, operation.body.encoding
+    body = parts.body_of(given.get("body"), content_type, repairs)
+    if body is None or (content_type.lower() == parts.JSON_TYPE and method not in BODYLESS):
+        content_type, encoding = "", {}
+    return Request(
+        method,
+        path,
+        body,
+        headers,
+        query=query,
+        content_type=content_type,
+        encoding=encoding,
+        documented=operation.response_headers if operation else (),
+    )
 
 
 def _method(method: str, repairs: Repairs) -> str:
@@ -257,43 +293,13 @@ def _path(given: str, target: Target, repairs: Repairs) -> str:
     return loose.clean(path)
 
 
-def _body(body: Any, repairs: Repairs) -> Any:
-    """The body; one that is JSON text of an object or a list becomes it."""
-    if not isinstance(body, str):
-        return body
-    if body.strip() in ("", "null", "None"):
-        repairs.add("body_text")
-        return None
-    if body.lstrip()[:1] in ("{", "[", '"') and len(body) <= loose.MAX_CHARS:
-        inner: Any = body
-        for _ in range(_ENCODED_TIMES):
-            try:
-                inner = loose.loads(inner)
-            except loose.NotJson:
-                found = next(loose.objects(inner), None)
-                whole = (
-                    found and not inner[: found.start].strip() and not inner[found.end :].strip()
-                )
-                inner = found.value if found and whole else body
-                break
-            if not isinstance(inner, str):
-                break
-        if isinstance(inner, dict | list):
-            repairs.add("body_text")
-            return inner
-    return loose.clean(body)
-
-
-def _with_query(query: Any, body: Any, path: str, method: str) -> tuple[Any, str]:
-    """The body and the path with a query that the model gave apart."""
-    if method in ("GET", "HEAD") and body is None and isinstance(query, dict):
-        return query, path
-    if isinstance(query, dict):
-        pairs = [(k, v) for k, v in query.items() if isinstance(v, str | int | float)]
-        query = urlencode([(k, loose.clean(v) if isinstance(v, str) else v) for k, v in pairs])
-    if isinstance(query, str) and query:
-        return body, path + ("&" if "?" in path else "?") + query.lstrip("?&")
-    return body, path
+def _with_query(query: Any, path: str) -> tuple[str, dict[str, Any]]:
+    """The path and the query, where the model gave a query apart. Raises Unreadable."""
+    if not query or isinstance(query, dict):
+        return path, parts.query_of(query or {})
+    if not isinstance(query, str):
+        raise Unreadable("query: must be an object of names and values.")
+    return path + ("&" if "?" in path else "?") + loose.clean(query.strip().lstrip("?&")), {}
 
 
 def target_of(host: str, endpoints: Sequence[dict[str, Any]]) -> Target:

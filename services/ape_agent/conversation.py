@@ -16,13 +16,13 @@ from typing import Any
 from ape_agent import digests
 from ape_contracts.providers import REASONING_FIELDS
 
-# The part of an answer that the model is shown.
-MAX_SHOWN_CHARS = 6000
 # As ape_proxy charges a request before its answer is known.
 BYTES_PER_TOKEN = 4
 # For the answer of the model, and at most this part of the context.
 _RESERVED_TOKENS, _RESERVED_PART = 1024, 0.25
 _NAMED_STEPS = 10
+# Of an answer that is shortened; the headers may have the next place or page.
+_KEPT = ("status", "headers", "redirected_to", "error")
 _SHORTENED = "This earlier answer was shortened."
 _LEFT_OUT = "The rest of this earlier answer was left out; only ids in it were kept."
 
@@ -62,7 +62,7 @@ class Result:
 
     def _become(self, form: int, body: Any, note: str) -> None:
         """Take the shorter form, if it is shorter."""
-        kept = {k: v for k, v in self.content.items() if k in ("status", "error")}
+        kept = {k: v for k, v in self.content.items() if k in _KEPT}
         if isinstance(kept.get("error"), str):
             kept["error"] = kept["error"][: digests.DIGEST_CHARS]
         made = {**kept, **({} if body is None else {"body": body}), "note": note}
@@ -167,14 +167,3 @@ def room(context_tokens: int, tools: Any) -> float:
         return float("inf")
     reserved = min(_RESERVED_TOKENS, context_tokens * _RESERVED_PART)
     return (context_tokens - reserved) * BYTES_PER_TOKEN - len(json.dumps(tools))
-
-
-def shown(status: int, body: Any) -> dict[str, Any]:
-    """The part of an answer that the model is shown."""
-    try:
-        text = body if isinstance(body, str) else json.dumps(body)
-    except RecursionError:
-        return {"status": status, "error": "The body is nested too deeply to be shown."}
-    if len(text) > MAX_SHOWN_CHARS:
-        return {"status": status, "body": text[:MAX_SHOWN_CHARS], "truncated": True}
-    return {"status": status, "body": body}

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ape_agent import loose, text_calls
-from ape_agent.calls import TOOL, Repairs, Request, Target, Unreadable, request_of
+from ape_agent.calls import TOOL, Request
+from ape_agent.parts import Repairs, Unreadable
+from ape_agent.text_calls import ARGUMENTS
+from ape_agent.tools import Toolbox, Understood
 
 # Of one message; further ones are left out.
 MAX_CALLS = 16
@@ -16,18 +19,18 @@ MAX_CONTENT_CHARS = 16 << 10
 MAX_EXTRA_CHARS = 64 << 10
 _MAX_TEXT_CHARS = 256 << 10
 _MAX_ID_CHARS = 1024
-_ARGUMENTS = ("arguments", "parameters", "input", "args", "kwargs", "tool_input", "action_input")
 # Fields of answers that requests do not have.
 _ANSWER_ONLY = ("refusal", "annotations", "audio", "function_call")
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call; without a request, `problem` states for the model what is wrong."""
+    """A call; without a request or a search, `problem` states for the model what is wrong."""
 
     id: str
     request: Request | None
     problem: str = ""
+    search: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,11 @@ class Decision:
 
     @property
     def is_unreadable(self) -> bool:
-        """Whether none of its calls has a request."""
-        return all(call.request is None for call in self.calls)
+        """Whether each of its calls has a problem."""
+        return all(call.problem for call in self.calls)
 
 
-def decide(message: dict[str, Any], target: Target, new_id: Callable[[str], str]) -> Decision:
+def decide(message: dict[str, Any], tools: Toolbox, new_id: Callable[[str], str]) -> Decision:
     """`new_id` returns the id of a call, or another one if it was used before or is empty."""
     room = [MAX_EXTRA_CHARS]
     extras = _extras(message, ("role", "content", "tool_calls", *_ANSWER_ONLY), room)
@@ -56,21 +59,24 @@ def decide(message: dict[str, Any], target: Target, new_id: Callable[[str], str]
     refusal = message.get("refusal")
     told, is_text = _calls_of(message), False
     if not told and text:
-        told = [{"name": name, "arguments": value} for name, value in text_calls.calls_in(text)]
+        told = [
+            {"name": name, "arguments": value}
+            for name, value in text_calls.calls_in(text, tools.names)
+        ]
         is_text = bool(told)
-        if not told and text_calls.is_meant_as_call(text):
+        if not told and text_calls.is_meant_as_call(text, tools.names):
             told = [{"name": TOOL, "arguments": text_calls.broken_arguments(text)}]
     kept: list[dict[str, Any]] = []
     calls: list[Call] = []
     repairs: list[str] = []
     for raw in told[:MAX_CALLS]:
-        call, entry, kinds = _call(raw, target, new_id, room)
+        call, entry, kinds = _call(raw, tools, new_id, room)
         if is_text or (isinstance(raw, dict) and "function_call" in raw):
             # A call in the text is an object, and may have its name beside the arguments.
             kinds = ["text_call", *(k for k in kinds if k not in ("object", "nested"))]
         calls.append(call)
         kept.append(entry)
-        if call.request is not None:
+        if not call.problem:
             repairs += kinds
     made: dict[str, Any] = {"role": "assistant", "content": None if is_text else content, **extras}
     if kept:
@@ -113,7 +119,7 @@ def _calls_of(message: dict[str, Any]) -> list[Any]:
 
 
 def _call(
-    raw: Any, target: Target, new_id: Callable[[str], str], room: list[int]
+    raw: Any, tools: Toolbox, new_id: Callable[[str], str], room: list[int]
 ) -> tuple[Call, dict[str, Any], list[str]]:
     """The call, what the history keeps of it, and the kinds of its repairs."""
     repairs = Repairs()
@@ -125,36 +131,41 @@ def _call(
     if not isinstance(function, dict):
         function = item
     name, arguments = text_calls.name_of(function) or text_calls.name_of(item), _raw(function, item)
-    request, problem, shown = None, "", "{}"
+    understood, problem, shown = Understood(TOOL, {}), "", "{}"
     try:
-        request = request_of(arguments, target, repairs)
-        if name and name != TOOL:
-            repairs.add("tool_name")
-        shown = _shown(arguments, request, bool(repairs.kinds))
+        understood = tools.understand(name, arguments, repairs)
+        shown = _shown(arguments, understood, bool(repairs.kinds))
     except Unreadable as wrong:
         problem = str(wrong)
+        # The history keeps which tool was meant.
+        understood = Understood(name if name in tools.names else TOOL, {})
     entry = {
         "id": call_id,
         "type": "function",
-        "function": {"name": TOOL, "arguments": shown},
-        **_extras(item, ("id", "type", "index", "function", "name", *_ARGUMENTS), room),
+        "function": {"name": understood.tool, "arguments": shown},
+        **_extras(item, ("id", "type", "index", "function", "name", *ARGUMENTS), room),
     }
     entry.pop("function_call", None)
-    return Call(call_id, request, problem), entry, repairs.kinds
+    return Call(call_id, understood.request, problem, understood.search), entry, repairs.kinds
 
 
-def _shown(arguments: Any, request: Request, repaired: bool) -> str:
+def _shown(arguments: Any, understood: Understood, repaired: bool) -> str:
     """The JSON text for the history: the model's own, unless strict servers could reject it."""
-    if isinstance(arguments, str) and not repaired and "\\ud" not in arguments.lower():
+    if (
+        isinstance(arguments, str)
+        and arguments.strip()
+        and not repaired
+        and "\\ud" not in arguments.lower()
+    ):
         if arguments.count("{") + arguments.count("[") <= loose.MAX_DEPTH:
             return loose.clean(arguments)
-    return loose.dumps(request.arguments())
+    return loose.dumps(understood.arguments)
 
 
 def _raw(function: dict[str, Any], item: dict[str, Any]) -> Any:
     """The arguments of a call as they came; without their key, what there is beside the name."""
     for source in (function, item):
-        for key in _ARGUMENTS:
+        for key in ARGUMENTS:
             if key in source:
                 return source[key]
     return {k: v for k, v in function.items() if k not in ("name", "id", "type", "index")} or None

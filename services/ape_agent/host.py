@@ -6,12 +6,16 @@ import asyncio
 import logging
 import random
 import resource
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlencode
 
 from ape_agent.agent import Agent
 from ape_agent.ledger import ReportQueue
 from ape_agent.peers import Peer, PeerError, Peers
+from ape_agent.tools import MAX_TYPED, Toolbox
+from ape_contracts import operations
 from ape_contracts.service_settings import AgentSettings
 from ape_service import logs, trace
 from ape_service.pacing import backoff
@@ -19,6 +23,8 @@ from ape_service.pacing import backoff
 # The part of the stop grace that is reserved for the last report.
 REPORT_SECONDS = 2.0
 MAX_INTERVAL_SECONDS = 10.0
+# Of a gateway without operations, or without the route.
+_UNKNOWN = (404, 405, 422)
 _log = logging.getLogger(__name__)
 
 
@@ -43,10 +49,10 @@ class Host:
             ),
             settings.heartbeat_file,
         )
-        self._endpoints_lock = asyncio.Lock()
-        self._known_endpoints: list[dict[str, Any]] | None = settings.endpoints or None
+        self._toolbox_lock = asyncio.Lock()
+        self._known_toolbox: Toolbox | None = None
         self._agents = [
-            Agent(slot, settings, self._peers, self._queue, self._endpoints, self._stop)
+            Agent(slot, settings, self._peers, self._queue, self._toolbox, self._stop)
             for slot in settings.slots
         ]
 
@@ -79,22 +85,21 @@ class Host:
             if isinstance(problem, Exception):
                 raise problem
 
-    async def _endpoints(self) -> list[dict[str, Any]]:
-        """The endpoints of the settings, or those of the gateway, which is asked once."""
+    async def _toolbox(self) -> Toolbox:
+        """The tools of every session. The gateway is asked once: for operations, and for endpoints
+
+        if it has none and the settings name none.
+        """
         await self._peers.ready()
-        async with self._endpoints_lock:
+        async with self._toolbox_lock:
             attempt = 0
-            while self._known_endpoints is None:
-                with suppress(PeerError):
-                    reply = await self._peers.gateway.get("/tools")
-                    if reply.status == 200:
-                        self._known_endpoints = endpoints_of(reply.body, self._settings.api)
-                        if not self._known_endpoints:
-                            _log.warning("the gateway names no endpoints")
-                        break
-                await asyncio.sleep(backoff(attempt))
-                attempt += 1
-        return self._known_endpoints or []
+            while self._known_toolbox is None:
+                try:
+                    self._known_toolbox = await toolbox(self._settings, self._peers.gateway)
+                except PeerError:
+                    await asyncio.sleep(backoff(attempt))
+                    attempt += 1
+        return self._known_toolbox
 
     async def _report(self) -> None:
         """Report agents and results forever, at the interval that the gateway asks for."""
@@ -135,6 +140,45 @@ class Host:
         if isinstance(wanted, int | float) and 0.1 <= wanted <= MAX_INTERVAL_SECONDS:
             return float(wanted)
         return self._settings.report_seconds
+
+
+async def toolbox(
+    settings: AgentSettings, gateway: Peer, supplied: Collection[str] = ()
+) -> Toolbox:
+    """The tools for these settings, by what the gateway knows; `supplied`: see Toolbox.
+
+    Raises PeerError.
+    """
+    reply = await _asked(gateway, f"/operations?{urlencode({'api': settings.api})}")
+    count = reply.get("count")
+    if isinstance(count, int) and count > 0:
+        try:
+            given = reply.get("operations") if count <= MAX_TYPED else None
+            found = operations.of({"operations": given or []}).operations
+            return Toolbox(settings, operations=found, count=count, supplied=supplied)
+        except operations.OperationsError as problem:
+            _log.error("operations", extra=logs.fields(error=str(problem)[:200]))
+    endpoints = settings.endpoints
+    if not endpoints:
+        endpoints = endpoints_of(await _asked(gateway, "/tools"), settings.api)
+        if not endpoints:
+            _log.warning("the gateway names no endpoints")
+    return Toolbox(settings, endpoints)
+
+
+async def _asked(gateway: Peer, path: str) -> dict[str, Any]:
+    """The gateway's answer; empty if it has none of that kind. Raises PeerError."""
+    try:
+        reply = await gateway.get(path)
+    except PeerError as problem:
+        if problem.status in _UNKNOWN:
+            return {}
+        raise
+    if reply.status in _UNKNOWN:
+        return {}
+    if reply.status != 200:
+        raise PeerError(f"status {reply.status}", reached=True)
+    return reply.body
 
 
 def endpoints_of(tools: dict[str, Any], api: str) -> list[dict[str, Any]]:

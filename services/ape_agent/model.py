@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ape_agent.calls import TOOL
 from ape_agent.conversation import Conversation, room
 from ape_agent.peers import Peer, PeerError, Reply
 from ape_agent.results import MAX_WORDS_CHARS, SessionFailed, printable
@@ -26,24 +25,6 @@ _TOO_LONG_CODES = ("context_length_exceeded", "exceed_context_size_error")
 _REFUSED_CODES = ("content_filter", "content_policy_violation", "responsibleaipolicyviolation")
 # Where errors have their words: OpenAI's form, FastAPI's, Cloudflare's and Mistral's.
 _MESSAGES = ("message", "msg", "error", "detail", "errors")
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": TOOL,
-            "description": "Send one request to the application; answers its status and body.",
-            "parameters": {
-                "type": "object",
-                "properties": {
-                    "method": {"type": "string", "description": "HTTP method, such as GET"},
-                    "path": {"type": "string", "description": "Path such as /products/1"},
-                    "body": {"type": "object", "description": "JSON body; of a GET, the query"},
-                },
-                "required": ["method", "path"],
-            },
-        },
-    }
-]
 
 
 class Answer(NamedTuple):
@@ -59,14 +40,19 @@ class Problem(NamedTuple):
 
 
 class Model:
-    """The model for one session; `headers`: of each request."""
+    """The model for one session; `tools`: what it may call; `headers`: of each request."""
 
     def __init__(
-        self, settings: AgentSettings, proxy: Peer, trace_id: str, headers: Mapping[str, str]
+        self,
+        settings: AgentSettings,
+        tools: list[dict[str, Any]],
+        proxy: Peer,
+        trace_id: str,
+        headers: Mapping[str, str],
     ) -> None:
-        self._name, self._proxy = settings.model_name, proxy
+        self._name, self._tools, self._proxy = settings.model_name, tools, proxy
         self._trace_id, self._headers = trace_id, headers
-        self._room = room(settings.context_tokens, TOOLS)
+        self._room = room(settings.context_tokens, tools)
 
     async def ask(self, conversation: Conversation, *, required: bool) -> Answer:
         """The next message; `required`: it must have a call. Raises SessionFailed.
@@ -94,7 +80,7 @@ class Model:
         asked: dict[str, Any] = {
             "model": self._name,
             "messages": conversation.messages,
-            "tools": TOOLS,
+            "tools": self._tools,
         }
         if required:
             asked["tool_choice"] = "required"

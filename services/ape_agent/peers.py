@@ -34,12 +34,12 @@ _log = logging.getLogger(__name__)
 class PeerError(Exception):
     """The peer cannot be reached, is too slow, or its answer is not a JSON object.
 
-    `reached`: whether it answered at all.
+    `reached`: whether it answered at all, and then with which `status`.
     """
 
-    def __init__(self, message: str, *, reached: bool = False) -> None:
+    def __init__(self, message: str, *, reached: bool = False, status: int = 0) -> None:
         super().__init__(message)
-        self.reached = reached
+        self.reached, self.status = reached, status
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ class Peer:
         try:
             decoded = json.loads(answer.body)
         except (ValueError, RecursionError):
-            raise PeerError(f"status {answer.status}, and not JSON", reached=True) from None
+            why = f"status {answer.status}, and not JSON"
+            raise PeerError(why, reached=True, status=answer.status) from None
         if not isinstance(decoded, dict):
             raise PeerError(f"status {answer.status}, and not a JSON object", reached=True)
         return Reply(answer.status, decoded, answer.headers)

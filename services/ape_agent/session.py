@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import secrets
@@ -11,32 +10,28 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
-from ape_agent.calls import Request, target_of
-from ape_agent.conversation import Conversation, Result, shown
-from ape_agent.cookies import CookieJar, is_login
+from ape_agent.answers import shown
+from ape_agent.calls import Request
+from ape_agent.conversation import Conversation, Result
+from ape_agent.cookies import is_login
 from ape_agent.decisions import Call, Decision, decide
 from ape_agent.digests import digest
+from ape_agent.exchange import Exchange, Exchanged
 from ape_agent.model import Model
-from ape_agent.peers import Peer, PeerError, Reply
+from ape_agent.peers import Peer, PeerError
 from ape_agent.results import SessionFailed, SessionResult, Step, quoted
-from ape_contracts import conditions, metrics
+from ape_agent.tools import Toolbox
+from ape_contracts import conditions, metrics, operations
 from ape_contracts.service_settings import AgentSettings
 from ape_service import logs, trace
 
 # The proxy queues fairly by it, also for many agents with one address.
 AGENT_HEADER = "X-APE-Agent"
-_TARGET_FAILED = ("target_unreachable", "target_timeout")
 _log = logging.getLogger(__name__)
-_RULES = (
-    "You are a user of a web application, and test it. Reach the goal by calling the tool "
-    "call_api, one call at a time{only}. A {{name}} in a path or a body "
-    "stands for a value of `values` or of an earlier answer. Cookies and tokens are sent for you. "
-    "When you have reached the goal, or cannot, answer with a short sentence and no tool call."
-)
-_ONLY = "; only the endpoints below exist"
 _REMINDER = (
-    "The goal is not reached yet, and your answer had no tool call. Call the tool call_api to "
+    "The goal is not reached yet, and your answer had no tool call. Call the tool {tool} to "
     "continue. If you cannot continue, answer with one short sentence."
 )
 _CUT = " The answer was cut at its limit of tokens; write a shorter one."
@@ -44,25 +39,28 @@ _RAISE_LIMIT = "The answer ended at its limit of tokens; raise modelMaxTokens."
 
 
 class Session:
-    """`endpoints`: shown to the model; `on_step` gets each step when it is finished."""
+    """`tools`: what the model may do; `on_step` gets each step when it is finished."""
 
     def __init__(
         self,
         slot: int,
         settings: AgentSettings,
-        endpoints: list[dict[str, Any]],
+        tools: Toolbox,
         gateway: Peer,
         proxy: Peer,
         on_step: Callable[[Step], None],
     ) -> None:
-        self._slot, self._settings, self._on_step = slot, settings, on_step
+        self._slot, self._settings, self._tools = slot, settings, tools
         self._gateway = gateway
         self._agent = metrics.agent(slot)
         self._id = secrets.token_hex(16)
         self._trace_id = trace.new_trace_id()
-        self._model = Model(settings, proxy, self._trace_id, {AGENT_HEADER: self._agent})
-        self._target = target_of(settings.target_host, endpoints)
-        self._jar = CookieJar()
+        headers = {AGENT_HEADER: self._agent}
+        self._model = Model(settings, tools.definitions, proxy, self._trace_id, headers)
+        unmet = conditions.parse(settings.success)
+        self._exchange = Exchange(
+            slot, settings, tools.target, gateway, self._trace_id, unmet, on_step
+        )
         self._steps = 0
         self._repaired: Counter[str] = Counter()
         self._ids: set[str] = set()
@@ -73,18 +71,10 @@ class Session:
         self._cut = 0
         # The last request and its status, or the problem of the last call.
         self._last = ""
-        self._unmet = list(conditions.parse(settings.success))
-        self._answered: float | None = None
         # The reason of the failure if the model stops now, and whether only the target is at fault.
         self._failure, self._broken = "gave_up", False
-        brief = {
-            "goal": settings.goal,
-            **({"persona": settings.persona} if settings.persona else {}),
-            "endpoints": endpoints,
-            "values": {"agent": self._agent, "slot": slot, "session": self._id},
-        }
-        rules = _RULES.format(only=_ONLY if endpoints else "")
-        self._conversation = Conversation(f"{rules}\n\n{json.dumps(brief)}", settings.goal)
+        values = {"agent": self._agent, "slot": slot, "session": self._id}
+        self._conversation = Conversation(tools.prompt(settings, values), settings.goal)
 
     async def run(self) -> SessionResult:
         """Run the session. Never raises; a cancelled session ends as `aborted`."""
@@ -124,7 +114,7 @@ class Session:
             if self._steps >= self._settings.session_max_steps:
                 raise SessionFailed("step_limit", self._last)
             answer = await self._model.ask(self._conversation, required=not self._called)
-            decision = decide(answer.message, self._target, self._new_id)
+            decision = decide(answer.message, self._tools, self._new_id)
             if not decision.calls:
                 self._without_call(decision, answer.finish_reason)
                 continue
@@ -156,7 +146,8 @@ class Session:
         if self._reminded or self._broken:
             raise SessionFailed(self._failure, said)
         self._reminded = True
-        self._conversation.words(decision.words[:1000], _REMINDER)
+        reminder = _REMINDER.format(tool=self._tools.main)
+        self._conversation.words(decision.words[:1000], reminder)
 
     def _new_id(self, given: str) -> str:
         """The id of a call, if it is not used yet; else one that every provider accepts."""
@@ -169,74 +160,65 @@ class Session:
 
     async def _act(self, call: Call, is_cut: bool) -> bool:
         """Send the request of a call, and append its answer; whether the goal is met."""
+        if call.search:
+            label = self._last = f"find_operations {call.search[:60]}"
+            self._conversation.result(Result(call.id, await self._find(call.search), label))
+            return False
         if call.request is None:
             problem = self._last = call.problem + (_CUT if is_cut else "")
             self._conversation.result(Result(call.id, {"error": problem}))
-            self._on_step(Step(self._slot, "bad_call", None, None))
+            self._exchange.call_without_request("bad_call")
             return False
         request = call.request
-        reply, result, status = await self._send(request)
+        found = await self._exchange.send(request)
+        status, result = found.status, found.result
         self._acted = self._acted or result != "gateway_error"
         self._broken = False
         label = self._last = f"{request.method} {request.path[:100]} {status}"
-        if reply.body.get("error") is not None:
+        if not found.is_targets:
             # An answer of the gateway itself. With a 4xx the model can still correct its request.
             self._failure = "target_error" if result == "target_error" else "gateway_error"
-            why = reply.body.get("error_message")
-            if reply.status >= 500:
+            why = found.reply.body.get("error_message")
+            if found.reply.status >= 500:
                 raise SessionFailed(self._failure, f"{label}: {why or 'no message'}")
             self._conversation.result(Result(call.id, {"status": status, "error": why}, label))
             return False
-        body = reply.body["body"]
         self._failure = "target_error" if result == "target_error" else "gave_up"
         self._broken = status >= 500
-        method, path = request.method, request.path
-        self._jar.store(method, path, status, reply.body.get("headers"), body)
-        self._unmet = [c for c in self._unmet if not c.holds(method, path, status, body)]
-        if not self._unmet:
+        if self._exchange.goal_met:
             return True
-        ids = digest(body) if status < 400 else None
-        keep = is_login(method, path, status)
-        self._conversation.result(Result(call.id, shown(status, body), label, ids, keep))
+        ids = digest(found.reply.body["body"]) if status < 400 else None
+        keep = is_login(request.method, request.path, status)
+        self._conversation.result(Result(call.id, self._shown(request, found), label, ids, keep))
         return False
 
-    async def _send(self, request: Request) -> tuple[Reply, str, int]:
-        """The gateway's reply, the result of the step, and the target's status.
+    def _shown(self, request: Request, found: Exchanged) -> dict[str, Any]:
+        """What the model is shown of an answer, and where it came from after redirects."""
+        answer = found.reply.body
+        made = shown(
+            found.status,
+            answer["body"],
+            answer.get("headers"),
+            encoding=str(answer.get("body_encoding")),
+            truncated=answer.get("truncated") is True,
+            documented=request.documented,
+            hidden=("location",) if self._settings.redirects == "off" else (),
+        )
+        if found.request is not request:
+            made["redirected_to"] = f"{found.request.method} {found.request.path[:400]}"
+        return made
 
-        Raises SessionFailed.
-        """
-        asked = {
-            "target_api_name": self._settings.api,
-            "http_method": request.method,
-            "endpoint_path": request.path,
-            "session_headers": self._jar.headers(),
-            "request_payload": request.body,
-            "trace_id": self._trace_id,
-        }
-        started = time.monotonic()
-        since = None if self._answered is None else started - self._answered
-        result, status, why, reached = "gateway_error", None, "", True
+    async def _find(self, text: str) -> dict[str, Any]:
+        """The operations of the target that a text finds. Raises SessionFailed."""
+        asked = urlencode({"api": self._settings.api, "q": text})
         try:
-            reply = await self._gateway.post("/mcp/request", asked, self._trace_id)
-            status, _ = reply.body["status_code"], reply.body["body"]
-            if isinstance(status, int):
-                result = _result(reply, status)
+            reply = await self._gateway.get(f"/operations/search?{asked}")
+            found = operations.of({"operations": reply.body.get("operations") or []}).operations
         except PeerError as problem:
-            why, reached = str(problem), problem.reached
-        except KeyError as missing:
-            why = f"{missing} is missing"
-        self._answered = time.monotonic()
-        self._on_step(Step(self._slot, result, self._answered - started, since))
-        if not isinstance(status, int):
-            detail = f"The gateway did not answer: {why or 'not its form'}."
-            raise SessionFailed("gateway_error", detail, unreachable=not reached)
-        return reply, result, status
-
-
-def _result(reply: Reply, status: int) -> str:
-    """One of metrics.STEP_RESULTS, for the answer of the gateway."""
-    if reply.body.get("error") is None:
-        return "target_error" if status >= 400 else "ok"
-    if reply.body.get("error") in _TARGET_FAILED:
-        return "target_error"
-    return "refused" if reply.status < 500 else "gateway_error"
+            detail = f"The gateway did not answer: {problem}."
+            raise SessionFailed("gateway_error", detail, unreachable=not problem.reached) from None
+        except operations.OperationsError:
+            found = ()
+        if not found:
+            return {"error": "No operation was found. Use other words."}
+        return self._tools.found(found)

@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 from ape_agent import loose
 from ape_agent.calls import TOOL, arguments_in, is_complete
+
+# What a call's arguments are named.
+ARGUMENTS = ("arguments", "parameters", "input", "args", "kwargs", "tool_input", "action_input")
+_ALONE = frozenset((TOOL,))
 
 _THOUGHTS = ("think", "thinking", "thought", "reasoning")
 _FUNCTION = re.compile(r"\b([A-Za-z_][\w.]{0,63})\s?\(")
@@ -27,6 +31,10 @@ _ENDS = ("</parameter>", "</arg_value>")
 # Only in a call.
 _MARKS = ("<tool_call", "[TOOL_CALLS]", "<|python_tag|>", "<function=")
 _CALL_KEYS = ('"path"', '"method"', '"arguments"', '"parameters"')
+# A tool's name where a call begins: after a mark, alone, or as a function.
+_NAMED = re.compile(
+    r"(?:<function=|<tool_call>\s{0,8}|\[TOOL_CALLS\]\s{0,8}|Action:\s{0,8})[\"']?([\w.-]{1,80})"
+)
 _POSITIONS = ("method", "path", "body")
 # Of function calls in a text that are read, and of pairs of tags.
 _MOST = 64
@@ -41,21 +49,26 @@ def without_thoughts(text: str) -> str:
     return text
 
 
-def calls_in(text: str) -> list[tuple[str, Any]]:
-    """(name of the tool, arguments) of each call in a text without thoughts, in order."""
+def calls_in(text: str, names: Set[str] = _ALONE) -> list[tuple[str, Any]]:
+    """(name of the tool, arguments) of each call in a text without thoughts, in order.
+
+    `names`: of the tools.
+    """
     text = text[: loose.MAX_CHARS]
-    for form in (_json_calls, _python_calls, _tagged_calls):
-        if found := list(form(text)):
+    for form in (_json_calls, _python_calls, _named_calls, _tagged_calls):
+        if found := list(form(text, names)):
             return found
     return []
 
 
-def is_meant_as_call(text: str) -> bool:
+def is_meant_as_call(text: str, names: Set[str] = _ALONE) -> bool:
     """Whether a text that no call was found in looks like one."""
     bare = text.lstrip().removeprefix("```json").removeprefix("```").lstrip()
-    if bare.startswith((f"{TOOL}(", f"[{TOOL}(")) or any(mark in text for mark in _MARKS):
+    called = tuple(f"{opening}{name}(" for name in names for opening in ("", "["))
+    if bare.startswith(called) or any(mark in text for mark in _MARKS):
         return True
-    begun = bare.startswith("{") or ("{" in text and f'"{TOOL}"' in text)
+    quoted = "{" in text and any(f'"{name}"' in text for name in names)
+    begun = bare.startswith("{") or quoted
     return begun and any(key in text for key in _CALL_KEYS)
 
 
@@ -64,7 +77,7 @@ def broken_arguments(text: str) -> str:
     return text[text.find("{") :] if "{" in text else text
 
 
-def _json_calls(text: str) -> Iterator[tuple[str, Any]]:
+def _json_calls(text: str, names: Set[str]) -> Iterator[tuple[str, Any]]:
     if text.lstrip().startswith('"'):
         try:
             inner = loose.loads(text.strip())
@@ -72,22 +85,24 @@ def _json_calls(text: str) -> Iterator[tuple[str, Any]]:
             inner = text
         text = inner if isinstance(inner, str) else text
     for found in loose.objects(text):
-        yield from _calls_of(found.value, 2)
+        yield from _calls_of(found.value, 2, names)
 
 
-def _calls_of(value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+def _calls_of(value: Any, depth: int, names: Set[str]) -> Iterator[tuple[str, Any]]:
     """The calls of an object; a list in it may have several."""
     if not isinstance(value, dict):
         return
     for inner in itertools.islice(value.values(), 8):
         if isinstance(inner, list) and depth > 0:
-            items = [call for item in inner[:16] for call in _calls_of(item, depth - 1)]
+            items = [call for item in inner[:16] for call in _calls_of(item, depth - 1, names)]
             if items:
                 yield from items
                 return
     name = name_of(value)
-    is_ours = name.removeprefix("functions.") == TOOL
-    if is_complete(value) or (is_ours and arguments_in(value) is not None):
+    ours = name.removeprefix("functions.")
+    is_ours = ours in names and any(key in value for key in ARGUMENTS)
+    is_ours = is_ours or (ours == TOOL and arguments_in(value) is not None)
+    if is_complete(value) or is_ours:
         yield name or TOOL, value
 
 
@@ -102,29 +117,47 @@ def name_of(value: dict[str, Any]) -> str:
     return ""
 
 
-def _python_calls(text: str) -> Iterator[tuple[str, Any]]:
+def _python_calls(text: str, names: Set[str]) -> Iterator[tuple[str, Any]]:
     for match in itertools.islice(_FUNCTION.finditer(text), _MOST):
         reader = loose.Reader(text[match.end() : match.end() + (16 << 10)])
         try:
             given, named = reader.arguments()
         except loose.NotJson:
             continue
+        name = match[1].rpartition(".")[2]
         made = dict(zip(_POSITIONS, given, strict=False)) | named
-        if is_complete(made):
-            yield match[1].rpartition(".")[2], made
+        if name in names and name != TOOL and not given:
+            yield name, named
+        elif is_complete(made):
+            yield name, made
 
 
-def _tagged_calls(text: str) -> Iterator[tuple[str, Any]]:
-    made: dict[str, Any] = {}
+def _named_calls(text: str, names: Set[str]) -> Iterator[tuple[str, Any]]:
+    """A tool's name after a mark, then an object or pairs of tags."""
+    found = [m for m in itertools.islice(_NAMED.finditer(text), _MOST) if m[1] in names - {TOOL}]
+    for match, following in itertools.zip_longest(found, found[1:]):
+        rest = text[match.end() : following.start() if following else None]
+        tagged = dict(_tags(rest))
+        yield match[1], tagged or next((each.value for each in loose.objects(rest)), {})
+
+
+def _tags(text: str) -> Iterator[tuple[str, str]]:
+    """(name, text) of the pairs of tags, until one is not closed."""
     for match in itertools.islice(_TAG.finditer(text), _MOST):
         name = match[1] or match[2]
         end = text.find(_ENDS[0 if match[1] else 1], match.end())
         if end < 0:
             break
+        yield name, text[match.end() : end].strip()
+
+
+def _tagged_calls(text: str, _names: Set[str]) -> Iterator[tuple[str, Any]]:
+    made: dict[str, Any] = {}
+    for name, value in _tags(text):
         if name in made:
             if is_complete(made):
                 yield TOOL, made
             made = {}
-        made[name] = text[match.end() : end].strip()
+        made[name] = value
     if is_complete(made):
         yield TOOL, made

@@ -421,6 +421,14 @@ def test_agents_know_the_targets_host() -> None:
     assert agent_settings(run("dev", agents=1).agents()[0]).target_host == "target:8080"
 
 
+def test_agents_follow_redirects_unless_the_setting_says_otherwise() -> None:
+    def redirects(**settings: Any) -> str:
+        return agent_settings(run("dev", agents=1, **settings).agents()[0]).redirects
+
+    assert redirects() == "follow"
+    assert redirects(targetRedirects="report") == "report"
+
+
 def test_a_recording_is_handed_to_the_proxy(tmp_path: Path) -> None:
     file = tmp_path / "recording.jsonl"
     line = json.dumps({"key": "0" * 64, "completion": {"choices": [{"message": {}}]}})

@@ -15,6 +15,7 @@ from aiohttp import web
 from ape_agent.peers import Peer
 from ape_agent.results import SessionResult, Step
 from ape_agent.session import Session
+from ape_agent.tools import Toolbox
 from ape_contracts.gateway_config import load
 from ape_contracts.service_settings import AgentSettings
 from ape_demo_target.app import make_app as demo_app
@@ -46,7 +47,9 @@ class World:
         """The result and the steps of one session, without an agent."""
         settings, steps = replace(self.settings, **changed), list[Step]()
         gateway, proxy = (Peer(u, 5) for u in (settings.gateway_url, settings.proxy_url))
-        session = Session(1, settings, settings.endpoints, gateway, proxy, steps.append)
+        session = Session(
+            1, settings, Toolbox(settings, settings.endpoints), gateway, proxy, steps.append
+        )
         outcome = await session.run()
         gateway.close()
         proxy.close()

@@ -19,6 +19,7 @@ from ape_agent.host import Host
 from ape_agent.peers import Peer
 from ape_agent.results import SessionResult, Step
 from ape_agent.session import Session
+from ape_agent.tools import Toolbox
 from ape_contracts.gateway_config import load
 from ape_contracts.service_settings import AgentSettings, ProxySettings
 from ape_demo_target.app import make_app as demo_app
@@ -87,7 +88,12 @@ class Rig:
         gateway, proxy = (Peer(u, 8) for u in (settings.gateway_url, settings.proxy_url))
         try:
             return await Session(
-                slot, settings, settings.endpoints, gateway, proxy, self.steps.append
+                slot,
+                settings,
+                Toolbox(settings, settings.endpoints),
+                gateway,
+                proxy,
+                self.steps.append,
             ).run()
         finally:
             gateway.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pulumi
 
 from ape_contracts import labels
-from ape_contracts.service_settings import AgentSettings
+from ape_contracts.service_settings import AgentSettings, Redirects
 from ape_infra.config.files import Scenario
 from ape_infra.config.fleet import FleetSettings
 from ape_infra.config.model import ModelSettings
@@ -29,7 +29,7 @@ STOP_GRACE_SECONDS = 15
 class Mission:
     """The settings that all agents share. `token`: the file with their token for the proxy.
 
-    `report_key`: signs their tokens for reports. `target_host`: see AgentSettings.
+    `report_key`: signs their tokens for reports. `target_host`, `redirects`: see AgentSettings.
     """
 
     fleet: FleetSettings
@@ -38,6 +38,7 @@ class Mission:
     token: File
     report_key: str = field(repr=False)
     target_host: str = ""
+    redirects: Redirects = "follow"
 
     def settings(self, plan: planning.Plan, agents_here: int) -> AgentSettings:
         proxy_settings = resolve(self.model)
@@ -48,6 +49,7 @@ class Mission:
             proxy_url=proxy.URL,
             token_file=self.token.path,
             target_host=self.target_host,
+            redirects=self.redirects,
             model_name=proxy_settings.name,
             model_timeout_seconds=proxy_settings.request_timeout_seconds + AGENT_EXTRA_SECONDS,
             context_tokens=self.model.context_tokens,

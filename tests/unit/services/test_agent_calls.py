@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 from ape_agent import loose
 from ape_agent.calls import Target
 from ape_agent.decisions import MAX_CALLS, Decision, decide
+from ape_agent.tools import Toolbox
 from ape_contracts import metrics
+from ape_contracts.operations import Body, Operation, Parameter
+from ape_contracts.service_settings import AgentSettings
 from tests.support.agent_world import call
 
 pytestmark = pytest.mark.unit
@@ -36,8 +39,37 @@ def ids() -> Callable[[str], str]:
     return lambda given: given or f"new-{next(fresh)}"
 
 
-def decided(message: dict[str, Any], target: Target = TARGET) -> Decision:
-    return decide(message, target, ids())
+def toolbox(target: Target, **more: Any) -> Toolbox:
+    """The tools of a target whose endpoints have these paths."""
+    endpoints = [{"method": "GET", "path": path} for path in target.templates]
+    settings = AgentSettings(
+        gateway_url="http://g",
+        proxy_url="http://p",
+        goal="Buy.",
+        api="shop",
+        success={"method": "GET", "path": "/", "status": 200},
+        target_host=target.host,
+    )
+    return Toolbox(settings, endpoints, **more)
+
+
+TOOLS = toolbox(TARGET)
+BUY = Operation(
+    id="buy",
+    method="POST",
+    path="/{what}",
+    parameters=(
+        Parameter(name="what", location="path"),
+        Parameter(name="how", location="query", schema={"type": "object"}),
+        Parameter(name="when", location="header"),
+    ),
+    body=Body(content_type="multipart/form-data"),
+)
+TYPED = toolbox(TARGET, operations=[BUY])
+
+
+def decided(message: dict[str, Any], tools: Toolbox = TOOLS) -> Decision:
+    return decide(message, tools, ids())
 
 
 def said(content: Any) -> Decision:
@@ -220,7 +252,7 @@ def test_broken_call_in_the_text_is_a_call_with_a_problem() -> None:
 
 
 def test_url_counts_as_the_targets_by_an_endpoint_where_the_host_is_unknown() -> None:
-    unknown = Target("", TARGET.templates)
+    unknown = toolbox(Target("", TARGET.templates))
     for path, wanted in [("/products/1?q=2", "/products/1?q=2"), ("/admin", None)]:
         (made,) = decided(call({"method": "GET", "path": f"http://x:1{path}"}), unknown).calls
         assert (made.request and made.request.path) == wanted
@@ -229,10 +261,62 @@ def test_url_counts_as_the_targets_by_an_endpoint_where_the_host_is_unknown() ->
 def test_query_apart_from_the_path_is_sent() -> None:
     (get,) = decided(call({"method": "GET", "path": "/p", "query": {"q": "a b"}})).calls
     assert get.request is not None
-    assert (get.request.path, get.request.body) == ("/p", {"q": "a b"})
-    (post,) = decided(call({**LOGIN, "params": {"q": "a b"}})).calls
+    assert (get.request.path, get.request.query) == ("/p", {"q": "a b"})
+    (post,) = decided(call({**LOGIN, "params": {"q": ["a", 1]}})).calls
     assert post.request is not None
-    assert post.request.path == "/login?q=a+b"
+    assert (post.request.path, post.request.query) == ("/login", {"q": ["a", 1]})
+    (text,) = decided(call({**LOGIN, "query": "?q=a"})).calls
+    assert text.request is not None
+    assert (text.request.path, text.request.query) == ("/login?q=a", {})
+
+
+WITH_MORE = LOGIN | {"headers": {"X-Key": "k"}, "content_type": "text/csv"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        WITH_MORE,
+        LOGIN | {"headers": {"X-Key": "k", "Content-Type": "text/csv"}},
+        LOGIN | {"headers": "X-Key: k\nContent-Type: text/csv"},
+        LOGIN | {"request_headers": {"X-Key": "k"}, "contentType": "text/csv"},
+        LOGIN | {"headers": {"X-Key": ["k"], "X-No": None}, "mime_type": " text/csv"},
+    ],
+)
+def test_headers_and_content_type_are_sent_in_whatever_form_they_came(arguments: Any) -> None:
+    text = arguments | {"body": "a;b"}
+    (made,) = decided(call(text)).calls
+    assert made.request is not None
+    assert made.request.arguments() == WITH_MORE | {"body": "a;b"}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"headers": ["X-Key"]}, "headers: must be an object"),
+        ({"headers": {"X": {"a": 1}}}, "headers: the value of X must be a text"),
+        ({"headers": {"X\n": "a"}}, "characters that headers cannot have"),
+        ({"headers": {"X": "a\r\nY: b"}}, "characters that headers cannot have"),
+        ({"content_type": "json"}, "content_type: must be a type"),
+        ({"content_type": "a/b\r\nX: y"}, "content_type: must be a type"),
+        ({"content_type": "multipart/form-data", "body": [1]}, "body: must be an object"),
+        ({"query": {"a": {"b": 1}}}, "query: a must be a text"),
+        ({"query": 7}, "query: must be an object"),
+    ],
+)
+def test_headers_query_and_content_type_that_cannot_be_sent_are_stated(
+    more: dict[str, Any], words: str
+) -> None:
+    assert words in problem(LOGIN | more)
+
+
+def test_text_that_looks_like_json_stays_text_where_its_type_is_text() -> None:
+    (made,) = decided(call(LOGIN | {"content_type": "text/plain", "body": "[1]"})).calls
+    assert made.request is not None
+    assert made.request.body == "[1]"
+    (made,) = decided(call(LOGIN | {"content_type": "application/json"})).calls
+    assert made.request is not None
+    assert made.request.content_type == ""
 
 
 def test_calls_are_bounded_and_have_ids() -> None:
@@ -287,14 +371,16 @@ def test_any_message_is_decided(message: Any, arguments: Any, function: Any, con
         {"function": {"name": content, "arguments": arguments}},
         {"function": {"name": "call_api", "arguments": json.dumps(arguments)}},
     ]
+    calls.append({"function": {"name": "buy", "arguments": json.dumps(arguments)}})
     for raw in (calls, arguments, [], None):
-        found = decided({"content": content, "tool_calls": raw, "function_call": function})
+        message = {"content": content, "tool_calls": raw, "function_call": function}
+        found = decided(message, TYPED if raw is calls else TOOLS)
         json.dumps(found.message, allow_nan=False).encode()
         kept = found.message.get("tool_calls", [])
         assert len(kept) == len(found.calls)
         for entry, made in zip(kept, found.calls, strict=True):
             assert isinstance(json.loads(entry["function"]["arguments"]), dict)
-            assert (made.request is None) == bool(made.problem)
+            assert (made.request is None) == bool(made.problem or made.search)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,8 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ape_agent.conversation import Conversation, Result, room, shown
+from ape_agent.answers import shown
+from ape_agent.conversation import Conversation, Result, room
 from ape_agent.digests import DIGEST_CHARS, SHORT_CHARS, digest, short
+from ape_agent.model import Model
+from ape_agent.peers import Peer, Reply
+from ape_contracts.service_settings import AgentSettings
 
 pytestmark = pytest.mark.unit
 
@@ -135,3 +140,32 @@ def test_digest_has_what_identifies_something() -> None:
     }
     assert digest(body) == {"order": {"orderId": "o-1", "csrf_token": "t"}, "items": [{"id": 7}]}
     assert digest({"total": 3}) is None
+
+
+class Proxy(Peer):
+    """Answers every request with an empty message, and keeps the request."""
+
+    def __init__(self) -> None:
+        self.asked: Any = None
+
+    async def post(self, path: str, body: Any, *_: Any, **__: Any) -> Reply:
+        self.asked = body
+        return Reply(200, {"choices": [{"message": {}}]})
+
+
+@pytest.mark.parametrize("tools", [1, 20])
+def test_conversation_leaves_room_for_all_tools(tools: int) -> None:
+    settings = AgentSettings(
+        gateway_url="http://g",
+        proxy_url="http://p",
+        goal="g",
+        api="a",
+        success={"method": "GET", "path": "/", "status": 200},
+        context_tokens=8000,
+    )
+    proxy, definitions = Proxy(), [{"function": {"description": "x" * 1000}}] * tools
+    model = Model(settings, definitions, proxy, "", {})
+    asyncio.run(model.ask(conversation(12), required=False))
+    size = len(json.dumps(proxy.asked["messages"])) + len(json.dumps(proxy.asked["tools"]))
+    assert size < (8000 - 1024) * 4
+    assert proxy.asked["tools"] == definitions

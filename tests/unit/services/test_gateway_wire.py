@@ -14,6 +14,7 @@ from yarl import URL
 from ape_agent.peers import Peer
 from ape_agent.results import Step
 from ape_agent.session import Session
+from ape_agent.tools import Toolbox
 from ape_contracts import VERSION
 from ape_contracts.gateway_config import load
 from ape_contracts.service_settings import AgentSettings
@@ -132,7 +133,9 @@ async def test_agents_see_the_same_session_whether_or_not_the_status_is_passed(
         )
         one, other = Peer(options.gateway_url, 5), Peer(options.proxy_url, 5)
         steps: list[Step] = []
-        result = await Session(1, options, options.endpoints, one, other, steps.append).run()
+        result = await Session(
+            1, options, Toolbox(options, options.endpoints), one, other, steps.append
+        ).run()
         one.close()
         other.close()
         assert [step.result for step in steps] == results
