@@ -24,10 +24,13 @@ from typing import (
     get_type_hints,
 )
 
-from ape_contracts import conditions
+from ape_contracts import conditions, sign_in
 from ape_contracts.providers import PROVIDERS, TokensField
 
 VARIABLE = "APE_SETTINGS"
+# Of a field that the document has only with another value than its default, so that a new setting
+# changes no container of a stack that does not use it.
+SPARSE = {"sparse": True}
 # Has the token of a container of agents for its reports, where no file has it.
 REPORT_TOKEN = "APE_REPORT_TOKEN"
 SERVICE_PORT = 8080
@@ -95,6 +98,14 @@ def _endpoints(value: Any) -> str:
             isinstance(endpoint.get(key), str) for key in ("method", "path")
         ):
             return "must be a list of {method, path, description, body}. Correct it."
+    return ""
+
+
+def _sign_in(value: Any) -> str:
+    try:
+        sign_in.steps(value)
+    except sign_in.SignInError as error:
+        return f"{error} Correct it."
     return ""
 
 
@@ -225,6 +236,8 @@ class AgentSettings(ServiceSettings):
     and base path, as models write it in place of a path; empty: unknown. `report_seconds` lie
     between two reports, where the gateway does not say. `report_token_file`: see
     ape_contracts.report_token; empty: the token is in its variable, or the agent has none.
+    `sign_in`: steps of ape_contracts.sign_in, performed with those in `credentials_file`.
+    `target_https`: cookies with Secure are sent.
     """
 
     gateway_url: Url
@@ -256,6 +269,11 @@ class AgentSettings(ServiceSettings):
     model_timeout_seconds: PositiveSeconds = 125.0
     # Of the model's context; 0: unknown, and learned from its refusals.
     context_tokens: Count = 0
+    sign_in: Annotated[list[dict[str, Any]], _sign_in] = field(
+        default_factory=list, metadata=SPARSE
+    )
+    credentials_file: str = field(default="", metadata=SPARSE)
+    target_https: bool = field(default=True, metadata=SPARSE)
 
     @property
     def slots(self) -> range:
@@ -330,9 +348,18 @@ def _json(value: Any) -> str:
     return text if isinstance(value, Template) else text.replace("{{", "{\\u007b")
 
 
+def _default(each: Any) -> Any:
+    made = each.default_factory
+    return each.default if made is MISSING else made()
+
+
 def encode(settings: ServiceSettings) -> str:
     """The document of a service's settings. Raises ServiceSettingsError."""
-    raw = {each.name: getattr(settings, each.name) for each in fields(settings)}
+    raw = {
+        each.name: value
+        for each in fields(settings)
+        if (value := getattr(settings, each.name)) != _default(each) or not each.metadata
+    }
     _checked(type(settings), raw)
     try:
         return _json(raw)

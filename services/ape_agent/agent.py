@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -27,7 +27,10 @@ _T = TypeVar("_T")
 
 
 class Agent:
-    """`endpoints` returns the endpoints once the peers are available; `stop` ends the agent."""
+    """`endpoints` returns the endpoints once the peers are available; `stop` ends the agent.
+
+    `credentials`: of its sign-in.
+    """
 
     def __init__(
         self,
@@ -37,9 +40,11 @@ class Agent:
         queue: ReportQueue,
         endpoints: EndpointProvider,
         stop: asyncio.Event,
+        credentials: Mapping[str, str] | None = None,
     ) -> None:
         self.slot, self._settings, self._peers = slot, settings, peers
         self._queue, self._endpoints, self._stop = queue, endpoints, stop
+        self._credentials = credentials
         self._state = "waiting"
 
     @property
@@ -70,6 +75,7 @@ class Agent:
                 self._peers.gateway,
                 self._peers.proxy,
                 self._queue.step,
+                self._credentials,
             ).run()
             self._queue.session(result)
             if result.reason == "aborted":

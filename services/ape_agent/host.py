@@ -6,7 +6,9 @@ import asyncio
 import logging
 import random
 import resource
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from typing import Any
 
 from ape_agent.agent import Agent
@@ -25,10 +27,16 @@ _log = logging.getLogger(__name__)
 class Host:
     """`token` is what the agents present to the proxy, `report_token` what signs their reports to
 
-    the gateway; empty: nothing.
+    the gateway; empty: nothing. `credentials`: of each agent, for its sign-in, or none.
     """
 
-    def __init__(self, settings: AgentSettings, token: str = "", report_token: str = "") -> None:
+    def __init__(
+        self,
+        settings: AgentSettings,
+        token: str = "",
+        report_token: str = "",
+        credentials: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         self._settings = settings
         self._stop = asyncio.Event()
         self._signature = {"Authorization": f"Bearer {report_token}"} if report_token else None
@@ -46,8 +54,16 @@ class Host:
         self._endpoints_lock = asyncio.Lock()
         self._known_endpoints: list[dict[str, Any]] | None = settings.endpoints or None
         self._agents = [
-            Agent(slot, settings, self._peers, self._queue, self._endpoints, self._stop)
-            for slot in settings.slots
+            Agent(
+                slot,
+                settings,
+                self._peers,
+                self._queue,
+                self._endpoints,
+                self._stop,
+                each,
+            )
+            for slot, each in zip_longest(settings.slots, credentials)
         ]
 
     def stop(self) -> None:

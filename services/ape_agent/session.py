@@ -9,19 +9,22 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ape_agent.calls import Request, target_of
 from ape_agent.conversation import Conversation, Result, shown
-from ape_agent.cookies import CookieJar, is_login
 from ape_agent.decisions import Call, Decision, decide
 from ape_agent.digests import digest
+from ape_agent.logins import is_login
 from ape_agent.model import Model
 from ape_agent.peers import Peer, PeerError, Reply
 from ape_agent.results import SessionFailed, SessionResult, Step, quoted
+from ape_agent.sign_in import NOTE, SignIn
 from ape_contracts import conditions, metrics
 from ape_contracts.service_settings import AgentSettings
+from ape_contracts.sign_in import SignInError
 from ape_service import logs, trace
 
 # The proxy queues fairly by it, also for many agents with one address.
@@ -31,10 +34,13 @@ _log = logging.getLogger(__name__)
 _RULES = (
     "You are a user of a web application, and test it. Reach the goal by calling the tool "
     "call_api, one call at a time{only}. A {{name}} in a path or a body "
-    "stands for a value of `values` or of an earlier answer. Cookies and tokens are sent for you. "
+    "stands for a value of `values` or of an earlier answer. "
+    "{signed_in}Cookies and tokens are sent for you. "
     "When you have reached the goal, or cannot, answer with a short sentence and no tool call."
 )
 _ONLY = "; only the endpoints below exist"
+_SIGNED_IN = "You are signed in. "
+_LOG_OUT_SECONDS = 5.0
 _REMINDER = (
     "The goal is not reached yet, and your answer had no tool call. Call the tool call_api to "
     "continue. If you cannot continue, answer with one short sentence."
@@ -44,7 +50,10 @@ _RAISE_LIMIT = "The answer ended at its limit of tokens; raise modelMaxTokens."
 
 
 class Session:
-    """`endpoints`: shown to the model; `on_step` gets each step when it is finished."""
+    """`endpoints`: shown to the model; `on_step` gets each step when it is finished.
+
+    `credentials`: of this agent, for its sign-in.
+    """
 
     def __init__(
         self,
@@ -54,6 +63,7 @@ class Session:
         gateway: Peer,
         proxy: Peer,
         on_step: Callable[[Step], None],
+        credentials: Mapping[str, str] | None = None,
     ) -> None:
         self._slot, self._settings, self._on_step = slot, settings, on_step
         self._gateway = gateway
@@ -62,7 +72,14 @@ class Session:
         self._trace_id = trace.new_trace_id()
         self._model = Model(settings, proxy, self._trace_id, {AGENT_HEADER: self._agent})
         self._target = target_of(settings.target_host, endpoints)
-        self._jar = CookieJar()
+        values = {"agent": self._agent, "slot": slot, "session": self._id}
+        self._sign_in = SignIn(
+            settings.sign_in,
+            credentials or {},
+            {name: str(value) for name, value in values.items()},
+            self._target,
+            is_https=settings.target_https,
+        )
         self._steps = 0
         self._repaired: Counter[str] = Counter()
         self._ids: set[str] = set()
@@ -81,9 +98,12 @@ class Session:
             "goal": settings.goal,
             **({"persona": settings.persona} if settings.persona else {}),
             "endpoints": endpoints,
-            "values": {"agent": self._agent, "slot": slot, "session": self._id},
+            "values": values,
         }
-        rules = _RULES.format(only=_ONLY if endpoints else "")
+        rules = _RULES.format(
+            only=_ONLY if endpoints else "",
+            signed_in=_SIGNED_IN if self._sign_in.is_declared else "",
+        )
         self._conversation = Conversation(f"{rules}\n\n{json.dumps(brief)}", settings.goal)
 
     async def run(self) -> SessionResult:
@@ -116,10 +136,15 @@ class Session:
         failed = None
         fields = logs.fields(agent=self._agent, session=self._id, **result.report())
         _log.info("session", extra=fields)
+        if result.reason != "aborted":
+            with suppress(SessionFailed, SignInError, TimeoutError):
+                async with asyncio.timeout(_LOG_OUT_SECONDS):
+                    await self._sign_in.end(self._send_apart)
         return result
 
     async def _run_steps(self) -> None:
         """Returns when the goal is met; raises SessionFailed."""
+        await self._sign_in.begin(self._send_apart)
         while True:
             if self._steps >= self._settings.session_max_steps:
                 raise SessionFailed("step_limit", self._last)
@@ -178,7 +203,8 @@ class Session:
         reply, result, status = await self._send(request)
         self._acted = self._acted or result != "gateway_error"
         self._broken = False
-        label = self._last = f"{request.method} {request.path[:100]} {status}"
+        label = f"{request.method} {request.path[:100]} {status}"
+        label = self._last = str(self._sign_in.redacted(label))
         if reply.body.get("error") is not None:
             # An answer of the gateway itself. With a 4xx the model can still correct its request.
             self._failure = "target_error" if result == "target_error" else "gateway_error"
@@ -191,10 +217,12 @@ class Session:
         self._failure = "target_error" if result == "target_error" else "gave_up"
         self._broken = status >= 500
         method, path = request.method, request.path
-        self._jar.store(method, path, status, reply.body.get("headers"), body)
+        self._sign_in.store(method, path, status, reply.body.get("headers"), body)
         self._unmet = [c for c in self._unmet if not c.holds(method, path, status, body)]
         if not self._unmet:
             return True
+        hidden = status < 400 and self._sign_in.hides(method, path)
+        body = NOTE if hidden else self._sign_in.redacted(body)
         ids = digest(body) if status < 400 else None
         keep = is_login(method, path, status)
         self._conversation.result(Result(call.id, shown(status, body), label, ids, keep))
@@ -205,13 +233,15 @@ class Session:
 
         Raises SessionFailed.
         """
+        headers, query = self._sign_in.added(request.path)
         asked = {
             "target_api_name": self._settings.api,
             "http_method": request.method,
             "endpoint_path": request.path,
-            "session_headers": self._jar.headers(),
+            "session_headers": headers,
             "request_payload": request.body,
             "trace_id": self._trace_id,
+            **({"query": query} if query else {}),
         }
         started = time.monotonic()
         since = None if self._answered is None else started - self._answered
@@ -231,6 +261,25 @@ class Session:
             detail = f"The gateway did not answer: {why or 'not its form'}."
             raise SessionFailed("gateway_error", detail, unreachable=not reached)
         return reply, result, status
+
+    async def _send_apart(self, asked: dict[str, Any]) -> tuple[int, Any, Any]:
+        """Send a request of the sign-in, which is no step; the answer's status, headers, body.
+
+        Raises SignInError, or SessionFailed.
+        """
+        route = {"target_api_name": self._settings.api, "trace_id": self._trace_id}
+        try:
+            reply = await self._gateway.post("/mcp/request", route | asked, self._trace_id)
+            status, body = reply.body["status_code"], reply.body["body"]
+        except PeerError as problem:
+            detail = f"Sign-in: the gateway did not answer: {problem}."
+            raise SessionFailed("gateway_error", detail, unreachable=not problem.reached) from None
+        except KeyError as missing:
+            raise SessionFailed("gateway_error", f"Sign-in: {missing} is missing.") from None
+        if reply.body.get("error") is not None:
+            what = f"{asked['http_method']} {asked['endpoint_path']}"
+            raise SignInError(f"{what}: {reply.body.get('error_message') or 'no message'}")
+        return status, reply.body.get("headers"), body
 
 
 def _result(reply: Reply, status: int) -> str:
