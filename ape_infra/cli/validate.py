@@ -36,6 +36,7 @@ def checks(engine: PulumiEngine) -> Iterator[Check]:
     yield from openapi.fetch(settings, current().root)
     yield from settings_checks.scenario(settings, current().root)
     yield from openapi.report(settings, current().root)
+    yield from settings_checks.sign_in(settings, current().root, engine.credentials)
     yield from settings_checks.model_files(settings, current().root)
     facts = Facts(
         settings,

@@ -10,6 +10,7 @@ from ape_contracts import conditions
 from ape_contracts.service_settings import USER_AGENT
 from ape_infra.config.errors import Problem
 from ape_infra.config.group import Group, Strict
+from ape_infra.config.sign_in import SignInStep
 
 DEMO_TARGET = "demo"
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -94,6 +95,14 @@ class TargetSettings(Group):
         description="Answer that makes a session successful: method, path and status, with "
         "conditions on its body: `value_path` (with equals or matches) or text. checks has further "
         "conditions, also further answers. Empty: the success condition of the demo target.",
+    )
+    sign_in: list[SignInStep] = Field(
+        [],
+        alias="targetSignIn",
+        description="Sign-in of a session, as a list of steps with kind bearer, basic, apiKey, "
+        "oauth2, json, form, header or logout, and their keys. Empty: the security schemes of "
+        "targetOpenapi that targetCredentials suffice for; without these, the token in the answer "
+        "to a login is used.",
     )
     gateway_config: str = Field(
         "",

@@ -7,23 +7,26 @@ from pathlib import Path
 
 import pulumi
 
+from ape_infra.config.credentials import Credentials
 from ape_infra.config.files import (
     Scenario,
+    SignIn,
     gateway_config,
     model_ca,
     model_recording,
     target_host,
+    target_url,
 )
 from ape_infra.config.name_key import NameKey
 from ape_infra.config.project import SOURCE_ROOT, config_key
 from ape_infra.config.provider import key_note
 from ape_infra.config.report_key import ReportKey
-from ape_infra.config.secrets import AGENT_TOKEN
+from ape_infra.config.secrets import AGENT_TOKEN, TARGET_CREDENTIALS
 from ape_infra.config.settings import Settings
 from ape_infra.planning.plan import Plan
 from ape_infra.planning.services import deployed
 from ape_infra.program.components import observability
-from ape_infra.program.components.agents import AgentFleet, Mission
+from ape_infra.program.components.agents import AgentFleet, Mission, credentials_file
 from ape_infra.program.components.demo_target import DemoTarget
 from ape_infra.program.components.deployment import Deployment
 from ape_infra.program.components.gateway import Gateway
@@ -55,16 +58,19 @@ def declare(
     agent_token: str,
     name_key: NameKey,
     report_key: ReportKey,
+    credentials: Credentials,
     opts: pulumi.ResourceOptions,
 ) -> dict[str, pulumi.Input[object]]:
     """Register every resource of the stack; returns its outputs.
 
     `secrets`: those that are set. `agent_token` is a secret, but plain here: so the names made of
     its hash are plain too, and a preview knows them. `name_key`: of those names. `report_key`:
-    of the agents' reports. `opts`: of every component. Raises SettingsError.
+    of the agents' reports. `credentials`: what is known of that secret. `opts`: of every
+    component. Raises SettingsError.
     """
     config, api = gateway_config(settings, root)
     scenario = Scenario.of(settings, root, api)
+    sign_in = SignIn.of(settings, root, credentials, target_url(config, api))
     token = token_file(agent_token)
     files = model_files(
         settings.model,
@@ -88,10 +94,21 @@ def declare(
         monitors += Monitor("monitor", deployment, settings.alerting, logs=logs).ready
     observability.declare(settings, secrets, deployment, monitors=monitors)
     host = target_host(config, api)
-    mission = Mission(settings.fleet, settings.model, scenario, token, report_key.value, host)
+    mission = Mission(
+        settings.fleet,
+        settings.model,
+        scenario,
+        token,
+        report_key.value,
+        host,
+        sign_in,
+        credentials_file(secrets) if sign_in.steps and credentials.is_set else None,
+    )
     AgentFleet("agents", deployment, mission, after=ready)
 
     log_notes(settings, deployment.plan, secrets)
+    if sign_in.problem:
+        pulumi.log.warn(f"{config_key(TARGET_CREDENTIALS)}: {sign_in.problem}")
     if name_key.guessable and (secrets or settings.target.gateway_config):
         pulumi.log.warn(GUESSABLE.format(config_key(AGENT_TOKEN)))
     if report_key.guessable:

@@ -179,7 +179,8 @@ def date(text: str) -> float | None:
         return None
     if year < 100:
         year += 1900 if year >= 70 else 2000
+    hour, minute, second = clock
     try:
-        return datetime(year, month, day, *clock, tzinfo=UTC).timestamp()
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()
     except ValueError:
         return None

@@ -13,7 +13,10 @@ from typing import Any
 
 _TOKENS = ("access_token", "token", "jwt", "id_token")
 _TOKEN_DEPTH = 3
-_IN_ONE_WORD = re.compile(r"(log|sign)[-_]?([io]n)(?![a-z])", re.IGNORECASE)
+# log-in, sign_in, SignIn: where a word begins.
+_IN_ONE_WORD = re.compile(
+    r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[LS]))([Ll]og|[Ss]ign)[-_]?([IiOo]n)(?![a-z])"
+)
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 _LOGIN = {"login", "logon", "signin", "auth", "authenticate"}
 # Alone, or among words that do not name another thing, such as access-token.
