@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, get_args, get_type_hints
+from types import MappingProxyType
+from typing import Any
 
 KINDS = ("bearer", "basic", "apiKey", "oauth2", "json", "form", "header", "logout")
 SOURCES = ("pointer", "header", "cookie", "field")
@@ -25,7 +25,6 @@ class SignInError(Exception):
     """The message states what is wrong with a step, or what it lacks."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Step:
     """A step of the sign-in; which fields count depends on `kind`.
 
@@ -37,6 +36,8 @@ class Step:
     path, of any answer. logout: the request at the end of a session.
     `token`, `value`: {one of SOURCES: where}; `token` empty: under a usual name. `header` and
     `scheme`: how a token is sent.
+
+    Not a dataclass, whose code is made at the start and takes memory of each agent.
     """
 
     kind: str
@@ -51,9 +52,12 @@ class Step:
     method: str = "POST"
     path: str = ""
     page: str = ""
-    fields: dict[str, Any] = field(default_factory=dict)
-    token: dict[str, str] = field(default_factory=dict)
-    value: dict[str, str] = field(default_factory=dict)
+    fields: Mapping[str, Any] = MappingProxyType({})
+    token: Mapping[str, str] = MappingProxyType({})
+    value: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, **given: Any) -> None:
+        self.__dict__.update(given)
 
     def needs(self) -> set[str]:
         """The names of the credentials without which the step cannot be performed."""
@@ -77,13 +81,12 @@ def steps(data: Any) -> tuple[Step, ...]:
 def _step(at: int, data: Any) -> Step:
     if not isinstance(data, dict) or data.get("kind") not in KINDS:
         raise SignInError(f"[{at}].kind: must be one of {', '.join(KINDS)}.")
-    hints = get_type_hints(Step)
     for name, value in data.items():
-        if name not in {each.name for each in fields(Step)}:
+        if name not in Step.__annotations__:
             raise SignInError(f"[{at}].{name}: is not a key of a step.")
-        kind = dict if get_args(hints[name]) else str
-        if not isinstance(value, kind):
-            raise SignInError(f"[{at}].{name}: must be {'an object' if kind is dict else 'text'}.")
+        is_text = isinstance(getattr(Step, name, ""), str)
+        if not isinstance(value, str if is_text else dict):
+            raise SignInError(f"[{at}].{name}: must be {'text' if is_text else 'an object'}.")
     step = Step(**data)
     for name, source in (("token", step.token), ("value", step.value)):
         if source and (len(source) > 1 or not set(source) <= set(SOURCES)):
@@ -93,7 +96,7 @@ def _step(at: int, data: Any) -> Step:
 
 def filled(value: Any, values: Mapping[str, str]) -> Any:
     """`value` with `values` in place of {names}. Raises SignInError for an unknown name."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: filled(inner, values) for key, inner in value.items()}
     if isinstance(value, list):
         return [filled(inner, values) for inner in value]
@@ -112,8 +115,8 @@ def required(values: Mapping[str, str], name: str) -> str:
 def _names(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield from _TEMPLATE.findall(value)
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
             yield from _names(inner)
 
 

@@ -107,12 +107,14 @@ def declare(
     AgentFleet("agents", deployment, mission, after=ready)
 
     log_notes(settings, deployment.plan, secrets)
-    if sign_in.problem:
-        pulumi.log.warn(f"{config_key(TARGET_CREDENTIALS)}: {sign_in.problem}")
-    if name_key.guessable and (secrets or settings.target.gateway_config):
-        pulumi.log.warn(GUESSABLE.format(config_key(AGENT_TOKEN)))
-    if report_key.guessable:
-        pulumi.log.warn(FORGEABLE)
+    log_warnings(
+        (sign_in.problem and f"{config_key(TARGET_CREDENTIALS)}: {sign_in.problem}", True),
+        (
+            GUESSABLE.format(config_key(AGENT_TOKEN)),
+            name_key.guessable and (secrets or settings.target.gateway_config),
+        ),
+        (FORGEABLE, report_key.guessable),
+    )
     return outputs(settings, deployment, agent_token)
 
 
@@ -160,6 +162,13 @@ def outputs(
         },
         "agentToken": pulumi.Output.secret(agent_token),
     }
+
+
+def log_warnings(*warnings: tuple[str, object]) -> None:
+    """Log each text whose condition is true."""
+    for text, condition in warnings:
+        if text and condition:
+            pulumi.log.warn(text)
 
 
 def log_notes(settings: Settings, plan: Plan, secrets: Collection[str]) -> None:

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -180,7 +179,16 @@ def date(text: str) -> float | None:
     if year < 100:
         year += 1900 if year >= 70 else 2000
     hour, minute, second = clock
-    try:
-        return datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()
-    except ValueError:
+    first = _days(year, month)
+    length = _days(year + month // 12, month % 12 + 1) - first
+    if year < 1601 or not 1 <= day <= length or hour > 23 or minute > 59 or second > 59:
         return None
+    return (first + day - 1) * 86400.0 + hour * 3600 + minute * 60 + second
+
+
+def _days(year: int, month: int) -> int:
+    """From 1970 to the first day of a month. Not by `datetime`, which adds 0.2 MB to an agent."""
+    # A year begins in March, so that a leap day is its last.
+    year -= month < 3
+    leaps = year // 4 - year // 100 + year // 400
+    return 365 * year + leaps + (153 * ((month + 9) % 12) + 2) // 5 - 719468

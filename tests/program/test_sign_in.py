@@ -32,9 +32,9 @@ def test_credentials_are_in_a_file_of_the_agents_and_in_no_environment() -> None
         if made.name != f"{shard}-files-filler":
             assert USER["password"] not in json.dumps(made.inputs, default=str), made.name
     for agent in found.agents():
-        made = agent_settings(agent)
-        assert [step["kind"] for step in made.sign_in] == ["json", "logout"]
-        assert (made.credentials_file, made.target_https) == (CREDENTIALS, False)
+        settings = agent_settings(agent)
+        assert [step["kind"] for step in settings.sign_in] == ["json", "logout"]
+        assert (settings.credentials_file, settings.target_https) == (CREDENTIALS, False)
 
 
 def test_credentials_without_a_sign_in_change_no_resource_and_are_warned_of(

@@ -221,8 +221,9 @@ def test_a_token_url_is_a_path_of_the_target(url: str, target: str, path: str | 
 
 def agent(**changed: Any) -> AgentSettings:
     success = {"method": "GET", "path": "/", "status": 200}
-    urls = {"gateway_url": "http://g", "proxy_url": "http://p"}
-    return AgentSettings(**urls, goal="g", api="a", success=success, **changed)
+    return AgentSettings(
+        gateway_url="http://g", proxy_url="http://p", goal="g", api="a", success=success, **changed
+    )
 
 
 def test_settings_of_an_agent_without_a_sign_in_are_as_before() -> None:

@@ -44,7 +44,7 @@ KINDS: dict[str, Kind] = {
     "security": Kind(
         "warn",
         "{n} operation{s} need{third} security scheme {x}, whose credentials agents do not have",
-        "Set them in auth of a route of gatewayConfig, or let a session log in.",
+        "Set targetCredentials, or auth of a route of gatewayConfig, or let a session log in.",
     ),
     "reference": Kind(
         "warn", "{n} operation{s} refer{third} to {x}: what it describes is not sent"

@@ -15,7 +15,8 @@ NOW = 1_800_000_000.0
 
 def jar(*lines: str, path: str = "/shop/cart", **changed: Any) -> CookieJar:
     """A jar of the target `shop.example:8000`, with the cookies of the answer to `path`."""
-    made = CookieJar(**{"host": "shop.example:8000", "now": lambda: NOW} | changed)
+    given: dict[str, Any] = {"host": "shop.example:8000", "now": lambda: NOW}
+    made = CookieJar(**given | changed)
     made.store(path, {"set-cookie": list(lines)})
     return made
 

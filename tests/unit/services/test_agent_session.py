@@ -112,9 +112,9 @@ async def test_a_declared_sign_in_comes_before_the_model_which_sees_none_of_it(w
     )
     assert (outcome.reason, outcome.steps, len(steps)) == ("gave_up", 2, 2)
     assert "You are signed in." in asked[0]["messages"][0]["content"]
-    products, login = results_of(asked[-1])
+    products, hidden = results_of(asked[-1])
     assert (products["status"], len(products["body"]["products"]) > 1) == (200, True)
-    assert (login["status"], login["body"]) == (200, sign_in.NOTE)
+    assert (hidden["status"], hidden["body"]) == (200, sign_in.NOTE)
     assert "very-secret" not in json.dumps(asked)
 
 
@@ -123,12 +123,12 @@ async def test_a_sign_in_that_is_refused_ends_the_session_before_the_model(world
     here = await world(scripted_model(lambda n: None, asked))
     steps = [{"kind": "json", "path": "/login", "fields": {"username": "{username}"}}]
     outcome, _ = await here.session(sign_in=steps, credentials={"username": "ada"})
-    assert (outcome.reason, outcome.acted, asked) == ("target_error", False, [])
+    assert (outcome.reason, outcome.acted, len(asked)) == ("target_error", False, 0)
     assert outcome.detail.startswith("Sign-in: POST /login: status 422.")
     elsewhere = [{"kind": "oauth2", "path": "/no"}]
     user = {"username": "ada", "password": "very-secret"}
     outcome, _ = await here.session(sign_in=elsewhere, credentials=user)
-    assert (outcome.reason, asked) == ("target_error", [])
+    assert (outcome.reason, len(asked)) == ("target_error", 0)
     assert outcome.detail.startswith("Sign-in: POST /no: ")
 
 
