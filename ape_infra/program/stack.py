@@ -70,7 +70,7 @@ def declare(
     """
     config, api = gateway_config(settings, root)
     scenario = Scenario.of(settings, root, api)
-    sign_in = SignIn.of(settings, root, credentials, target_url(config, api))
+    sign_in = sign_in_of(settings, root, credentials, target_url(config, api))
     token = token_file(agent_token)
     files = model_files(
         settings.model,
@@ -93,28 +93,21 @@ def declare(
         logs = settings.observability.mode == "full"
         monitors += Monitor("monitor", deployment, settings.alerting, logs=logs).ready
     observability.declare(settings, secrets, deployment, monitors=monitors)
-    host = target_host(config, api)
     mission = Mission(
         settings.fleet,
         settings.model,
         scenario,
         token,
         report_key.value,
-        host,
+        target_host(config, api),
         sign_in,
-        credentials_file(secrets) if sign_in.steps and credentials.is_set else None,
+        credentials_file(sign_in, secrets),
     )
     AgentFleet("agents", deployment, mission, after=ready)
 
     log_notes(settings, deployment.plan, secrets)
-    log_warnings(
-        (sign_in.problem and f"{config_key(TARGET_CREDENTIALS)}: {sign_in.problem}", True),
-        (
-            GUESSABLE.format(config_key(AGENT_TOKEN)),
-            name_key.guessable and (secrets or settings.target.gateway_config),
-        ),
-        (FORGEABLE, report_key.guessable),
-    )
+    named = name_key.guessable and bool(secrets or settings.target.gateway_config)
+    log_guessable(names=named, reports=report_key.guessable)
     return outputs(settings, deployment, agent_token)
 
 
@@ -164,11 +157,19 @@ def outputs(
     }
 
 
-def log_warnings(*warnings: tuple[str, object]) -> None:
-    """Log each text whose condition is true."""
-    for text, condition in warnings:
-        if text and condition:
-            pulumi.log.warn(text)
+def log_guessable(*, names: bool, reports: bool) -> None:
+    if names:
+        pulumi.log.warn(GUESSABLE.format(config_key(AGENT_TOKEN)))
+    if reports:
+        pulumi.log.warn(FORGEABLE)
+
+
+def sign_in_of(settings: Settings, root: Path, credentials: Credentials, target: str) -> SignIn:
+    """As SignIn.of; logs why credentials are of no use."""
+    found = SignIn.of(settings, root, credentials, target)
+    if found.problem:
+        pulumi.log.warn(f"{config_key(TARGET_CREDENTIALS)}: {found.problem}")
+    return found
 
 
 def log_notes(settings: Settings, plan: Plan, secrets: Collection[str]) -> None:

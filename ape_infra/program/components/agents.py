@@ -69,8 +69,10 @@ class Mission:
         )
 
 
-def credentials_file(secrets: Mapping[str, pulumi.Output[str]]) -> File:
-    """What agents sign in with."""
+def credentials_file(sign_in: SignIn, secrets: Mapping[str, pulumi.Output[str]]) -> File | None:
+    """What agents sign in with; None: they do not, or without credentials."""
+    if not sign_in.steps or TARGET_CREDENTIALS not in secrets:
+        return None
     return File("target_credentials", secrets[TARGET_CREDENTIALS], secret=True)
 
 
