@@ -69,14 +69,23 @@ def declare(
     component. Raises SettingsError.
     """
     config, api = gateway_config(settings, root)
-    scenario = Scenario.of(settings, root, api)
-    sign_in = sign_in_of(settings, root, credentials, target_url(config, api))
     token = token_file(agent_token)
     files = model_files(
         settings.model,
         secrets,
         ca=model_ca(settings, root),
         recording=model_recording(settings, root),
+    )
+    sign_in = sign_in_of(settings, root, credentials, target_url(config, api))
+    mission = Mission(
+        settings.fleet,
+        settings.model,
+        Scenario.of(settings, root, api),
+        token,
+        report_key.value,
+        target_host(config, api),
+        sign_in,
+        credentials_file(sign_in, secrets),
     )
     deployment = prepare(
         settings, project=project, stack=stack, root=root, name_key=name_key, opts=opts
@@ -93,16 +102,6 @@ def declare(
         logs = settings.observability.mode == "full"
         monitors += Monitor("monitor", deployment, settings.alerting, logs=logs).ready
     observability.declare(settings, secrets, deployment, monitors=monitors)
-    mission = Mission(
-        settings.fleet,
-        settings.model,
-        scenario,
-        token,
-        report_key.value,
-        target_host(config, api),
-        sign_in,
-        credentials_file(sign_in, secrets),
-    )
     AgentFleet("agents", deployment, mission, after=ready)
 
     log_notes(settings, deployment.plan, secrets)
