@@ -1,6 +1,6 @@
 """What is guessed where no sign-in is declared: the token in the answer to a login.
 
-Only on a path that is a login by its words, and the log says so once.
+Only on a path that is a login by its words, and the log reports it once.
 """
 
 from __future__ import annotations

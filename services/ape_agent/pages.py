@@ -91,7 +91,7 @@ def pointed(body: Any, pointer: str) -> Any:
 
 
 def found(source: Mapping[str, str], headers: Any, body: Any) -> str:
-    """The text that `source` (ape_contracts.sign_in) names in an answer; empty: there is none."""
+    """The text that `source` (ape_contracts.sign_in) names in an answer; empty: it has none."""
     value: Any = None
     if name := source.get("pointer"):
         value = pointed(body, name)

@@ -263,7 +263,7 @@ class Session:
         return reply, result, status
 
     async def _send_apart(self, asked: dict[str, Any]) -> tuple[int, Any, Any]:
-        """Send a request of the sign-in, which is no step; the answer's status, headers, body.
+        """Send a request of the sign-in, which is not a step; the answer's status, headers, body.
 
         Raises SignInError, or SessionFailed.
         """

@@ -60,7 +60,7 @@ def test_a_cookie_ends_by_its_age_or_its_date(line: str, sent: str) -> None:
     assert jar("a=1", line).header("/shop/cart") == sent
 
 
-def test_a_cookie_ends_while_the_session_goes_on() -> None:
+def test_a_cookie_ends_while_the_session_continues() -> None:
     clock = [NOW]
     made = jar("a=1; Max-Age=60", now=lambda: clock[0])
     assert (made.header("/shop/cart"), made.value("a")) == ("a=1", "1")
