@@ -179,7 +179,7 @@ class SignIn:
         before = self._jar.header(path)
         status, headers, body = await self._checked(send, step.method, path, fields, kind)
         if step.kind == "form":
-            self._check_form(step.page or path, path, status, headers, body)
+            await self._check_form(send, (step.page or path, path), status, headers, body)
         if step.token or (step.kind == "json" and logins.usual_token(body)):
             self._take_token(step, headers, body)
         elif self._jar.header(path) == before:
@@ -204,16 +204,21 @@ class SignIn:
             raise SignInError(f"the form of the page {page} is sent to another host.")
         return form.fields, action
 
-    def _check_form(self, page: str, path: str, status: int, headers: Any, body: Any) -> None:
-        """Raises SignInError if the login page is shown again."""
+    async def _check_form(
+        self, send: Send, own: tuple[str, str], status: int, headers: Any, body: Any
+    ) -> None:
+        """Raises SignInError if the login form is shown again. `own`: its page, its action."""
         from ape_agent.pages import Page
 
         location = headers.get("location", "") if isinstance(headers, dict) else ""
-        back = self._own(path, location) if status >= 300 and location else None
-        again = status < 300 and any(form.has_password for form in Page(body).forms)
-        if again or (back is not None and _plain(back) in (_plain(page), _plain(path))):
+        if status >= 300:
+            back = self._own(own[1], location) if location else None
+            if back is None or _plain(back) not in map(_plain, own):
+                return
+            _, _, body = await self._get(send, back)
+        if any(form.has_password for form in Page(body).forms):
             raise SignInError(
-                f"after POST {path} the target shows the login form again. Correct the "
+                f"after POST {own[1]} the target shows the login form again. Correct the "
                 "credentials or the names of the fields."
             )
 

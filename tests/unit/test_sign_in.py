@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ape_agent.__main__ import credentials_of
 from ape_contracts.operations import Operation, Operations
@@ -24,6 +27,7 @@ from ape_infra.config.secrets import STAND_IN, TARGET_CREDENTIALS
 from ape_infra.config.sign_in import plain
 
 pytestmark = pytest.mark.unit
+ROOT = Path(__file__).resolve().parents[2]
 SOURCE = {"header": "X-Token"}
 EXAMPLES: list[tuple[dict[str, Any], dict[str, Any], set[str]]] = [
     ({"kind": "bearer"}, {"credential": "token"}, {"token"}),
@@ -260,3 +264,14 @@ def test_each_agent_has_its_own_credentials(tmp_path: Any) -> None:
         with pytest.raises(ServiceSettingsError) as error:
             credentials_of(made)
         assert "hunter2" not in str(error.value)
+
+
+def test_the_examples_of_the_docs_are_valid() -> None:
+    text = (ROOT / "docs/how-to/sign-in.md").read_text()
+    blocks = [b for b in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE) if "targetSignIn" in b]
+    assert len(blocks) == 10
+    kinds = set()
+    for block in blocks:
+        declared = yaml.safe_load(block)["targetSignIn"]
+        kinds |= {step.kind for step in settings_of(*declared).target.sign_in}
+    assert kinds == set(KINDS)

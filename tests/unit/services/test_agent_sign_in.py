@@ -174,6 +174,18 @@ async def test_a_form_login_sends_the_hidden_fields_of_the_page_and_its_cookies(
     assert made.added("/x") == ({"Cookie": "sid=2"}, {})
 
 
+async def test_a_form_login_may_lead_back_to_its_page_which_then_has_no_form() -> None:
+    pages = [LOGIN_PAGE.format(action=""), "<h1>Hello ada</h1>"]
+
+    async def send(asked: dict[str, Any]) -> tuple[int, Any, Any]:
+        if asked["http_method"] == "GET":
+            return 200, {}, pages.pop(0)
+        return 303, {"location": "/", "set-cookie": ["sid=1"]}, ""
+
+    await sign_in({"kind": "form", "page": "/", "fields": {"username": "{username}"}}).begin(send)
+    assert pages == []
+
+
 @pytest.mark.parametrize(
     ("value", "answer"),
     [
@@ -277,6 +289,7 @@ async def test_a_declared_sign_in_guesses_no_token() -> None:
             {
                 "GET /t": (200, {}, LOGIN_PAGE.format(action="")),
                 "POST /t": (302, {"location": "/t?error"}, ""),
+                "GET /t?error": (200, {}, LOGIN_PAGE.format(action="")),
             },
             "Sign-in: after POST /t the target shows the login form again. Correct the "
             "credentials or the names of the fields.",
