@@ -233,6 +233,7 @@ def agent(**changed: Any) -> AgentSettings:
 def test_settings_of_an_agent_without_a_sign_in_are_as_before() -> None:
     plain_text = encode(agent())
     assert not {"sign_in", "credentials_file", "target_https"} & json.loads(plain_text).keys()
+    assert "persona" in json.loads(plain_text), "other defaults are written as before"
     declared = agent(sign_in=[{"kind": "basic"}], credentials_file="/f", target_https=False)
     assert decode(AgentSettings, encode(declared)) == declared
     assert decode(AgentSettings, plain_text) == agent()
