@@ -24,7 +24,7 @@ from typing import (
     get_type_hints,
 )
 
-from ape_contracts import conditions
+from ape_contracts import conditions, sign_in
 from ape_contracts.providers import PROVIDERS, TokensField
 
 VARIABLE = "APE_SETTINGS"
@@ -101,6 +101,14 @@ def _endpoints(value: Any) -> str:
             isinstance(endpoint.get(key), str) for key in ("method", "path")
         ):
             return "must be a list of {method, path, description, body}. Correct it."
+    return ""
+
+
+def _sign_in(value: Any) -> str:
+    try:
+        sign_in.steps(value)
+    except sign_in.SignInError as error:
+        return f"{error} Correct it."
     return ""
 
 
@@ -235,6 +243,8 @@ class AgentSettings(ServiceSettings):
     without it ("off"). `report_seconds` lie
     between two reports, where the gateway does not say. `report_token_file`: see
     ape_contracts.report_token; empty: the token is in its variable, or the agent has none.
+    `sign_in`: steps of ape_contracts.sign_in, performed with those in `credentials_file`.
+    `target_https`: cookies with Secure are sent.
     """
 
     gateway_url: Url
@@ -249,7 +259,7 @@ class AgentSettings(ServiceSettings):
     agents_here: PositiveCount = 1
     persona: str = ""
     target_host: str = ""
-    redirects: Redirects = "follow"
+    redirects: Redirects = field(default="follow", metadata=LATER)
     model_name: str = "ape-offline"
     token_file: str = ""
     report_token_file: str = ""
@@ -267,6 +277,9 @@ class AgentSettings(ServiceSettings):
     model_timeout_seconds: PositiveSeconds = 125.0
     # Of the model's context; 0: unknown, and learned from its refusals.
     context_tokens: Count = 0
+    sign_in: Annotated[list[dict[str, Any]], _sign_in] = field(default_factory=list, metadata=LATER)
+    credentials_file: str = field(default="", metadata=LATER)
+    target_https: bool = field(default=True, metadata=LATER)
 
     @property
     def slots(self) -> range:
@@ -341,16 +354,21 @@ def json_text(value: Any) -> str:
     return text if isinstance(value, Template) else text.replace("{{", "{\\u007b")
 
 
+def _default(each: Any) -> Any:
+    made = each.default_factory
+    return each.default if made is MISSING else made()
+
+
 def encode(settings: ServiceSettings) -> str:
     """The document of a service's settings, which one variable holds.
 
     Raises ServiceSettingsError.
     """
-    raw = {}
-    for each in fields(settings):
-        value = getattr(settings, each.name)
-        if "later" not in each.metadata or value != each.default:
-            raw[each.name] = value
+    raw = {
+        each.name: value
+        for each in fields(settings)
+        if (value := getattr(settings, each.name)) != _default(each) or not each.metadata
+    }
     _checked(type(settings), raw)
     try:
         text = json_text(raw)

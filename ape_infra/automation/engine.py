@@ -23,9 +23,11 @@ from ape_infra.automation.process_limits import limit_processes
 from ape_infra.automation.stacks import open_stack
 from ape_infra.automation.trial import ConfigTrial, remove_stale_trials, trial_config
 from ape_infra.checks.preflight import PreflightError, connect
+from ape_infra.config.credentials import Credentials
 from ape_infra.config.parsing import parse_config
 from ape_infra.config.project import config_key, current
 from ape_infra.config.provider import key_secret
+from ape_infra.config.secrets import TARGET_CREDENTIALS
 from ape_infra.config.settings import Settings
 
 # An update that gets SIGINT finishes the operations in flight; a container's wait is 60 s.
@@ -74,6 +76,10 @@ class PulumiEngine:
         """The key of the model's provider in the stack config; empty: none is set."""
         given = self._config(None)
         return given.get(key_secret(settings.model, [k for k, v in given.items() if v]), "")
+
+    def credentials(self) -> Credentials:
+        """What is known of the stack's targetCredentials. Raises SettingsError."""
+        return Credentials.of(self._config(None).get(TARGET_CREDENTIALS))
 
     def _config(self, file: Path | None) -> dict[str, str]:
         """Settings and secrets in `file` or in the stack config, as text."""

@@ -14,9 +14,8 @@ import yaml
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.parsing import parse_config
 from ape_infra.config.project import config_key
-from ape_infra.config.secrets import SECRETS
+from ape_infra.config.secrets import SECRETS, STAND_IN
 
-STAND_IN = "stand-in-of-a-preview"
 # The keys of a stack config that belong to the passphrase or key of its secrets.
 _ENCRYPTION = ("encryptionsalt", "encryptedkey", "secretsprovider")
 

@@ -74,10 +74,10 @@ def _write(path: Path, content: bytes) -> None:
     os.replace(name, path)
 
 
-def report(settings: Settings, root: Path) -> Iterator[Check]:
+def report(settings: Settings, root: Path, *, signs_in: bool = False) -> Iterator[Check]:
     """Yield a line for each kind of what is left out. An unusable document yields nothing:
 
-    `checks.settings.scenario` reports that.
+    `checks.settings.scenario` reports that. `signs_in`: agents have the credentials of a scheme.
     """
     if not settings.target.openapi:
         return
@@ -87,6 +87,8 @@ def report(settings: Settings, root: Path) -> Iterator[Check]:
         return
     key = config_key(document.SETTING)
     for line in found.report.lines():
+        if line.kind == "security" and (signs_in or settings.target.sign_in):
+            continue
         yield Check(NAME, line.level, line.text, line.remedy, key, line.details)
 
 

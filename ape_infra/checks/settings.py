@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ape_infra.checks.check import Check
 from ape_infra.config import document
+from ape_infra.config.credentials import Credentials
 from ape_infra.config.errors import SettingsError
-from ape_infra.config.files import Scenario, gateway_config, model_ca, model_recording
+from ape_infra.config.files import (
+    Scenario,
+    SignIn,
+    gateway_config,
+    model_ca,
+    model_recording,
+    target_url,
+)
+from ape_infra.config.project import config_key
+from ape_infra.config.secrets import TARGET_CREDENTIALS
 from ape_infra.config.settings import Settings
 
 
@@ -31,6 +41,24 @@ def scenario(settings: Settings, root: Path) -> Iterator[Check]:
         operations = document.read(settings, root).operations.operations
         told = f"{len(operations)} operation{'s' if len(operations) > 1 else ''}"
     yield Check("gateway", "ok", f"route {api}, {told}, goal: {found.goal}")
+
+
+def sign_in(settings: Settings, root: Path, read: Callable[[], Credentials]) -> Iterator[Check]:
+    """The credentials must suffice for the sign-in that is declared. `read` reads their names."""
+    try:
+        config, api = gateway_config(settings, root)
+    except SettingsError:
+        # `scenario` reports it.
+        return
+    try:
+        found = SignIn.of(settings, root, read(), target_url(config, api))
+    except SettingsError as error:
+        yield from broken("sign-in", error)
+        return
+    if found.problem:
+        yield Check("sign-in", "warn", f"{config_key(TARGET_CREDENTIALS)}: {found.problem}")
+    elif found.steps:
+        yield Check("sign-in", "ok", f"{found.words}.")
 
 
 def model_files(settings: Settings, root: Path) -> Iterator[Check]:

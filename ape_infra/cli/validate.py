@@ -35,7 +35,10 @@ def checks(engine: PulumiEngine) -> Iterator[Check]:
     yield Check("settings", "ok", f"{settings.plan(engine.name).summary}.")
     yield from openapi.fetch(settings, current().root)
     yield from settings_checks.scenario(settings, current().root)
-    yield from openapi.report(settings, current().root)
+    signing = list(settings_checks.sign_in(settings, current().root, engine.credentials))
+    signs_in = any(check.status == "ok" for check in signing)
+    yield from openapi.report(settings, current().root, signs_in=signs_in)
+    yield from signing
     yield from settings_checks.model_files(settings, current().root)
     facts = Facts(
         settings,

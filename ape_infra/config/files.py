@@ -17,11 +17,14 @@ from ape_contracts.recording import load as load_recording
 from ape_contracts.service_settings import json_text, variable_bytes
 from ape_contracts.text import plain
 from ape_infra.config import document
-from ape_infra.config.addresses import on_docker_host, reachable_problem
+from ape_infra.config.addresses import host_of, is_loopback, on_docker_host, reachable_problem
+from ape_infra.config.credentials import Credentials
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.group import Strict
+from ape_infra.config.openapi import security
 from ape_infra.config.project import SOURCE_ROOT, config_key
 from ape_infra.config.settings import Settings
+from ape_infra.config.sign_in import plain as plain_sign_in
 from ape_infra.config.target import Endpoint, SuccessCondition
 
 # 128 KiB is the limit of Linux; the other settings of an agent need some of it.
@@ -135,6 +138,61 @@ def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
         )
         raise SettingsError.at("targetEndpoints", line)
     return text, api
+
+
+class SignIn(Strict):
+    """The steps of a sign-in, as agents get them, and in words where they come from.
+
+    `problem`: why credentials are of no use. `target_https`: see AgentSettings.
+    """
+
+    steps: list[dict[str, Any]] = Field(default=[])
+    words: str = ""
+    problem: str = ""
+    target_https: bool = True
+
+    @classmethod
+    def of(cls, settings: Settings, root: Path, credentials: Credentials, target: str) -> Self:
+        """Return that of targetSignIn, or of the document's security schemes.
+
+        `target`: the URL of the agents' route. Raises SettingsError.
+        """
+        steps = plain_sign_in(settings.target.sign_in)
+        words, problem = "targetSignIn", ""
+        if steps:
+            credentials.check(steps)
+        elif credentials.is_set:
+            steps, words, problem = _of_document(settings, root, credentials, target)
+        # Browsers take a target on their own machine for a secure one.
+        secure = target.startswith("https://") or is_loopback(host_of(target))
+        secure = secure or on_docker_host(target)
+        kinds = ", ".join(step["kind"] for step in steps)
+        return cls(
+            steps=steps,
+            words=f"{kinds}, by {words}" if steps else "",
+            problem=problem,
+            target_https=secure or not steps,
+        )
+
+
+def _of_document(
+    settings: Settings, root: Path, credentials: Credentials, target: str
+) -> tuple[list[dict[str, Any]], str, str]:
+    """The steps of the security schemes, in words, and what is missing."""
+    if not settings.target.openapi:
+        return [], "", "is set, but neither targetSignIn nor targetOpenapi. Set one of them."
+    operations = document.read(settings, root).operations
+    found = security.sign_in(operations, credentials.has, target)
+    if found.steps:
+        return found.steps, f"the security scheme {', '.join(found.schemes)}", ""
+    why = "; ".join(f"{plain(name)} {what}" for name, what in found.missing.items())
+    why = why or "no operation has one"
+    return [], "", f"suffices for no security scheme of targetOpenapi ({why}). Set targetSignIn."
+
+
+def target_url(config: str, api: str) -> str:
+    """Return the base URL of route `api`."""
+    return load_gateway_config(config).routes[api].base_url
 
 
 def gateway_reaches_docker_host(config: str) -> bool:

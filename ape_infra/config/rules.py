@@ -10,8 +10,14 @@ from ape_infra.config import provider
 from ape_infra.config.addresses import container_url_problems
 from ape_infra.config.errors import Problem, missing_secret, url_problems
 from ape_infra.config.openapi.selection import is_selector
-from ape_infra.config.secrets import GRAFANA_PASSWORD, SLACK_URL, SMTP_PASSWORD
+from ape_infra.config.secrets import (
+    GRAFANA_PASSWORD,
+    SLACK_URL,
+    SMTP_PASSWORD,
+    TARGET_CREDENTIALS,
+)
 from ape_infra.config.settings import Settings
+from ape_infra.config.sign_in import needed, plain
 from ape_infra.planning import plan as planning
 from ape_infra.planning import tiers
 from ape_infra.planning.tiers import MAX_AGENTS
@@ -23,6 +29,7 @@ def problems(settings: Settings, secrets: Collection[str]) -> list[Problem]:
     return [
         *(tiers.problems(settings.fleet.tier_table) if settings.fleet.tiers else ()),
         *_target(settings),
+        *_sign_in(settings, secrets),
         *_sessions(settings),
         *_model(settings, secrets),
         *_platform(settings, secrets),
@@ -70,6 +77,14 @@ def _target(settings: Settings) -> Iterator[Problem]:
                 )
     if target.success:
         yield from target.success.problems()
+
+
+def _sign_in(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]:
+    steps = settings.target.sign_in
+    found = [p for at, step in enumerate(steps) for p in step.problems(f"targetSignIn[{at}]")]
+    yield from found
+    if not found and TARGET_CREDENTIALS not in secrets and needed(plain(steps)):
+        yield missing_secret(TARGET_CREDENTIALS, "targetSignIn is set")
 
 
 def _sessions(settings: Settings) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from ape_contracts import conditions
 from ape_contracts.service_settings import USER_AGENT, Redirects
 from ape_infra.config.errors import Problem
 from ape_infra.config.group import Group, Strict
+from ape_infra.config.sign_in import SignInStep
 
 DEMO_TARGET = "demo"
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -101,6 +102,14 @@ class TargetSettings(Group):
         description="What agents do with a redirect within the target: `follow` it as a browser "
         "does, `report` it to the model with its location, or `off`: the model is shown its status "
         "alone. None is followed to another host.",
+    )
+    sign_in: list[SignInStep] = Field(
+        [],
+        alias="targetSignIn",
+        description="Sign-in of a session, as a list of steps with kind bearer, basic, apiKey, "
+        "oauth2, json, form, header or logout, and their keys. Empty: the security schemes of "
+        "targetOpenapi that targetCredentials suffice for; without these, the token in the answer "
+        "to a login is used.",
     )
     gateway_config: str = Field(
         "",

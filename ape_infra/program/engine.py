@@ -10,11 +10,18 @@ import pulumi
 
 from ape_infra.config import rules
 from ape_infra.config.agent_token import agent_token
+from ape_infra.config.credentials import Credentials
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.name_key import NameKey, passphrase
 from ape_infra.config.provider import key_secret
 from ape_infra.config.report_key import ReportKey
-from ape_infra.config.secrets import AGENT_TOKEN, CEREBRAS_API_KEY, MODEL_API_KEY, SECRETS
+from ape_infra.config.secrets import (
+    AGENT_TOKEN,
+    CEREBRAS_API_KEY,
+    MODEL_API_KEY,
+    SECRETS,
+    TARGET_CREDENTIALS,
+)
 from ape_infra.config.settings import Settings
 from ape_infra.program.provider import docker_provider
 from ape_infra.program.stack import declare
@@ -72,6 +79,7 @@ class AgenticProtocolEngine(pulumi.ComponentResource):
             report_key=ReportKey.of(
                 args.agent_token, plain_model_key(args), passphrase(), project, stack
             ),
+            credentials=Credentials.of(args.secrets.get(TARGET_CREDENTIALS)),
             opts=below,
         )
         self.register_outputs(self.outputs)

@@ -11,13 +11,14 @@ from pulumi.runtime.config import CONFIG
 from ape_contracts.service_settings import ServiceSettingsError
 from ape_infra import sdk_patches
 from ape_infra.config.agent_token import agent_token
+from ape_infra.config.credentials import Credentials
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.name_key import NameKey, passphrase
 from ape_infra.config.parsing import parse_config
 from ape_infra.config.project import current
 from ape_infra.config.provider import key_secret
 from ape_infra.config.report_key import ReportKey
-from ape_infra.config.secrets import AGENT_TOKEN, SECRETS
+from ape_infra.config.secrets import AGENT_TOKEN, SECRETS, TARGET_CREDENTIALS
 from ape_infra.config.settings import Settings
 from ape_infra.program.provider import docker_provider
 
@@ -89,6 +90,7 @@ async def main() -> dict[str, pulumi.Input[object]]:
                 project,
                 stack,
             ),
+            credentials=Credentials.of(given.get(TARGET_CREDENTIALS)),
             opts=pulumi.ResourceOptions(providers={"docker": provider}),
         )
     except (SettingsError, ServiceSettingsError) as error:

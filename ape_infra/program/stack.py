@@ -7,24 +7,27 @@ from pathlib import Path
 
 import pulumi
 
+from ape_infra.config.credentials import Credentials
 from ape_infra.config.document import operations_file
 from ape_infra.config.files import (
     Scenario,
+    SignIn,
     gateway_config,
     model_ca,
     model_recording,
     target_host,
+    target_url,
 )
 from ape_infra.config.name_key import NameKey
 from ape_infra.config.project import SOURCE_ROOT, config_key
 from ape_infra.config.provider import key_note
 from ape_infra.config.report_key import ReportKey
-from ape_infra.config.secrets import AGENT_TOKEN
+from ape_infra.config.secrets import AGENT_TOKEN, TARGET_CREDENTIALS
 from ape_infra.config.settings import Settings
 from ape_infra.planning.plan import Plan
 from ape_infra.planning.services import deployed
 from ape_infra.program.components import observability
-from ape_infra.program.components.agents import AgentFleet, Mission
+from ape_infra.program.components.agents import AgentFleet, Mission, credentials_file
 from ape_infra.program.components.demo_target import DemoTarget
 from ape_infra.program.components.deployment import Deployment
 from ape_infra.program.components.gateway import Gateway
@@ -56,22 +59,35 @@ def declare(
     agent_token: str,
     name_key: NameKey,
     report_key: ReportKey,
+    credentials: Credentials,
     opts: pulumi.ResourceOptions,
 ) -> dict[str, pulumi.Input[object]]:
     """Register every resource of the stack; returns its outputs.
 
     `secrets`: those that are set. `agent_token` is a secret, but plain here: so the names made of
     its hash are plain too, and a preview knows them. `name_key`: of those names. `report_key`:
-    of the agents' reports. `opts`: of every component. Raises SettingsError.
+    of the agents' reports. `credentials`: what is known of that secret. `opts`: of every
+    component. Raises SettingsError.
     """
     config, api = gateway_config(settings, root)
-    scenario = Scenario.of(settings, root, api)
     token = token_file(agent_token)
     files = model_files(
         settings.model,
         secrets,
         ca=model_ca(settings, root),
         recording=model_recording(settings, root),
+    )
+    sign_in = sign_in_of(settings, root, credentials, target_url(config, api))
+    mission = Mission(
+        settings.fleet,
+        settings.model,
+        Scenario.of(settings, root, api),
+        token,
+        report_key.value,
+        target_host(config, api),
+        settings.target.redirects,
+        sign_in,
+        credentials_file(sign_in, secrets),
     )
     deployment = prepare(
         settings, project=project, stack=stack, root=root, name_key=name_key, opts=opts
@@ -95,22 +111,11 @@ def declare(
         logs = settings.observability.mode == "full"
         monitors += Monitor("monitor", deployment, settings.alerting, logs=logs).ready
     observability.declare(settings, secrets, deployment, monitors=monitors)
-    mission = Mission(
-        settings.fleet,
-        settings.model,
-        scenario,
-        token,
-        report_key.value,
-        target_host(config, api),
-        settings.target.redirects,
-    )
     AgentFleet("agents", deployment, mission, after=ready)
 
     log_notes(settings, deployment.plan, secrets)
-    if name_key.guessable and (secrets or settings.target.gateway_config):
-        pulumi.log.warn(GUESSABLE.format(config_key(AGENT_TOKEN)))
-    if report_key.guessable:
-        pulumi.log.warn(FORGEABLE)
+    named = name_key.guessable and bool(secrets or settings.target.gateway_config)
+    log_guessable(names=named, reports=report_key.guessable)
     return outputs(settings, deployment, agent_token)
 
 
@@ -158,6 +163,21 @@ def outputs(
         },
         "agentToken": pulumi.Output.secret(agent_token),
     }
+
+
+def log_guessable(*, names: bool, reports: bool) -> None:
+    if names:
+        pulumi.log.warn(GUESSABLE.format(config_key(AGENT_TOKEN)))
+    if reports:
+        pulumi.log.warn(FORGEABLE)
+
+
+def sign_in_of(settings: Settings, root: Path, credentials: Credentials, target: str) -> SignIn:
+    """As SignIn.of; logs why credentials are of no use."""
+    found = SignIn.of(settings, root, credentials, target)
+    if found.problem:
+        pulumi.log.warn(f"{config_key(TARGET_CREDENTIALS)}: {found.problem}")
+    return found
 
 
 def log_notes(settings: Settings, plan: Plan, secrets: Collection[str]) -> None:

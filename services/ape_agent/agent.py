@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -28,7 +28,10 @@ _T = TypeVar("_T")
 
 
 class Agent:
-    """`toolbox` returns the tools once the peers are available; `stop` ends the agent."""
+    """`toolbox` returns the tools once the peers are available; `stop` ends the agent.
+
+    `credentials`: of its sign-in.
+    """
 
     def __init__(
         self,
@@ -38,9 +41,11 @@ class Agent:
         queue: ReportQueue,
         toolbox: ToolboxProvider,
         stop: asyncio.Event,
+        credentials: Mapping[str, str] | None = None,
     ) -> None:
         self.slot, self._settings, self._peers = slot, settings, peers
         self._queue, self._toolbox, self._stop = queue, toolbox, stop
+        self._credentials = credentials
         self._state = "waiting"
 
     @property
@@ -71,6 +76,7 @@ class Agent:
                 self._peers.gateway,
                 self._peers.proxy,
                 self._queue.step,
+                self._credentials,
             ).run()
             self._queue.session(result)
             if result.reason == "aborted":

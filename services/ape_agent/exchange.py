@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ape_agent.calls import Request, Target
-from ape_agent.cookies import CookieJar
 from ape_agent.parts import with_cookies
 from ape_agent.peers import Peer, PeerError, Reply
 from ape_agent.redirects import MAX_HOPS, next_request
 from ape_agent.results import SessionFailed, Step
+from ape_agent.sign_in import SignIn
 from ape_contracts.conditions import Condition
 from ape_contracts.service_settings import AgentSettings
+from ape_contracts.sign_in import SignInError
 
 _TARGET_FAILED = ("target_unreachable", "target_timeout")
 
@@ -38,13 +39,14 @@ class Exchanged:
 
 
 class Exchange:
-    """The requests of one session: its cookies, and the success conditions that are unmet."""
+    """The requests of one session, and the success conditions that are unmet."""
 
     def __init__(
         self,
         slot: int,
         settings: AgentSettings,
         target: Target,
+        sign_in: SignIn,
         gateway: Peer,
         trace_id: str,
         unmet: Sequence[Condition],
@@ -52,8 +54,8 @@ class Exchange:
     ) -> None:
         self._slot, self._settings, self._target = slot, settings, target
         self._gateway, self._trace_id, self._on_step = gateway, trace_id, on_step
+        self._sign_in = sign_in
         self._unmet = list(unmet)
-        self._jar = CookieJar()
         self._answered: float | None = None
 
     @property
@@ -122,7 +124,7 @@ class Exchange:
 
     def _asked(self, request: Request) -> dict[str, Any]:
         """The request as the gateway's wire has it, with what a browser would add."""
-        own, query = self._added()
+        own, query = self._sign_in.added(request.path)
         taken = {name.lower() for name in own}
         given = {k: v for k, v in request.headers.items() if k.lower() not in (*taken, "cookie")}
         asked: dict[str, Any] = {
@@ -140,15 +142,30 @@ class Exchange:
         }
         return asked | {key: value for key, value in more.items() if value}
 
-    def _added(self) -> tuple[dict[str, str], dict[str, str]]:
-        """(headers, query) that each request carries, and the model need not know."""
-        return self._jar.headers(), {}
-
     def _store(self, request: Request, status: int, headers: Any, body: Any) -> None:
         """Keep what a browser would, and strike off the conditions that hold."""
         method, path = request.method, request.path
-        self._jar.store(method, path, status, headers, body)
+        self._sign_in.store(method, path, status, headers, body)
         self._unmet = [c for c in self._unmet if not c.holds(method, path, status, body)]
+
+    async def send_apart(self, asked: dict[str, Any]) -> tuple[int, Any, Any]:
+        """Send a request of the sign-in, which is not a step; the answer's status, headers, body.
+
+        Raises SignInError, or SessionFailed.
+        """
+        route = {"target_api_name": self._settings.api, "trace_id": self._trace_id}
+        try:
+            reply = await self._gateway.post("/mcp/request", route | asked, self._trace_id)
+            status, body = reply.body["status_code"], reply.body["body"]
+        except PeerError as problem:
+            detail = f"Sign-in: the gateway did not answer: {problem}."
+            raise SessionFailed("gateway_error", detail, unreachable=not problem.reached) from None
+        except KeyError as missing:
+            raise SessionFailed("gateway_error", f"Sign-in: {missing} is missing.") from None
+        if reply.body.get("error") is not None:
+            what = f"{asked['http_method']} {asked['endpoint_path']}"
+            raise SignInError(f"{what}: {reply.body.get('error_message') or 'no message'}")
+        return status, reply.body.get("headers"), body
 
 
 def _cookies(request: Request) -> dict[str, str]:

@@ -6,14 +6,16 @@ import asyncio
 import logging
 import random
 import resource
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from typing import Any
 from urllib.parse import urlencode
 
 from ape_agent.agent import Agent
 from ape_agent.ledger import ReportQueue
 from ape_agent.peers import Peer, PeerError, Peers
+from ape_agent.sign_in import carried
 from ape_agent.tools import MAX_TYPED, Toolbox
 from ape_contracts import operations
 from ape_contracts.service_settings import AgentSettings
@@ -31,10 +33,16 @@ _log = logging.getLogger(__name__)
 class Host:
     """`token` is what the agents present to the proxy, `report_token` what signs their reports to
 
-    the gateway; empty: nothing.
+    the gateway; empty: nothing. `credentials`: of each agent, for its sign-in, or none.
     """
 
-    def __init__(self, settings: AgentSettings, token: str = "", report_token: str = "") -> None:
+    def __init__(
+        self,
+        settings: AgentSettings,
+        token: str = "",
+        report_token: str = "",
+        credentials: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         self._settings = settings
         self._stop = asyncio.Event()
         self._signature = {"Authorization": f"Bearer {report_token}"} if report_token else None
@@ -52,8 +60,8 @@ class Host:
         self._toolbox_lock = asyncio.Lock()
         self._known_toolbox: Toolbox | None = None
         self._agents = [
-            Agent(slot, settings, self._peers, self._queue, self._toolbox, self._stop)
-            for slot in settings.slots
+            Agent(slot, settings, self._peers, self._queue, self._toolbox, self._stop, each)
+            for slot, each in zip_longest(settings.slots, credentials)
         ]
 
     def stop(self) -> None:
@@ -142,13 +150,9 @@ class Host:
         return self._settings.report_seconds
 
 
-async def toolbox(
-    settings: AgentSettings, gateway: Peer, supplied: Collection[str] = ()
-) -> Toolbox:
-    """The tools for these settings, by what the gateway knows; `supplied`: see Toolbox.
-
-    Raises PeerError.
-    """
+async def toolbox(settings: AgentSettings, gateway: Peer) -> Toolbox:
+    """The tools for these settings, by what the gateway knows. Raises PeerError."""
+    supplied = carried(settings.sign_in)
     reply = await _asked(gateway, f"/operations?{urlencode({'api': settings.api})}")
     count = reply.get("count")
     if isinstance(count, int) and count > 0:

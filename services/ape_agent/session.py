@@ -8,28 +8,33 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
 
 from ape_agent.answers import shown
 from ape_agent.calls import Request
 from ape_agent.conversation import Conversation, Result
-from ape_agent.cookies import is_login
 from ape_agent.decisions import Call, Decision, decide
 from ape_agent.digests import digest
 from ape_agent.exchange import Exchange, Exchanged
+from ape_agent.logins import is_login
 from ape_agent.model import Model
 from ape_agent.peers import Peer, PeerError
 from ape_agent.results import SessionFailed, SessionResult, Step, quoted
+from ape_agent.sign_in import NOTE, SignIn
 from ape_agent.tools import Toolbox
 from ape_contracts import conditions, metrics, operations
 from ape_contracts.service_settings import AgentSettings
+from ape_contracts.sign_in import SignInError
 from ape_service import logs, trace
 
 # The proxy queues fairly by it, also for many agents with one address.
 AGENT_HEADER = "X-APE-Agent"
 _log = logging.getLogger(__name__)
+_SIGNED_IN = "You are signed in. "
+_LOG_OUT_SECONDS = 5.0
 _REMINDER = (
     "The goal is not reached yet, and your answer had no tool call. Call the tool {tool} to "
     "continue. If you cannot continue, answer with one short sentence."
@@ -39,7 +44,10 @@ _RAISE_LIMIT = "The answer ended at its limit of tokens; raise modelMaxTokens."
 
 
 class Session:
-    """`tools`: what the model may do; `on_step` gets each step when it is finished."""
+    """`tools`: what the model may do; `on_step` gets each step when it is finished.
+
+    `credentials`: of this agent, for its sign-in.
+    """
 
     def __init__(
         self,
@@ -49,6 +57,7 @@ class Session:
         gateway: Peer,
         proxy: Peer,
         on_step: Callable[[Step], None],
+        credentials: Mapping[str, str] | None = None,
     ) -> None:
         self._slot, self._settings, self._tools = slot, settings, tools
         self._gateway = gateway
@@ -57,9 +66,17 @@ class Session:
         self._trace_id = trace.new_trace_id()
         headers = {AGENT_HEADER: self._agent}
         self._model = Model(settings, tools.definitions, proxy, self._trace_id, headers)
+        values = {"agent": self._agent, "slot": slot, "session": self._id}
+        self._sign_in = SignIn(
+            settings.sign_in,
+            credentials or {},
+            {name: str(value) for name, value in values.items()},
+            tools.target,
+            is_https=settings.target_https,
+        )
         unmet = conditions.parse(settings.success)
         self._exchange = Exchange(
-            slot, settings, tools.target, gateway, self._trace_id, unmet, on_step
+            slot, settings, tools.target, self._sign_in, gateway, self._trace_id, unmet, on_step
         )
         self._steps = 0
         self._repaired: Counter[str] = Counter()
@@ -73,8 +90,9 @@ class Session:
         self._last = ""
         # The reason of the failure if the model stops now, and whether only the target is at fault.
         self._failure, self._broken = "gave_up", False
-        values = {"agent": self._agent, "slot": slot, "session": self._id}
-        self._conversation = Conversation(tools.prompt(settings, values), settings.goal)
+        note = _SIGNED_IN if self._sign_in.is_declared else ""
+        prompt = tools.prompt(settings, values, note=note)
+        self._conversation = Conversation(prompt, settings.goal)
 
     async def run(self) -> SessionResult:
         """Run the session. Never raises; a cancelled session ends as `aborted`."""
@@ -106,10 +124,15 @@ class Session:
         failed = None
         fields = logs.fields(agent=self._agent, session=self._id, **result.report())
         _log.info("session", extra=fields)
+        if result.reason != "aborted":
+            with suppress(SessionFailed, SignInError, TimeoutError):
+                async with asyncio.timeout(_LOG_OUT_SECONDS):
+                    await self._sign_in.end(self._exchange.send_apart)
         return result
 
     async def _run_steps(self) -> None:
         """Returns when the goal is met; raises SessionFailed."""
+        await self._sign_in.begin(self._exchange.send_apart)
         while True:
             if self._steps >= self._settings.session_max_steps:
                 raise SessionFailed("step_limit", self._last)
@@ -174,7 +197,8 @@ class Session:
         status, result = found.status, found.result
         self._acted = self._acted or result != "gateway_error"
         self._broken = False
-        label = self._last = f"{request.method} {request.path[:100]} {status}"
+        label = f"{request.method} {request.path[:100]} {status}"
+        label = self._last = str(self._sign_in.redacted(label))
         if not found.is_targets:
             # An answer of the gateway itself. With a 4xx the model can still correct its request.
             self._failure = "target_error" if result == "target_error" else "gateway_error"
@@ -187,25 +211,35 @@ class Session:
         self._broken = status >= 500
         if self._exchange.goal_met:
             return True
-        ids = digest(found.reply.body["body"]) if status < 400 else None
+        ids = digest(self._body(request, found)) if status < 400 else None
+        made = self._shown(request, found)
         keep = is_login(request.method, request.path, status)
-        self._conversation.result(Result(call.id, self._shown(request, found), label, ids, keep))
+        self._conversation.result(Result(call.id, made, label, ids, keep))
         return False
+
+    def _body(self, request: Request, found: Exchanged) -> Any:
+        """The body of an answer, without what is not for the model."""
+        hides = self._sign_in.hides
+        asked = (request, found.request)
+        if found.status < 400 and any(hides(each.method, each.path) for each in asked):
+            return NOTE
+        return self._sign_in.redacted(found.reply.body["body"])
 
     def _shown(self, request: Request, found: Exchanged) -> dict[str, Any]:
         """What the model is shown of an answer, and where it came from after redirects."""
         answer = found.reply.body
         made = shown(
             found.status,
-            answer["body"],
-            answer.get("headers"),
+            self._body(request, found),
+            self._sign_in.redacted(answer.get("headers")),
             encoding=str(answer.get("body_encoding")),
             truncated=answer.get("truncated") is True,
             documented=request.documented,
             hidden=("location",) if self._settings.redirects == "off" else (),
         )
         if found.request is not request:
-            made["redirected_to"] = f"{found.request.method} {found.request.path[:400]}"
+            where = f"{found.request.method} {found.request.path[:400]}"
+            made["redirected_to"] = self._sign_in.redacted(where)
         return made
 
     async def _find(self, text: str) -> dict[str, Any]:

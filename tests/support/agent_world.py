@@ -43,12 +43,20 @@ class World:
         found: dict[str, Any] = await (await self.gateway.get("/fleet")).json()
         return found
 
-    async def session(self, **changed: Any) -> tuple[SessionResult, list[Step]]:
+    async def session(
+        self, *, credentials: dict[str, str] | None = None, **changed: Any
+    ) -> tuple[SessionResult, list[Step]]:
         """The result and the steps of one session, without an agent."""
         settings, steps = replace(self.settings, **changed), list[Step]()
         gateway, proxy = (Peer(u, 5) for u in (settings.gateway_url, settings.proxy_url))
         session = Session(
-            1, settings, Toolbox(settings, settings.endpoints), gateway, proxy, steps.append
+            1,
+            settings,
+            Toolbox(settings, settings.endpoints),
+            gateway,
+            proxy,
+            steps.append,
+            credentials,
         )
         outcome = await session.run()
         gateway.close()

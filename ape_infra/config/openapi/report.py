@@ -56,8 +56,9 @@ KINDS: dict[str, Kind] = {
     ),
     "security": Kind(
         "warn",
-        "{n} operation{s} need{third} security scheme {x}: agents need a sign-in",
-        "Declare it in targetSignIn, set auth of a route of gatewayConfig, or let sessions log in.",
+        "{n} operation{s} need{third} security scheme {x}, whose credentials agents do not have",
+        "Set targetCredentials, declare targetSignIn, set auth of a route of gatewayConfig, or let "
+        "sessions log in.",
     ),
     "reference": Kind(
         "warn", "{n} operation{s} refer{third} to {x}: what it describes is not sent"

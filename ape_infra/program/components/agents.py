@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pulumi
 
 from ape_contracts import labels
 from ape_contracts.service_settings import AgentSettings, Redirects
-from ape_infra.config.files import Scenario
+from ape_infra.config.files import Scenario, SignIn
 from ape_infra.config.fleet import FleetSettings
 from ape_infra.config.model import ModelSettings
 from ape_infra.config.provider import AGENT_EXTRA_SECONDS, resolve
+from ape_infra.config.secrets import TARGET_CREDENTIALS
 from ape_infra.planning import plan as planning
 from ape_infra.planning import services
 from ape_infra.program.components import gateway, proxy
@@ -30,6 +31,7 @@ class Mission:
     """The settings that all agents share. `token`: the file with their token for the proxy.
 
     `report_key`: signs their tokens for reports. `target_host`, `redirects`: see AgentSettings.
+    `credentials`: the file for their sign-in; None: they have none.
     """
 
     fleet: FleetSettings
@@ -39,6 +41,12 @@ class Mission:
     report_key: str = field(repr=False)
     target_host: str = ""
     redirects: Redirects = "follow"
+    sign_in: SignIn = field(default_factory=SignIn)
+    credentials: File | None = None
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        return (self.token, self.credentials) if self.credentials else (self.token,)
 
     def settings(self, plan: planning.Plan, agents_here: int) -> AgentSettings:
         proxy_settings = resolve(self.model)
@@ -57,7 +65,17 @@ class Mission:
             start_delay_seed=round(plan.start_delay_seed, 6),
             heartbeat_file=HEARTBEAT,
             stop_grace_seconds=STOP_GRACE_SECONDS - 5,
+            sign_in=self.sign_in.steps,
+            credentials_file=self.credentials.path if self.credentials else "",
+            target_https=self.sign_in.target_https,
         )
+
+
+def credentials_file(sign_in: SignIn, secrets: Mapping[str, pulumi.Output[str]]) -> File | None:
+    """What agents sign in with; None: they do not, or without credentials."""
+    if not sign_in.steps or TARGET_CREDENTIALS not in secrets:
+        return None
+    return File("target_credentials", secrets[TARGET_CREDENTIALS], secret=True)
 
 
 def health(plan: planning.Plan) -> Health | None:
@@ -90,7 +108,7 @@ def workload(
         memory_mb=plan.tier.memory_mb * each,
         cpus=planning.container_cpus(plan.tier, each),
         settings=mission.settings(plan, each),
-        files=(mission.token,),
+        files=mission.files,
         networks=(Attachment(shard.name),),
         health=health(plan),
         labels={labels.TIER: plan.tier.label, labels.AGENTS: str(each)},

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ape_infra.automation.pipeline import STAND_IN, variables, with_stand_ins
-from ape_infra.config.secrets import CEREBRAS_API_KEY, GRAFANA_PASSWORD
+from ape_infra.automation.pipeline import variables, with_stand_ins
+from ape_infra.config.secrets import CEREBRAS_API_KEY, GRAFANA_PASSWORD, STAND_IN
 from ape_policy import RULES
 
 pytestmark = pytest.mark.unit

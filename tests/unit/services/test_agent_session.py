@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from ape_agent import sign_in
 from ape_agent.model import is_too_long, problem_of
 from ape_agent.results import SessionResult, printable
 from tests.support.agent_world import CHECKOUT, call, model_of, results_of, scripted_model
@@ -93,6 +94,42 @@ async def test_session_succeeds_by_the_targets_answers_and_not_by_the_models_wor
     assert steps[0].since is None
     assert all(step.seconds and step.seconds > 0 for step in steps)
     assert all(step.since and step.since > 0 for step in steps[1:])
+
+
+SIGN_IN = [
+    {"kind": "json", "path": "/login", "fields": {"username": "{username}", "password": "{pin}"}},
+    {"kind": "logout", "path": "/orders/stats", "method": "GET"},
+]
+
+
+async def test_a_declared_sign_in_comes_before_the_model_which_sees_none_of_it(world: Any) -> None:
+    asked: list[dict[str, Any]] = []
+    login = {"method": "POST", "path": "/login", "body": {"username": "a", "password": "b"}}
+    turns = [{"method": "GET", "path": "/products"}, login]
+    here = await world(scripted_model(lambda n: turns[n] if n < len(turns) else None, asked))
+    outcome, steps = await here.session(
+        sign_in=SIGN_IN, credentials={"username": "ada", "pin": "very-secret"}
+    )
+    assert (outcome.reason, outcome.steps, len(steps)) == ("gave_up", 2, 2)
+    assert "You are signed in." in asked[0]["messages"][0]["content"]
+    products, hidden = results_of(asked[-1])
+    assert (products["status"], len(products["body"]["products"]) > 1) == (200, True)
+    assert (hidden["status"], hidden["body"]) == (200, sign_in.NOTE)
+    assert "very-secret" not in json.dumps(asked)
+
+
+async def test_a_sign_in_that_is_refused_ends_the_session_before_the_model(world: Any) -> None:
+    asked: list[dict[str, Any]] = []
+    here = await world(scripted_model(lambda n: None, asked))
+    steps = [{"kind": "json", "path": "/login", "fields": {"username": "{username}"}}]
+    outcome, _ = await here.session(sign_in=steps, credentials={"username": "ada"})
+    assert (outcome.reason, outcome.acted, len(asked)) == ("target_error", False, 0)
+    assert outcome.detail.startswith("Sign-in: POST /login: status 422.")
+    elsewhere = [{"kind": "oauth2", "path": "/no"}]
+    user = {"username": "ada", "password": "very-secret"}
+    outcome, _ = await here.session(sign_in=elsewhere, credentials=user)
+    assert (outcome.reason, len(asked)) == ("target_error", 0)
+    assert outcome.detail.startswith("Sign-in: POST /no: ")
 
 
 LOGIN = {"method": "POST", "path": "/login", "body": {"username": "a", "password": "b"}}
