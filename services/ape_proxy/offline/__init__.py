@@ -58,13 +58,11 @@ class _Turn:
     def decision(self, left: list[Task]) -> ToolCall | str:
         is_typed = self._tasks[0].schema is not None
         logged_in = any(done.worked and task.is_login for task, done in self._pairs())
-        if is_typed and logged_in:
-            left = [task for task in left if not task.is_login]
         if self._done and not self._done[-1].worked and not self._is_other_login(left):
             return self._failed(left)
         if not left:
             return "Every endpoint was called; there is nothing left to do."
-        for group in _groups(left) if is_typed and not logged_in else [left]:
+        for group in self._groups(left, logged_in) if is_typed else [left]:
             task = chosen(group, self._can, self._lacks)
             if task is not None:
                 return ToolCall(task.tool, json.dumps(self._fill(task)))
@@ -83,8 +81,10 @@ class _Turn:
 
     def _failed(self, left: list[Task]) -> str:
         last = self._done[-1]
-        status = last.exchange.status
+        status, error = last.exchange.status, last.exchange.answer.get("error")
         words = f"I cannot continue: {last.sent} answered {status}."
+        if not isinstance(status, int) and isinstance(error, str):
+            words = f"I cannot continue: {last.sent} was not sent: {error}"
         without = [task for task in left if task.is_login and not self._can(task)]
         if status in (401, 403) and without:
             return f"{self._missing(without)} {words}"
@@ -101,6 +101,19 @@ class _Turn:
                     f"No value for {problem.name}: {task.name} needs one, and {why}."
                 )
         return " ".join(list(found.values())[:_MAX_MISSING])
+
+    def _groups(self, left: list[Task], logged_in: bool) -> list[list[Task]]:
+        """The tasks as a user orders them: log in, or sign up and log in, before the rest.
+
+        A log-in that lacks a value delays nothing: the agent may have signed in.
+        """
+        logins = [task for task in left if task.is_login]
+        last = [task for task in left if task.is_last]
+        later = [task for task in logins if logged_in and self._can(task)]
+        rest = [task for task in left if task in later or task not in (*logins, *last)]
+        if logged_in or not logins:
+            return [rest, last]
+        return [logins, [task for task in left if task.is_sign_up], rest, last]
 
     def _can(self, task: Task) -> bool:
         return not isinstance(self._filled_of(task), Missing)
@@ -150,12 +163,3 @@ class _Turn:
         if whole := PLACEHOLDER.fullmatch(template):
             return self._known.find(whole[1])
         return PLACEHOLDER.sub(lambda m: str(self._known.find(m[1])), template)
-
-
-def _groups(left: list[Task]) -> list[list[Task]]:
-    """The tasks in the order of a user: log in, or sign up and log in, before the rest."""
-    logins = [task for task in left if task.is_login]
-    sign_ups = [task for task in left if task.is_sign_up] if logins else []
-    last = [task for task in left if task.is_last]
-    rest = [task for task in left if task not in logins and task not in last]
-    return [logins, sign_ups, rest, last]
