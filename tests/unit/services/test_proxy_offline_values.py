@@ -80,4 +80,4 @@ def test_offline_model_reports_which_value_is_missing() -> None:
     system = {"role": "system", "content": json.dumps({"endpoints": endpoints, "values": {}})}
     tools = [{"type": "function", "function": {"name": "call_api", "parameters": {}}}]
     words = offline.next_decision([system], tools)
-    assert isinstance(words, str) and words.startswith("No value for email:")
+    assert str(words).startswith("No value for email:")
