@@ -29,7 +29,11 @@ def next_step(body: dict[str, Any]) -> Arguments | str:
     brief = _brief(messages)
     endpoints = brief["endpoints"]
     worked = dict(_worked(messages, [e["path"] for e in endpoints]))
-    told = [m for m in messages if m["role"] == "system"]
+    # Without those after it, which the model would try if a value was missing.
+    known = endpoints[: max(worked, default=-1) + 2]
+    told: list[dict[str, Any]] = [
+        {"role": "system", "content": json.dumps(brief | {"endpoints": known})}
+    ]
     for number in range(max(worked, default=-1) + 1):
         arguments = json.dumps({"path": endpoints[number]["path"]})
         call = {"id": str(number), "function": {"name": "call_api", "arguments": arguments}}
