@@ -27,6 +27,7 @@ class Imported:
 
     document: dict[str, Any]
     settings: dict[str, Any]
+    endpoints: list[dict[str, Any]]
     settings_text: str
     kinds: tuple[str, ...]
     operations: int
@@ -108,11 +109,13 @@ def convert(
             "its host with --host."
         )
     made = document.document(recorded, title, taken.security, notes)
-    settings = stack_settings.settings(recorded, made, taken, origin, openapi, notes)
+    settings = stack_settings.settings(recorded, taken, origin, openapi, notes)
+    endpoints = stack_settings.endpoints(recorded, made, taken)
     return Imported(
         document=made,
         settings=settings,
-        settings_text=stack_settings.text(settings, project, taken.command),
+        endpoints=endpoints,
+        settings_text=stack_settings.text(settings, endpoints, project, taken.command),
         kinds=tuple(dict.fromkeys(each.kind for each in recordings)),
         operations=len(recorded),
         requests=sum(len(each.requests) for each in recorded),

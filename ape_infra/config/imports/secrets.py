@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +17,7 @@ from ape_infra.config.imports.sign_in import Step
 _MIN_VALUE = 6
 _MIN_COOKIE = 16
 _MAX_VALUES = 500
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
 _SCHEMES = {
     "bearer": "Bearer",
     "token": "Token",
@@ -66,7 +68,10 @@ class _Work:
         self._taken = Taken()
         self._values: dict[str, None] = {}
         self._logins = {n for n, each in enumerate(requests) if sign_in.is_login(each)}
-        self._bearer, self._cookies = "", 0
+        self._tokens: dict[str, None] = {}
+        self._cookies = 0
+        # How many requests have each name in the query.
+        self._asked = Counter(name for each in requests for name in dict(each.query))
         # name of a security scheme -> step.
         self._keys: dict[str, Step] = {}
         self._csrf: dict[str, Step] = {}
@@ -156,7 +161,7 @@ class _Work:
         name = _SCHEMES.get(plain, scheme) if scheme else ""
         if not re.fullmatch(r"[A-Za-z0-9._-]{0,40}", name):
             name, rest = "", value.strip()
-        self._bearer = rest
+        self._tokens.setdefault(rest)
         what = f"header Authorization ({name[:40]})" if name else "header Authorization"
         self._found(what, rest, "" if self._logins else "token")
         schemes.append("bearer")
@@ -186,10 +191,15 @@ class _Work:
     def _query(self, name: str, value: str, request: Request, schemes: list[str]) -> Pair | None:
         """The pair without a secret; None: it is the key of the API, which the sign-in adds."""
         names = {key for key, _ in request.query}
-        if secret_names.is_key(name) and (value or secret_names.is_secret(name)):
+        is_usual = 2 * self._asked[name] >= len(self._given)
+        if secret_names.is_key(name) and is_usual and _NAME.fullmatch(name):
             self._key(name, "query", value, schemes)
             return None
-        if secret_names.is_secret(name) or (name == "code" and "state" in names):
+        if (
+            secret_names.is_secret(name)
+            or secret_names.is_key(name)
+            or (name == "code" and "state" in names)
+        ):
             self._found(f"query {name}", value)
             return name, variable(secret_names.credential(name))
         return name, value
@@ -215,7 +225,9 @@ class _Work:
             credential = "username" if is_user and name != "client_id" else credential
             credential = "password" if secret_names.is_password(name) else credential
             is_hidden_field = secret_names.is_csrf(name)
-            self._found(f"body {name}", str(value), "" if is_hidden_field else credential)
+            # A user name may be a word that stands elsewhere, too.
+            shown = "" if is_user else str(value)
+            self._found(f"body {name}", shown, "" if is_hidden_field else credential)
         else:
             self._found(f"body {name}", str(value))
         return variable(credential)
@@ -225,7 +237,8 @@ class _Work:
         taken = self._taken
         listed = sorted(self._values, key=len, reverse=True)
         text = "\0".join(x for request in taken.requests for x in _texts(request))
-        inside = [value for value in listed[:_MAX_VALUES] if value in text]
+        long = [value for value in listed if _is_distinct(value)][:_MAX_VALUES]
+        inside = [value for value in long if value in text]
         taken.requests = [self._without(each, inside) for each in taken.requests]
         self._steps()
         return taken
@@ -233,16 +246,18 @@ class _Work:
     def _steps(self) -> None:
         taken = self._taken
         taken.logins = self._logins
-        for name, step in self._keys.items():
-            taken.security[name] = sign_in.scheme_of(step)
+        taken.security = {name: sign_in.scheme_of(step) for name, step in self._keys.items()}
         keys = dict(self._keys)
+        if "basic" in keys and "bearer" in keys:
+            self._notes.add("requests with Basic beside a token are left to gatewayConfig")
+            keys.pop("basic")
         if self._logins:
             first = min(self._logins)
             clean = taken.requests[first]
             # Literal fields of the clean request, the token's place by the recorded answer.
             step = sign_in.login_step(
                 replace(clean, answer=self._given[first].answer),
-                self._bearer,
+                self._tokens,
                 self._given[:first],
             )
             if self._has_client:
@@ -266,13 +281,18 @@ class _Work:
             for value in inside:
                 if value in made:
                     made, was_found = made.replace(value, variable("secret")), True
+            if made in self._values:
+                made, was_found = variable("secret"), True
             if was_found:
                 self._found("a text of the form or value of a secret", "")
             return made
 
         def everywhere(value: Any) -> Any:
             if isinstance(value, dict):
-                return {hidden(key): everywhere(inner) for key, inner in value.items()}
+                return {
+                    key if key.isalpha() else hidden(key): everywhere(inner)
+                    for key, inner in value.items()
+                }
             if isinstance(value, list):
                 return [everywhere(inner) for inner in value]
             return hidden(value) if isinstance(value, str) else value
@@ -291,6 +311,11 @@ class _Work:
             name=hidden(request.name),
             values={key: text for key, text in request.values.items() if hidden(text) == text},
         )
+
+
+def _is_distinct(value: str) -> bool:
+    """Whether a value can be looked for inside of texts: it is not a word that may stand there."""
+    return len(value) >= _MIN_COOKIE or not value.isalpha()
 
 
 def _segment(segment: str, hidden: Any) -> str:

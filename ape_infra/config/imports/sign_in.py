@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from ape_contracts.operation_request import FORM
@@ -34,8 +34,8 @@ def is_login(request: Request) -> bool:
     return grants(request) or (has_password and (has_user or any(word in path for word in _WORDS)))
 
 
-def login_step(login: Request, bearer: str, earlier: Sequence[Request]) -> Step:
-    """The step of a login; `bearer`: the token that requests after it have, or an empty text."""
+def login_step(login: Request, tokens: Collection[str], earlier: Sequence[Request]) -> Step:
+    """The step of a login; `tokens`: those that requests send."""
     value = login.body.value if login.body else {}
     path = model.named(login.path)
     if grants(login):
@@ -48,7 +48,7 @@ def login_step(login: Request, bearer: str, earlier: Sequence[Request]) -> Step:
         pages = [each.path for each in earlier if each.method == "GET"]
         if is_form and (login.path in pages or any(map(secret_names.is_csrf, value))):
             step["page"] = path
-    if bearer and (pointer := pointer_to(login.answer, bearer)):
+    if pointer := pointer_to(login.answer, tokens):
         step["token"] = {"pointer": pointer}
     return step
 
@@ -70,13 +70,15 @@ def fields_of(value: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def pointer_to(answer: str, token: str) -> str:
-    """The JSON pointer of a token in an answer; empty: it is not there."""
+def pointer_to(answer: str, tokens: Collection[str]) -> str:
+    """The JSON pointer of one of `tokens` in an answer; empty: it is not there."""
     try:
         data = model.as_json(answer)
     except ValueError:
         return ""
-    return next((at for at, value in _leaves(data, "") if value == token), "")
+    return next(
+        (at for at, value in _leaves(data, "") if isinstance(value, str) and value in tokens), ""
+    )
 
 
 def _leaves(value: Any, at: str) -> Iterator[tuple[str, Any]]:

@@ -19,6 +19,10 @@ from ape_infra.config.openapi.schemas import shortened
 
 # Linux limits a variable of an agent, which has other settings, too.
 MAX_ENDPOINTS_BYTES = 100 * 1024
+MAX_NAMED = 40
+_ALTERNATIVE = """\
+# In place of targetOpenapi, targetInclude and targetExclude, the requests in their order:
+"""
 _HEAD = """\
 # Settings of a stack, as `ape-load import` read them from a recording. Look them over, and copy
 # them into Pulumi.STACK.yaml, below `config`.
@@ -27,33 +31,45 @@ _HEAD = """\
 
 def settings(
     recorded: Sequence[Recorded],
-    document: dict[str, Any],
     taken: Taken,
     origin: str,
     openapi: str,
     notes: Notes,
 ) -> dict[str, Any]:
     """Return setting -> value."""
-    logins = {each.name for each in recorded if taken.logins & set(each.numbers)}
-    scenario = [each for each in recorded if each.name not in logins]
+    scenario = without_logins(recorded, taken)
+    logins = {each.name for each in recorded} - {each.name for each in scenario}
     made: dict[str, Any] = {"target": _target(origin, notes), "targetOpenapi": openapi}
     if any(each.method == "DELETE" for each in scenario):
         made["targetInclude"] = ["/**", "DELETE"]
     if logins and scenario:
         made["targetExclude"] = sorted(_selector(name) for name in logins)
-    endpoints = [_endpoint(each, document, recorded) for each in scenario]
-    if len(json.dumps(endpoints).encode()) <= MAX_ENDPOINTS_BYTES:
-        made["targetEndpoints"] = endpoints
-    else:
-        notes.add(
-            "targetEndpoints is left out, since it is above the maximum of 100 KiB: agents have "
-            "the operations of targetOpenapi"
-        )
     if taken.steps:
         made["targetSignIn"] = taken.steps
-    made["targetGoal"] = "Work through the endpoints in their order, as a user would."
+    made["targetGoal"] = _goal(scenario)
     made |= _success(scenario, notes)
     return made
+
+
+def without_logins(recorded: Sequence[Recorded], taken: Taken) -> list[Recorded]:
+    """The operations of the scenario: the sign-in is that of targetSignIn."""
+    return [each for each in recorded if not taken.logins & set(each.numbers)]
+
+
+def endpoints(
+    recorded: Sequence[Recorded], document: dict[str, Any], taken: Taken
+) -> list[dict[str, Any]]:
+    """Return targetEndpoints, in the order of the recording; empty: they are above the maximum."""
+    made = [_endpoint(each, document, recorded) for each in without_logins(recorded, taken)]
+    return made if len(json.dumps(made).encode()) <= MAX_ENDPOINTS_BYTES else []
+
+
+def _goal(scenario: Sequence[Recorded]) -> str:
+    """The recording in words. Agents see the operations, too."""
+    names = [each.name for each in scenario]
+    more = ", and so on" if len(names) > MAX_NAMED else ""
+    listed = shortened(", ".join(names[:MAX_NAMED]), 4000)
+    return f"Do what the recording does, in its order: {listed}{more}."
 
 
 def _selector(name: str) -> str:
@@ -119,16 +135,25 @@ def _success(scenario: Sequence[Recorded], notes: Notes) -> dict[str, Any]:
     return {"targetSuccess": {"method": operation.method, "path": operation.path, "status": status}}
 
 
-def text(made: dict[str, Any], project: str, command: str) -> str:
-    """The snippet; a comment has the command that sets the credentials."""
+def text(made: dict[str, Any], listed: list[dict[str, Any]], project: str, command: str) -> str:
+    """The snippet. Its comments have what is to be done, and the endpoints as an alternative."""
     lines = [_HEAD]
     if command:
         lines.append(
             f"# The recording's secrets are not in it. Set the credentials:\n#   {command}\n"
         )
-    config = {f"{project}:{name}": _values(value) for name, value in made.items()}
-    dumped = yaml.safe_dump({"config": config}, sort_keys=False, allow_unicode=True, width=100)
-    return "".join(lines) + dumped
+    if "targetSuccess" not in made:
+        lines.append("# Set targetSuccess, too: the recording has no statuses.\n")
+    lines.append(_dumped({"config": {f"{project}:{name}": value for name, value in made.items()}}))
+    if listed:
+        lines.append(_ALTERNATIVE)
+        block = _dumped({f"{project}:targetEndpoints": listed})
+        lines += [f"#   {line}\n" for line in block.splitlines()]
+    return "".join(lines)
+
+
+def _dumped(value: Any) -> str:
+    return str(yaml.safe_dump(_values(value), sort_keys=False, allow_unicode=True, width=100))
 
 
 def _values(value: Any) -> Any:
