@@ -21,14 +21,14 @@ _USERS |= {"userid", "loginid", "useremail", "emailaddress", "userlogin"}
 _KEY_NAMES = {"key", "apikey", "accesstoken", "appid", "token", "authtoken", "accesskey", "auth"}
 # Texts that are secrets wherever they stand: tokens by their form.
 _FORMS = re.compile(
-    r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
+    r"(?<![\w-])eyJ[\w-]{8,8000}\.[\w-]{8,8000}\.[\w-]*"
     r"|\b[srp]k[-_][\w-]{16,}|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}"
     r"|\bA[KS]IA[0-9A-Z]{16}\b|\bxox[abeprs]-[\w-]{10,}|\bAIza[\w-]{30,}|\bya29\.[\w-]{20,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
     r"|\b(?:Bearer|Basic) +[\w+/=.~-]{8,}"
 )
 _IN_TEXT = re.compile(
-    r"(?i)([\w-]{0,40}(?:password|passwd|secret|token|api[-_]?key)\\?[\"']?\s{0,5}[:=>]\s{0,5}"
+    r"(?i)((?:password|passwd|secret|token|api[-_]?key)\\?[\"']?\s{0,5}[:=>]\s{0,5}"
     r"\\?[\"']?)([^\s\"'&<>,;\\\ue000]{1,4096})"
 )
 
