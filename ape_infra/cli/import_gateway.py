@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ape_infra.cli.common import EXIT_OK, AsJson, PreconditionFailed, app, log, run_command, show
 from ape_infra.config import gateway_import
 from ape_infra.config.gateway_import import Converted, GatewayImportError, Note
 
-importing = typer.Typer(no_args_is_help=True, help="Convert files of the original project.")
+
+class OrFiles(TyperGroup):
+    """The command `files` is used where the first argument names no command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = ["files", *args]
+        return super().parse_args(ctx, args)
+
+
+importing = typer.Typer(
+    cls=OrFiles,
+    no_args_is_help=True,
+    help="Convert recordings (Postman, HAR, curl), and a gateway config of the original project.",
+)
 app.add_typer(importing, name="import")
 
 
