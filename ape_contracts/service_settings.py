@@ -355,19 +355,15 @@ def json_text(value: Any) -> str:
 
 
 def _default(each: Any) -> Any:
-    made = each.default_factory
-    return each.default if made is MISSING else made()
+    return each.default_factory() if each.default is MISSING else each.default
 
 
 def encode(settings: ServiceSettings) -> str:
-    """The document of a service's settings, which one variable holds.
-
-    Raises ServiceSettingsError.
-    """
+    """The document of a service's settings, for one variable. Raises ServiceSettingsError."""
     raw = {
-        each.name: value
+        each.name: getattr(settings, each.name)
         for each in fields(settings)
-        if (value := getattr(settings, each.name)) != _default(each) or not each.metadata
+        if not each.metadata or getattr(settings, each.name) != _default(each)
     }
     _checked(type(settings), raw)
     try:

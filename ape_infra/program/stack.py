@@ -93,14 +93,8 @@ def declare(
         settings, project=project, stack=stack, root=root, name_key=name_key, opts=opts
     )
 
-    gateway = Gateway(
-        "gateway",
-        deployment,
-        config,
-        settings.target.user_agent,
-        report_key.value,
-        operations_file(settings, root),
-    )
+    user_agent, operations = settings.target.user_agent, operations_file(settings, root)
+    gateway = Gateway("gateway", deployment, config, user_agent, report_key.value, operations)
     proxy = InferenceProxy("proxy", deployment, settings.model, {"token_file": token, **files})
     ready = [*gateway.ready, *proxy.ready]
     monitors: list[pulumi.Resource] = []

@@ -361,8 +361,8 @@ def test_a_security_scheme_is_reported_with_the_place_of_its_key() -> None:
     assert found.operations.operations[1].security == ()
     assert found.operations.schemes == {"k": scheme}
     assert lines(found) == [
-        "1 operation needs security scheme k (key api_key in query): agents need a sign-in "
-        "(GET /s)."
+        "1 operation needs security scheme k (key api_key in query), whose credentials agents do "
+        "not have (GET /s)."
     ]
 
 
