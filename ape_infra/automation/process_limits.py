@@ -13,7 +13,7 @@ from ape_infra.planning.plan import PROCESS_LIMIT
 def limit_processes(client: docker.DockerClient, project: str, stack: str) -> int:
     """Limit the stack's containers that have no limit yet; returns their number.
 
-    Tasks of Swarm services are left out: Docker makes them anew at any time. Raises
+    Tasks of Swarm services are left out: Docker makes them again at any time. Raises
     docker.errors.APIError.
     """
     api = client.api
