@@ -272,7 +272,7 @@ async def test_beyond_64_operations_a_search_states_how_to_use_call_api(flow: Fl
     assert result.reason == "goal_met", flow.results
     names = [tool["function"]["name"] for tool in flow.asked[0]["tools"]]
     assert names == ["call_api", "find_operations"]
-    found = flow.results[0]["operations"][0]
+    found = next(o for o in flow.results[0]["operations"] if o["path"] == "/auth/token")
     assert (found["method"], found["path"], found["content_type"]) == ("POST", "/auth/token", FORM)
     assert set(found["body"]["properties"]) == {"username", "password"}
     assert flow.target.seen == [("POST", "/auth/token", FORM)]
