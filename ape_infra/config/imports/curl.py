@@ -93,6 +93,7 @@ _NAMES = {
     **{"-X": "request", "-H": "header", "-d": "data", "-F": "form", "-u": "user", "-b": "cookie"},
     **{"-A": "user-agent", "-e": "referer", "-T": "upload-file", "-G": "get", "-I": "head"},
 }
+_MAX_WORDS = 5000
 _MAX_PIECES = 2_000_000
 
 
@@ -107,6 +108,9 @@ def requests(text: str, name: str, notes: Notes) -> Recording:
             continue
         read += 1
         place = f"{name}: command {number}"
+        if len(words) > _MAX_WORDS:
+            notes.add(f"a command of more than {_MAX_WORDS} words is left out", place)
+            continue
         for arguments in _parts(words[at + 1 :]):
             found += _request(arguments, place, notes)
         if len(found) > model.MAX_REQUESTS:

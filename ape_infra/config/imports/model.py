@@ -13,13 +13,14 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
 from ape_contracts.operation_request import FORM, MULTIPART, kind_of
+from ape_infra.config.imports.errors import ImportProblem
 
 MAX_BYTES = 128 << 20
 MAX_REQUESTS = 20_000
 MAX_DEPTH = 100
 MAX_PLACES = 20
 MAX_URL = 64 << 10
-MAX_PAIRS = 500
+MAX_PAIRS = 5000
 MAX_SEGMENTS = 100
 # Both are of the private use area, which no recording has.
 _OPEN, _CLOSE = "\ue000", "\ue001"
@@ -140,13 +141,15 @@ def of_url(
 
 
 def pairs(query: str) -> tuple[Pair, ...]:
-    """The pairs of a query or a form; none if they are more than MAX_PAIRS."""
+    """The pairs of a query or a form. Raises ImportProblem."""
     try:
         return tuple(
             parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_PAIRS, errors="replace")
         )
     except ValueError:
-        return ()
+        raise ImportProblem(
+            f"A query or a form has more than {MAX_PAIRS} fields. Remove that request."
+        ) from None
 
 
 def plain_type(content_type: str) -> str:
