@@ -216,7 +216,7 @@ def file_value(name: str, content_type: str = "") -> dict[str, Any]:
 
 
 def body_of(content_type: str, text: str, notes: Notes, place: str) -> Body | None:
-    """The body of a text, by its content type; None: there is none, or it cannot be sent."""
+    """The body of a text, by its content type; None: it has none, or it cannot be sent."""
     kind = plain_type(content_type)
     if not text and not kind:
         return None
