@@ -31,11 +31,10 @@ from ape_contracts.service_settings import (
 from ape_infra.config import imports, openapi
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.gateway_import import GatewayImportError, convert
-from ape_infra.config.imports.model import Notes
 from ape_infra.config.parsing import parse_config
 from ape_proxy.errors import ProxyError
 from ape_proxy.recording import Recorded, Recorder
-from bench.fuzz import ways
+from bench.fuzz import recordings, ways
 from bench.fuzz.values import mutated
 from monitoring import cgroups, model, system
 
@@ -342,49 +341,6 @@ def _kernel(raw: bytes) -> None:
     cgroups.proc_cgroup(text)
 
 
-_HAR = {
-    "log": {
-        "entries": [
-            {
-                "request": {
-                    "method": "POST",
-                    "url": "https://shop.example/a/1?b=c",
-                    "headers": [{"name": "Cookie", "value": "a=b"}],
-                    "postData": {"mimeType": "application/json", "text": '{"password": "p"}'},
-                },
-                "response": {"status": 200, "content": {"mimeType": "text/html", "text": "{}"}},
-                "_resourceType": "xhr",
-            }
-        ]
-    }
-}
-_POSTMAN = {
-    "info": {"name": "n"},
-    "variable": [{"key": "base", "value": "https://shop.example"}],
-    "item": [
-        {
-            "name": "a",
-            "request": {
-                "method": "POST",
-                "url": {"raw": "{{base}}/a/:id", "variable": [{"key": "id", "value": "1"}]},
-                "auth": {"type": "basic", "basic": [{"key": "password", "value": "p"}]},
-                "body": {"mode": "raw", "raw": '{"a": {{b}}}'},
-            },
-            "response": [{"code": 200}],
-        }
-    ],
-}
-_CURL = b"""A=b; T=$(curl -s "https://shop.example/a" -d @f)
-curl https://shop.example/$A -H 'X: y' -F a=@b -u c:d --next -G -d "q=${A}" $'\\x41' > f
-"""
-
-
-def _recordings(raw: bytes) -> None:
-    notes = Notes()
-    found = imports.convert([imports.read(raw, "f", notes)], notes)
-    openapi.read(found.document_text.encode("utf-8", "replace"))
-
-
 PARSERS: dict[str, Parser] = {
     "conditions": Parser(
         _conditions, (conditions.ConditionError,), mutated((_CONDITION, _CONDITION["also"]))
@@ -398,9 +354,9 @@ PARSERS: dict[str, Parser] = {
         lambda raw: convert(_text(raw)), (GatewayImportError,), mutated((_GATEWAY,))
     ),
     "imports": Parser(
-        _recordings,
+        recordings.read,
         (imports.ImportProblem, openapi.OpenApiError),
-        st.one_of(mutated((_HAR, _POSTMAN)), _spoiled(_CURL)),
+        st.one_of(mutated((recordings.HAR, recordings.POSTMAN)), _spoiled(recordings.CURL)),
     ),
     "settings": Parser(
         _settings,
