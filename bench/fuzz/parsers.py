@@ -28,13 +28,13 @@ from ape_contracts.service_settings import (
     decode,
     encode,
 )
-from ape_infra.config import openapi
+from ape_infra.config import imports, openapi
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.gateway_import import GatewayImportError, convert
 from ape_infra.config.parsing import parse_config
 from ape_proxy.errors import ProxyError
 from ape_proxy.recording import Recorded, Recorder
-from bench.fuzz import ways
+from bench.fuzz import recordings, ways
 from bench.fuzz.values import mutated
 from monitoring import cgroups, model, system
 
@@ -352,6 +352,11 @@ PARSERS: dict[str, Parser] = {
     ),
     "gateway-import": Parser(
         lambda raw: convert(_text(raw)), (GatewayImportError,), mutated((_GATEWAY,))
+    ),
+    "imports": Parser(
+        recordings.read,
+        (imports.ImportProblem, openapi.OpenApiError),
+        st.one_of(mutated((recordings.HAR, recordings.POSTMAN)), _spoiled(recordings.CURL)),
     ),
     "settings": Parser(
         _settings,

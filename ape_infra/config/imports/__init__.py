@@ -166,6 +166,9 @@ _STATIC = (
 
 
 def _is_left_out(request: Request, notes: Notes) -> bool:
+    if request.path.count("/") > model.MAX_SEGMENTS:
+        notes.add(f"a path with more than {model.MAX_SEGMENTS} segments is left out")
+        return True
     if request.method == "GET" and request.path.lower().endswith(_STATIC):
         notes.add("a static file (image, style, script, font) is left out", request.path[:100])
         return True

@@ -19,7 +19,7 @@ from ape_infra.config.imports.model import Body, Notes, Pair, Recording, Request
 
 _PIECE = re.compile(
     r"(?P<join>\\\r?\n)|(?P<blank>[ \t]+)|(?P<comment>(?<![^\s;])#[^\n]*)"
-    r"|'(?P<single>[^']*)'|\$'(?P<ansi>(?:[^'\\]|\\.)*)'|\"(?P<double>(?:[^\"\\]|\\.)*)\""
+    r"|'(?P<single>[^']*)'|\$'(?P<ansi>(?:[^'\\]|\\.)*)'|\"(?P<double>(?:[^\"\\]|\\.)*+)\"?"
     r"|\\(?P<escaped>.)|(?P<variable>\$(?:\{\w+\}|\w+))|(?P<call>\$\(|`)"
     r"|(?P<end>\r?\n|;|&&|\|\|?|[()]|&(?=\s|$))|(?P<redirect>[0-9]?>>?&?|<<?)"
     r"|(?P<plain>[^\s'\"\\;$|<>()`&#]+|.)",
@@ -93,6 +93,7 @@ _NAMES = {
     **{"-X": "request", "-H": "header", "-d": "data", "-F": "form", "-u": "user", "-b": "cookie"},
     **{"-A": "user-agent", "-e": "referer", "-T": "upload-file", "-G": "get", "-I": "head"},
 }
+_MAX_WORDS = 5000
 _MAX_PIECES = 2_000_000
 
 
@@ -107,11 +108,17 @@ def requests(text: str, name: str, notes: Notes) -> Recording:
             continue
         read += 1
         place = f"{name}: command {number}"
+        if len(words) > _MAX_WORDS:
+            notes.add(f"a command of more than {_MAX_WORDS} words is left out", place)
+            continue
         for arguments in _parts(words[at + 1 :]):
             found += _request(arguments, place, notes)
         if len(found) > model.MAX_REQUESTS:
             raise ImportProblem(f"has more than {model.MAX_REQUESTS} commands. Divide it.")
-    mentioned = len(re.findall(r"(?m)^[^#\n]*?\bcurl(?:\.exe)?[ \t]+\S", text))
+    mentioned = sum(
+        re.search(r"\bcurl(?:\.exe)?[ \t]+\S", line.partition("#")[0]) is not None
+        for line in text.splitlines()
+    )
     if mentioned > read:
         notes.add(f"{mentioned - read} commands inside of quotes or unfinished are left out", name)
     if not read:
@@ -126,15 +133,15 @@ def _is_curl(word: str) -> bool:
 def _commands(text: str, known: dict[str, str]) -> Iterator[tuple[int, list[str]]]:
     """Yield (number, words) of each command; variables that it sets are added to `known`."""
     words: list[str] = []
-    word: str | None = None
+    word: list[str] = []
     skips, number = False, 0
 
     def ended() -> None:
-        nonlocal word, skips
-        if word is not None and not skips:
-            words.append(word)
-        skips = skips and word is None
-        word = None
+        nonlocal skips
+        if word and not skips:
+            words.append("".join(word))
+        skips = skips and not word
+        word.clear()
 
     for count, piece in enumerate(_PIECE.finditer(text)):
         kind = piece.lastgroup or ""
@@ -143,7 +150,7 @@ def _commands(text: str, known: dict[str, str]) -> Iterator[tuple[int, list[str]
         if kind in ("blank", "end", "redirect", "call"):
             if kind == "call":
                 # The words of a command inside of another stand for themselves.
-                word = (word or "") + model.variable("value")
+                word.append(model.variable("value"))
             ended()
             skips = skips or kind == "redirect"
             if kind in ("end", "call"):
@@ -152,7 +159,7 @@ def _commands(text: str, known: dict[str, str]) -> Iterator[tuple[int, list[str]
                 yield number, words
                 words = []
         elif kind not in ("join", "comment"):
-            word = (word or "") + _value(kind, piece, known)
+            word.append(_value(kind, piece, known))
     ended()
     yield number + 1, words
 
@@ -229,7 +236,7 @@ def _request(words: list[str], place: str, notes: Notes) -> Iterator[Request]:
         notes.add("a command without a URL is left out", place)
     if "config" in given or "-K" in dict(options):
         notes.add("options in a file of curl are not read", place)
-    for url in urls:
+    for url in urls[: model.MAX_REQUESTS + 1]:
         yield _of_url(url, given, data, place, notes)
 
 

@@ -15,6 +15,8 @@ from ape_infra.config.openapi.schemas import bounded, shortened
 from ape_infra.config.openapi.selection import METHODS
 
 MAX_OPERATIONS = 1000
+# The loader reads 200 parameters of an operation.
+MAX_QUERY = 100
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,14}")
 # Headers that programs set by themselves, and those that have another place in a document.
 _USUAL_HEADERS = {
@@ -154,8 +156,11 @@ def _in_query(recorded: Recorded, notes: Notes) -> Iterable[dict[str, Any]]:
     for request in recorded.requests:
         for name, texts in model.grouped(request.query).items():
             found.setdefault(name, []).append(texts)
-    for name, lists in found.items():
+    for number, (name, lists) in enumerate(found.items()):
         plain = named(name)
+        if number >= MAX_QUERY:
+            notes.add(f"query parameters after the first {MAX_QUERY} are left out", recorded.name)
+            return
         if shortened(plain) != plain or not plain:
             notes.add("a query parameter without a plain name is left out", recorded.name)
         else:

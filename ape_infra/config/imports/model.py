@@ -13,16 +13,20 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
 from ape_contracts.operation_request import FORM, MULTIPART, kind_of
+from ape_infra.config.imports.errors import ImportProblem
 
 MAX_BYTES = 128 << 20
 MAX_REQUESTS = 20_000
 MAX_DEPTH = 100
 MAX_PLACES = 20
+MAX_URL = 64 << 10
+MAX_PAIRS = 5000
+MAX_SEGMENTS = 100
 # Both are of the private use area, which no recording has.
 _OPEN, _CLOSE = "\ue000", "\ue001"
 VARIABLE = re.compile(f"{_OPEN}([^{_OPEN}{_CLOSE}]{{1,100}}){_CLOSE}")
 # A text of JSON, or a variable outside of one.
-_JSON_PART = re.compile(f'"(?:[^"\\\\]|\\\\.)*"|{_OPEN}[^{_OPEN}{_CLOSE}]+{_CLOSE}', re.S)
+_JSON_PART = re.compile(f'"(?:[^"\\\\]|\\\\.)*+"?|{_OPEN}[^{_OPEN}{_CLOSE}]+{_CLOSE}', re.S)
 # What RFC 3986 allows in a path, with the escapes there are.
 _PATH_SAFE = "/:@!$&'()*+,;=~%"
 _URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*)://)?([^/?#]*)([^?#]*)(?:\?([^#]*))?")
@@ -124,7 +128,7 @@ def of_url(
     url: str,
 ) -> tuple[str, str, tuple[Pair, ...], str]:
     """Return (origin, path, query, user info) of a URL, which may begin with a variable."""
-    found = _URL.match(url.strip())
+    found = _URL.match(url.strip()[:MAX_URL])
     scheme, host, path, query = found.groups("") if found else ("", "", "", "")
     user, _, host = host.rpartition("@")
     scheme = (scheme or "http").lower()
@@ -137,11 +141,15 @@ def of_url(
 
 
 def pairs(query: str) -> tuple[Pair, ...]:
-    """The pairs of a query or a form."""
+    """The pairs of a query or a form. Raises ImportProblem."""
     try:
-        return tuple(parse_qsl(query, keep_blank_values=True, errors="replace"))
+        return tuple(
+            parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_PAIRS, errors="replace")
+        )
     except ValueError:
-        return ()
+        raise ImportProblem(
+            f"A query or a form has more than {MAX_PAIRS} fields. Remove that request."
+        ) from None
 
 
 def plain_type(content_type: str) -> str:

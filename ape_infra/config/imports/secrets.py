@@ -190,7 +190,6 @@ class _Work:
 
     def _query(self, name: str, value: str, request: Request, schemes: list[str]) -> Pair | None:
         """The pair without a secret; None: it is the key of the API, which the sign-in adds."""
-        names = {key for key, _ in request.query}
         is_usual = 2 * self._asked[name] >= len(self._given)
         if secret_names.is_key(name) and is_usual and _NAME.fullmatch(name):
             self._key(name, "query", value, schemes)
@@ -198,7 +197,7 @@ class _Work:
         if (
             secret_names.is_secret(name)
             or secret_names.is_key(name)
-            or (name == "code" and "state" in names)
+            or (name == "code" and "state" in dict(request.query))
         ):
             self._found(f"query {name}", value)
             return name, variable(secret_names.credential(name))
