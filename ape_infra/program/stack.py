@@ -64,10 +64,9 @@ def declare(
 ) -> dict[str, pulumi.Input[object]]:
     """Register every resource of the stack; returns its outputs.
 
-    `secrets`: those that are set. `agent_token` is a secret, but plain here: so the names made of
-    its hash are plain too, and a preview knows them. `name_key`: of those names. `report_key`:
-    of the agents' reports. `credentials`: what is known of that secret. `opts`: of every
-    component. Raises SettingsError.
+    `secrets`: those that are set. `agent_token` is a secret, but plain here, so that a preview
+    knows the names made of its hash. `name_key`: of those names. `report_key`: of the agents'
+    reports. `credentials`: what is known of that secret. Raises SettingsError.
     """
     config, api = gateway_config(settings, root)
     token = token_file(agent_token)
@@ -99,8 +98,7 @@ def declare(
     ready = [*gateway.ready, *proxy.ready]
     monitors: list[pulumi.Resource] = []
     if settings.target.is_demo:
-        faults = not settings.platform.production
-        ready += DemoTarget("target", deployment, faults=faults).ready
+        ready += DemoTarget("target", deployment, faults=not settings.platform.production).ready
     if settings.observability.monitored:
         logs = settings.observability.mode == "full"
         monitors += Monitor("monitor", deployment, settings.alerting, logs=logs).ready

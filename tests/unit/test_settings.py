@@ -1,5 +1,6 @@
 """Invalid settings are rejected with their path, the rule and the remedy."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _TYPES = {"integer": int, "string": str, "boolean": bool, "array": list, "object": dict}
 
 
+@functools.cache
 def declared() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
     return found
