@@ -59,3 +59,8 @@ def verify(key: str, token: str) -> Grant | None:
 
 def _mac(key: str, text: str) -> str:
     return hmac.new(key.encode(), f"ape-report/{text}".encode(), hashlib.sha256).hexdigest()
+
+
+def control(key: str) -> str:
+    """The token of who controls runs and reads their results: the program's, and not an agent's."""
+    return hmac.new(key.encode(), b"ape-control", hashlib.sha256).hexdigest()
