@@ -11,6 +11,8 @@ from ape_contracts.gateway_config import GatewayConfig
 
 UNKNOWN = "unknown"
 MAX_CHARS = 200
+# Of a path and of a segment, that are looked at.
+_MAX_PATH, _MAX_SEGMENT = 2000, 64
 _PARAMETER = re.compile(r"\{[^{}/]*\}")
 # Numbers, dates and versions; UUIDs and other long hexadecimal; a word with a number or a code
 # (order-17, ord_8f3a9c); whatever is long and has digits; addresses and encoded values.
@@ -21,7 +23,6 @@ _ID = re.compile(
     r"|[A-Za-z]{1,16}[-_:.](?:[0-9]+|(?=.*[0-9])[0-9A-Za-z]{6,})"
     r"|(?=(?:.*[0-9]){2})[0-9A-Za-z_.~-]{16,}"
     r"|.*[%@=].*"
-    r"|.{65,}"
 )
 
 
@@ -85,7 +86,7 @@ class Templates:
         if known is None:
             return UNKNOWN
         prefix, root = known
-        plain = path.partition("?")[0]
+        plain = path.partition("?")[0][:_MAX_PATH]
         parts = plain.split("/")
         if "%" in plain:
             parts = [unquote(part) for part in parts]
@@ -101,5 +102,10 @@ def _add(root: _Node, method: str, template: str) -> None:
 
 def without_ids(path: str) -> str:
     """The path with {id} in place of segments that look like ids: /orders/{id}/items."""
-    parts = ("{id}" if _ID.fullmatch(part) else part for part in path.split("/"))
-    return "/".join(parts)[:MAX_CHARS]
+    parts = path[:_MAX_PATH].split("/")
+    return "/".join("{id}" if _is_id(part) else part for part in parts)[:MAX_CHARS]
+
+
+def _is_id(part: str) -> bool:
+    # First the length: the pattern takes its square.
+    return len(part) > _MAX_SEGMENT or _ID.fullmatch(part) is not None

@@ -2,6 +2,9 @@
 
 Of the active run, or else the last one. A request belongs to it by its header X-APE-Run, a session
 by what the gateway granted to its agent. `docs/explanation/measurements.md` has what counts where.
+
+Who controls runs calls `begin` when a run begins, and `granted` with each session that it gives to
+an agent: a session that was not granted counts as lost.
 """
 
 from __future__ import annotations
@@ -162,17 +165,17 @@ def failed(call: Call | None, code: str, seconds: float | None = None) -> None:
 
 
 class _Run:
-    """All that is recorded of a run. `scenarios` are names, `started` is by the clock."""
+    """All that is recorded of a run. `scenarios` are names, `elapsed`: seconds since its start."""
 
     def __init__(
         self,
         name: str,
         scenarios: Iterable[str],
         transcripts: int,
-        started: float,
+        elapsed: Callable[[], float],
         templates: Templates,
     ) -> None:
-        self.id, self.started, self.templates = name, started, templates
+        self.id, self.elapsed, self.templates = name, elapsed, templates
         self.endpoints: set[tuple[str, str]] = set()
         self.series = 0
         self.labels = {
@@ -215,11 +218,12 @@ class Results:
         run_id: str,
         scenarios: Iterable[str],
         transcripts: int = 3,
-        elapsed_seconds: float = 0.0,
+        elapsed: Callable[[], float] | None = None,
     ) -> None:
-        """Forget the last run. `elapsed_seconds`: of the run, before this process began."""
-        started = self._clock() - elapsed_seconds
-        self._run = _Run(run_id, scenarios, transcripts, started, self._templates)
+        """Forget the last run. `elapsed`: seconds since the run's start; None: that is now."""
+        begun = self._clock()
+        of = elapsed or (lambda: self._clock() - begun)
+        self._run = _Run(run_id, scenarios, transcripts, of, self._templates)
 
     def label(self, header: str | None) -> Label | None:
         """What the header X-APE-Run: RUN/SCENARIO/PHASE names of this run; else None."""
@@ -281,7 +285,7 @@ class Results:
             "steps": session.steps,
             "seconds": round(seconds, 6),
             "late": round(granted.late, 6),
-            "ended": round(self._clock() - run.started, 3),
+            "ended": round(run.elapsed(), 3),
             "detail": session.detail,
         }
         run.rows.append(_json(row))
