@@ -43,11 +43,11 @@ def serve() -> int:
 
 def resident() -> float:
     gc.collect()
-    return psutil.Process(os.getpid()).memory_info().rss / 1e6
+    return float(psutil.Process(os.getpid()).memory_info().rss) / 1e6
 
 
 def simulate() -> int:
-    chance = random.Random(5)
+    chance = random.Random(5)  # noqa: S311 - no secret
     config = load('{"routes": {"shop": {"base_url": "http://127.0.0.1:1"}}}')
     results = _results_of(config)
     found: dict[str, Any] = {"before_mb": resident()}

@@ -1,4 +1,4 @@
-"""The cost of recording results: `python -m bench.results.run [--rounds N] [--old FOLDER] [--json]`.
+"""The cost of recording results: `python -m bench.results.run [--rounds N] [--old FOLDER]`.
 
 The gateway's CPU per request with the header of an active run and without it, alternately, at full
 load; with `--old`, also of the gateway in another checkout of this project. Then the memory of the
