@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import unquote
 
 from ape_contracts import paths
@@ -13,6 +14,8 @@ UNKNOWN = "unknown"
 MAX_CHARS = 200
 # Of a path and of a segment, that are looked at.
 _MAX_PATH, _MAX_SEGMENT = 2000, 64
+# Of a path whose endpoint is remembered.
+_MAX_KEPT = 200
 _PARAMETER = re.compile(r"\{[^{}/]*\}")
 # Numbers, dates and versions; UUIDs and other long hexadecimal; a word with a number or a code
 # (order-17, ord_8f3a9c); whatever is long and has digits; addresses and encoded values.
@@ -78,14 +81,21 @@ class Templates:
             for method, path in operations if not self._roots else ():
                 _add(root, method, path)
             self._roots[name] = (f"{name}:" if self._roots else "", root)
+        # Many agents ask for the same.
+        self._kept = lru_cache(maxsize=2048)(self._found)
 
     def endpoint(self, api: str, method: str, path: str) -> str:
         """The template of the path, which may have a query; else the path with {id} for ids."""
+        plain = path.partition("?")[0]
+        if len(plain) <= _MAX_KEPT:
+            return self._kept(api, method, plain)
+        return self._found(api, method, plain[:_MAX_PATH])
+
+    def _found(self, api: str, method: str, plain: str) -> str:
         known = self._roots.get(api)
         if known is None:
             return UNKNOWN
         prefix, root = known
-        plain = path.partition("?")[0][:_MAX_PATH]
         parts = plain.split("/")
         if "%" in plain:
             parts = [unquote(part) for part in parts]
