@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
-from ape_contracts.load_shape import arrivals, most_from, next_above, stage_at, target_at
+from ape_contracts.load_shape import most_from, next_above, stage_at, target_at
 from ape_contracts.run_document import RunDocument
-from ape_gateway.grants import Choice, Grants
+from ape_gateway.grants import Choice
+from ape_gateway.run_state import RunState
 
 # An agent that neither asks nor reports for longer is gone, and its session with it.
 ALIVE_SECONDS = 30.0
 # After the graceful stop, for agents to cancel their sessions and to report it.
 ABORT_SECONDS = 15.0
 LONGEST_TICK_SECONDS, SHORTEST_TICK_SECONDS = 1.0, 0.0005
-# Arrivals that wait for an agent, at most.
-MAX_PENDING = 100_000
-# Of times that are sums of others.
-_ROUNDING = 1e-9
 FREE, WAIT, IDLE = {"free": True}, {"wait": True}, {"idle": True}
 Answer = dict[str, Any]
 
@@ -33,90 +29,50 @@ class RunActive(Exception):
     """Another run is going on."""
 
 
-class _Run:
-    """One run. `state`: draining, running, stopping or ended."""
+class Recorder(Protocol):
+    """Gets the sessions that were granted; see ape_gateway.results.Results."""
 
-    def __init__(self, document: RunDocument, now: float) -> None:
-        self.document, self.seconds = document, document.seconds
-        self.grants = Grants(document)
-        self.state, self.why_ended = "draining", ""
-        self.begun = self.lease_at = now
-        # When the stages began, and when no further session was to start; and the end of all.
-        self.start_at: float | None = None
-        self.stopped_at = self.ended_at = 0.0
-        self.started = self.ended = self.dropped = 0
-        self.late_max = 0.0
-        self.next_session = document.next_session
-        # Agents of a closed run whose rows are used up.
-        self.spent: set[int] = set()
-        # Number and time of arrivals: those that no agent was there for, and the next one.
-        self.pending: deque[tuple[int, float]] = deque()
-        self._arrivals = self._numbered() if document.is_open else iter(())
-        self.next_arrival = next(self._arrivals, None)
-        if document.elapsed_seconds:
-            # The agents are this run's already.
-            self.start(now)
+    def begin(
+        self,
+        run_id: str,
+        scenarios: Iterable[str],
+        transcripts: int = 3,
+        elapsed: Callable[[], float] | None = None,
+    ) -> None:
+        """`elapsed`: the seconds since the start of the stages."""
+        ...
 
-    def _numbered(self) -> Iterator[tuple[int, float]]:
-        given = self.document
-        seed = given.id if given.seed is None else given.seed
-        times = arrivals(given.stages, poisson=given.arrivals == "poisson", seed=seed)
-        return ((n, at) for n, at in enumerate(times) if n >= given.next_session)
+    def granted(
+        self, session: int, slot: int, scenario: str, phase: str, late_seconds: float = 0.0
+    ) -> None: ...
 
-    def start(self, at: float) -> None:
-        self.state, self.start_at = "running", at
+    def full(self) -> list[str]:
+        """The reasons of failure of which enough transcripts are kept."""
+        ...
 
-    def stop(self, why: str, at: float) -> None:
-        """No further session starts; those that wait for an agent count as dropped."""
-        self.dropped += len(self.pending)
-        self.pending.clear()
-        self.next_arrival = None
-        self.state, self.why_ended, self.stopped_at = "stopping", why, at
 
-    def elapsed(self, now: float) -> float:
-        """Seconds since the start of the stages."""
-        if self.start_at is None:
-            return self.document.elapsed_seconds
-        end = self.ended_at if self.state == "ended" else now
-        return self.document.elapsed_seconds + end - self.start_at
+class _NoRecorder:
+    def begin(self, *_: Any) -> None: ...
 
-    def take_due(self, seconds: float) -> None:
-        """Move the arrivals until then to those that wait, and drop those that waited too long."""
-        while self.next_arrival is not None and self.next_arrival[1] <= seconds:
-            self.pending.append(self.next_arrival)
-            self.next_arrival = next(self._arrivals, None)
-        oldest = seconds - self.document.max_late_seconds - _ROUNDING
-        while self.pending and (self.pending[0][1] < oldest or len(self.pending) > MAX_PENDING):
-            self.next_session = self.pending.popleft()[0] + 1
-            self.dropped += 1
+    def granted(self, *_: Any) -> None: ...
 
-    def phase(self, seconds: float) -> str:
-        given = self.document
-        if seconds < given.warm_up_seconds:
-            return "warm_up"
-        return "ramp_down" if seconds >= self.seconds - given.ramp_down_seconds else "main"
-
-    def aborts(self, now: float) -> bool:
-        """Whether the sessions that are left are to be cancelled."""
-        graceful = self.document.graceful_stop_seconds
-        return self.state == "stopping" and now - self.stopped_at >= graceful
+    def full(self) -> list[str]:
+        return []
 
 
 class Runs:
-    """`idle`: agents hold no sessions outside of runs. `full`: the reasons of failure of which no
-
-    further transcript is kept. At most one run goes on.
-    """
+    """`idle`: agents hold no sessions outside of runs. At most one run goes on."""
 
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
         *,
         idle: bool = False,
-        full: Callable[[], list[str]] = list,
+        recorder: Recorder | None = None,
     ) -> None:
-        self._clock, self._is_idle, self._full = clock, idle, full
-        self._run: _Run | None = None
+        self._clock, self._is_idle = clock, idle
+        self._recorder = recorder or _NoRecorder()
+        self._run: RunState | None = None
         # When each agent was last heard, and those of them that have asked.
         self._seen: dict[int, float] = {}
         self._asked: set[int] = set()
@@ -138,7 +94,9 @@ class Runs:
         if self._run is not None and self._run.state != "ended":
             raise RunActive
         self._sessions.clear()
-        self._run = _Run(document, now)
+        self._run = RunState(document, now)
+        names = [scenario.name for scenario in document.scenarios]
+        self._recorder.begin(document.id, names, document.transcripts, self.elapsed)
         self._advance(now)
 
     def stop(self, why: str = "stopped") -> None:
@@ -313,7 +271,7 @@ class Runs:
                 self._unoccupied.discard(each)
             self._waiting.clear()
 
-    def _begin_or_end(self, run: _Run, now: float) -> None:
+    def _begin_or_end(self, run: RunState, now: float) -> None:
         document = run.document
         if run.state == "draining":
             latest = run.begun + document.drain_seconds
@@ -324,7 +282,7 @@ class Runs:
         elif run.state == "running" and not document.is_open and run.elapsed(now) >= run.seconds:
             run.stop("planned", now - (run.elapsed(now) - run.seconds))
 
-    def _serve_arrivals(self, run: _Run, now: float) -> None:
+    def _serve_arrivals(self, run: RunState, now: float) -> None:
         elapsed = run.elapsed(now)
         run.take_due(elapsed)
         while run.pending and self._waiting:
@@ -337,7 +295,7 @@ class Runs:
         if elapsed >= run.seconds and not run.pending:
             run.stop("planned", now)
 
-    def _serve_agents(self, run: _Run, now: float, slots: Iterable[int]) -> None:
+    def _serve_agents(self, run: RunState, now: float, slots: Iterable[int]) -> None:
         elapsed = run.elapsed(now)
         target = target_at(run.document.stages, elapsed)
         for slot in slots:
@@ -354,7 +312,7 @@ class Runs:
                 return
 
     def _grant(
-        self, run: _Run, slot: int, number: int, choice: Choice, due: float, elapsed: float
+        self, run: RunState, slot: int, number: int, choice: Choice, due: float, elapsed: float
     ) -> None:
         """`due`, `elapsed`: when it was to start, and when it does."""
         late = max(0.0, elapsed - due)
@@ -364,22 +322,24 @@ class Runs:
         del self._waiting[slot]
         self._unoccupied.discard(slot)
         self._sessions[slot] = number
-        users = run.document.users
+        phase, users = run.phase(due), run.document.users
+        self._recorder.granted(number, slot, choice.scenario.name, phase, late)
         self._answers[slot] = {
             "start": {
                 "run": run.document.id,
                 "session": number,
                 "scenario": choice.scenario.plain,
-                "phase": run.phase(due),
+                "phase": phase,
                 "user": choice.user,
                 "secret": [] if users is None else list(users.secret),
                 "seed": choice.seed,
                 "late_seconds": round(late, 6),
-                "full": self._full(),
+                "full": self._recorder.full(),
+                "pause": not run.document.is_open,
             }
         }
 
-    def _finish(self, run: _Run, now: float) -> None:
+    def _finish(self, run: RunState, now: float) -> None:
         latest = run.stopped_at + run.document.graceful_stop_seconds + ABORT_SECONDS
         if self._sessions and now < latest:
             return
