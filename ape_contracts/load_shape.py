@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 # What is left of an arrival through rounding is none.
 _ROUNDING = 1e-9
@@ -96,13 +97,15 @@ def arrivals(stages: Sequence[Stage], *, poisson: bool, seed: str) -> Iterator[f
     the same function, which gives a Poisson process of the rate of the stages.
     """
     numbers = _unit_arrivals(seed) if poisson else _whole_numbers()
-    due, passed, begun = next(numbers), 0.0, 0.0
+    due = next(numbers)
+    # Exact sums, however many stages there are.
+    passed, begun = Fraction(), Fraction()
     for stage in stages:
-        area = stage.area
-        while due - passed < area - _ROUNDING:
-            yield begun + stage.seconds_until(due - passed)
+        area, before, since = stage.area, float(passed), float(begun)
+        while due - before < area - _ROUNDING:
+            yield since + stage.seconds_until(due - before)
             due = next(numbers)
-        passed, begun = passed + area, begun + stage.seconds
+        passed, begun = passed + Fraction(area), begun + Fraction(stage.seconds)
 
 
 def _whole_numbers() -> Iterator[float]:

@@ -34,20 +34,29 @@ class RunDesk:
         self._timer: asyncio.TimerHandle | None = None
 
     def pump(self) -> None:
-        """Give out the orders that are due; at every change, and when time has passed."""
-        for slot, answer in self.runs.tick().items():
+        """Give out the orders that are due, and look when there may be more."""
+        self._give_out(self.runs.tick())
+        self.close()
+        self._wake_within(self.runs.next_tick())
+
+    def _give_out(self, orders: dict[int, Answer]) -> None:
+        for slot, order in orders.items():
             poll = self._polls.pop(slot, None)
             if poll is not None and not poll.done():
-                poll.set_result(answer)
-        if self._timer is not None:
-            self._timer.cancel()
-        seconds, self._timer = self.runs.next_tick(), None
-        if seconds is not None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self.pump)
+                poll.set_result(order)
+
+    def _wake_within(self, seconds: float | None) -> None:
+        """Pump then, if not sooner."""
+        loop, timer = asyncio.get_running_loop(), self._timer
+        if seconds is None or (timer is not None and timer.when() <= loop.time() + seconds):
+            return
+        self.close()
+        self._timer = loop.call_later(seconds, self.pump)
 
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     async def order(self, slot: int, gone: Callable[[], Any]) -> Answer:
         """The order for an agent, within POLL_SECONDS. `gone` returns when it waits no longer."""
@@ -55,14 +64,14 @@ class RunDesk:
             # Its agent was replaced, or lost its connection.
             before.set_result(WAIT)
         answer = self.runs.ask(slot)
+        # Others may have got theirs, or be due sooner. Not all are looked at again.
+        self._give_out(self.runs.take())
+        self._wake_within(self.runs.next_tick((slot,)))
         if answer is not None:
-            # A session of it may have been the last one.
-            self.pump()
             return answer
         poll: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._polls[slot] = poll
         leaving = asyncio.ensure_future(gone())
-        self.pump()
         try:
             seconds = random.uniform(*POLL_SECONDS)  # noqa: S311 - jitter
             first = asyncio.FIRST_COMPLETED
@@ -79,7 +88,6 @@ class RunDesk:
         """Take a report that was checked and counted; what its answer has of the run."""
         ended = [(s["slot"], s.get("run"), s.get("session")) for s in report.get("sessions") or ()]
         self.runs.reported(report["agents"], ended)
-        self.pump()
         run = self.runs.abort_run
         return {} if run is None else {"abort_run": run}
 

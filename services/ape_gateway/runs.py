@@ -82,6 +82,8 @@ class Runs:
         self._unoccupied: set[int] = set()
         self._sessions: dict[int, int] = {}
         self._ranks: dict[int, int] | None = None
+        # When agents that are gone were last looked for.
+        self._looked_at = float("-inf")
         # Orders that were not given out.
         self._answers: dict[int, Answer] = {}
 
@@ -202,14 +204,19 @@ class Runs:
     def tick(self) -> dict[int, Answer]:
         """The orders for agents that waited; each is given out once."""
         now = self._clock()
-        for slot in [s for s, at in self._seen.items() if now - at > ALIVE_SECONDS]:
-            self._forget(slot)
         self._advance(now)
+        return self.take()
+
+    def take(self) -> dict[int, Answer]:
+        """As `tick`, but only what follows from other calls."""
         answers, self._answers = self._answers, {}
         return answers
 
-    def next_tick(self) -> float | None:
-        """Seconds until something may be due; None: nothing without a further call."""
+    def next_tick(self, slots: Iterable[int] | None = None) -> float | None:
+        """Seconds until something may be due; None: nothing without a further call.
+
+        `slots`: of the agents that wait, only these.
+        """
         run, now = self._run, self._clock()
         if run is None or not self._is_active:
             return None
@@ -222,7 +229,8 @@ class Runs:
             times += [run.lease_at + document.lease_seconds - now, run.seconds - elapsed]
             if run.next_arrival is not None:
                 times.append(run.next_arrival[1] - elapsed)
-            if not document.is_open and (waiting := self._waiting.keys() - run.spent):
+            of = self._waiting.keys() if slots is None else self._waiting.keys() & slots
+            if not document.is_open and (waiting := of - run.spent):
                 lowest = min(map(self._rank, waiting))
                 crossing = next_above(document.stages, lowest, elapsed)
                 times += [] if crossing is None else [crossing - elapsed]
@@ -255,6 +263,10 @@ class Runs:
 
     def _advance(self, now: float, slot: int | None = None) -> None:
         """Do what is due; of a closed run for one agent, or for all that wait."""
+        if now - self._looked_at >= LONGEST_TICK_SECONDS:
+            self._looked_at = now
+            for each in [s for s, at in self._seen.items() if now - at > ALIVE_SECONDS]:
+                self._forget(each)
         run = self._run
         if run is not None and run.state in ("draining", "running"):
             self._begin_or_end(run, now)
