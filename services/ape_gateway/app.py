@@ -85,13 +85,13 @@ async def _send_json(
 class RequestMiddleware:
     """Around every request: its trace id, its body and memory permit, and errors nobody handled.
 
-    Handlers get a body that is complete and at most MAX_REQUEST_BYTES long.
+    Handlers get a body that is complete and at most MAX_REQUEST_BYTES long. `results`: of runs.
     """
 
     def __init__(self, app: ASGIApp, engine: Engine, of_run: Results) -> None:
         self._app = app
         self._engine = engine
-        self._of_run = of_run
+        self.results = of_run
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -100,7 +100,7 @@ class RequestMiddleware:
         given = {k: v.decode("latin-1") for k, v in scope["headers"] if k in _READ}
         trace_id = trace.from_headers({name: given.get(k, "") for k, name in _TRACE.items()})
         logs.trace_id.set(trace_id or trace.new_trace_id())
-        label = self._of_run.label(given.get(results.HEADER))
+        label = self.results.label(given.get(results.HEADER))
         results.current.set(label)
         started = False
 

@@ -73,11 +73,10 @@ class Templates:
         for name, route in config.routes.items():
             root = _Node()
             for endpoint in route.endpoints:
-                for method in endpoint.methods:
-                    _add(root, method, endpoint.path)
-            if not self._roots:
-                for method, path in operations:
-                    _add(root, method, path)
+                for allowed in endpoint.methods:
+                    _add(root, allowed, endpoint.path)
+            for method, path in operations if not self._roots else ():
+                _add(root, method, path)
             self._roots[name] = (f"{name}:" if self._roots else "", root)
 
     def endpoint(self, api: str, method: str, path: str) -> str:

@@ -187,8 +187,7 @@ class _Run:
         self.sessions: dict[tuple[str, str], _Sessions] = {}
         self.failures = Failures()
         self.lost = 0
-        # Slot -> session -> what was granted, the oldest first.
-        self.granted: dict[int, OrderedDict[int, Granted]] = {}
+        self._granted: dict[int, OrderedDict[int, Granted]] = {}
         self.failed: OrderedDict[int, tuple[int, str]] = OrderedDict()
         self.rows: deque[bytes] = deque(maxlen=MAX_ROWS)
         self.last_row = 0
@@ -196,6 +195,10 @@ class _Run:
         self.transcripts: dict[int, bytes] = {}
         self.transcript_bytes = 0
         self.kept: Counter[str] = Counter()
+
+    def of_slot(self, slot: int) -> OrderedDict[int, Granted]:
+        """The sessions that the slot was granted and did not report, the oldest first."""
+        return self._granted.setdefault(slot, OrderedDict())
 
 
 class Results:
@@ -238,7 +241,7 @@ class Results:
         run = self._run
         if run is None:
             return
-        of = run.granted.setdefault(slot, OrderedDict())
+        of = run.of_slot(slot)
         of[session] = Granted(scenario, phase, late_seconds)
         if len(of) > MAX_GRANTED:
             of.popitem(last=False)
@@ -249,7 +252,7 @@ class Results:
         run = self._run
         if run is None or session.run != run.id:
             return
-        granted = run.granted.get(session.slot, {}).pop(session.session, None)
+        granted = run.of_slot(session.slot).pop(session.session, None)
         if granted is None:
             # Of an earlier process of the gateway, or reported twice.
             run.lost += 1
@@ -304,7 +307,7 @@ class Results:
             return False
         failed = run.failed.get(transcript.session) == (transcript.slot, transcript.reason)
         # It may come before the report of its session.
-        granted = run.granted.get(transcript.slot, {}).get(transcript.session)
+        granted = run.of_slot(transcript.slot).get(transcript.session)
         if not failed and granted is None:
             return False
         size = len(transcript.text)

@@ -16,7 +16,7 @@ from ape_contracts.sketch import LARGEST, SMALLEST, Sketch, SketchError
 
 pytestmark = pytest.mark.unit
 QUANTILES = (0.0, 0.01, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
-_random = random.Random(7)
+_random = random.Random(7)  # noqa: S311 - no secret
 DISTRIBUTIONS: dict[str, Callable[[], float]] = {
     "uniform": lambda: _random.uniform(0.001, 2),
     "exponential": lambda: _random.expovariate(20),

@@ -6,9 +6,11 @@ import asyncio
 import json
 from typing import Any
 
+import httpx2
 import pytest
 from aiohttp import web
 from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 
 from ape_contracts import metrics
 from ape_contracts.gateway_config import load
@@ -58,7 +60,15 @@ class Recorded:
 def test_only_the_active_run_its_scenarios_and_known_phases_have_labels() -> None:
     here = Recorded("buy", "look")
     assert here.results.label("r1/buy/main") is not None
-    for header in (None, "", "r1/buy", "r1/sell/main", "r2/buy/main", "r1/buy/later", "r1/buy/main/"):
+    for header in (
+        None,
+        "",
+        "r1/buy",
+        "r1/sell/main",
+        "r2/buy/main",
+        "r1/buy/later",
+        "r1/buy/main/",
+    ):
         assert here.results.label(header) is None
     late = here.results.label("r1/buy/main")
     assert late is not None
@@ -380,7 +390,7 @@ async def test_requests_with_the_header_of_the_run_are_recorded(
         for r in found["requests"]
     } == {
         ("main", "GET /a/{id}"): ({"2xx": 2}, 0, 20, 2),
-        ("main", "POST /missing"): ({"4xx": 1}, 7, 10, 1),
+        ("main", "POST /missing"): ({"4xx": 1}, 8, 10, 1),
         ("main", "GET /slow"): ({"target_timeout": 1}, 0, 0, 1),
         ("main", "unknown unknown"): ({"bad_request": 1}, 0, 0, 0),
         ("warm_up", "GET /b"): ({"2xx": 2}, 0, 20, 2),
@@ -390,14 +400,13 @@ async def test_requests_with_the_header_of_the_run_are_recorded(
 
 @pytest.mark.asyncio
 async def test_requests_by_mcp_are_recorded_too(gateway: Any, begun: list[Results]) -> None:
-    import httpx
-    from mcp.client.streamable_http import streamable_http_client
-
     client = await gateway()
     url = str(client.make_url("/mcp"))
-    async with httpx.AsyncClient(headers={"X-APE-Run": "r1/default/main"}) as http:
-        async with Client(streamable_http_client(url, http_client=http)) as session:
-            await session.call_tool("http_get", {"path": "/a/1"})
+    async with (
+        httpx2.AsyncClient(headers={"X-APE-Run": "r1/default/main"}) as http,
+        Client(streamable_http_client(url, http_client=http)) as session,
+    ):
+        await session.call_tool("http_get", {"path": "/a/1"})
     (found,) = begun[0].plain()["requests"]
     assert (found["endpoint"], found["statuses"]) == ("/a/{id}", {"2xx": 1})
 
