@@ -159,7 +159,7 @@ class Agent:
 
     async def _after(self, result: SessionResult, grant: Grant | None, failures: int) -> int:
         """Pause after a session; how many failed in a row without a step."""
-        pauses = grant is None or grant.pause
+        pauses = (grant is None or grant.pause) and not self._aborted
         if not fails_again(result) or self._aborted:
             settings = self._settings if grant is None else grant.settings(self._settings)
             # Never zero: a target that fails at once must not cause a busy loop.

@@ -21,7 +21,7 @@ _OWN_SETTINGS = (
     *("think_time_seconds", "session_max_steps", "session_max_seconds"),
 )
 # What the gateway takes of a transcript, less what is around the messages.
-MAX_TRANSCRIPT_BYTES, _MAX_MESSAGE_CHARS = 60 << 10, 8000
+MAX_TRANSCRIPT_BYTES, _MAX_MESSAGE_BYTES = 60 << 10, 20_000
 
 
 class Grant(NamedTuple):
@@ -137,10 +137,12 @@ def _size(message: dict[str, Any]) -> int:
 
 
 def _cut(message: dict[str, Any]) -> dict[str, Any]:
-    content = message.get("content")
-    if isinstance(content, str) and len(content) > _MAX_MESSAGE_CHARS:
-        message = {**message, "content": content[:_MAX_MESSAGE_CHARS] + "…"}
-    if _size(message) <= 2 * _MAX_MESSAGE_CHARS:
+    content, most = message.get("content"), _MAX_MESSAGE_BYTES
+    while isinstance(content, str) and len(content) > 100 and _size(message) > most:
+        content = content[: len(content) * 2 // 3]
+        message = {**message, "content": content + "…"}
+    if _size(message) <= most:
         return message
-    text = json.dumps(message)[: 2 * _MAX_MESSAGE_CHARS]
+    # Its calls are long.
+    text = json.dumps(message)[: most // 2]
     return {"role": str(message.get("role"))[:20], "content": text + "…"}

@@ -155,7 +155,9 @@ class Session:
         self.is_over = True
         # An exception that is kept keeps this frame, and the frame keeps the exception.
         failed = None
-        fields = logs.fields(agent=self._agent, session=self._id, **result.report())
+        # The number in a run is not the session's id.
+        shown = {**result.report(), "agent": self._agent, "session": self._id}
+        fields = logs.fields(**shown)
         _log.info("session", extra=fields)
         if result.reason != "aborted":
             with suppress(SessionFailed, SignInError, TimeoutError):
