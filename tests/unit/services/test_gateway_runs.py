@@ -66,11 +66,11 @@ class Rig:
         its session, and its poll is renewed.
         """
         end = self.now + seconds
-        going = {slot: self.now + session for slot in self.runs._sessions}
+        going = dict.fromkeys(self.runs._sessions, self.now + session)
         seen = len(self.begun)
         while self.now < end:
             wanted = self.runs.next_tick()
-            due = [at for at in going.values()] + [end, self.now + min(wanted or step, step)]
+            due = [*going.values(), end, self.now + min(wanted or step, step)]
             self.now = min(due)
             for slot in [s for s, at in going.items() if at <= self.now]:
                 del going[slot]
@@ -284,7 +284,7 @@ def test_agents_go_on_as_ever_when_a_run_has_ended() -> None:
     answers = rig.runs.tick()
     assert {slot: answers.get(slot) for slot in (2, 3, 4)} == dict.fromkeys((2, 3, 4))
     assert rig.ask(1) == {"free": True}
-    assert rig.runs.tick() == dict.fromkeys((2, 3, 4), {"free": True})
+    assert rig.runs.tick() == {slot: {"free": True} for slot in (2, 3, 4)}
 
 
 def test_run_ends_without_the_one_who_leads_it() -> None:
