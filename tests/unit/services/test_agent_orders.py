@@ -39,7 +39,7 @@ def test_column_stands_in_a_path(path: str, sent: str) -> None:
     assert ROW.path(path) == sent
 
 
-def test_columns_stand_in_bodies_and_the_model_sees_those_that_are_no_secret() -> None:
+def test_columns_stand_in_bodies_and_the_model_sees_all_but_secret_ones() -> None:
     body = {"who": "{name}", "all": ["{pin}-{name}", 1, None], "{name}": "{other}"}
     assert ROW.filled(body) == {"who": "Ann B", "all": ["12-Ann B", 1, None], "Ann B": "{other}"}
     assert ROW.shown == {"name": "Ann B", "pin": "{pin}", "token": "{token}"}
