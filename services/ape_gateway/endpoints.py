@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -68,10 +68,16 @@ class _Node:
 class Templates:
     """Of the routes' endpoints and, for the first route, of the operations: (method, path).
 
-    Endpoints of further routes begin with the route's name: payments:/refunds.
+    Endpoints of further routes begin with the route's name: payments:/refunds. `mask`: of paths.
     """
 
-    def __init__(self, config: GatewayConfig, operations: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        operations: Iterable[tuple[str, str]] = (),
+        mask: Callable[[str], str] = str,
+    ) -> None:
+        self._mask = mask
         self._roots: dict[str, tuple[str, _Node]] = {}
         for name, route in config.routes.items():
             root = _Node()
@@ -86,10 +92,11 @@ class Templates:
 
     def endpoint(self, api: str, method: str, path: str) -> str:
         """The template of the path, which may have a query; else the path with {id} for ids."""
-        plain = path.partition("?")[0]
+        # What is masked changes from run to run, and is not remembered.
+        plain = self._mask(path.partition("?")[0][:_MAX_PATH])
         if len(plain) <= _MAX_KEPT:
             return self._kept(api, method, plain)
-        return self._found(api, method, plain[:_MAX_PATH])
+        return self._found(api, method, plain)
 
     def _found(self, api: str, method: str, plain: str) -> str:
         known = self._roots.get(api)
