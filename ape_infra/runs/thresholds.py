@@ -38,7 +38,7 @@ class Distribution(Protocol):
 
 
 class Measured(Protocol):
-    """What a run has measured of the metrics in METRICS.
+    """The measurements of a run, by the metrics in METRICS.
 
     `durations`: of a metric whose kind is distribution; None: it has no sample.
     `number`: of any other, with its samples: what could have counted, so that 0 dropped of 100
