@@ -42,7 +42,8 @@ class Measured(Protocol):
 
     `durations`: of a metric whose kind is distribution; None: it has no sample.
     `number`: of any other, with its samples: what could have counted, so that 0 dropped of 100
-    sessions are a value, and 0 of none are not. `seconds`: what rates are per.
+    sessions, or 0 requests with a status of 100, are a value, and 0 of none are not.
+    `seconds`: what rates are per.
     """
 
     @property
