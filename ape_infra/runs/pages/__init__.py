@@ -61,6 +61,7 @@ def _page(template: str, data: Mapping[str, Any], **values: Any) -> str:
         license=_file("vendor/uPlot.LICENSE"),
         data=embedded(data),
         has_charts=bool(data["charts"]),
+        shaded=bool(data["bands"]),
         **values,
     )
 
@@ -79,7 +80,7 @@ def _tiles(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     rows = [
         ("Sessions", shown.number(sessions["started"]), failed + aborted),
         ("Session success", shown.share(sessions["success_rate"]), ""),
-        ("Goodput", f"{shown.number(sessions['goodput'])} per s", "succeeded sessions"),
+        ("Goodput", shown.number(sessions["goodput"]), "succeeded sessions per second"),
         ("Session, p95", shown.seconds(duration["p95"]), f"p50 {shown.seconds(duration['p50'])}"),
         ("Dropped", shown.number(sessions["dropped"]), late),
         (

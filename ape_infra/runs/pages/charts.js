@@ -76,7 +76,7 @@
       scales: { x: { time: false, range: (_, a, b) => (a === b ? [a - 5, a + 5] : [a, b]) }, y: { range } },
       cursor: { sync: { key: "run", setSeries: false }, drag: { x: true, y: false }, points: { size: 6 } },
       axes: [
-        axis({ incrs: steps, space: 64, values: (_, all) => all.map(clock) }),
+        axis({ size: 30, incrs: steps, space: 64, values: (_, all) => all.map(clock) }),
         axis({
           size: (_, values) => 14 + 7 * Math.max(3, ...(values || []).map((text) => text.length)),
           values: (_, all) => all.map((v) => (chart.unit === "share" && v > 1 ? "" : show(chart.unit, v))),
@@ -89,6 +89,7 @@
           label: line.name,
           stroke: css("--c" + (line.color % 8)),
           width: 1.6,
+          points: { fill: css("--back") },
           dash: line.dash ? [6, 4] : undefined,
           value: (_, v) => show(chart.unit, v),
         })),

@@ -49,7 +49,10 @@ def long_time(value: float) -> str:
 
 
 def share(value: float | None) -> str:
-    return NONE if value is None else f"{number(100 * value, 4)} %"
+    """A part of 1 in percent; 0.9996 is not shown as all."""
+    if value is None:
+        return NONE
+    return f"{number(100 * value, 4 if 0.99 <= value < 1 else 3)} %"
 
 
 def dollars(value: float | None) -> str:
