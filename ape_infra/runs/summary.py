@@ -76,8 +76,9 @@ class Sessions(Part):
     """Sessions of the run, or of one scenario.
 
     `planned`: arrivals of the open executor until the end, else null. `dropped`: could not start
-    in time. `late`: started later than planned. `success_rate`: of succeeded and failed ones, null
-    without any. `goodput`: succeeded sessions per second.
+    in time; null for a scenario. `late`: started more than 0.1 s later than planned.
+    `success_rate`: of succeeded and failed ones, null without any. `goodput`: succeeded sessions
+    per second.
     """
 
     planned: int | None = None
@@ -85,7 +86,7 @@ class Sessions(Part):
     succeeded: int = 0
     failed: int = 0
     aborted: int = 0
-    dropped: int = 0
+    dropped: int | None = 0
     late: int = 0
     success_rate: float | None = None
     goodput: float = 0
