@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ape_contracts.sketch import Sketch
-from ape_infra.runs.snapshots import COMPLETED, ERROR, STATUS
+from ape_infra.runs.snapshots import ERROR, STATUS
 from ape_infra.runs.summary import Endpoint, Failure, ModelUse, Requests, Sessions, Stats
 from ape_infra.runs.tally import Key, Tally, above
 
 FAILED_STATUSES = ("4xx", "5xx")
+# Results of completions; an agent cancels one when its session ends.
+NOT_FAILED = ("success", "cancelled")
 # A session that starts later than planned by more than this counts as late.
 LATE_SECONDS = 0.1
 MAX_FAILURES = 20
@@ -142,7 +144,7 @@ class Measured:
             if key[:2] == ("model", "completions")
         }
         total = int(sum(found.values()))
-        return total, total - int(found.get(COMPLETED, 0))
+        return total, total - int(sum(found.get(result, 0) for result in NOT_FAILED))
 
     def sessions(self, scenario: str | None = None, *, is_open: bool = False) -> Sessions:
         """The sessions of all scenarios, or of one."""

@@ -19,7 +19,6 @@ MODEL_DURATIONS = {
     "queue": "queue",
     "tokens_per_second": "tokens_per_second",
 }
-COMPLETED = "success"
 
 
 class SnapshotError(Exception):
