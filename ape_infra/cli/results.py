@@ -58,7 +58,9 @@ def print_list(to: Console, runs: list[dict[str, Any]]) -> None:
         to.print("There are no runs yet. Start one with: ape-load run")
         return
     names = ("run", "state", "measured", "sessions", "success", "requests", "p95", "thresholds")
-    table = Table(*names, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name, no_wrap=name in ("run", "state"))
     for each in runs:
         met = each["thresholds"] - each["thresholds_not_met"]
         table.add_row(

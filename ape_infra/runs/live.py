@@ -70,6 +70,10 @@ def _cut(text: str, style: str = "") -> Text:
     return Text(plain(text), style=style, no_wrap=True, overflow="ellipsis")
 
 
+def _note(sentence: str) -> Text:
+    return Text(f"note        {plain(sentence)}", style="yellow")
+
+
 def state_of(collector: Collector) -> tuple[str, str]:
     """Return (the state, with the stage and the time left; the agents)."""
     status = collector.status
@@ -97,7 +101,8 @@ def line(progress: Progress) -> str:
         f"requests {requests.count} (p95 {duration(requests.duration.p95)})",
         f"first token p95 {duration(model.ttft.p95)}",
     ]
-    if not_met := sum(not threshold.passed for threshold in progress.thresholds):
+    seen = [threshold for threshold in progress.thresholds if threshold.value is not None]
+    if not_met := sum(not threshold.passed for threshold in seen):
         parts.append(f"{not_met} of {len(progress.thresholds)} thresholds not met so far")
     return ", ".join(part for part in parts if part)
 
@@ -120,7 +125,7 @@ def live(progress: Progress) -> RenderableType:
         parts.append(_cut(f"agents      {agents} (target {status.target:g})"))
     parts += _figures(found.sessions(), found.requests(), found.model_use())
     parts += _tables(found.by_endpoint(), progress.thresholds, so_far=True)
-    parts += [_cut(note, "yellow") for note in progress.notes[-MAX_NOTES:]]
+    parts += [_note(note) for note in progress.notes[-MAX_NOTES:]]
     return Group(*parts)
 
 
@@ -133,7 +138,7 @@ def summary(found: Summary) -> RenderableType:
     parts.append(_cut(f"{found.executor} executor, {measured}, model: {model or '-'}"))
     parts += _figures(found.sessions, found.requests, found.model_use)
     parts += _tables(_over_scenarios(found.endpoints), found.thresholds, so_far=False)
-    parts += [_cut(note, "yellow") for note in found.notes[:MAX_NOTES]]
+    parts += [_note(note) for note in found.notes[:MAX_NOTES]]
     if len(found.notes) > MAX_NOTES:
         parts.append(_cut(f"and {len(found.notes) - MAX_NOTES} more notes in summary.json"))
     return Group(*parts)
