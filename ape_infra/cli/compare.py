@@ -22,18 +22,19 @@ from ape_infra.cli.common import (
     run_command,
     show,
 )
-from ape_infra.config.project import current
+from ape_infra.cli.results import one
+from ape_infra.cli.run import Results, results_folder
 from ape_infra.runs import fail_on, pages
 from ape_infra.runs.compare import Difference, NotComparable, differences
 from ape_infra.runs.fail_on import ConditionError, Outcome
 from ape_infra.runs.pages import shown
-from ape_infra.runs.store import StoredRun, StoreError, find, load
+from ape_infra.runs.store import StoredRun, StoreError, load
 from ape_infra.runs.verdict import EXIT_THRESHOLD
 
 
 def stored_run(results: Path, name: str) -> StoredRun:
-    """Return a run by its name, or by the path of its folder. Raises StoreError."""
-    return load(Path(name)) if "/" in name else find(results, name)
+    """Return a run by its name, or by a path of its folder. Raises StoreError."""
+    return load(Path(name)) if "/" in name else one(results, name)
 
 
 def print_differences(
@@ -95,7 +96,7 @@ def _write(file: Path, runs: Sequence[StoredRun], found: Sequence[Difference]) -
 @app.command()
 def compare(
     first: Annotated[
-        str, typer.Argument(metavar="RUN", help="The run before: its name, or its folder.")
+        str, typer.Argument(metavar="RUN", help="The run before: its name, the beginning of it, latest, or a path.")
     ],
     second: Annotated[str, typer.Argument(metavar="RUN", help="The run after.")],
     conditions: Annotated[
@@ -113,15 +114,13 @@ def compare(
     browse: Annotated[
         bool, typer.Option("--open", help="Write the page, and open it in the browser.")
     ] = False,
-    results: Annotated[
-        Path | None, typer.Option("--results", help="Folder of results. Default: results.")
-    ] = None,
+    results: Results = None,
     json: AsJson = False,
 ) -> None:
     """Compare two runs: the changes, their 95 % intervals, and which are more than noise."""
 
     def work() -> int:
-        folder = results or current().root / "results"
+        folder = results_folder(results)
         try:
             wanted = [fail_on.parse(text) for text in conditions or ()]
             runs = [stored_run(folder, name) for name in (first, second)]

@@ -269,11 +269,13 @@ def _identity(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    return [
-        (key, *(shown.words(x[key])[:300] if key in x else shown.NONE for x in (a, b)))
-        for key in sorted(a.keys() | b.keys())
-        if (key in a, a.get(key)) != (key in b, b.get(key))
-    ]
+    """Settings that differ, of both runs."""
+
+    def value(of: Mapping[str, Any], key: str) -> str:
+        return shown.words(of[key])[:300] if key in of else shown.NONE
+
+    both = sorted(a.keys() | b.keys())
+    return [(x, value(a, x), value(b, x)) for x in both if value(a, x) != value(b, x)]
 
 
 def _only(a: Run, b: Run) -> list[str]:

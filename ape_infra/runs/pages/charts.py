@@ -55,12 +55,12 @@ class Timeline(NamedTuple):
     endpoints: list[str]
 
 
-def _point(group: Sequence[Mapping[str, Any]], zero: float) -> Point:
+def _point(group: Sequence[Mapping[str, Any]]) -> Point:
     names = {name: None for x in group for name in x["endpoints"]}
     costs = [x["cost_dollars"] for x in group if x["cost_dollars"] is not None]
     return Point(
-        start=group[0]["from"] - zero,
-        end=group[-1]["to"] - zero,
+        start=group[0]["from"],
+        end=group[-1]["to"],
         phase=group[0]["phase"],
         target=group[-1]["target"],
         active=group[-1]["active"],
@@ -84,8 +84,7 @@ def timeline(measurements: Mapping[str, Any]) -> Timeline:
     """Return the points of `measurements.json`, at most MAX_POINTS, and its busiest endpoints."""
     intervals = measurements["intervals"]
     size = max(1, -(-len(intervals) // MAX_POINTS))
-    zero = intervals[0]["from"] if intervals else 0
-    points = [_point(intervals[at : at + size], zero) for at in range(0, len(intervals), size)]
+    points = [_point(intervals[at : at + size]) for at in range(0, len(intervals), size)]
     counts: dict[str, int] = {}
     for point in points:
         for name, sketch in point.endpoints.items():
