@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ape_contracts.text import plain
@@ -40,25 +39,26 @@ def stored_run(results: Path, name: str) -> StoredRun:
 def print_differences(
     to: Console, found: Sequence[Difference], outcomes: Sequence[Outcome]
 ) -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("metric", overflow="fold")
-    for head in ("A", "B", "change", "95 % interval"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("")
-    for each in found:
-        interval = "too few samples"
-        if each.low is not None and each.high is not None:
-            low = shown.change(each.kind, each.low).split()[0]
-            interval = f"{low} to {shown.change(each.kind, each.high)}"
-        table.add_row(
-            Text(plain(each.name)),
-            shown.of_kind(each.kind, each.a),
-            shown.of_kind(each.kind, each.b),
-            shown.change(each.kind, each.change),
-            interval,
-            "[bold yellow]beyond noise[/]" if each.significant else "",
+    rows = [("metric", "A", "B", "change", "95 % interval", "")]
+    rows += [
+        (
+            plain(x.name),
+            shown.of_kind(x.kind, x.a),
+            shown.of_kind(x.kind, x.b),
+            shown.change(x.kind, x.change),
+            pages.interval(x) if x.low is not None else "too few samples",
+            "beyond noise" if x.significant else "",
         )
-    to.print(table)
+        for x in found
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        first, *rest = (
+            text.rjust(width) if at else text.ljust(width)
+            for at, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        # A table of Rich would break the names.
+        to.print(Text("  ".join((first, *rest)).rstrip(), style="bold" if row[-1] else ""))
     to.print(f"\n{pages.result_of(found)}.")
     for outcome in outcomes:
         holds = "holds" if outcome.holds else "does not hold beyond noise"
@@ -96,7 +96,10 @@ def _write(file: Path, runs: Sequence[StoredRun], found: Sequence[Difference]) -
 @app.command()
 def compare(
     first: Annotated[
-        str, typer.Argument(metavar="RUN", help="The run before: its name, the beginning of it, latest, or a path.")
+        str,
+        typer.Argument(
+            metavar="RUN", help="The run before: its name, the beginning of it, latest, or a path."
+        ),
     ],
     second: Annotated[str, typer.Argument(metavar="RUN", help="The run after.")],
     conditions: Annotated[

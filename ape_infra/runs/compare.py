@@ -343,10 +343,12 @@ def differences(
 
 
 def beyond(found: Difference, sign: str, limit: float) -> bool | None:
-    """Whether the whole 95 % interval of the change is above (`>`) or below (`<`) the limit.
+    """Whether the change is above (`>`) or below (`<`) the limit, and not by noise.
 
-    None: there is no interval.
+    That is: the whole 95 % interval is on that side of no change. None: there is no interval.
     """
-    if found.low is None or found.high is None:
+    if found.change is None or found.low is None or found.high is None:
         return None
-    return found.low > limit if sign == ">" else found.high < limit
+    if sign == ">":
+        return found.change > limit and found.low > 0
+    return found.change < limit and found.high < 0

@@ -239,17 +239,21 @@ def _picture(found: Difference) -> list[str] | None:
     return [f"{60 + x * 57 / PICTURE:.1f}" for x in ends]
 
 
+def interval(found: Difference) -> str:
+    """The 95 % interval of a change."""
+    if found.low is None or found.high is None:
+        return shown.NONE
+    low = shown.change(found.kind, found.low).split()[0]
+    return f"{low} to {shown.change(found.kind, found.high)}"
+
+
 def _row(found: Difference) -> dict[str, Any]:
-    interval = shown.NONE
-    if found.low is not None and found.high is not None:
-        low = shown.change(found.kind, found.low).split()[0]
-        interval = f"{low} to {shown.change(found.kind, found.high)}"
     return {
         "name": found.name,
         "a": shown.of_kind(found.kind, found.a),
         "b": shown.of_kind(found.kind, found.b),
         "change": shown.change(found.kind, found.change),
-        "interval": interval,
+        "interval": interval(found),
         "significant": found.significant,
         "bar": _picture(found),
     }
