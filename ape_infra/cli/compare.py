@@ -61,7 +61,7 @@ def print_differences(
         to.print(Text("  ".join((first, *rest)).rstrip(), style="bold" if row[-1] else ""))
     to.print(f"\n{pages.result_of(found)}.")
     for outcome in outcomes:
-        holds = "holds" if outcome.holds else "does not hold beyond noise"
+        holds = "yes" if outcome.holds else "no"
         to.print(Text(f"{plain(outcome.condition.text)}: {holds}"))
 
 

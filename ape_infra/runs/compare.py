@@ -25,7 +25,7 @@ from ape_contracts.sketch import ACCURACY, SMALLEST, Sketch
 from ape_infra.runs.student import two_sided, width
 
 RESAMPLES = 400
-# At least this many blocks, and samples beyond a percentile, make an interval; else there is none.
+# At least this many blocks, and samples beyond a percentile, are needed for an interval.
 MIN_BLOCKS, MIN_BEYOND = 4, 5
 MAX_BLOCKS = 40
 LEVEL = 0.05

@@ -86,7 +86,7 @@ def test_warm_up_does_not_count() -> None:
 
 
 def test_stages_are_compared_with_the_same_stage() -> None:
-    # The second half of each run is ten times slower; that is no noise.
+    # The second half of each run is ten times slower; that is not noise.
     def staged(seed: int, slower: float) -> dict[str, Any]:
         halves = [
             measurements(seed + n, slower=slower * 10**n, intervals=10, endpoints=ONE)
@@ -178,7 +178,7 @@ def test_condition_holds_where_the_change_is_beyond_the_limit_and_noise() -> Non
     assert not holds("session_success < -6 points")
     found[0] = replace(found[0], low=-1.0)
     assert not holds("http_req_duration.p95 > +10%"), "it may be noise"
-    with pytest.raises(ConditionError, match="cannot be judged"):
+    with pytest.raises(ConditionError, match="cannot be evaluated"):
         holds('ttft{endpoint="GET /"}.med > 5%')
     with pytest.raises(ConditionError, match=r"no http_req_duration\.p98\. Name one of"):
         holds("http_req_duration.p98 > 5%")
