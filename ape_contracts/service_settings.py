@@ -60,8 +60,7 @@ LIMITS = {
     "gateway": Limits(1024, 2.0),
     "proxy": Limits(1024, 2.0),
     "demo_target": Limits(256, 1.0),
-    # With 1000 containers the monitor takes 60 MB itself, and the kernel a page for each of its
-    # open files.
+    # With 1000 containers: 60 MB, and a page of the kernel for each of its open files.
     "monitor": Limits(192, 0.5),
     "socket_proxy": Limits(64, 0.25),
 }
@@ -154,7 +153,7 @@ class GatewaySettings(HttpSettings):
     `keepalive_seconds`. `user_agent`: of requests that have none; empty: the product's.
     `report_key_file`: the key that signs the tokens of reports (ape_contracts.report_token); empty:
     reports are not checked. `max_agents`: the highest slot that a report may name.
-    `operations_file`: see ape_contracts.operations_file; empty: no operations are known.
+    `operations_file`: of ape_contracts.operations_file. `idle`: no sessions outside of runs.
     """
 
     config_file: str = "/etc/ape/gateway.json"
@@ -169,6 +168,7 @@ class GatewaySettings(HttpSettings):
     report_key_file: str = ""
     max_agents: PositiveCount = 10_000
     operations_file: str = field(default="", metadata=LATER)
+    idle: bool = field(default=False, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)

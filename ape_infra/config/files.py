@@ -190,6 +190,25 @@ def _of_document(
     return [], "", f"suffices for no security scheme of targetOpenapi ({why}). Set targetSignIn."
 
 
+def users(settings: Settings, root: Path, max_bytes: int) -> str | None:
+    """Return the text of the users file, or None. Raises SettingsError."""
+    if not settings.run.users:
+        return None
+    path = root / settings.run.users
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError):
+        # Reading it reports the reason.
+        size = 0
+    if size > max_bytes:
+        raise SettingsError.at(
+            "users",
+            f"{plain(path)}: has {size >> 20} MiB, above the maximum of {max_bytes >> 20} MiB. "
+            "Remove rows.",
+        )
+    return _read("users", path, "CSV or JSON lines ")
+
+
 def target_url(config: str, api: str) -> str:
     """Return the base URL of route `api`."""
     return load_gateway_config(config).routes[api].base_url

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterator
 
-from ape_infra.config import provider
+from ape_infra.config import provider, run_rules
 from ape_infra.config.addresses import container_url_problems
 from ape_infra.config.errors import Problem, missing_secret, url_problems
 from ape_infra.config.openapi.selection import is_selector
@@ -32,6 +32,7 @@ def problems(settings: Settings, secrets: Collection[str]) -> list[Problem]:
         *_sign_in(settings, secrets),
         *_sessions(settings),
         *_model(settings, secrets),
+        *run_rules.problems(settings),
         *_platform(settings, secrets),
         *_ports(settings),
         *_thresholds(settings),

@@ -92,8 +92,8 @@ def declare(
         settings, project=project, stack=stack, root=root, name_key=name_key, opts=opts
     )
 
-    user_agent, operations = settings.target.user_agent, operations_file(settings, root)
-    gateway = Gateway("gateway", deployment, config, user_agent, report_key.value, operations)
+    operations = operations_file(settings, root)
+    gateway = Gateway("gateway", deployment, config, settings, report_key.value, operations)
     proxy = InferenceProxy("proxy", deployment, settings.model, {"token_file": token, **files})
     ready = [*gateway.ready, *proxy.ready]
     monitors: list[pulumi.Resource] = []
