@@ -232,4 +232,3 @@ class Collector:
         self._proxy.mark()
         self._start = end
         return True
-

@@ -83,7 +83,10 @@ class Plan:
         return cls(
             document,
             base,
-            *(float(document[f"{key}_seconds"]) for key in ("warm_up", "ramp_down", "graceful_stop")),
+            *(
+                float(document[f"{key}_seconds"])
+                for key in ("warm_up", "ramp_down", "graceful_stop")
+            ),
         )
 
 
@@ -357,9 +360,7 @@ class Conductor:
         if not found.sessions.succeeded + found.sessions.failed:
             notes = [*notes, "No session ended in the measured time."]
         state, code = verdict.verdict(reason, found.thresholds)
-        whole = found.model_copy(
-            update={"notes": list(notes), "state": state, "exit_code": code}
-        )
+        whole = found.model_copy(update={"notes": list(notes), "state": state, "exit_code": code})
         try:
             self.write(whole)
             if self.page:

@@ -46,7 +46,6 @@ class Command:
             text=True,
         )
 
-
     def only(self) -> StoredRun:
         runs, problems = store.load_all(self.results)
         assert problems == []

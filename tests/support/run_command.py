@@ -1,6 +1,6 @@
 """`ape-load run` as a process, on a stack that is only a gateway and a proxy of a test.
 
-    python -m tests.support.run_command GATEWAY PROXY TOKEN [ARGUMENT...]
+python -m tests.support.run_command GATEWAY PROXY TOKEN [ARGUMENT...]
 """
 
 from __future__ import annotations

@@ -235,9 +235,7 @@ class World:
             if self.exhausted
             else None,
             "ttft": self.ttft.plain(),
-            **{
-                key: Sketch().plain() for key in ("itl", "seconds", "queue", "tokens_per_second")
-            },
+            **{key: Sketch().plain() for key in ("itl", "seconds", "queue", "tokens_per_second")},
         }
 
 
