@@ -318,6 +318,8 @@ ALL: tuple[Metric, ...] = tuple(v for v in list(globals().values()) if isinstanc
 
 SUCCESS, FAILURE = "success", "failure"
 GOAL_MET = "goal_met"
+# The run or the agent ended before the session did.
+ABORTED = "aborted"
 # Reasons of failed sessions: the values of label `reason`, with goal_met.
 FAILURE_REASONS = (
     "target_error",
@@ -334,7 +336,7 @@ FAILURE_REASONS = (
     "step_limit",
     "time_limit",
     "gave_up",
-    "aborted",
+    ABORTED,
 )
 # What was wrong with a repaired call: arguments encoded twice, with text around them, with a syntax
 # of Python or JavaScript, as an object in place of text, or under other keys; a body as text; the

@@ -15,7 +15,7 @@ from ddsketch import LogarithmicMapping
 from ddsketch.store import DenseStore
 
 ACCURACY = 0.005
-# A smaller value counts as zero, and a larger one as the largest: this bounds the bins, to 2995.
+# A smaller value counts as zero, and a larger one as the largest: this bounds the bins, to 2994.
 SMALLEST, LARGEST = 1e-6, 1e7
 MAX_COUNT = 10**15
 _mapping: Any = LogarithmicMapping(ACCURACY)

@@ -128,6 +128,8 @@ class Catalog:
         described = [msgspec.json.decode(raw, type=Described) for raw in operations]
         self._numbers = {each.id: number for number, each in enumerate(described)}
         self._index = Index(described)
+        # (method, path) of each.
+        self.templates = [(each.method, each.path) for each in described]
 
     def listed(self, query: Mapping[str, str]) -> tuple[int, bytes]:
         """All operations if they are few, or the one with the `id` of the query."""

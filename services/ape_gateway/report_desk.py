@@ -37,6 +37,16 @@ class ReportDesk:
         except ReportError as problem:
             return self._refuse(422, "invalid", "bad_request", problem)
 
+    def receive_transcript(self, authorization: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Status and body of the answer to a transcript: {kept}."""
+        try:
+            grant = self._grant(authorization)
+            return 200, {"kept": self.fleet.transcript(_parsed(body), grant)}
+        except ReportRefused as problem:
+            return self._refuse(problem.status, problem.reason, "report_refused", problem)
+        except ReportError as problem:
+            return self._refuse(422, "invalid", "bad_request", problem)
+
     def _grant(self, authorization: str) -> Grant | None:
         """Raises ReportRefused."""
         if not self._key:
