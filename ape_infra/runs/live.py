@@ -198,8 +198,8 @@ def _tables(
         if len(endpoints) > MAX_ENDPOINTS:
             parts.append(_cut(f"and {len(endpoints) - MAX_ENDPOINTS} more endpoints"))
     # Those that are not met come first.
-    for each in sorted(thresholds, key=lambda threshold: threshold.passed)[:MAX_THRESHOLDS]:
-        parts.append(_threshold(each, so_far=so_far))
+    ordered = sorted(thresholds, key=lambda threshold: threshold.passed)
+    parts += [_threshold(threshold, so_far=so_far) for threshold in ordered[:MAX_THRESHOLDS]]
     if len(thresholds) > MAX_THRESHOLDS:
         parts.append(_cut(f"and {len(thresholds) - MAX_THRESHOLDS} more thresholds"))
     return parts

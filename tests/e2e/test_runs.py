@@ -21,7 +21,7 @@ pytestmark = pytest.mark.e2e
 SPEED = 10.0
 
 
-@pytest.fixture()
+@pytest.fixture
 def world() -> Iterator[HttpWorld]:
     made = HttpWorld(World(), SPEED)
     yield made
@@ -53,7 +53,7 @@ class Command:
         return runs[0]
 
 
-@pytest.fixture()
+@pytest.fixture
 def command(world: HttpWorld, tmp_path: Path) -> Command:
     return Command(world, tmp_path / "results")
 

@@ -233,7 +233,11 @@ def test_used_up_spend_limit_ends_the_run_which_does_not_pass(tmp_path: Path) ->
 
 def test_run_that_another_command_ends_is_partial(tmp_path: Path) -> None:
     world = World()
-    world.events = [(20.0, lambda: None if world.stop() else None)]
+
+    def stop() -> None:
+        world.stop()
+
+    world.events = [(20.0, stop)]
     found = conducted(conductor(tmp_path, world))
     assert (found.state, found.exit_code) == ("partial", 1)
 
@@ -248,7 +252,7 @@ def test_run_that_cannot_begin_is_refused_with_a_remedy(tmp_path: Path, case: st
         world.begin(document())
     else:
         world.up = False
-    with pytest.raises(RunRefusedError, match="Raise|Wait|ape-load status"):
+    with pytest.raises(RunRefusedError, match=r"Raise|Wait|ape-load status"):
         made.begin()
     assert not (tmp_path / RUN / "summary.json").exists()
 
@@ -261,7 +265,7 @@ def test_results_that_cannot_be_written_are_shown_and_do_not_pass(tmp_path: Path
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    made.folder.write = fail  # type: ignore[method-assign]
+    made.folder.write = fail  # type: ignore[method-assign,assignment]
     found = made.conduct()
     assert found.exit_code == 1
     assert found.requests.count == 120
