@@ -12,7 +12,7 @@ from ape_infra.runs.conduct import Conductor, Plan, RunRefusedError
 from ape_infra.runs.measured import Measured
 from ape_infra.runs.store import RunFolder
 from ape_infra.runs.summary import Summary, ThresholdResult
-from tests.support.run_world import RUN, InProcess, Ticking, World, base, document
+from tests.support.run_services import RUN, InProcess, Ticking, World, base, document
 
 pytestmark = pytest.mark.unit
 

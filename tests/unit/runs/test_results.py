@@ -28,7 +28,7 @@ from ape_infra.runs.summary import (
     Summary,
     ThresholdResult,
 )
-from tests.support.run_world import base
+from tests.support.run_services import base
 
 pytestmark = pytest.mark.unit
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs/reference/results.md"

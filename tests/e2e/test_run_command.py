@@ -15,7 +15,7 @@ import pytest
 from ape_infra.runs import store
 from ape_infra.runs.store import StoredRun
 from tests.support.live import ROOT
-from tests.support.run_world import TOKEN, HttpWorld, World
+from tests.support.run_services import TOKEN, HttpWorld, World
 
 pytestmark = pytest.mark.e2e
 SPEED = 10.0
@@ -150,18 +150,3 @@ def test_restart_of_the_gateway_is_survived(world: HttpWorld, command: Command) 
     found = command.only().summary
     assert found.lost.gateway_restarts == 1
     assert found.requests.count <= world.world.truth["requests"]
-
-
-def test_run_that_is_refused_leaves_no_folder(world: HttpWorld, command: Command) -> None:
-    for arguments, words in (
-        (["--threshold", "http_req_duration{endpoint='GET /nothing'}.p95 < 1"], "GET /nothing"),
-        (["--threshold", "nonsense < 1"], "nonsense"),
-        (["--agents", "3"], "ape-load scale --agents 3"),
-        (["--duration", "0s"], "duration"),
-    ):
-        code, _, err = ended(command.start(*arguments))
-        assert code == 2, err
-        assert words in err
-        assert "nothing was changed" in err
-    assert world.requests == []
-    assert not list(command.results.glob("*"))
