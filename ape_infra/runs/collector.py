@@ -157,12 +157,12 @@ class Collector:
             status = replace(status, phase=MAIN)
         if status.state not in (RUNNING, STOPPING) and self.status is None:
             # Sessions of before the run are still going on; what the model does then is theirs.
-            self._baseline(proxy)
+            self.baseline(proxy)
             return False
         if self.status is None:
             self._start = status.elapsed
         if not self._proxy.latest:
-            self._baseline(proxy)
+            self.baseline(proxy)
         ended = False
         if self.status and self.status.phase != status.phase:
             # What came until now is of the phase before.
@@ -212,7 +212,8 @@ class Collector:
             "intervals": [interval.plain() for interval in self.intervals],
         }
 
-    def _baseline(self, proxy: ProxyResults | None) -> None:
+    def baseline(self, proxy: ProxyResults | None) -> None:
+        """What the proxy counted until now is not of this run."""
         if proxy:
             self._proxy = Source({proxy.boot: proxy.tally}, {proxy.boot: proxy.tally})
 

@@ -15,6 +15,7 @@ from ape_infra.runs.measured import Measured
 from ape_infra.runs.snapshots import ENDED, NONE, ProxyResults, SnapshotError, Status
 from ape_infra.runs.store import RunFolder
 from ape_infra.runs.summary import Lost, Summary, ThresholdResult
+from ape_infra.runs.takeover import end_orphan
 
 POLL_SECONDS = 2.0
 # Without an answer of the gateway, in which it may restart.
@@ -125,11 +126,14 @@ class Conductor:
     def begin(self) -> None:
         """Begin the run in the gateway. Raises RunRefusedError."""
         try:
-            if words := self.services.proxy().exhausted:
+            proxy = self.services.proxy()
+            if proxy.exhausted:
                 raise RunRefusedError(
-                    f"{plain(words)} Raise maxCostDollars or maxTokens, or restart the proxy."
+                    f"{plain(proxy.exhausted)} Raise maxCostDollars or maxTokens, or restart the "
+                    "proxy."
                 )
-            self._last = self.services.begin(self.plan.document)
+            self.collector.baseline(proxy)
+            self._last = self._begun()
         except RefusedError as error:
             remedy = ""
             if error.status == 409:
@@ -142,6 +146,17 @@ class Conductor:
             raise RunRefusedError(f"{error} Show what is wrong with: ape-load status") from None
         self._seen = self.clock()
         self.write()
+
+    def _begun(self) -> Status:
+        try:
+            return self.services.begin(self.plan.document)
+        except RefusedError as error:
+            results = self.folder.path.parent
+            if error.status != 409 or not end_orphan(
+                self.services, results, self.stop.wait, self.clock
+            ):
+                raise
+        return self.services.begin(self.plan.document)
 
     def conduct(self) -> Summary:
         """Measure the begun run until its end; returns its summary, which is written."""

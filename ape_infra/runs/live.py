@@ -208,9 +208,9 @@ def _tables(
 def _threshold(each: ThresholdResult, *, so_far: bool) -> Text:
     value = "no sample" if each.value is None else f"{each.value:.4g}"
     if each.value is None and so_far:
-        return _cut(f"threshold   ...      {each.expression}  ({value})")
+        return _cut(f"threshold   ...      {value:<9}  {each.expression}")
     word, style = ("met    ", "green") if each.passed else ("NOT MET", "red")
-    return _cut(f"threshold   {word}  {each.expression}  ({value})", style)
+    return _cut(f"threshold   {word}  {value:<9}  {each.expression}", style)
 
 
 class Shown:

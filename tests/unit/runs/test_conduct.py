@@ -249,12 +249,34 @@ def test_run_that_cannot_begin_is_refused_with_a_remedy(tmp_path: Path, case: st
     if case == "exhausted":
         world.exhausted = True
     elif case == "active":
-        world.begin(document())
+        world.begin(document(id="other"))
     else:
         world.up = False
     with pytest.raises(RunRefusedError, match=r"Raise|Wait|ape-load status"):
         made.begin()
     assert not (tmp_path / RUN / "summary.json").exists()
+
+
+def test_run_of_a_command_that_was_killed_is_ended_for_the_next_one(tmp_path: Path) -> None:
+    world = World()
+    before = tmp_path / "20261127T000000Z-dev"
+    before.mkdir()
+    (before / store.SUMMARY).write_text("{}")
+    world.begin(document(id=before.name))
+    assert conducted(conductor(tmp_path, world)).state == "passed"
+    assert world.documents[-1]["id"] == RUN
+
+
+def test_run_of_a_command_that_still_runs_is_left_alone(tmp_path: Path) -> None:
+    world = World()
+    (tmp_path / "20261127T000000Z-dev").mkdir()
+    before = RunFolder(tmp_path / "20261127T000000Z-dev")
+    (before.path / store.SUMMARY).write_text("{}")
+    world.begin(document(id=before.name))
+    with pytest.raises(RunRefusedError, match="Wait for it"):
+        conductor(tmp_path, world).begin()
+    assert world.state == "running"
+    before.close()
 
 
 def test_results_that_cannot_be_written_are_shown_and_do_not_pass(tmp_path: Path) -> None:
