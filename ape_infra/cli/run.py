@@ -53,7 +53,7 @@ def results_folder(given: Path | None) -> Path:
 
 
 def bring_up(engine: PulumiEngine, settings: Settings) -> bool:
-    """Bring the stack up if it is not, or check that it is what its config says.
+    """Bring the stack up if it is not, or check that its config was applied.
 
     Returns whether it was brought up. Raises PreconditionFailed.
     """

@@ -143,8 +143,16 @@ class Collector:
         ahead = [at - self.elapsed for at in self._main if at > self.elapsed]
         return min(ahead, default=None)
 
+    @property
+    def unreported(self) -> int:
+        """Sessions that started, in this boot of the gateway, and have no result yet."""
+        tally = self._gateway.latest.get(self._boot or "", Tally())
+        results = ("succeeded", "failed", "aborted")
+        ended = tally.total(lambda key: key.kind == "sessions" and key.what in results)
+        return max(0, int(tally.counts.get(STARTED, 0) - ended))
+
     def restarted(self) -> None:
-        """The gateway has lost the run, which goes on in a new one."""
+        """The gateway has lost the run, which continues in a new one."""
         self.restarts += 1
         self._boot = None
 

@@ -108,7 +108,7 @@ def line(progress: Progress) -> str:
 
 
 def live(progress: Progress) -> RenderableType:
-    """The page while a run goes on."""
+    """The page while a run is going on."""
     found, collector = progress.measured, progress.collector
     text, agents = state_of(collector)
     if progress.ending:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ape_infra.runs.client import RefusedError, Services, UnreachableError
-from ape_infra.runs.snapshots import ENDED, NONE, SnapshotError
+from ape_infra.runs.client import NO_ANSWER, Services
+from ape_infra.runs.snapshots import ENDED, NONE
 from ape_infra.runs.store import RUN_NAME, SUMMARY, is_locked
 
 # Sessions of it may end in order, and are cancelled then.
@@ -33,6 +33,6 @@ def end_orphan(
                 return ""
             wait(POLL_SECONDS)
             found = services.status("")
-    except (UnreachableError, RefusedError, SnapshotError):
+    except NO_ANSWER:
         return ""
     return path.name

@@ -1,6 +1,7 @@
 """A gateway and an inference proxy of a run, as far as `ape-load run` sees them.
 
-Time is the test's: a session a second ends with two requests and a completion; each fifth fails.
+Time is the test's: one session per second ends with two requests and a completion. Each fifth
+fails.
 `truth` is what a run must find, whatever happens to the services.
 """
 
@@ -66,6 +67,8 @@ class World:
         self.documents: list[dict[str, Any]] = []
         self.exhausted = False
         self.request_seconds = 0.1
+        # From the end of a run to the reports of its sessions.
+        self.report_delay = 0.0
         self._due = 0.0
         self.boot_gateway()
         self.boot_proxy()
@@ -110,7 +113,7 @@ class World:
                 self._due += 1
                 self._session()
         elif self.state == "stopping":
-            self.state = "ended"
+            self.state, self.ended_at = "ended", self.now
 
     def _session(self) -> None:
         self.truth["sessions"] += 1
@@ -180,7 +183,10 @@ class World:
         }
 
     def gateway(self) -> dict[str, Any]:
-        seen = self.run is not None and bool(self.rows)
+        late = self.report_delay and (
+            self.state != "ended" or self.now < self.ended_at + self.report_delay
+        )
+        seen = self.run is not None and bool(self.rows) and not late
         place = {"scenario": "default", "phase": "main"}
         request = {
             **place,

@@ -97,7 +97,7 @@ def test_files_of_a_run_agree_with_its_summary(tmp_path: Path) -> None:
     assert (endpoint["count"], endpoint["5xx"]) == ("120", "12")
     sessions = rows(path / "sessions.csv")
     assert [int(row["n"]) for row in sessions] == list(range(1, 61))
-    # Somebody else's words are no formula.
+    # A spreadsheet computes nothing of it.
     assert {row["detail"] for row in sessions} == {"", "'=HYPERLINK(1)"}
     timeline = rows(path / "timeline.csv")
     assert sum(int(row["requests"]) for row in timeline) == 120
@@ -173,6 +173,21 @@ def test_gateway_that_comes_back_in_time_loses_nothing(tmp_path: Path) -> None:
     world.events = [(25.0, lambda: answers(False)), (40.0, lambda: answers(True))]
     found = conducted(conductor(tmp_path, world))
     assert (found.state, found.requests.count) == ("passed", 120)
+
+
+def test_reports_that_come_after_the_end_are_waited_for(tmp_path: Path) -> None:
+    world = World()
+    world.report_delay = 3.0
+    found = conducted(conductor(tmp_path, world))
+    assert (found.sessions.started, found.sessions.succeeded, found.sessions.failed) == (60, 48, 12)
+
+
+def test_session_that_is_never_reported_is_said(tmp_path: Path) -> None:
+    world = World()
+    world.report_delay = 1000.0
+    found = conducted(conductor(tmp_path, world))
+    assert "60 sessions that started have no result." in found.notes
+    assert world.now <= 75
 
 
 def test_threshold_with_abort_ends_the_run_after_its_delay(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_threshold_without_a_sample_fails_in_junit() -> None:
     assert failure.get("message") == "No sample was measured."
 
 
-def test_cells_of_csv_are_no_formulas_and_have_no_control_characters() -> None:
+def test_cells_of_csv_have_neither_formulas_nor_control_characters() -> None:
     text = files.sessions([{"n": 1, "reason": EVIL[4:], "detail": EVIL, "slot": None}])
     assert "\x1b" not in text
     assert ",'=cmd()" in text
