@@ -100,9 +100,7 @@ class Sketch:
         found.sum = max(0.0, self.sum - earlier.sum)
         low = 0.0 if found._zero else float(_mapping.value(min(left)))
         high = float(_mapping.value(max(left))) if left else 0.0
-        # A bin's value may lie beyond the only sample in it.
-        found.min = min(self.max, max(self.min, low))
-        found.max = max(self.min, min(self.max, high))
+        found.min, found.max = (min(self.max, max(self.min, value)) for value in (low, high))
         return found
 
     def merged(self, others: Iterable[Sketch]) -> Sketch:

@@ -64,16 +64,16 @@ def simulate() -> int:
     _sessions(results, scenarios, sessions, chance)
     found |= {"after_mb": resident(), "requests": STEPS_PER_SECOND * SECONDS, "sessions": sessions}
     began = time.perf_counter()
-    text = json.dumps(results.plain(), separators=(",", ":"))
+    text = b"".join(results.pieces())
     found |= {"read_ms": (time.perf_counter() - began) * 1e3, "read_kb": len(text) / 1e3}
-    found["series"] = len(results.plain()["requests"])
+    found["series"] = text.count(b'"endpoint":')
     del text
     _most(results, chance)
     found["most_mb"] = resident()
     began = time.perf_counter()
-    text = json.dumps(results.plain(), separators=(",", ":"))
+    text = b"".join(results.pieces())
     found |= {"most_read_ms": (time.perf_counter() - began) * 1e3, "most_read_kb": len(text) / 1e3}
-    found["most_series"] = len(results.plain()["requests"])
+    found["most_series"] = text.count(b'"endpoint":')
     print(json.dumps(found))
     return 0
 

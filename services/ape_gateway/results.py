@@ -13,7 +13,7 @@ import json
 import secrets
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from itertools import islice
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ VERSION = 1
 HEADER = b"x-ape-run"
 OTHER = "other"
 # Endpoints (method and template) of a run; and in all scenarios and phases together.
-MAX_ENDPOINTS, MAX_SERIES = 200, 1500
+MAX_ENDPOINTS, MAX_SERIES = 200, 1000
 MAX_ROWS, MAX_ROWS_PER_ANSWER = 20_000, 2000
 MAX_TRANSCRIPT_BYTES = 4 << 20
 # Sessions of a slot that were granted and not yet reported; the oldest one counts as lost.
@@ -60,6 +60,19 @@ class _Sessions:
         self.succeeded = self.failed = self.aborted = self.steps = 0
         self.reasons: Counter[str] = Counter()
         self.seconds, self.late = Sketch(), Sketch()
+
+    def plain(self, scenario: str, phase: str) -> dict[str, Any]:
+        return {
+            "scenario": scenario,
+            "phase": phase,
+            "succeeded": self.succeeded,
+            "failed": self.failed,
+            "aborted": self.aborted,
+            "steps": self.steps,
+            "reasons": dict(self.reasons),
+            "seconds": self.seconds.plain(),
+            "late": self.late.plain(),
+        }
 
 
 class Granted(NamedTuple):
@@ -129,9 +142,9 @@ class Label:
             self._series[key] = _Requests()
         return self._series[key]
 
-    def plain(self) -> list[dict[str, Any]]:
-        return [
-            {
+    def plain(self) -> Iterator[dict[str, Any]]:
+        for (method, endpoint), series in list(self._series.items()):
+            yield {
                 "scenario": self.scenario,
                 "phase": self.phase,
                 "method": method,
@@ -142,8 +155,6 @@ class Label:
                 "bytes_received": series.received,
                 "seconds": series.seconds.plain(),
             }
-            for (method, endpoint), series in self._series.items()
-        ]
 
 
 # Of the request that is being served; None: it belongs to no run.
@@ -331,40 +342,26 @@ class Results:
 
     def plain(self) -> dict[str, Any]:
         """The answer of GET /results."""
+        found: dict[str, Any] = json.loads(b"".join(self.pieces()))
+        return found
+
+    def pieces(self) -> Iterator[bytes]:
+        """The answer of GET /results, a series of requests or sessions at a time.
+
+        All at once would delay, and take the memory of, the requests that are being measured.
+        """
         run = self._run
-        empty: dict[str, Any] = {
-            "version": VERSION,
-            "boot": self.boot,
-            "run": None,
-            "requests": [],
-            "sessions": [],
-            "failures": [],
-            "lost": 0,
-            "last_session": 0,
-        }
-        if run is None:
-            return empty
-        return empty | {
-            "run": run.id,
-            "requests": [each for label in run.labels.values() for each in label.plain()],
-            "sessions": [
-                {
-                    "scenario": scenario,
-                    "phase": phase,
-                    "succeeded": of.succeeded,
-                    "failed": of.failed,
-                    "aborted": of.aborted,
-                    "steps": of.steps,
-                    "reasons": dict(of.reasons),
-                    "seconds": of.seconds.plain(),
-                    "late": of.late.plain(),
-                }
-                for (scenario, phase), of in run.sessions.items()
-            ],
-            "failures": run.failures.most_frequent(),
-            "lost": run.lost,
-            "last_session": run.last_row,
-        }
+        name = None if run is None else run.id
+        yield b'{"version":%d,"boot":%b,"run":%b' % (VERSION, _json(self.boot), _json(name))
+        yield b',"requests":['
+        labels = () if run is None else run.labels.values()
+        yield from _listed(each for label in labels for each in label.plain())
+        yield b'],"sessions":['
+        sessions = [] if run is None else list(run.sessions.items())
+        yield from _listed(of.plain(scenario, phase) for (scenario, phase), of in sessions)
+        failures = [] if run is None else run.failures.most_frequent()
+        lost, last = (0, 0) if run is None else (run.lost, run.last_row)
+        yield b'],"failures":%b,"lost":%d,"last_session":%d}' % (_json(failures), lost, last)
 
     def sessions_json(self, after: int) -> bytes:
         """The answer of GET /results/sessions: the rows past number `after`, the oldest first."""
@@ -384,6 +381,12 @@ class Results:
         """The answer of GET /results/transcripts."""
         kept = self._run.transcripts.values() if self._run is not None else ()
         return b'{"transcripts":[%b]}' % b",".join(kept)
+
+
+def _listed(items: Iterable[Any]) -> Iterator[bytes]:
+    """The items of a JSON list."""
+    for number, item in enumerate(items):
+        yield (b"," if number else b"") + _json(item)
 
 
 def _json(value: Any) -> bytes:
