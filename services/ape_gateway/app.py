@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ape_contracts.gateway_config import GatewayConfig
 from ape_contracts.service_settings import GatewaySettings
-from ape_gateway import result_routes, results, wire
+from ape_gateway import result_routes, results, run_desk, wire
 from ape_gateway.callers import is_own_host, is_own_origin
 from ape_gateway.endpoints import Templates
 from ape_gateway.engine import Engine
@@ -32,6 +32,8 @@ from ape_gateway.mcp_server import MEMORY_PERMIT, make_manager, make_server
 from ape_gateway.operations import Catalog
 from ape_gateway.report_desk import ReportDesk
 from ape_gateway.results import Results
+from ape_gateway.run_desk import RunDesk
+from ape_gateway.runs import Runs
 from ape_gateway.uploads import UploadSource
 from ape_gateway.upstream import USER_AGENT, PoolSizes
 from ape_service import logs, prom, trace
@@ -39,7 +41,12 @@ from ape_service.prom import METRICS_TYPE
 
 MAX_REQUEST_BYTES = 4 << 20
 # Of paths whose bodies are parsed as a whole, into objects of many times their size.
-_MAX_BYTES = {"/mcp": 256 << 10, "/agents/report": 1 << 20, "/agents/transcript": 80 << 10}
+_MAX_BYTES = {
+    "/mcp": 256 << 10,
+    "/agents/report": 1 << 20,
+    "/agents/transcript": 80 << 10,
+    "/agents/next": 4 << 10,
+}
 # For a caller to send its body, and again to read the answer.
 _TRANSFER_SECONDS = 30.0
 _TRACE = {b"traceparent": "traceparent", b"x-trace-id": "X-Trace-ID"}
@@ -309,10 +316,11 @@ def make_app(
     report_key: str = "",
     max_agents: int = GatewaySettings.max_agents,
     uploads: UploadSource | None = None,
+    idle: bool = False,
 ) -> ASGIApp:
     """The gateway for `config`; `declared`: the number of agents that the stack has.
 
-    `operations`: None: none are known. `report_key`, `max_agents`: see GatewaySettings.
+    `operations`: None: none are known. `report_key`, `max_agents`, `idle`: see GatewaySettings.
     `uploads`: where the config's names a file.
     """
     catalog = operations or Catalog(first_route(config))
@@ -329,7 +337,8 @@ def make_app(
     manager = make_manager(make_server(engine))
     of_run = Results(Templates(config, catalog.templates))
     fleet = Fleet(registry, declared, max_slot=max_agents, results=of_run)
-    reports = ReportDesk(fleet, report_key, registry)
+    desk = RunDesk(Runs(idle=idle, recorder=of_run))
+    reports = ReportDesk(fleet, report_key, registry, desk.reported)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -338,6 +347,7 @@ def make_app(
         async with manager.run():
             yield
         checking.cancel()
+        desk.close()
         await engine.close()
 
     inner = Starlette(
@@ -347,6 +357,7 @@ def make_app(
             Route("/operations/search", _Operations(catalog.search), methods=["GET"]),
             *_routes(config, checks, reports, registry),
             *result_routes.routes(of_run, report_key),
+            *run_desk.routes(desk, reports, report_key, max_agents),
         ],
         exception_handlers={HTTPException: _rejected},
         lifespan=lifespan,
