@@ -12,6 +12,7 @@ from ape_infra.config.target import SuccessCondition
 
 # Sessions per second, of the executor open.
 MAX_RATE = 10_000
+MAX_ARRIVALS = 5_000_000
 MAX_STAGES = 200
 MAX_SCENARIOS = 50
 MAX_OPERATIONS = 500
@@ -103,15 +104,16 @@ class RunSettings(Group):
     )
     users_mode: Literal["unique", "shared", "random"] = Field(
         "unique",
-        description="Rows of users that sessions take. unique: no two agents take the same row. "
-        "shared: all agents take the rows in their order. random: any row.",
+        description="Rows of users that sessions take. unique: each agent has rows of its own; "
+        "with the executor open, no session takes a row twice. shared: each agent takes all rows, "
+        "from its own on. random: any row.",
     )
     users_secret: list[str] = Field(
         [], description="Columns of users whose values no model, log or result shows."
     )
     users_when_used_up: Literal["stop", "reuse"] = Field(
         "reuse",
-        description="After the last unique row of users: stop the run, or reuse the rows.",
+        description="After the last row (unique, shared): stop the run, or reuse the rows.",
     )
     seed: str = Field(
         "",

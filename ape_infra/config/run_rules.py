@@ -9,7 +9,7 @@ from ape_infra.config.durations import seconds, words
 from ape_infra.config.errors import Problem
 from ape_infra.config.fleet import FleetSettings
 from ape_infra.config.openapi.selection import is_selector
-from ape_infra.config.run import RunSettings, ScenarioRow
+from ape_infra.config.run import MAX_ARRIVALS, MAX_RATE, RunSettings, ScenarioRow
 from ape_infra.config.settings import Settings
 from ape_infra.config.thresholds import ThresholdError, parse
 
@@ -46,6 +46,8 @@ def _shape(run: RunSettings) -> Iterator[Problem]:
             f"is {run.rate or 'empty'}, but executor is open, and stages is empty. Set the "
             "sessions that start per second, such as 2, or stages.",
         )
+    if float(run.rate or 0) > MAX_RATE:
+        yield "rate", f"is {run.rate}, above the maximum of {MAX_RATE}. Lower it."
     if run.arrivals == "poisson" and run.executor == "closed":
         yield (
             "arrivals",
@@ -58,6 +60,13 @@ def _targets(run: RunSettings, fleet: FleetSettings) -> Iterator[Problem]:
     if run.stages and not any(stage.start or stage.end for stage in run.planned(fleet.agents)):
         yield "stages", "has no target above 0: no session would start. Raise a target."
     if run.executor == "open":
+        planned = sum(s.seconds * (s.start + s.end) / 2 for s in run.planned(fleet.agents))
+        if planned > MAX_ARRIVALS:
+            yield (
+                "stages" if run.stages else "rate",
+                f"would start {planned:.0f} sessions, above the maximum of {MAX_ARRIVALS}. Lower "
+                "it, or shorten the run.",
+            )
         return
     for at, row in enumerate(run.stages):
         for key, value in (("target", row.target), ("from", row.start or 0.0)):

@@ -67,8 +67,9 @@ def document(
 
 
 def _scenario(row: ScenarioRow, operations: Sequence[Candidate]) -> dict[str, Any]:
+    """The scenario, without the keys for which the settings of the stack count."""
     success, pause = row.success, row.think_time
-    return {
+    made = {
         "name": row.name,
         "weight": row.weight,
         "goal": row.goal,
@@ -80,6 +81,7 @@ def _scenario(row: ScenarioRow, operations: Sequence[Candidate]) -> dict[str, An
         "session_max_steps": row.max_steps,
         "session_max_seconds": row.max_seconds,
     }
+    return {key: value for key, value in made.items() if value is not None}
 
 
 def _selected(selectors: Sequence[str], operations: Sequence[Candidate]) -> list[list[str]]:

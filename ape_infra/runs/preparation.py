@@ -1,7 +1,8 @@
-"""What a run needs, read and checked before anything starts."""
+"""All that a run needs, read and checked before anything starts."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from ape_infra.runs.thresholds import Threshold
 
 # Of a run that is only checked.
 _CHECKED_ID = "checked"
+# Of an endpoint in results.
+MAX_PATH = 200
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,16 @@ def users_of(settings: Settings, root: Path) -> users.Users | None:
 
 
 def operations_of(settings: Settings, root: Path) -> tuple[list[Candidate], tuple[str, ...]]:
-    """Return what agents can call, and the names of it and of what the gateway allows.
+    """Return what agents can call, and the names of endpoints as the gateway's results have them.
 
     Raises SettingsError.
     """
-    config, api = files.gateway_config(settings, root)
-    allowed = [
-        Candidate(method, endpoint.path, {})
-        for endpoint in load_gateway_config(config).routes[api].endpoints
-        for method in endpoint.methods
-    ]
+    text, api = files.gateway_config(settings, root)
+    routes = load_gateway_config(text).routes
+    allowed = {
+        name: [Candidate(m, each.path, {}) for each in route.endpoints for m in each.methods]
+        for name, route in routes.items()
+    }
     if settings.target.openapi:
         listed = [
             Candidate(
@@ -83,8 +86,24 @@ def operations_of(settings: Settings, root: Path) -> tuple[list[Candidate], tupl
     else:
         scenario = files.Scenario.of(settings, root, api)
         listed = [Candidate(each.method, each.path, {}) for each in scenario.endpoints]
-    names = dict.fromkeys(each.name for each in (*allowed, *listed))
-    return listed or allowed, tuple(names)
+    names = [
+        _name(each, "" if name == api else f"{name}:")
+        for name, candidates in allowed.items()
+        for each in candidates
+    ]
+    # The gateway has the templates of a document, but not those of targetEndpoints.
+    is_known = bool(settings.target.openapi or allowed[api])
+    names += [_name(each) if is_known else _without_names(_name(each)) for each in listed]
+    return listed or allowed[api], tuple(dict.fromkeys(names))
+
+
+def _name(candidate: Candidate, prefix: str = "") -> str:
+    return f"{candidate.method} {prefix}{candidate.path.partition('?')[0][:MAX_PATH]}"
+
+
+def _without_names(name: str) -> str:
+    """The name of an endpoint whose template the gateway does not know."""
+    return re.sub(r"\{[^{}/]*\}", "{id}", name)
 
 
 def checks(settings: Settings, root: Path) -> Iterator[Check]:

@@ -29,19 +29,7 @@ DEFAULT = {
     "drain_seconds": 30.0,
     "lease_seconds": 60.0,
     "seed": None,
-    "scenarios": [
-        {
-            "name": "default",
-            "weight": 1,
-            "goal": None,
-            "persona": None,
-            "success": None,
-            "operations": None,
-            "think_time_seconds": None,
-            "session_max_steps": None,
-            "session_max_seconds": None,
-        }
-    ],
+    "scenarios": [{"name": "default", "weight": 1}],
     "users": None,
     "transcripts": 3,
     "elapsed_seconds": 0,
@@ -235,6 +223,13 @@ def test_a_users_file_that_cannot_be_read_fails_the_check_of_the_run(
     assert rule in found.observed
 
 
+def test_a_users_file_above_its_limit_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "users.csv").open("wb") as file:
+        file.truncate(33 << 20)
+    (found,) = checks(settings_of(users="users.csv"), tmp_path)
+    assert "has 33 MiB, above the maximum of 32 MiB. Remove rows." in found.observed
+
+
 def test_the_check_of_a_run_sums_it_up(tmp_path: Path) -> None:
     (tmp_path / "users.csv").write_text("name\n" + "ada\n" * 9)
     (found,) = checks(settings_of(), tmp_path)
@@ -283,5 +278,27 @@ def test_scenarios_select_operations_of_a_document(tmp_path: Path) -> None:
     found = prepare(settings, tmp_path, "r1")
     first, second = found.document["scenarios"]
     assert first["operations"] == [["GET", "/lamps/{id}"], ["GET", "/lamps"]]
-    assert second["operations"] is None
+    assert "operations" not in second
     assert set(found.endpoints) == {"POST /orders", "GET /lamps/{id}", "GET /lamps"}
+
+
+def test_endpoints_have_the_names_that_the_gateway_gives_them(tmp_path: Path) -> None:
+    own = {
+        "target": "http://shop",
+        "targetGoal": "Order.",
+        "targetSuccess": {"method": "GET", "path": "/", "status": 200},
+    }
+    endpoints = [{"method": "GET", "path": "/lamps/{lamp}?color={color}"}]
+    found = prepare(settings_of(**own, targetEndpoints=endpoints), tmp_path, "r1")
+    # Without templates, the gateway finds ids by their form.
+    assert found.endpoints == ("GET /lamps/{id}",)
+    routes = {
+        "shop": {
+            "base_url": "http://shop",
+            "endpoints": [{"path": "/lamps/{lamp}", "methods": ["GET", "PUT"]}],
+        },
+        "pay": {"base_url": "http://pay", "endpoints": [{"path": "/refunds"}]},
+    }
+    (tmp_path / "gateway.json").write_text(json.dumps({"routes": routes}))
+    found = prepare(settings_of(**own, gatewayConfig="gateway.json"), tmp_path, "r1")
+    assert found.endpoints == ("GET /lamps/{lamp}", "PUT /lamps/{lamp}", "GET pay:/refunds")

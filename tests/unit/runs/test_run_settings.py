@@ -79,6 +79,12 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"executor": "open"}, "ape:rate: is empty, but executor is open", "or stages"),
     ({"executor": "open", "rate": "0"}, "ape:rate: is 0, but executor is open", "or stages"),
     ({"rate": "2"}, "ape:rate: is 2, but executor is closed", "Set executor to open"),
+    ({"executor": "open", "rate": "10001"}, "ape:rate: is 10001, above the maximum", "Lower"),
+    (
+        {"executor": "open", "rate": "60", "duration": "30h"},
+        "ape:rate: would start 6480000 sessions, above the maximum of 5000000",
+        "shorten",
+    ),
     ({"rate": "many"}, 'ape:rate: is "many"; ', "match"),
     (
         {"executor": "open", "rate": "2", "stages": [STAGE]},
