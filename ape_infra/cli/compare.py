@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ape_contracts.text import plain
@@ -22,45 +21,47 @@ from ape_infra.cli.common import (
     run_command,
     show,
 )
-from ape_infra.config.project import current
+from ape_infra.cli.results import one
+from ape_infra.cli.run import Results, results_folder
 from ape_infra.runs import fail_on, pages
 from ape_infra.runs.compare import Difference, NotComparable, differences
 from ape_infra.runs.fail_on import ConditionError, Outcome
 from ape_infra.runs.pages import shown
-from ape_infra.runs.store import StoredRun, StoreError, find, load
+from ape_infra.runs.store import StoredRun, StoreError, load
 from ape_infra.runs.verdict import EXIT_THRESHOLD
 
 
 def stored_run(results: Path, name: str) -> StoredRun:
-    """Return a run by its name, or by the path of its folder. Raises StoreError."""
-    return load(Path(name)) if "/" in name else find(results, name)
+    """Return a run by its name, or by a path of its folder. Raises StoreError."""
+    return load(Path(name)) if "/" in name else one(results, name)
 
 
 def print_differences(
     to: Console, found: Sequence[Difference], outcomes: Sequence[Outcome]
 ) -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("metric", overflow="fold")
-    for head in ("A", "B", "change", "95 % interval"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("")
-    for each in found:
-        interval = "too few samples"
-        if each.low is not None and each.high is not None:
-            low = shown.change(each.kind, each.low).split()[0]
-            interval = f"{low} to {shown.change(each.kind, each.high)}"
-        table.add_row(
-            Text(plain(each.name)),
-            shown.of_kind(each.kind, each.a),
-            shown.of_kind(each.kind, each.b),
-            shown.change(each.kind, each.change),
-            interval,
-            "[bold yellow]beyond noise[/]" if each.significant else "",
+    rows = [("metric", "A", "B", "change", "95 % interval", "")]
+    rows += [
+        (
+            plain(x.name),
+            shown.of_kind(x.kind, x.a),
+            shown.of_kind(x.kind, x.b),
+            shown.change(x.kind, x.change),
+            pages.interval(x) if x.low is not None else "too few samples",
+            "beyond noise" if x.significant else "",
         )
-    to.print(table)
+        for x in found
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        first, *rest = (
+            text.rjust(width) if at else text.ljust(width)
+            for at, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        # A table of Rich would break the names.
+        to.print(Text("  ".join((first, *rest)).rstrip(), style="bold" if row[-1] else ""))
     to.print(f"\n{pages.result_of(found)}.")
     for outcome in outcomes:
-        holds = "holds" if outcome.holds else "does not hold beyond noise"
+        holds = "yes" if outcome.holds else "no"
         to.print(Text(f"{plain(outcome.condition.text)}: {holds}"))
 
 
@@ -95,7 +96,10 @@ def _write(file: Path, runs: Sequence[StoredRun], found: Sequence[Difference]) -
 @app.command()
 def compare(
     first: Annotated[
-        str, typer.Argument(metavar="RUN", help="The run before: its name, or its folder.")
+        str,
+        typer.Argument(
+            metavar="RUN", help="The run before: its name, the beginning of it, latest, or a path."
+        ),
     ],
     second: Annotated[str, typer.Argument(metavar="RUN", help="The run after.")],
     conditions: Annotated[
@@ -113,15 +117,13 @@ def compare(
     browse: Annotated[
         bool, typer.Option("--open", help="Write the page, and open it in the browser.")
     ] = False,
-    results: Annotated[
-        Path | None, typer.Option("--results", help="Folder of results. Default: results.")
-    ] = None,
+    results: Results = None,
     json: AsJson = False,
 ) -> None:
     """Compare two runs: the changes, their 95 % intervals, and which are more than noise."""
 
     def work() -> int:
-        folder = results or current().root / "results"
+        folder = results_folder(results)
         try:
             wanted = [fail_on.parse(text) for text in conditions or ()]
             runs = [stored_run(folder, name) for name in (first, second)]

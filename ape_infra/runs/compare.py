@@ -10,13 +10,12 @@ number of comparisons (Holm): where nothing changed, a table has one in at most 
 from __future__ import annotations
 
 import math
-import operator
 import random
 import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -26,7 +25,7 @@ from ape_contracts.sketch import ACCURACY, SMALLEST, Sketch
 from ape_infra.runs.student import two_sided, width
 
 RESAMPLES = 400
-# At least this many blocks, and samples beyond a percentile, make an interval; else there is none.
+# At least this many blocks, and samples beyond a percentile, are needed for an interval.
 MIN_BLOCKS, MIN_BEYOND = 4, 5
 MAX_BLOCKS = 40
 LEVEL = 0.05
@@ -227,10 +226,25 @@ def percentiles(run: Blocks, sketches: Sequence[Sketch]) -> dict[str, Estimate]:
     }
 
 
-def estimates(
-    run: Blocks, endpoints: Sequence[str]
-) -> Iterator[tuple[str, str, str | None, str, Estimate]]:
-    """Yield metric, aggregate, endpoint, kind and value of all that is compared."""
+class Measured(NamedTuple):
+    """A value of one run. `kind`: seconds, rate or share."""
+
+    metric: str
+    aggregate: str
+    endpoint: str | None
+    kind: str
+    estimate: Estimate
+
+
+def estimates(run: Blocks, endpoints: Sequence[str]) -> Iterator[Measured]:
+    """Yield all that is compared, of the whole run and of `endpoints`."""
+
+    def durations(
+        metric: str, sketches: Sequence[Sketch], endpoint: str | None = None
+    ) -> Iterator[Measured]:
+        for name, value in percentiles(run, sketches).items():
+            yield Measured(metric, name, endpoint, "seconds", value)
+
     blocks = run.blocks
     seconds = [x.seconds for x in blocks]
     requests = [x.requests for x in blocks]
@@ -238,21 +252,18 @@ def estimates(
     ended = [float(x.succeeded + x.failed) for x in blocks]
     succeeded = [float(x.succeeded) for x in blocks]
     bad = [float(x.requests_failed) for x in blocks]
-    for name, value in percentiles(run, requests).items():
-        yield "http_req_duration", name, None, "seconds", value
-    yield "http_req_failed", "", None, "share", ratio(run, bad, counts, log=False)
-    yield "http_reqs", "rate", None, "rate", ratio(run, counts, seconds, log=True)
-    yield "session_success", "", None, "share", ratio(run, succeeded, ended, log=False)
-    merged = [Sketch().merged(x.session_duration) for x in blocks]
-    for name, value in percentiles(run, merged).items():
-        yield "session_duration", name, None, "seconds", value
-    yield "sessions", "rate", None, "rate", ratio(run, ended, seconds, log=True)
-    for name, value in percentiles(run, [Sketch().merged(x.ttft) for x in blocks]).items():
-        yield "ttft", name, None, "seconds", value
+    failed_requests = ratio(run, bad, counts, log=False)
+    success = ratio(run, succeeded, ended, log=False)
+    yield from durations("http_req_duration", requests)
+    yield Measured("http_req_failed", "", None, "share", failed_requests)
+    yield Measured("http_reqs", "rate", None, "rate", ratio(run, counts, seconds, log=True))
+    yield Measured("session_success", "", None, "share", success)
+    yield from durations("session_duration", [Sketch().merged(x.session_duration) for x in blocks])
+    yield Measured("sessions", "rate", None, "rate", ratio(run, ended, seconds, log=True))
+    yield from durations("ttft", [Sketch().merged(x.ttft) for x in blocks])
     for endpoint in endpoints:
         merged = [Sketch().merged(x.endpoints.get(endpoint, ())) for x in blocks]
-        for name, value in percentiles(run, merged).items():
-            yield "http_req_duration", name, endpoint, "seconds", value
+        yield from durations("http_req_duration", merged, endpoint)
 
 
 def common_endpoints(a: Blocks, b: Blocks) -> list[str]:
@@ -274,30 +285,28 @@ def _welch(a: Blocks, b: Blocks, errors: tuple[float, float]) -> int:
     return max(1, int(sum(squares) ** 2 / parts)) if parts else min(a.freedom, b.freedom)
 
 
-def _difference(
-    a: Blocks, b: Blocks, kind: str, values: tuple[Estimate, Estimate]
-) -> tuple[float | None, float | None, float | None, float]:
-    """Return change, low and high, and the probability of such a change by chance."""
-    first, second = values
-    if first.value is None or second.value is None:
-        return None, None, None, 1.0
-    share = kind == "share"
-    if not share and (first.value <= 0 or second.value <= 0):
-        return None, None, None, 1.0
-    change = second.value - first.value if share else math.log(second.value / first.value)
+def _difference(a: Blocks, b: Blocks, one: Measured, two: Measured) -> tuple[Difference, float]:
+    """Return the difference, and the probability of such a change by chance."""
+    (first, first_error), (second, second_error) = one.estimate, two.estimate
+    found = Difference(one.metric, one.aggregate, one.endpoint, one.kind, first, second)
+    share = one.kind == "share"
+    if first is None or second is None or (not share and min(first, second) <= 0):
+        return found, 1.0
+    change = second - first if share else math.log(second / first)
 
     def percent(x: float) -> float:
         return 100 * (x if share else math.expm1(min(x, 50.0)))
 
-    if first.error is None or second.error is None:
-        return percent(change), None, None, 1.0
-    errors = (first.error, second.error)
+    found = replace(found, change=percent(change))
+    if first_error is None or second_error is None:
+        return found, 1.0
+    errors = (first_error, second_error)
     error, freedom = math.hypot(*errors), _welch(a, b, errors)
-    blur = RESOLUTION if kind == "seconds" else 0.0
+    blur = RESOLUTION if one.kind == "seconds" else 0.0
     half = width(LEVEL, freedom) * error + blur
     beyond = max(0.0, abs(change) - blur)
     chance = two_sided(beyond / error, freedom) if error else float(beyond < 1e-12)
-    return percent(change), percent(change - half), percent(change + half), chance
+    return replace(found, low=percent(change - half), high=percent(change + half)), chance
 
 
 def holm(chances: Sequence[float], level: float = LEVEL) -> list[bool]:
@@ -321,36 +330,25 @@ def differences(
         )
     first, second = blocks_of(a, "a", resamples), blocks_of(b, "b", resamples)
     endpoints = common_endpoints(first, second)
-    rows = []
-    for (*key, kind, one), (*_, two) in zip(
-        estimates(first, endpoints), estimates(second, endpoints), strict=True
-    ):
-        rows.append((key, kind, one, two, _difference(first, second, kind, (one, two))))
-    judged = [row for row in rows if row[-1][1] is not None]
-    sure = holm([row[-1][3] for row in judged])
-    significant = {id(row) for row, yes in zip(judged, sure, strict=True) if yes}
+    rows = [
+        _difference(first, second, *pair)
+        for pair in zip(estimates(first, endpoints), estimates(second, endpoints), strict=True)
+    ]
+    judged = [chance for found, chance in rows if found.low is not None]
+    sure = iter(holm(judged))
     return [
-        Difference(
-            metric,
-            aggregate,
-            endpoint,
-            kind,
-            one.value,
-            two.value,
-            *found[:3],
-            id(row) in significant,
-        )
-        for row in rows
-        for (metric, aggregate, endpoint), kind, one, two, found in [row]
+        replace(found, significant=next(sure)) if found.low is not None else found
+        for found, _ in rows
     ]
 
 
 def beyond(found: Difference, sign: str, limit: float) -> bool | None:
-    """Whether the whole 95 % interval of the change is above (`>`) or below (`<`) the limit.
+    """Whether the change is above (`>`) or below (`<`) the limit, and not by noise.
 
-    None: there is no interval.
+    That is: the whole 95 % interval is on that side of no change. None: there is no interval.
     """
-    if found.low is None or found.high is None:
+    if found.change is None or found.low is None or found.high is None:
         return None
-    compare = operator.gt if sign == ">" else operator.lt
-    return compare(found.low if sign == ">" else found.high, limit)
+    if sign == ">":
+        return found.change > limit and found.low > 0
+    return found.change < limit and found.high < 0

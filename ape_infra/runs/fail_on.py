@@ -30,7 +30,7 @@ class Condition(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """`holds` is true only where the whole 95 % interval of the change is beyond the limit."""
+    """`holds`: the change is beyond the limit, and its 95 % interval leaves out no change."""
 
     condition: Condition
     difference: Difference
@@ -45,12 +45,18 @@ def parse(text: str) -> Condition:
             f"--fail-on {text!r}: is not a condition. It has a metric, < or >, and a change in "
             "percent: http_req_duration.p95 > +10%"
         )
+    sign, limit = found["sign"], float(found["limit"])
+    if limit < 0 if sign == ">" else limit > 0:
+        raise ConditionError(
+            f"--fail-on {text!r}: would hold without any change. Use > with a limit from 0, and < "
+            "with a limit up to 0."
+        )
     aggregate = found["aggregate"] or ""
     aggregate = ALIASES.get(aggregate, aggregate)
     endpoint = found["endpoint"]
     labels = f'{{endpoint="{endpoint}"}}' if endpoint is not None else ""
     name = f"{found['metric']}{labels}{'.' if aggregate else ''}{aggregate}"
-    return Condition(text.strip(), name, found["sign"], float(found["limit"]))
+    return Condition(text.strip(), name, sign, limit)
 
 
 def judge(condition: Condition, differences: Sequence[Difference]) -> Outcome:
@@ -67,7 +73,7 @@ def judge(condition: Condition, differences: Sequence[Difference]) -> Outcome:
     holds = beyond(found, condition.sign, condition.limit)
     if holds is None:
         raise ConditionError(
-            f"--fail-on {condition.text!r}: cannot be judged, since a run has too few intervals or "
+            f"--fail-on {condition.text!r}: cannot be evaluated, since a run has too few intervals or "
             "samples of it. Run both tests for longer, or leave the condition out."
         )
     return Outcome(condition, found, holds)

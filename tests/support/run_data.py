@@ -66,8 +66,8 @@ def measurements(
         first_tokens = [0.3 * math.exp(draw.gauss(0, 0.4)) for _ in range(ended * 3)]
         found.append(
             {
-                "from": STARTED + 10 * at,
-                "to": STARTED + 10 * (at + 1),
+                "from": 10.0 * at,
+                "to": 10.0 * (at + 1),
                 "phase": "warm_up" if at < warm_up else "main",
                 "stage": 0,
                 "target": 50.0,

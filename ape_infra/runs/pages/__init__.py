@@ -6,25 +6,16 @@ the two scripts of this package only, and load nothing.
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from markupsafe import Markup
-
-from ape_infra.observability.text import render
 from ape_infra.runs.compare import Difference
 from ape_infra.runs.pages import charts, shown
+from ape_infra.runs.pages.frame import framed
 
-FOLDER = Path(__file__).parent
 MAX_BYTES = 1_500_000
 # Shares of it; the time lines and the scripts take at most the rest.
 MAX_TRANSCRIPTS, MAX_ENDPOINTS = 500_000, 400
-NOT_IN_HTML = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&'\u2028\u2029"})
 # In percent, or points of a share: the ends of the picture of a change.
 PICTURE = 60.0
 
@@ -34,36 +25,6 @@ class Run(NamedTuple):
 
     summary: Mapping[str, Any]
     measurements: Mapping[str, Any]
-
-
-def embedded(data: Any) -> Markup:
-    """JSON that is text in HTML: it can end no element, and is one line to a script."""
-    return Markup(json.dumps(data, separators=(",", ":")).translate(NOT_IN_HTML))  # noqa: S704
-
-
-@functools.cache
-def _file(name: str) -> Markup:
-    """A file of this package, as it is."""
-    return Markup((FOLDER / name).read_text("utf-8"))  # noqa: S704
-
-
-def _page(template: str, data: Mapping[str, Any], **values: Any) -> str:
-    scripts = [_file("vendor/uPlot.iife.min.js"), _file("charts.js")]
-    digests = [base64.b64encode(hashlib.sha256(x.encode()).digest()).decode() for x in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
-    return render(
-        "ape_infra.runs.pages",
-        template,
-        policy=f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
-        "base-uri 'none'; form-action 'none'",
-        styles=_file("vendor/uPlot.min.css") + _file("page.css"),
-        scripts=scripts,
-        license=_file("vendor/uPlot.LICENSE"),
-        data=embedded(data),
-        has_charts=bool(data["charts"]),
-        shaded=bool(data["bands"]),
-        **values,
-    )
 
 
 def _durations(stats: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
@@ -202,7 +163,7 @@ def report(
     kept = shown.fitting(all_transcripts, MAX_TRANSCRIPTS)
     busiest = sorted(endpoints, key=lambda x: -x["count"])[:MAX_ENDPOINTS]
     scenarios = summary["scenarios"]
-    return _page(
+    return framed(
         "report.html.j2",
         charts.of_run(measurements, summary["executor"]),
         run=summary["run"],
@@ -239,17 +200,21 @@ def _picture(found: Difference) -> list[str] | None:
     return [f"{60 + x * 57 / PICTURE:.1f}" for x in ends]
 
 
+def interval(found: Difference) -> str:
+    """The 95 % interval of a change."""
+    if found.low is None or found.high is None:
+        return shown.NONE
+    low = shown.change(found.kind, found.low).split()[0]
+    return f"{low} to {shown.change(found.kind, found.high)}"
+
+
 def _row(found: Difference) -> dict[str, Any]:
-    interval = shown.NONE
-    if found.low is not None and found.high is not None:
-        low = shown.change(found.kind, found.low).split()[0]
-        interval = f"{low} to {shown.change(found.kind, found.high)}"
     return {
         "name": found.name,
         "a": shown.of_kind(found.kind, found.a),
         "b": shown.of_kind(found.kind, found.b),
         "change": shown.change(found.kind, found.change),
-        "interval": interval,
+        "interval": interval(found),
         "significant": found.significant,
         "bar": _picture(found),
     }
@@ -269,11 +234,13 @@ def _identity(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    return [
-        (key, *(shown.words(x[key])[:300] if key in x else shown.NONE for x in (a, b)))
-        for key in sorted(a.keys() | b.keys())
-        if (key in a, a.get(key)) != (key in b, b.get(key))
-    ]
+    """Settings that differ, of both runs."""
+
+    def value(of: Mapping[str, Any], key: str) -> str:
+        return shown.words(of[key])[:300] if key in of else shown.NONE
+
+    both = sorted(a.keys() | b.keys())
+    return [(x, value(a, x), value(b, x)) for x in both if value(a, x) != value(b, x)]
 
 
 def _only(a: Run, b: Run) -> list[str]:
@@ -302,7 +269,7 @@ def result_of(differences: Sequence[Difference]) -> str:
 
 def comparison(a: Run, b: Run, differences: Sequence[Difference]) -> str:
     """Return a page that shows both runs over each other, and what is different."""
-    return _page(
+    return framed(
         "comparison.html.j2",
         charts.of_two(a.measurements, b.measurements),
         runs=[_identity(a.summary), _identity(b.summary)],

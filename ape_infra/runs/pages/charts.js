@@ -11,7 +11,15 @@
   const digits = (value, n) => String(Number(value.toPrecision(n)));
   const short = (value) =>
     value >= 1e6 ? digits(value / 1e6, 3) + " M" : value >= 1e4 ? digits(value / 1e3, 3) + " k" : digits(value, 3);
+  const bytes = (v) => {
+    let n = 0;
+    for (; v >= 1024 && n < 4; n++) v /= 1024;
+    return digits(v, 3) + " " + ["B", "KiB", "MiB", "GiB", "TiB"][n];
+  };
   const units = {
+    bytes,
+    "bytes per second": (v) => bytes(v) + "/s",
+    percent: (v) => digits(v, 3) + " %",
     seconds: (v) => (v < 1 ? digits(v * 1000, 3) + " ms" : digits(v, 3) + " s"),
     share: (v) => digits(v * 100, 4) + " %",
     dollars: (v) => "$" + digits(v, 3),
@@ -19,7 +27,12 @@
   };
   const show = (unit, value) => (value == null ? "-" : value === 0 ? "0" : units[unit](value));
   const two = (n) => String(n).padStart(2, "0");
+  // Since the start of the run, or of a day (UTC) where the page knows its start.
   const clock = (seconds) => {
+    if (data.start) {
+      const text = new Date((data.start + seconds) * 1000).toISOString();
+      return data.span < 86400 ? text.slice(11, 19) : text.slice(5, 16).replace("T", " ");
+    }
     const all = Math.round(seconds), hours = Math.floor(all / 3600);
     const rest = two(Math.floor(all / 60) % 60) + ":" + two(all % 60);
     return hours ? hours + ":" + rest : rest;
@@ -32,10 +45,11 @@
       data.tables[table],
       ...lines.filter((line) => line.table === table).map((line) => line.values),
     ]);
-    return tables.length === 1 ? tables[0] : uPlot.join(tables);
+    // So that all charts have the same times, whichever their lines have.
+    return uPlot.join([[[0, data.span]], ...tables]);
   }
 
-  // Warm-up and ramp-down, which do not count.
+  // Warm-up and ramp-down, which do not count, and the times of events.
   function bands(plot) {
     const { ctx, bbox } = plot;
     ctx.save();
@@ -44,6 +58,16 @@
       const left = Math.max(plot.valToPos(start, "x", true), bbox.left);
       const right = Math.min(plot.valToPos(end, "x", true), bbox.left + bbox.width);
       if (right > left) ctx.fillRect(left, bbox.top, right - left, bbox.height);
+    }
+    ctx.strokeStyle = css("--muted");
+    ctx.setLineDash([4, 4]);
+    for (const mark of data.marks || []) {
+      const at = plot.valToPos(mark, "x", true);
+      if (at < bbox.left || at > bbox.left + bbox.width) continue;
+      ctx.beginPath();
+      ctx.moveTo(at, bbox.top);
+      ctx.lineTo(at, bbox.top + bbox.height);
+      ctx.stroke();
     }
     ctx.restore();
   }
@@ -69,17 +93,18 @@
   });
 
   function options(chart, lines, width) {
-    const range = chart.unit === "share" ? () => [0, 1.05] : (_, __, max) => [0, max > 0 ? max * 1.08 : 1];
+    const range = chart.top ? () => [0, chart.top] : (_, __, max) => [0, max > 0 ? max * 1.08 : 1];
     return {
       width,
       height: 220,
+      padding: [8, data.start ? 30 : 18, 0, 0],
       scales: { x: { time: false, range: (_, a, b) => (a === b ? [a - 5, a + 5] : [a, b]) }, y: { range } },
       cursor: { sync: { key: "run", setSeries: false }, drag: { x: true, y: false }, points: { size: 6 } },
       axes: [
         axis({ size: 30, incrs: steps, space: 64, values: (_, all) => all.map(clock) }),
         axis({
           size: (_, values) => 14 + 7 * Math.max(3, ...(values || []).map((text) => text.length)),
-          values: (_, all) => all.map((v) => (chart.unit === "share" && v > 1 ? "" : show(chart.unit, v))),
+          values: (_, all) => all.map((v) => (chart.top && v > 1 ? "" : show(chart.unit, v))),
           space: 36,
         }),
       ],
@@ -111,6 +136,8 @@
   }
 
   function add(chart) {
+    if (chart.group && (!boxes.length || boxes[boxes.length - 1].chart.group !== chart.group))
+      document.getElementById("charts").appendChild(document.createElement("h2")).textContent = chart.group;
     const section = document.createElement("section");
     const head = section.appendChild(document.createElement("h3"));
     head.textContent = chart.title;
@@ -140,9 +167,8 @@
   data.charts.forEach(add);
   all();
   reset.addEventListener("click", () => {
-    const times = data.tables.flat();
     zoom = null;
-    for (const { plot } of boxes) plot.setScale("x", { min: Math.min(...times), max: Math.max(...times) });
+    for (const { plot } of boxes) plot.setScale("x", { min: 0, max: data.span });
   });
   new ResizeObserver(() => {
     for (const box of boxes)

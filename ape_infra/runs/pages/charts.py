@@ -18,6 +18,8 @@ PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 MAX_POINTS = 720
 MAX_LINES = 8
 MAX_COMPARED = 20
+# Of a share that is shown up to 100 %.
+FULL = {"top": 1.05}
 Line = dict[str, Any]
 Chart = dict[str, Any]
 
@@ -55,12 +57,12 @@ class Timeline(NamedTuple):
     endpoints: list[str]
 
 
-def _point(group: Sequence[Mapping[str, Any]], zero: float) -> Point:
+def _point(group: Sequence[Mapping[str, Any]]) -> Point:
     names = {name: None for x in group for name in x["endpoints"]}
     costs = [x["cost_dollars"] for x in group if x["cost_dollars"] is not None]
     return Point(
-        start=group[0]["from"] - zero,
-        end=group[-1]["to"] - zero,
+        start=group[0]["from"],
+        end=group[-1]["to"],
         phase=group[0]["phase"],
         target=group[-1]["target"],
         active=group[-1]["active"],
@@ -84,8 +86,7 @@ def timeline(measurements: Mapping[str, Any]) -> Timeline:
     """Return the points of `measurements.json`, at most MAX_POINTS, and its busiest endpoints."""
     intervals = measurements["intervals"]
     size = max(1, -(-len(intervals) // MAX_POINTS))
-    zero = intervals[0]["from"] if intervals else 0
-    points = [_point(intervals[at : at + size], zero) for at in range(0, len(intervals), size)]
+    points = [_point(intervals[at : at + size]) for at in range(0, len(intervals), size)]
     counts: dict[str, int] = {}
     for point in points:
         for name, sketch in point.endpoints.items():
@@ -93,7 +94,7 @@ def timeline(measurements: Mapping[str, Any]) -> Timeline:
     return Timeline(points, sorted(counts, key=lambda name: (-counts[name], name)))
 
 
-def _rounded(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
 
 
@@ -101,7 +102,7 @@ def _line(
     name: str, color: int, points: Sequence[Point], value: Callable[[Point], float | None]
 ) -> Line:
     """A line of the first table; `color`: 0 to 7 of the page."""
-    values = [_rounded(value(point)) for point in points]
+    values = [rounded(value(point)) for point in points]
     return {"name": plain(name), "color": color, "table": 0, "dash": False, "values": values}
 
 
@@ -126,7 +127,7 @@ def _spent(points: Sequence[Point]) -> list[float | None]:
     total, found = 0.0, []
     for point in points:
         total += point.cost or 0.0
-        found.append(_rounded(total))
+        found.append(rounded(total))
     return found
 
 
@@ -157,7 +158,7 @@ def _of_sessions(points: Sequence[Point], executor: str) -> list[Chart]:
     return [
         _chart("Active agents", "", active),
         _chart("Sessions per second", "", per_second, "Ended in each interval"),
-        _chart("Session success", "share", [_line("success", 2, points, _success)]),
+        _chart("Session success", "share", [_line("success", 2, points, _success)]) | FULL,
     ]
 
 
@@ -224,7 +225,8 @@ def of_run(measurements: Mapping[str, Any], executor: str) -> dict[str, Any]:
     points, endpoints = timeline(measurements)
     charts = _of_sessions(points, executor) + _of_requests(points, endpoints) + _of_model(points)
     return {
-        "tables": [[_rounded(x.end) for x in points]],
+        "span": points[-1].end if points else 0,
+        "tables": [[round(x.end, 3) for x in points]],
         "bands": _bands(points),
         "charts": [x for x in charts if _has_values(x)],
     }
@@ -260,13 +262,14 @@ def of_two(
         _chart("p95 of requests by endpoint", "seconds", [])
         | {"choices": by_endpoint, "chosen": 0},
         _chart("Requests per second", "", pair(lambda x: x.requests.count / x.seconds)),
-        _chart("Session success", "share", pair(_success)),
+        _chart("Session success", "share", pair(_success)) | FULL,
         _chart("Sessions per second", "", pair(lambda x: (x.succeeded + x.failed) / x.seconds)),
         _chart("Time to first token", "seconds", []) | choices(first_token),
         _chart("Active agents", "", pair(lambda x: x.active)),
     ]
     return {
-        "tables": [[_rounded(x.end) for x in run.points] for run in runs],
+        "span": max((x.end for run in runs for x in run.points), default=0),
+        "tables": [[round(x.end, 3) for x in run.points] for run in runs],
         "bands": [],
         "charts": [x for x in charts if _has_values(x)],
     }
