@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,7 +10,10 @@ from typing import Any, NamedTuple
 from ape_agent.conversation import Conversation, room
 from ape_agent.peers import Peer, PeerError, Reply
 from ape_agent.results import MAX_WORDS_CHARS, SessionFailed, printable
+from ape_agent.stream import retries_left
 from ape_contracts.service_settings import AgentSettings
+from ape_service.completion_stream import RETRIES_LEFT
+from ape_service.pacing import backoff
 from ape_service.retry_after import retry_after
 
 # Requests for one answer while the provider finds the conversation too long.
@@ -52,6 +56,7 @@ class Model:
     ) -> None:
         self._name, self._tools, self._proxy = settings.model_name, tools, proxy
         self._trace_id, self._headers = trace_id, headers
+        self._stream = settings.stream
         self._room = room(settings.context_tokens, tools)
 
     async def ask(self, conversation: Conversation, *, required: bool) -> Answer:
@@ -84,12 +89,30 @@ class Model:
         }
         if required:
             asked["tool_choice"] = "required"
+        if self._stream:
+            asked |= {"stream": True, "stream_options": {"include_usage": True}}
+        headers, attempt = self._headers, 0
+        while True:
+            reply = await self._once(asked, headers)
+            left = retries_left(reply.status, reply.headers) if reply.in_stream else 0
+            if reply.status == 200 or not left:
+                return reply
+            # The proxy cannot: it has passed on the beginning. It counts the attempts.
+            await asyncio.sleep(backoff(attempt, cap=5))
+            headers, attempt = {**self._headers, RETRIES_LEFT: str(left - 1)}, attempt + 1
+
+    async def _once(self, asked: dict[str, Any], headers: Mapping[str, str]) -> Reply:
         try:
             return await self._proxy.post(
-                "/v1/chat/completions", asked, self._trace_id, headers=self._headers
+                "/v1/chat/completions", asked, self._trace_id, headers=headers, stream=self._stream
             )
         except PeerError as problem:
-            detail = f"The proxy did not answer: {problem}."
+            who = (
+                "The model's answer cannot be used"
+                if problem.reached
+                else "The proxy did not answer"
+            )
+            detail = f"{who}: {problem}."
             raise SessionFailed("model_error", detail, unreachable=not problem.reached) from None
 
 

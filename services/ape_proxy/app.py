@@ -26,7 +26,7 @@ from ape_proxy.answers import (
 )
 from ape_proxy.budget import Budget, Prices, Tokens
 from ape_proxy.callers import Callers
-from ape_proxy.completion import Assembly, charge, prompt_tokens, size_of
+from ape_proxy.completion import charge, prompt_tokens, size_of
 from ape_proxy.errors import (
     QUOTA,
     ProxyError,
@@ -52,6 +52,7 @@ from ape_proxy.models import EVENTS, JSON, Answer, Model
 from ape_proxy.recording import Recorder
 from ape_proxy.requests import MAX_REQUEST_BYTES, body_of
 from ape_service import logs, prom
+from ape_service.completion_stream import RETRIES_LEFT, Assembly
 from ape_service.memory import MemoryBudget, MemoryExhausted, MemoryReservation
 from ape_service.pacing import backoff
 from ape_service.web import Handler, application
@@ -90,7 +91,7 @@ class Options:
 
 @dataclass
 class _Completion:
-    """A completion on its way; `end` is the loop's time."""
+    """A completion on its way; `end` is the loop's time. `retries_left`: after this attempt."""
 
     request: web.Request
     body: dict[str, Any]
@@ -100,6 +101,7 @@ class _Completion:
     end: float
     memory: MemoryReservation
     measured: Measured
+    retries_left: int = 0
 
 
 class Proxy:
@@ -114,9 +116,9 @@ class Proxy:
     async def lifetime(self, _: web.Application) -> AsyncIterator[None]:
         await self._model.open()
         options = self._options
-        budget = Budget(options.most_tokens, options.most_dollars, options.prices)
-        self._limiter = Limiter(options.limits, budget)
-        self._metrics.show(budget)
+        self._budget = Budget(options.most_tokens, options.most_dollars, options.prices)
+        self._limiter = Limiter(options.limits, self._budget)
+        self._metrics.show(self._budget)
         self._metrics.in_flight.set_function(lambda: self._limiter.in_flight)
         self._metrics.queued.set_function(lambda: self._limiter.queued)
         yield
@@ -142,6 +144,7 @@ class Proxy:
             return await handler(request)
         except ProxyError as rejection:
             self._metrics.rejections.labels(rejection.code).inc()
+            self._metrics.results.refused[rejection.code] += 1
             return rejection.response()
         except web.HTTPException as problem:
             if problem.status < 400:
@@ -176,6 +179,11 @@ class Proxy:
         if self._recorder is None:
             raise bad_request("not_recording", "Nothing is recorded. Set modelRecord.", 404)
         return web.Response(text=self._recorder.text(), content_type="application/jsonl")
+
+    async def results(self, _: web.Request) -> web.StreamResponse:
+        """What all completions since the start came to."""
+        found = self._metrics.results.plain(self._options.prices, self._budget)
+        return web.json_response(found)
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         measured = Measured(self._metrics)
@@ -228,8 +236,9 @@ class Proxy:
         tokens = Tokens(prompt, charge(asked, size) - prompt)
         this = _Completion(request, body, asked, tokens, agent, end, memory, measured)
         last: ProxyError | None = None
-        for attempt in range(self._options.retries + 1):
-            kept = memory.size
+        retries = self._retries(request, measured)
+        for attempt in range(retries + 1):
+            kept, this.retries_left = memory.size, retries - attempt
             try:
                 return await self._attempt(this)
             except ProxyError as problem:
@@ -238,7 +247,7 @@ class Proxy:
                     raise last from None
                 pause = backoff(attempt)
                 wait = max(problem.wait or 0.0, pause)
-                done = attempt == self._options.retries or clock() + wait >= end
+                done = attempt == retries or clock() + wait >= end
                 if not problem.asked or not problem.transient or done:
                     raise
                 # With its traceback it would keep this frame, which keeps it.
@@ -248,6 +257,14 @@ class Proxy:
             # After a 429 the limiter lets all requests wait.
             await asyncio.sleep(pause if last.status == 429 else wait)
         raise AssertionError("the last attempt returns or raises")
+
+    def _retries(self, request: web.Request, measured: Measured) -> int:
+        """How many there may be; an agent asks again for an answer whose stream broke."""
+        left = request.headers.get(RETRIES_LEFT, "")
+        if not (left.isdecimal() and len(left) < 4 and int(left) < self._options.retries):
+            return self._options.retries
+        measured.again("broken_stream")
+        return int(left)
 
     async def _attempt(self, this: _Completion) -> web.StreamResponse:
         """Ask the model once. Raises ProxyError, with `asked` if the model was reached."""
@@ -260,10 +277,14 @@ class Proxy:
                 timeout = max(0.001, this.end - clock())
                 async with self._model.ask(this.asked, timeout) as answer:
                     if answer.status == 200 and _streams(this.asked, answer):
-                        made = await self._stream(this, answer)
-                        outcome = "failed" if measured.broken else "answered"
-                        return made
-                    content = await forward.whole(answer, this.memory)
+                        try:
+                            made = await self._stream(this, answer)
+                            outcome = "failed" if measured.broken else "answered"
+                            return made
+                        except forward.NotEvents as found:
+                            content = found.content
+                    else:
+                        content = await forward.whole(answer, this.memory)
                 if answer.status != 200:
                     raise rejection(answer, without(self._model.secrets, content))
                 self._take(this.body, content, measured)
@@ -327,11 +348,15 @@ class Proxy:
             this.measured,
             show_usage=isinstance(options, dict) and bool(options.get("include_usage")),
             assembly=assembly,
+            secrets=self._model.secrets,
         )
-        out = await forward.stream(this.request, answer, events)
+        is_agent = "X-APE-Agent" in this.request.headers
+        gather = forward.Gather(this.retries_left) if is_agent else None
+        out = await forward.stream(this.request, answer, events, this.memory, gather)
         this.measured.broken = events.failed
-        if self._recorder is not None and assembly is not None and not events.failed:
-            self._recorder.add(this.body | {"model": self._model.name}, assembly.completion)
+        if self._recorder is not None and assembly is not None:
+            if not events.failed and not events.unknown:
+                self._recorder.add(this.body | {"model": self._model.name}, assembly.completion)
         return out
 
 
@@ -355,7 +380,7 @@ def _response(answer: Answer, content: bytes) -> web.Response:
 
 
 def make_app(model: Model, options: Options | None = None) -> web.Application:
-    """POST /v1/chat/completions, GET /v1/models and GET /recording for `model`."""
+    """POST /v1/chat/completions, GET /v1/models, /recording and /results for `model`."""
     options = options or Options()
     registry = prom.registry()
     app = application("proxy", registry, MAX_REQUEST_BYTES)
@@ -364,5 +389,6 @@ def make_app(model: Model, options: Options | None = None) -> web.Application:
     app.cleanup_ctx.append(proxy.lifetime)
     app.router.add_get("/v1/models", proxy.models)
     app.router.add_get("/recording", proxy.recording)
+    app.router.add_get("/results", proxy.results)
     app.router.add_post("/v1/chat/completions", proxy.completions)
     return app

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from aiohttp import web
 
+from ape_proxy.answers import rejected_in_stream
 from ape_proxy.errors import ProxyError, bad_answer
 from ape_proxy.events import Events
 from ape_proxy.models import EVENTS, Answer
+from ape_service.completion_stream import RETRIES_LEFT
 from ape_service.memory import MemoryReservation
 
 MAX_ANSWER_BYTES = 8 << 20
@@ -16,10 +19,31 @@ FLUSH_SECONDS = 5.0
 # For a client that does not read its stream.
 STALLED_SECONDS = 60.0
 _SMALL = 16 << 10
+# Of a stream before its first chunk of a completion.
+MAX_HELD_BYTES = 1 << 20
 
 
 class ClientGone(Exception):
     pass
+
+
+class NotEvents(Exception):
+    """The answer had no event, but this content."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.content = content
+
+
+@dataclass(frozen=True)
+class Gather:
+    """An agent needs the whole answer: it gets a stream in few parts, which cost it less to read.
+
+    `retries_left`: how many more times it may ask, if the stream breaks.
+    """
+
+    retries_left: int
+    seconds: float = 0.5
 
 
 class Broken(Exception):
@@ -37,34 +61,67 @@ async def whole(answer: Answer, memory: MemoryReservation) -> bytes:
     return bytes(content)
 
 
-async def stream(request: web.Request, answer: Answer, events: Events) -> web.StreamResponse:
-    """Forward a stream. Raises Broken, ClientGone; ProxyError before it begins."""
+async def stream(
+    request: web.Request,
+    answer: Answer,
+    events: Events,
+    memory: MemoryReservation,
+    gather: Gather | None = None,
+) -> web.StreamResponse:
+    """Forward a stream. Raises Broken, ClientGone; before it begins, ProxyError and NotEvents.
+
+    It begins with the first chunk of the completion: what fails before may be tried again.
+    """
     out: web.StreamResponse | None = None
-    transport = request.transport
+    transport, clock = request.transport, asyncio.get_running_loop().time
+    held, written = bytearray(), clock()
     try:
         async for chunk in answer.chunks:
-            if passed := events.feed(chunk):
-                out = out or await _open(request, answer)
-                await _write(transport, out, passed)
-        if rest := events.end():
-            out = out or await _open(request, answer)
-            await _write(transport, out, rest)
-    except ClientGone:
+            passed = events.feed(chunk)
+            held += passed
+            if out is None:
+                memory.grow(len(passed))
+                _check(answer, events, early=gather is not None or not events.begun)
+            if not held or (out is None and not events.begun and len(held) < MAX_HELD_BYTES):
+                continue
+            if gather and clock() < written + gather.seconds and len(held) < _SMALL:
+                continue
+            out = out or await _open(request, answer, gather)
+            await _write(transport, out, bytes(held))
+            held.clear()
+            written = clock()
+        held += events.end()
+        if out is None:
+            _check(answer, events, early=gather is not None or not events.begun)
+            if not events.begun:
+                raise NotEvents(bytes(held))
+            if gather and not events.complete:
+                raise bad_answer("its stream ended without a finish reason.")
+        out = out or await _open(request, answer, gather)
+        if held:
+            await _write(transport, out, bytes(held))
+    except (ClientGone, NotEvents):
         raise
     except Exception as problem:
         if out is None:
             raise
         raise Broken from problem
-    if out is None:
-        raise bad_answer("its stream ended before it began.")
     if not events.complete and not events.failed:
         raise Broken
     await out.write_eof()
     return out
 
 
-async def _open(request: web.Request, answer: Answer) -> web.StreamResponse:
+def _check(answer: Answer, events: Events, *, early: bool) -> None:
+    """Raises ProxyError for an error in the stream, as for one before it."""
+    if early and events.error is not None:
+        raise rejected_in_stream(answer, events.error, events.secrets)
+
+
+async def _open(request: web.Request, answer: Answer, gather: Gather | None) -> web.StreamResponse:
     made = web.StreamResponse(status=answer.status, headers=answer.headers)
+    if gather is not None:
+        made.headers[RETRIES_LEFT] = str(gather.retries_left)
     made.headers["Content-Type"] = EVENTS
     made.headers["Cache-Control"] = "no-cache"
     try:
