@@ -33,10 +33,6 @@ class NotConnected(HttpError):
     """No connection was made, so the request had no effect."""
 
 
-class Abandoned(HttpError):
-    """The answer came too slowly, or is too large."""
-
-
 @dataclass(frozen=True)
 class Answer:
     """Header names are in lower case; of a repeated header the last one counts."""
@@ -88,7 +84,7 @@ class _Connection:
                     continue
                 content += event.data
                 if len(content) > MAX_ANSWER_BYTES:
-                    raise Abandoned("the answer is too large")
+                    raise HttpError("the answer is too large")
             elif isinstance(event, h11.EndOfMessage):
                 if stream is not None:
                     stream.end()
@@ -153,11 +149,10 @@ class Client:
             return answer
         except (OSError, h11.RemoteProtocolError) as problem:
             # TimeoutError is an OSError. Without a connection, a request had no effect.
-            late = Abandoned if isinstance(problem, TimeoutError) else HttpError
-            kind = NotConnected if connection is None else late
+            kind = NotConnected if connection is None else HttpError
             raise kind(type(problem).__name__) from None
         except TooLarge as problem:
-            raise Abandoned(f"the answer is too large: {problem}") from None
+            raise HttpError(f"the answer is too large: {problem}") from None
         finally:
             if connection is not None:
                 if kept:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,10 +9,7 @@ from typing import Any, NamedTuple
 from ape_agent.conversation import Conversation, room
 from ape_agent.peers import Peer, PeerError, Reply
 from ape_agent.results import MAX_WORDS_CHARS, SessionFailed, printable
-from ape_agent.stream import retries_left
 from ape_contracts.service_settings import AgentSettings
-from ape_service.completion_stream import RETRIES_LEFT
-from ape_service.pacing import backoff
 from ape_service.retry_after import retry_after
 
 # Requests for one answer while the provider finds the conversation too long.
@@ -91,20 +87,13 @@ class Model:
             asked["tool_choice"] = "required"
         if self._stream:
             asked |= {"stream": True, "stream_options": {"include_usage": True}}
-        headers, attempt = self._headers, 0
-        while True:
-            reply = await self._once(asked, headers)
-            left = retries_left(reply.status, reply.headers) if reply.in_stream else 0
-            if reply.status == 200 or not left:
-                return reply
-            # The proxy cannot: it has passed on the beginning. It counts the attempts.
-            await asyncio.sleep(backoff(attempt, cap=5))
-            headers, attempt = {**self._headers, RETRIES_LEFT: str(left - 1)}, attempt + 1
-
-    async def _once(self, asked: dict[str, Any], headers: Mapping[str, str]) -> Reply:
         try:
             return await self._proxy.post(
-                "/v1/chat/completions", asked, self._trace_id, headers=headers, stream=self._stream
+                "/v1/chat/completions",
+                asked,
+                self._trace_id,
+                headers=self._headers,
+                stream=self._stream,
             )
         except PeerError as problem:
             who = (

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ape_agent.client import Abandoned, Client, HttpError, NotConnected
+from ape_agent.client import Client, HttpError, NotConnected
 from ape_agent.stream import Stream
 from ape_service import logs, trace
 from ape_service.pacing import backoff
@@ -133,11 +133,8 @@ class Peer:
         except NotConnected as problem:
             raise _NotReached(str(problem)) from None
         except HttpError as problem:
-            if stream is None or stream.headers is None:
+            if stream is None or stream.headers is None or not stream.is_whole:
                 raise PeerError(str(problem)) from None
-            if isinstance(problem, Abandoned) and not stream.is_whole:
-                self._reached = time.monotonic()
-                raise PeerError(str(problem), reached=True, status=200) from None
         self._reached = time.monotonic()
         if stream is not None and stream.headers is not None:
             status, found = stream.reply()

@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ape_service.completion_stream import RETRIES_LEFT, Assembly, TooLarge, error_in, status_of
+from ape_service.completion_stream import Assembly, TooLarge, error_in, status_of
 
 # Of a line, and of the lines of one event.
 MAX_EVENT_BYTES = 1 << 20
 _MARK = b"\xef\xbb\xbf"
-_MAX_RETRIES = 10
 _ENDED_EARLY = {"error": {"code": "stream_ended", "message": "The model's answer ended early."}}
 
 
@@ -91,11 +90,3 @@ class Stream:
     def is_whole(self) -> bool:
         """Whether nothing that matters can follow."""
         return self._error is not None or self._assembly.is_finished
-
-
-def retries_left(status: int, headers: Mapping[str, str]) -> int:
-    """How many times a completion whose stream failed so may be asked for again."""
-    text = headers.get(RETRIES_LEFT, "")
-    if 400 <= status < 500 and status not in (408, 429):
-        return 0
-    return min(int(text), _MAX_RETRIES) if text.isdecimal() and len(text) < 4 else 0

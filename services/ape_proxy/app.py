@@ -52,7 +52,7 @@ from ape_proxy.models import EVENTS, JSON, Answer, Model
 from ape_proxy.recording import Recorder
 from ape_proxy.requests import MAX_REQUEST_BYTES, body_of
 from ape_service import logs, prom
-from ape_service.completion_stream import RETRIES_LEFT, Assembly
+from ape_service.completion_stream import Assembly
 from ape_service.memory import MemoryBudget, MemoryExhausted, MemoryReservation
 from ape_service.pacing import backoff
 from ape_service.web import Handler, application
@@ -60,6 +60,7 @@ from ape_service.web import Handler, application
 # Of requests, also as Python objects, and of complete answers, held at the same time.
 MAX_HELD_BYTES = 384 << 20
 _OPEN = ("/health", "/metrics")
+AGENT_HEADER = "X-APE-Agent"
 # Providers round the time of a reset.
 RESET_MARGIN_SECONDS = 0.05
 # Of the words of an error, in the log.
@@ -91,7 +92,7 @@ class Options:
 
 @dataclass
 class _Completion:
-    """A completion on its way; `end` is the loop's time. `retries_left`: after this attempt."""
+    """A completion on its way; `end` is the loop's time."""
 
     request: web.Request
     body: dict[str, Any]
@@ -101,7 +102,6 @@ class _Completion:
     end: float
     memory: MemoryReservation
     measured: Measured
-    retries_left: int = 0
 
 
 class Proxy:
@@ -230,15 +230,14 @@ class Proxy:
         end = clock() + self._options.timeout
         body, size = await body_of(request, memory)
         asked = self._model.shape(body)
-        name = request.headers.get("X-APE-Agent", "")[:64]
+        name = request.headers.get(AGENT_HEADER, "")[:64]
         agent = self._callers.owner(request.remote or "", name, clock())
         prompt = prompt_tokens(size)
         tokens = Tokens(prompt, charge(asked, size) - prompt)
         this = _Completion(request, body, asked, tokens, agent, end, memory, measured)
         last: ProxyError | None = None
-        retries = self._retries(request, measured)
-        for attempt in range(retries + 1):
-            kept, this.retries_left = memory.size, retries - attempt
+        for attempt in range(self._options.retries + 1):
+            kept = memory.size
             try:
                 return await self._attempt(this)
             except ProxyError as problem:
@@ -247,7 +246,7 @@ class Proxy:
                     raise last from None
                 pause = backoff(attempt)
                 wait = max(problem.wait or 0.0, pause)
-                done = attempt == retries or clock() + wait >= end
+                done = attempt == self._options.retries or clock() + wait >= end
                 if not problem.asked or not problem.transient or done:
                     raise
                 # With its traceback it would keep this frame, which keeps it.
@@ -257,14 +256,6 @@ class Proxy:
             # After a 429 the limiter lets all requests wait.
             await asyncio.sleep(pause if last.status == 429 else wait)
         raise AssertionError("the last attempt returns or raises")
-
-    def _retries(self, request: web.Request, measured: Measured) -> int:
-        """How many there may be; an agent asks again for an answer whose stream broke."""
-        left = request.headers.get(RETRIES_LEFT, "")
-        if not (left.isdecimal() and len(left) < 4 and int(left) < self._options.retries):
-            return self._options.retries
-        measured.again("broken_stream")
-        return int(left)
 
     async def _attempt(self, this: _Completion) -> web.StreamResponse:
         """Ask the model once. Raises ProxyError, with `asked` if the model was reached."""
@@ -276,19 +267,24 @@ class Proxy:
             try:
                 timeout = max(0.001, this.end - clock())
                 async with self._model.ask(this.asked, timeout) as answer:
-                    if answer.status == 200 and _streams(this.asked, answer):
-                        try:
+                    streams = answer.status == 200 and _streams(this.asked, answer)
+                    try:
+                        if not streams:
+                            content = await forward.whole(answer, this.memory)
+                        elif AGENT_HEADER in this.request.headers:
+                            content = await self._gathered(this, answer)
+                        else:
                             made = await self._stream(this, answer)
                             outcome = "failed" if measured.broken else "answered"
                             return made
-                        except forward.NotEvents as found:
-                            content = found.content
-                    else:
-                        content = await forward.whole(answer, this.memory)
+                    except forward.NotEvents as found:
+                        content, streams = found.content, False
                 if answer.status != 200:
                     raise rejection(answer, without(self._model.secrets, content))
-                self._take(this.body, content, measured)
+                completion = self._take(this.body, content, measured)
                 outcome = "answered"
+                if streams:
+                    return forward.as_stream(answer, completion)
                 return _response(answer, content)
             except ProxyError as problem:
                 problem.asked = True
@@ -325,7 +321,7 @@ class Proxy:
         problem.asked = True
         raise problem
 
-    def _take(self, body: dict[str, Any], content: bytes, measured: Measured) -> None:
+    def _take(self, body: dict[str, Any], content: bytes, measured: Measured) -> dict[str, Any]:
         """Count and record an answer of status 200. Raises ProxyError if it has no message."""
         found = loaded(content)
         if isinstance(found, dict):
@@ -339,25 +335,32 @@ class Proxy:
         measured.text(size_of(choice["message"]))
         if self._recorder is not None:
             self._recorder.add(body | {"model": self._model.name}, found)
+        completion: dict[str, Any] = found
+        return completion
 
     async def _stream(self, this: _Completion, answer: Answer) -> web.StreamResponse:
-        """Forward a stream. Raises Broken, ClientGone; ProxyError before it begins."""
+        """Forward a stream. Raises Broken, ClientGone; before it begins, ProxyError, NotEvents."""
         options = this.body.get("stream_options")
         assembly = Assembly() if self._recorder is not None else None
-        events = Events(
-            this.measured,
-            show_usage=isinstance(options, dict) and bool(options.get("include_usage")),
-            assembly=assembly,
-            secrets=self._model.secrets,
-        )
-        is_agent = "X-APE-Agent" in this.request.headers
-        gather = forward.Gather(this.retries_left) if is_agent else None
-        out = await forward.stream(this.request, answer, events, this.memory, gather)
+        show_usage = isinstance(options, dict) and bool(options.get("include_usage"))
+        secrets = self._model.secrets
+        events = Events(this.measured, show_usage=show_usage, assembly=assembly, secrets=secrets)
+        out = await forward.stream(this.request, answer, events, this.memory)
         this.measured.broken = events.failed
         if self._recorder is not None and assembly is not None:
             if not events.failed and not events.unknown:
                 self._recorder.add(this.body | {"model": self._model.name}, assembly.completion)
         return out
+
+    async def _gathered(self, this: _Completion, answer: Answer) -> bytes:
+        """The completion of a stream for an agent, which can do nothing with a part of it.
+
+        So a stream that breaks is tried again, and costs the agent no more than a whole answer.
+        """
+        assembly = Assembly()
+        secrets = self._model.secrets
+        events = Events(this.measured, show_usage=True, assembly=assembly, secrets=secrets)
+        return await forward.gathered(answer, events, assembly, this.memory, this.end)
 
 
 def _streams(asked: dict[str, Any], answer: Answer) -> bool:

@@ -10,7 +10,7 @@ from ape_proxy.answers import finish_label, is_usable, without, words_in
 from ape_proxy.completion import size_of_event
 from ape_proxy.errors import ProxyError
 from ape_proxy.metrics import Measured
-from ape_service.completion_stream import Assembly, error_in
+from ape_service.completion_stream import Assembly, TooLarge, error_in
 
 # Of one event; a longer line is not part of a stream of tokens.
 MAX_LINE_BYTES = 1 << 20
@@ -36,6 +36,8 @@ class Events:
         self._measured, self._show_usage, self._assembly = measured, show_usage, assembly
         self.secrets = secrets
         self._rest, self._kind = b"", ""
+        # The beginning of an event that has several lines.
+        self._lines = b""
         self._is_first = True
         # Whether a chunk of a completion has come, and one in a form that nobody knows.
         self.begun = self.unknown = False
@@ -54,8 +56,7 @@ class Events:
         cut = data.rfind(b"\n") + 1
         self._rest = data[cut:]
         if len(self._rest) > MAX_LINE_BYTES:
-            message = f"The model sent an event larger than {MAX_LINE_BYTES} bytes."
-            raise ProxyError(502, "upstream_error", "answer_too_large", message)
+            raise _too_large(f"an event of more than {MAX_LINE_BYTES} bytes")
         now = time.monotonic()
         return b"".join([self._passed(line, now) for line in data[:cut].splitlines(True)])
 
@@ -72,15 +73,24 @@ class Events:
             if line.startswith(b"event:"):
                 self._kind = line[6:].strip().decode("utf-8", "replace")
             elif not line.strip():
-                self._kind = ""
+                self._kind, self._lines = "", b""
             return line
         if line[5:].strip() == b"[DONE]":
             return line
+        data = self._lines + line[5:]
         try:
-            event = json.loads(line[5:])
-            passes = self._see(event, now)
-        except (ValueError, TypeError, AttributeError, RecursionError, LookupError):
+            event = json.loads(data)
+        except (ValueError, RecursionError):
             # Forwarded unchanged; the client may understand it.
+            self._lines = data if len(data) <= MAX_LINE_BYTES else b""
+            self.unknown = True
+            return line
+        self._lines = b""
+        try:
+            passes = self._see(event, now)
+        except TooLarge as problem:
+            raise _too_large(str(problem)) from None
+        except (ValueError, TypeError, AttributeError, RecursionError, LookupError):
             self.unknown = True
             return line
         if self.error is not None:
@@ -114,6 +124,11 @@ class Events:
             return True
         measured.usage(usage)
         return bool(choices) or self._show_usage
+
+
+def _too_large(words: str) -> ProxyError:
+    message = f"The model's answer is too large: {words}."
+    return ProxyError(502, "upstream_error", "answer_too_large", message)
 
 
 def _reasons(delta: dict[str, Any]) -> bool:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import json
+from typing import Any
 
 from aiohttp import web
 
 from ape_proxy.answers import rejected_in_stream
+from ape_proxy.completion import as_events
 from ape_proxy.errors import ProxyError, bad_answer
 from ape_proxy.events import Events
 from ape_proxy.models import EVENTS, Answer
-from ape_service.completion_stream import RETRIES_LEFT
+from ape_service.completion_stream import Assembly
 from ape_service.memory import MemoryReservation
 
 MAX_ANSWER_BYTES = 8 << 20
@@ -35,17 +37,6 @@ class NotEvents(Exception):
         self.content = content
 
 
-@dataclass(frozen=True)
-class Gather:
-    """An agent needs the whole answer: it gets a stream in few parts, which cost it less to read.
-
-    `retries_left`: how many more times it may ask, if the stream breaks.
-    """
-
-    retries_left: int
-    seconds: float = 0.5
-
-
 class Broken(Exception):
     """The stream ended early, after its beginning had been forwarded."""
 
@@ -61,45 +52,67 @@ async def whole(answer: Answer, memory: MemoryReservation) -> bytes:
     return bytes(content)
 
 
+async def gathered(
+    answer: Answer, events: Events, assembly: Assembly, memory: MemoryReservation, end: float
+) -> bytes:
+    """The completion of a stream, which must end by `end`. Raises ProxyError, NotEvents."""
+    held, booked = bytearray(), 0
+    try:
+        async with asyncio.timeout_at(end):
+            async for chunk in answer.chunks:
+                passed = events.feed(chunk)
+                _check(answer, events)
+                if not events.begun and len(held) < MAX_HELD_BYTES:
+                    held += passed
+                    memory.grow(len(passed))
+                # Its text is kept in two bytes a character.
+                memory.grow(2 * (assembly.size - booked))
+                booked = assembly.size
+    except TimeoutError:
+        message = "The model's answer did not end in time (modelTimeoutSeconds)."
+        raise ProxyError(504, "upstream_error", "upstream_timeout", message) from None
+    held += events.end()
+    _check(answer, events)
+    if not events.begun:
+        raise NotEvents(bytes(held))
+    if not events.complete:
+        raise bad_answer("its stream ended without a finish reason.")
+    return json.dumps(assembly.completion()).encode()
+
+
 async def stream(
-    request: web.Request,
-    answer: Answer,
-    events: Events,
-    memory: MemoryReservation,
-    gather: Gather | None = None,
+    request: web.Request, answer: Answer, events: Events, memory: MemoryReservation
 ) -> web.StreamResponse:
     """Forward a stream. Raises Broken, ClientGone; before it begins, ProxyError and NotEvents.
 
     It begins with the first chunk of the completion: what fails before may be tried again.
     """
     out: web.StreamResponse | None = None
-    transport, clock = request.transport, asyncio.get_running_loop().time
-    held, written = bytearray(), clock()
+    transport, held = request.transport, bytearray()
     try:
         async for chunk in answer.chunks:
             passed = events.feed(chunk)
-            held += passed
             if out is None:
+                held += passed
                 memory.grow(len(passed))
-                _check(answer, events, early=gather is not None or not events.begun)
-            if not held or (out is None and not events.begun and len(held) < MAX_HELD_BYTES):
-                continue
-            if gather and clock() < written + gather.seconds and len(held) < _SMALL:
-                continue
-            out = out or await _open(request, answer, gather)
-            await _write(transport, out, bytes(held))
-            held.clear()
-            written = clock()
-        held += events.end()
+                if not events.begun:
+                    _check(answer, events)
+                    if len(held) < MAX_HELD_BYTES:
+                        continue
+                if not held:
+                    continue
+                out, passed = await _open(request, answer), bytes(held)
+            if passed:
+                await _write(transport, out, passed)
+        if rest := events.end():
+            if out is None and not events.begun:
+                held += rest
+            else:
+                out = out or await _open(request, answer)
+                await _write(transport, out, rest)
         if out is None:
-            _check(answer, events, early=gather is not None or not events.begun)
-            if not events.begun:
-                raise NotEvents(bytes(held))
-            if gather and not events.complete:
-                raise bad_answer("its stream ended without a finish reason.")
-        out = out or await _open(request, answer, gather)
-        if held:
-            await _write(transport, out, bytes(held))
+            _check(answer, events)
+            raise NotEvents(bytes(held))
     except (ClientGone, NotEvents):
         raise
     except Exception as problem:
@@ -112,16 +125,20 @@ async def stream(
     return out
 
 
-def _check(answer: Answer, events: Events, *, early: bool) -> None:
+def _check(answer: Answer, events: Events) -> None:
     """Raises ProxyError for an error in the stream, as for one before it."""
-    if early and events.error is not None:
+    if events.error is not None:
         raise rejected_in_stream(answer, events.error, events.secrets)
 
 
-async def _open(request: web.Request, answer: Answer, gather: Gather | None) -> web.StreamResponse:
+def as_stream(answer: Answer, completion: dict[str, Any]) -> web.Response:
+    """A completion that is whole, to a client that asked for a stream."""
+    headers = dict(answer.headers) | {"Content-Type": EVENTS, "Cache-Control": "no-cache"}
+    return web.Response(body=b"".join(as_events(completion)), headers=headers)
+
+
+async def _open(request: web.Request, answer: Answer) -> web.StreamResponse:
     made = web.StreamResponse(status=answer.status, headers=answer.headers)
-    if gather is not None:
-        made.headers[RETRIES_LEFT] = str(gather.retries_left)
     made.headers["Content-Type"] = EVENTS
     made.headers["Cache-Control"] = "no-cache"
     try:

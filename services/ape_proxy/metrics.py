@@ -82,10 +82,6 @@ class Measured:
 
     def retry(self, cause: str) -> None:
         self._begin()
-        self.again(cause)
-
-    def again(self, cause: str) -> None:
-        """Count a request of the model that is not the first one for this completion."""
         self._metrics.retries.labels(self._metrics.model, cause).inc()
         self._metrics.results.retries += 1
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-# Of a proxy's stream: how many more times the completion may be asked for. Of a request: the same.
-RETRIES_LEFT = "x-ape-retries-left"
 # Characters of a completion in all.
 MAX_CHARS = 4 << 20
 MAX_CHOICES, MAX_CALLS, MAX_PARTS = 16, 64, 4096
@@ -89,6 +87,11 @@ class Assembly:
                     raise TooLarge(f"more than {MAX_CHARS} characters")
             if finish := choice.get("finish_reason"):
                 made.finish, self.is_finished = finish, True
+
+    @property
+    def size(self) -> int:
+        """Characters so far."""
+        return MAX_CHARS - self._room
 
     def completion(self) -> dict[str, Any]:
         choices = [

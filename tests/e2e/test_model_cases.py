@@ -176,7 +176,7 @@ FAILED = {
     "busy_ollama": ("server busy",),
     "rate_limit": ("token_quota_exceeded", "Tokens per minute limit exceeded"),
     "rate_limit_bad_header": ("token_quota_exceeded",),
-    "cut": ("upstream_unreachable|stream_ended",),
+    "cut": ("upstream_unreachable",),
     "reset": ("upstream_unreachable",),
     "no_choices": ("bad_answer",),
     "null_choices": ("bad_answer",),

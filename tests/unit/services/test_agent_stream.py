@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ape_agent.peers import Peer, PeerError
-from ape_agent.stream import MAX_EVENT_BYTES, Stream, retries_left
+from ape_agent.stream import MAX_EVENT_BYTES, Stream
 from ape_proxy.completion import as_events
 from ape_service.completion_stream import (
     MAX_CALLS,
     MAX_CHARS,
-    RETRIES_LEFT,
     Assembly,
     TooLarge,
     status_of,
 )
 from tests.support import model_answers, model_forms, model_streams
+from tests.support.agent_world import model_of
 
 pytestmark = pytest.mark.unit
 STEP = {"method": "POST", "path": "/login", "body": {"username": "zoë 😀", "n": 1}}
@@ -220,11 +220,7 @@ def test_stream_has_bounds(parts: list[bytes]) -> None:
         fed(*parts)
 
 
-def test_retries_are_those_that_the_proxy_leaves_and_none_for_a_final_error() -> None:
-    left = {RETRIES_LEFT: "2"}
-    assert [retries_left(status, left) for status in (502, 429, 408, 400, 404)] == [2, 2, 2, 0, 0]
-    for text in ("", "-1", "x", "99999", "²"):
-        assert retries_left(502, {RETRIES_LEFT: text}) == 0
+def test_status_of_an_error_is_one_of_an_error() -> None:
     assert status_of({"error": {"code": True, "status": 399}}) == 502
 
 
@@ -278,39 +274,25 @@ async def test_peer_returns_the_completion_of_a_stream(serve: Any) -> None:
 async def test_peer_keeps_a_whole_answer_of_a_connection_that_breaks_after_it(serve: Any) -> None:
     whole = chunk({"content": "Hi"}) + chunk({}, "stop")
     assert (await asked(serve, Server(whole, 0.01, "cut"))).status == 200
-    reply = await asked(serve, Server(chunk({"content": "Hi"}), 0.01, "cut"))
-    assert (reply.status, reply.in_stream, reply.retry_helps) == (502, True, False)
+    with pytest.raises(PeerError):
+        await asked(serve, Server(chunk({"content": "Hi"}), 0.01, "cut"))
     overloaded = model_streams.event({"error": {"message": "later", "code": 503}})
     assert not (await asked(serve, Server(overloaded))).retry_helps
 
 
 async def test_peer_gives_up_a_stream_that_is_too_slow_or_too_large(serve: Any) -> None:
-    for server in (
-        Server(chunk({"content": "Hi"}), 1.0),
-        Server(*[chunk({"content": "x" * 900_000})] * 5),
-    ):
+    large = Server(*[chunk({"content": "x" * 900_000})] * 5)
+    for server, seconds in ((Server(chunk({"content": "Hi"}), 1.0), 0.2), (large, 5.0)):
         with pytest.raises(PeerError) as caught:
-            await asked(serve, server, 0.3 if server._parts[1:] == (1.0,) else 2.0)
-        assert (caught.value.reached, caught.value.status) == (True, 200)
+            await asked(serve, server, seconds)
+        assert ("too large" in str(caught.value)) == (server is large)
 
 
-async def test_session_asks_again_for_a_broken_stream_as_often_as_the_proxy_allows(
-    world: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ape_agent.model.backoff", lambda *_, **__: 0.001)
-    seen: list[str | None] = []
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        seen.append(request.headers.get(RETRIES_LEFT))
-        left = {RETRIES_LEFT: str(int(seen[-1] or "2")), "Content-Type": "text/event-stream"}
-        return web.Response(body=chunk({"content": "Hi"}), headers=left)
-
-    app = web.Application()
-    app.router.add_post(PATH, answer)
-    here = await world(app)
-    result, _ = await here.session()
-    assert (result.reason, seen) == ("model_error", [None, "1", "0"])
-    assert "ended early" in result.detail
-    seen.clear()
+async def test_agent_asks_for_streams_unless_its_settings_say_otherwise(world: Any) -> None:
+    bodies: list[Any] = []
+    here = await world(model_of(lambda _: {"content": "I stop."}, bodies))
+    await here.session()
+    assert (bodies[0]["stream"], bodies[0]["stream_options"]) == (True, {"include_usage": True})
+    bodies.clear()
     await here.session(stream=False)
-    assert seen == [None]
+    assert not {"stream", "stream_options"} & bodies[0].keys()
