@@ -33,7 +33,7 @@ class Results:
     def completion(
         self, result: str, status: int, finish: str, seconds: float, queued: float
     ) -> None:
-        """`finish`: the label of the finish reason; empty: there was none."""
+        """`finish`: the label of the finish reason; empty: the answer has no finish reason."""
         self._completions[result] += 1
         self._statuses[str(status)] += 1
         if finish:

@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 
 from ape_agent.peers import Peer, PeerError
 from ape_agent.stream import MAX_EVENT_BYTES, Stream
+from ape_contracts.recording import load
+from ape_proxy.app import Options, make_app
 from ape_proxy.completion import as_events
+from ape_proxy.models import Offline
+from ape_proxy.recording import Recorded
 from ape_service.completion_stream import (
     MAX_CALLS,
     MAX_CHARS,
@@ -296,3 +300,15 @@ async def test_agent_asks_for_streams_unless_its_settings_say_otherwise(world: A
     bodies.clear()
     await here.session(stream=False)
     assert not {"stream", "stream_options"} & bodies[0].keys()
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_recording_of_agents_is_answered_with_and_without_streams(
+    world: Any, streams: bool
+) -> None:
+    here = await world(make_app(Offline(), Options(record=True)))
+    assert (await here.session(stream=streams))[0].reason == "goal_met"
+    recorded = load(await (await here.proxy.get("/recording")).text())
+    for stream in (False, True):
+        again = await world(make_app(Recorded("ape-offline", recorded)))
+        assert (await again.session(stream=stream))[0].reason == "goal_met"

@@ -67,11 +67,11 @@ async def test_results_have_each_completion_once(rig: Any) -> None:
     ("parts", "seconds"),
     [
         # Three events with 16 tokens, and without a count.
-        ([ROLE, TEXT, 0.1, TEXT, 0.1, TEXT, FINISH, usage(16), DONE], 0.2 / 15),
-        ([ROLE, TEXT, 0.1, TEXT, 0.1, TEXT, FINISH, DONE], 0.2 / 2),
+        ([ROLE, TEXT, 0.03, TEXT, 0.03, TEXT, FINISH, usage(16), DONE], 0.06 / 15),
+        ([ROLE, TEXT, 0.03, TEXT, 0.03, TEXT, FINISH, DONE], 0.06 / 2),
         # Reasoning before the first event is not part of the time; a part of the stream is.
-        ([ROLE, TEXT, 0.2, TEXT, FINISH, usage(105, 100), DONE], 0.2 / 4),
-        ([chunk(reasoning="hm"), 0.2, TEXT, FINISH, usage(105, 100), DONE], 0.2 / 104),
+        ([ROLE, TEXT, 0.06, TEXT, FINISH, usage(105, 100), DONE], 0.06 / 4),
+        ([chunk(reasoning="hm"), 0.06, TEXT, FINISH, usage(105, 100), DONE], 0.06 / 104),
         ([ROLE, TEXT, FINISH, usage(16), DONE], None),
     ],
     ids=["usage", "events", "hidden_reasoning", "reasoning", "one_event"],
@@ -87,7 +87,7 @@ async def test_latency_between_tokens_is_by_the_models_count(
         assert found["itl"]["count"] == 0
     else:
         assert found["itl"]["count"] == 1
-        assert seconds <= found["itl"]["max"] < seconds * 1.5
+        assert seconds <= found["itl"]["max"] < seconds * 3
         assert await here.metric("ape_proxy_inter_token_seconds_count") == 1
 
 
