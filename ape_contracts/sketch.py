@@ -15,7 +15,7 @@ from ddsketch import LogarithmicMapping
 from ddsketch.store import DenseStore
 
 ACCURACY = 0.005
-# A smaller value counts as zero, and a larger one as the largest: this bounds the bins, to 2995.
+# A smaller value counts as zero, and a larger one as the largest: this bounds the bins, to 2994.
 SMALLEST, LARGEST = 1e-6, 1e7
 MAX_COUNT = 10**15
 _mapping: Any = LogarithmicMapping(ACCURACY)
@@ -100,9 +100,7 @@ class Sketch:
         found.sum = max(0.0, self.sum - earlier.sum)
         low = 0.0 if found._zero else float(_mapping.value(min(left)))
         high = float(_mapping.value(max(left))) if left else 0.0
-        # A bin's value may lie beyond the only sample in it.
-        found.min = min(self.max, max(self.min, low))
-        found.max = max(self.min, min(self.max, high))
+        found.min, found.max = (min(self.max, max(self.min, value)) for value in (low, high))
         return found
 
     def merged(self, others: Iterable[Sketch]) -> Sketch:

@@ -153,5 +153,3 @@ def _list(where: Path, *, as_json: bool) -> int:
     found = [listed(each) for each in runs]
     show(found, as_json=as_json, text=lambda to: print_list(to, found))
     return EXIT_OK
-
-

@@ -38,7 +38,7 @@ from ape_infra.runs.client import HttpServices
 from ape_infra.runs.conduct import Conductor, Plan, RunRefusedError, Stop
 from ape_infra.runs.judge import Thresholds
 from ape_infra.runs.preparation import prepare
-from ape_infra.runs.store import RunFolder, StoreError, StoredRun
+from ape_infra.runs.store import RunFolder, StoredRun, StoreError
 from ape_infra.runs.summary import Summary
 
 RESULTS = "results"
@@ -53,7 +53,7 @@ def results_folder(given: Path | None) -> Path:
 
 
 def bring_up(engine: PulumiEngine, settings: Settings) -> bool:
-    """Bring the stack up if it is not, or check that it is what its config says.
+    """Bring the stack up if it is not, or check that its config was applied.
 
     Returns whether it was brought up. Raises PreconditionFailed.
     """
@@ -93,7 +93,8 @@ def wait_ready(client: docker.DockerClient, engine: PulumiEngine, outputs: dict[
 
 def services_of(engine: PulumiEngine, settings: Settings, outputs: dict[str, Any]) -> HttpServices:
     """The services of a run. Raises PreconditionFailed where they publish no port."""
-    urls = {name: (outputs.get("endpoints") or {}).get(name) for name in (GATEWAY, PROXY)}
+    found = outputs.get("endpoints") or {}
+    urls = {name: str(found.get(name) or "") for name in (GATEWAY, PROXY)}
     if missing := [name for name, url in urls.items() if not url]:
         raise PreconditionFailed(
             f"The {' and the '.join(missing)} of stack {engine.name} publishes no port, and a run "
@@ -122,12 +123,65 @@ def conduct(conductor: Conductor, console: Console) -> Summary:
         return conductor.conduct()
 
 
-def show_result(found: Summary, folder: Path, *, as_json: bool) -> None:
+def ready(engine: PulumiEngine, settings: Settings, folder: RunFolder) -> Conductor:
+    """Check all input, bring the stack up if it is not, and begin the run.
+
+    Raises SettingsError, PreconditionFailed, NotRunning, RunRefusedError and the engine's errors.
+    """
+    prepared = prepare(settings, current().root, folder.name)
+    changed = bring_up(engine, settings)
+    client, outputs = client_of(engine), engine.outputs()
+    services = services_of(engine, settings, outputs)
+    wait_ready(client, engine, outputs)
+    base = first_summary(
+        settings,
+        run=folder.name,
+        project=current().name,
+        stack=engine.name,
+        started=time.time(),
+        containers=containers(client, current().name, engine.name),
+    )
+    conductor = Conductor(
+        services,
+        folder,
+        Plan.of(prepared.document, base),
+        Thresholds(prepared.thresholds),
+        Stop(),
+        page=report_page(folder),
+    )
+    try:
+        conductor.begin()
+    except RunRefusedError as error:
+        if changed:
+            raise
+        raise PreconditionFailed(str(error)) from None
+    return conductor
+
+
+def run_test(engine: PulumiEngine, options: Options, results: Path, *, as_json: bool) -> int:
+    """Run the load test; returns the exit code."""
+    try:
+        settings = engine.settings(None, **overrides(options, engine.settings(), engine.name))
+        folder = RunFolder.create(results, engine.name, time.time())
+    except (OptionsError, StoreError) as error:
+        raise PreconditionFailed(str(error)) from None
+    conductor = None
+    try:
+        conductor = ready(engine, settings, folder)
+    except RunRefusedError as error:
+        log(f"The run has not begun; the stack is up: {error}")
+        return EXIT_FAILED
+    finally:
+        if conductor is None:
+            folder.discard()
+    log(f"Run {folder.name} has begun.")
+    found = conduct(conductor, Console(file=sys.stderr, highlight=False))
     if as_json:
         print(found.model_dump_json())
     else:
         Console(highlight=False).print(live.summary(found))
-        print(f"Results: {folder}")
+        print(f"Results: {folder.path}")
+    return found.exit_code or 0
 
 
 @app.command()
@@ -158,49 +212,6 @@ def run(
     """
     del yes  # `run` never asks: without the stack, it applies the stack config, as `up`.
     options = Options(duration, agents, rate, tuple(threshold or ()), seed)
-
-    def work() -> int:
-        engine = PulumiEngine(stack, log)
-        root, started = current().root, time.time()
-        settings = engine.settings()
-        try:
-            settings = engine.settings(**overrides(options, settings, stack))
-            folder = RunFolder.create(results_folder(results), stack, started)
-        except (OptionsError, StoreError) as error:
-            raise PreconditionFailed(str(error)) from None
-        begun = False
-        try:
-            prepared = prepare(settings, root, folder.name)
-            changed = bring_up(engine, settings)
-            client, outputs = client_of(engine), engine.outputs()
-            services = services_of(engine, settings, outputs)
-            wait_ready(client, engine, outputs)
-            found = containers(client, current().name, stack)
-            base = first_summary(
-                settings,
-                run=folder.name,
-                project=current().name,
-                stack=stack,
-                started=time.time(),
-                containers=found,
-            )
-            plan = Plan.of(prepared.document, base)
-            judge = Thresholds(prepared.thresholds)
-            conductor = Conductor(services, folder, plan, judge, Stop(), page=report_page(folder))
-            try:
-                conductor.begin()
-            except RunRefusedError as error:
-                if not changed:
-                    raise PreconditionFailed(str(error)) from None
-                log(f"The run has not begun; the stack is up: {error}")
-                return EXIT_FAILED
-            begun = True
-            log(f"Run {folder.name} has begun.")
-            summary = conduct(conductor, Console(file=sys.stderr, highlight=False))
-        finally:
-            if not begun:
-                folder.discard()
-        show_result(summary, folder.path, as_json=json)
-        return summary.exit_code or 0
-
-    run_command(work)
+    run_command(
+        lambda: run_test(PulumiEngine(stack, log), options, results_folder(results), as_json=json)
+    )

@@ -135,7 +135,7 @@ def _metric_row(metric: Metric) -> str:
 
 def thresholds_page() -> str:
     """Return the reference page of thresholds, in Markdown."""
-    synonyms = " and ".join(f"`{other}` for `{name}`" for other, name in SYNONYMS.items())
+    synonyms = " and ".join(f"`{other}` stands for `{name}`" for other, name in SYNONYMS.items())
     lines = [
         "# Thresholds",
         "",
@@ -146,12 +146,13 @@ def thresholds_page() -> str:
         "",
         f"The operators are {', '.join(f'`{each}`' for each in OPERATORS)}. Without labels, all "
         "values count. Without an",
-        "aggregate, the first one of the metric counts; a distribution needs one. `p(N)` is the",
-        f"percentile N, also written as `p99.9`; so is {synonyms}.",
+        "aggregate, the first one of the metric counts; a metric with `mean` needs one. `p(N)` is",
+        f"the percentile N, also written as `p99.9`. {synonyms}.",
         "",
         "Numbers have the unit of the metric; durations may have `ms`, `s` or `m`, and ratios `%`:",
         "`500ms`, `95%`. The aggregate `rate` of a count is per second. A threshold that saw no",
-        "sample is not passed. 0 is a value: 0 of 100 sessions were dropped.",
+        "sample is not passed. 0 is a value if something could have counted: 0 of 100 sessions",
+        "were dropped, or 0 of 100 requests have the status.",
         "",
         "With `abort` after the number, a threshold that is not met ends the run at once. With",
         "`abort after 30s`, it is not evaluated in the first 30 s.",

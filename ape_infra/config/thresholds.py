@@ -23,7 +23,7 @@ from ape_contracts.text import plain
 from ape_infra.config.durations import DurationError, seconds
 
 Kind = Literal["distribution", "ratio", "count", "amount", "speed"]
-# Aggregates by kind. Where a threshold names none, the first one counts; `distribution` needs one.
+# Aggregates by kind. The first one counts if a threshold names none; `distribution` needs one.
 AGGREGATES: dict[Kind, tuple[str, ...]] = {
     "distribution": ("min", "mean", "p50", "p90", "p95", "p99", "max", "count"),
     "ratio": ("rate",),
@@ -45,7 +45,7 @@ MAX_CHARACTERS = 500
 
 
 class Metric(NamedTuple):
-    """What a threshold may name."""
+    """A metric that a threshold may name."""
 
     name: str
     kind: Kind

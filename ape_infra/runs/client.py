@@ -9,7 +9,7 @@ from urllib.parse import quote
 import requests
 
 from ape_contracts.text import plain
-from ape_infra.runs.snapshots import GatewayResults, ProxyResults, Status
+from ape_infra.runs.snapshots import GatewayResults, ProxyResults, SnapshotError, Status
 
 TIMEOUT_SECONDS = 5.0
 
@@ -24,6 +24,9 @@ class RefusedError(Exception):
     def __init__(self, status: int, code: str, message: str) -> None:
         self.status, self.code = status, code
         super().__init__(message)
+
+
+NO_ANSWER = (UnreachableError, RefusedError, SnapshotError)
 
 
 class Services(Protocol):

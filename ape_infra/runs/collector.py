@@ -143,8 +143,16 @@ class Collector:
         ahead = [at - self.elapsed for at in self._main if at > self.elapsed]
         return min(ahead, default=None)
 
+    @property
+    def unreported(self) -> int:
+        """Sessions that started, in this boot of the gateway, and have no result yet."""
+        tally = self._gateway.latest.get(self._boot or "", Tally())
+        results = ("succeeded", "failed", "aborted")
+        ended = tally.total(lambda key: key.kind == "sessions" and key.what in results)
+        return max(0, int(tally.counts.get(STARTED, 0) - ended))
+
     def restarted(self) -> None:
-        """The gateway has lost the run, which goes on in a new one."""
+        """The gateway has lost the run, which continues in a new one."""
         self.restarts += 1
         self._boot = None
 
@@ -157,12 +165,12 @@ class Collector:
             status = replace(status, phase=MAIN)
         if status.state not in (RUNNING, STOPPING) and self.status is None:
             # Sessions of before the run are still going on; what the model does then is theirs.
-            self._baseline(proxy)
+            self.baseline(proxy)
             return False
         if self.status is None:
             self._start = status.elapsed
         if not self._proxy.latest:
-            self._baseline(proxy)
+            self.baseline(proxy)
         ended = False
         if self.status and self.status.phase != status.phase:
             # What came until now is of the phase before.
@@ -212,7 +220,8 @@ class Collector:
             "intervals": [interval.plain() for interval in self.intervals],
         }
 
-    def _baseline(self, proxy: ProxyResults | None) -> None:
+    def baseline(self, proxy: ProxyResults | None) -> None:
+        """What the proxy counted until now is not of this run."""
         if proxy:
             self._proxy = Source({proxy.boot: proxy.tally}, {proxy.boot: proxy.tally})
 
@@ -232,4 +241,3 @@ class Collector:
         self._proxy.mark()
         self._start = end
         return True
-

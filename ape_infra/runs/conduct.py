@@ -9,22 +9,23 @@ from typing import Any, Protocol
 
 from ape_contracts.text import plain
 from ape_infra.runs import verdict
-from ape_infra.runs.client import RefusedError, Services, UnreachableError
+from ape_infra.runs.client import NO_ANSWER, RefusedError, Services, UnreachableError
 from ape_infra.runs.collector import Collector
 from ape_infra.runs.measured import Measured
+from ape_infra.runs.session_files import SessionFiles
 from ape_infra.runs.snapshots import ENDED, NONE, ProxyResults, SnapshotError, Status
 from ape_infra.runs.store import RunFolder
 from ape_infra.runs.summary import Lost, Summary, ThresholdResult
+from ape_infra.runs.takeover import end_orphan
 
 POLL_SECONDS = 2.0
 # Without an answer of the gateway, in which it may restart.
 GONE_SECONDS = 90.0
 # After the graceful stop, until the gateway must have ended the run.
 STOP_SECONDS = 15.0
-MAX_PAGES = 20
-PAGE = 2000
+# After the end, until the agents have reported all sessions.
+REPORT_SECONDS = 10.0
 STOP_POLL_SECONDS = 0.1
-NO_ANSWER = (UnreachableError, RefusedError, SnapshotError)
 
 
 class RunRefusedError(Exception):
@@ -83,7 +84,10 @@ class Plan:
         return cls(
             document,
             base,
-            *(float(document[f"{key}_seconds"]) for key in ("warm_up", "ramp_down", "graceful_stop")),
+            *(
+                float(document[f"{key}_seconds"])
+                for key in ("warm_up", "ramp_down", "graceful_stop")
+            ),
         )
 
 
@@ -113,20 +117,23 @@ class Conductor:
         self.notes: list[str] = []
         self._ending = ""  # why the run is to end; empty: it is not
         self._deadline = float("inf")
-        self._asked = False
+        self._asked, self._ended = False, 0.0
         self._seen = self.clock()  # when the gateway last gave a status
         self._last: Status | None = None
-        self._rows_boot, self._rows, self._rows_known, self._missed = "", 0, 0, 0
-        self._failed = 0
+        self._sessions = SessionFiles(self.services, self.folder)
+        self._failed = 0.0
 
     def begin(self) -> None:
         """Begin the run in the gateway. Raises RunRefusedError."""
         try:
-            if words := self.services.proxy().exhausted:
+            proxy = self.services.proxy()
+            if proxy.exhausted:
                 raise RunRefusedError(
-                    f"{plain(words)} Raise maxCostDollars or maxTokens, or restart the proxy."
+                    f"{plain(proxy.exhausted)} Raise maxCostDollars or maxTokens, or restart the "
+                    "proxy."
                 )
-            self._last = self.services.begin(self.plan.document)
+            self.collector.baseline(proxy)
+            self._last = self._begun()
         except RefusedError as error:
             remedy = ""
             if error.status == 409:
@@ -140,6 +147,17 @@ class Conductor:
         self._seen = self.clock()
         self.write()
 
+    def _begun(self) -> Status:
+        try:
+            return self.services.begin(self.plan.document)
+        except RefusedError as error:
+            results = self.folder.path.parent
+            if error.status != 409 or not end_orphan(
+                self.services, results, self.stop.wait, self.clock
+            ):
+                raise
+        return self.services.begin(self.plan.document)
+
     def conduct(self) -> Summary:
         """Measure the begun run until its end; returns its summary, which is written."""
         reason = ""
@@ -147,12 +165,16 @@ class Conductor:
             reason = self._poll()
             self.on_progress(self._progress())
             if not reason:
-                edge = self.collector.edge() or self.poll_seconds
-                self.stop.wait(max(0.05, min(self.poll_seconds, edge)))
-        self._take_rows()
-        self._take_transcripts(force=True)
+                self.stop.wait(self._pause())
+        self._take_sessions(last=True)
         self.collector.finish()
         return self._finish(reason)
+
+    def _pause(self) -> float:
+        """Seconds until the next poll: one is at each change of the phase."""
+        if self._ended:
+            return min(self.poll_seconds, 0.5)
+        return max(0.05, min(self.poll_seconds, self.collector.edge() or self.poll_seconds))
 
     def _poll(self) -> str:
         """Ask all services once. Returns why the run has ended; empty: it has not."""
@@ -179,12 +201,16 @@ class Conductor:
             self._note(f"{error} Its results are taken at the next poll.")
             gateway = None
         if gateway and gateway.run == self.folder.name:
-            self._rows_known = gateway.last_session
+            self._sessions.last = gateway.last_session
         if self.collector.take(status, gateway, proxy):
-            self._take_rows()
-            self._take_transcripts()
+            self._take_sessions()
             self.write()
         if status.state == ENDED:
+            # Agents report a little later than their sessions end.
+            self._ended = self._ended or self.clock()
+            waited = self.clock() - self._ended
+            if self.collector.unreported and waited < REPORT_SECONDS:
+                return ""
             return self._why(status)
         if not self._ending:
             self._decide(proxy)
@@ -249,8 +275,7 @@ class Conductor:
             self._note(plain(error))
             return verdict.REPLACED
         self.collector.restarted()
-        self._missed += max(0, self._rows_known - self._rows)
-        self._rows = self._rows_known = 0
+        self._sessions.restarted()
         self._note(
             f"The gateway restarted at {elapsed:.0f} s. What it counted after "
             f"{before.elapsed if before else 0:.0f} s is lost, with the results of the sessions "
@@ -275,37 +300,13 @@ class Conductor:
             self._note(f"{plain(error)} The model's results may have gaps.")
             return None
 
-    def _take_rows(self) -> None:
-        """Append the sessions that ended since."""
-        for _ in range(MAX_PAGES):
-            try:
-                found = self.services.sessions(self._rows)
-            except NO_ANSWER:
-                return
-            if self._rows_boot not in ("", found.get("boot")):
-                # The numbers of another boot begin again.
-                self._rows_boot, self._rows = str(found.get("boot")), 0
-                continue
-            self._rows_boot = str(found.get("boot"))
-            rows = [row for row in found.get("sessions") or [] if isinstance(row, dict)]
-            missed = found.get("missed")
-            self._missed += missed if isinstance(missed, int) else 0
-            if not rows:
-                return
-            self.folder.add_sessions(rows)
-            self._rows = max(self._rows, *(int(row.get("n") or 0) for row in rows))
-            if len(rows) < PAGE:
-                return
-
-    def _take_transcripts(self, *, force: bool = False) -> None:
+    def _take_sessions(self, *, last: bool = False) -> None:
+        """Take the rows and transcripts of sessions; transcripts, if further ones failed."""
+        self._sessions.take()
         failed = self.collector.measured().failures.total(lambda key: True)
-        if failed == self._failed and not force:
-            return
-        self._failed = int(failed)
-        try:
-            self.folder.add_transcripts(self.services.transcripts())
-        except NO_ANSWER:
-            pass  # Taken at the next interval.
+        if failed != self._failed or last:
+            self._failed = failed
+            self._sessions.take_transcripts()
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
@@ -334,7 +335,7 @@ class Conductor:
                 "lost": Lost(
                     results=self.collector.lost,
                     gateway_restarts=self.collector.restarts,
-                    missed_sessions=self._missed,
+                    missed_sessions=self._sessions.missed,
                 ),
                 "notes": [*base.notes, *self.notes],
             }
@@ -356,10 +357,10 @@ class Conductor:
             notes = [sentence, *notes]
         if not found.sessions.succeeded + found.sessions.failed:
             notes = [*notes, "No session ended in the measured time."]
+        if self._ended and (missing := self.collector.unreported):
+            notes = [*notes, f"{missing} sessions that started have no result."]
         state, code = verdict.verdict(reason, found.thresholds)
-        whole = found.model_copy(
-            update={"notes": list(notes), "state": state, "exit_code": code}
-        )
+        whole = found.model_copy(update={"notes": list(notes), "state": state, "exit_code": code})
         try:
             self.write(whole)
             if self.page:

@@ -10,7 +10,7 @@ from ape_infra.runs.thresholds import Threshold, evaluate
 
 
 class Thresholds:
-    """Evaluates the thresholds of a run, at its end and while it goes on."""
+    """Evaluates the thresholds of a run, at its end and before."""
 
     def __init__(self, thresholds: Sequence[Threshold]) -> None:
         self._thresholds = thresholds

@@ -108,7 +108,7 @@ def line(progress: Progress) -> str:
 
 
 def live(progress: Progress) -> RenderableType:
-    """The page while a run goes on."""
+    """The page while a run is going on."""
     found, collector = progress.measured, progress.collector
     text, agents = state_of(collector)
     if progress.ending:
@@ -198,8 +198,8 @@ def _tables(
         if len(endpoints) > MAX_ENDPOINTS:
             parts.append(_cut(f"and {len(endpoints) - MAX_ENDPOINTS} more endpoints"))
     # Those that are not met come first.
-    for each in sorted(thresholds, key=lambda threshold: threshold.passed)[:MAX_THRESHOLDS]:
-        parts.append(_threshold(each, so_far=so_far))
+    ordered = sorted(thresholds, key=lambda threshold: threshold.passed)
+    parts += [_threshold(threshold, so_far=so_far) for threshold in ordered[:MAX_THRESHOLDS]]
     if len(thresholds) > MAX_THRESHOLDS:
         parts.append(_cut(f"and {len(thresholds) - MAX_THRESHOLDS} more thresholds"))
     return parts
@@ -208,9 +208,9 @@ def _tables(
 def _threshold(each: ThresholdResult, *, so_far: bool) -> Text:
     value = "no sample" if each.value is None else f"{each.value:.4g}"
     if each.value is None and so_far:
-        return _cut(f"threshold   ...      {each.expression}  ({value})")
+        return _cut(f"threshold   ...      {value:<9}  {each.expression}")
     word, style = ("met    ", "green") if each.passed else ("NOT MET", "red")
-    return _cut(f"threshold   {word}  {each.expression}  ({value})", style)
+    return _cut(f"threshold   {word}  {value:<9}  {each.expression}", style)
 
 
 class Shown:

@@ -70,7 +70,7 @@ class Measured:
     @cached_property
     def scenarios(self) -> list[str]:
         kinds = ("requests", "sessions")
-        return sorted({key.scenario for key in self.tally.keys() if key.kind in kinds})
+        return sorted({key.scenario for key in self.tally.all() if key.kind in kinds})
 
     def durations(self, metric: str, labels: Mapping[str, str]) -> Sketch | None:
         """The samples of a metric of durations; None: the metric or a label has none."""

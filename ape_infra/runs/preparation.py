@@ -1,4 +1,4 @@
-"""What a run needs, read and checked before anything starts."""
+"""All that a run needs, read and checked before anything starts."""
 
 from __future__ import annotations
 

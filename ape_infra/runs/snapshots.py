@@ -168,7 +168,7 @@ def _object(value: Any, name: str) -> dict[str, Any]:
 
 
 def _objects(found: dict[str, Any], name: str) -> Iterable[dict[str, Any]]:
-    listed = found.get(name) or []
+    listed = found.get(name, [])
     if not isinstance(listed, list):
         raise SnapshotError(f"{name} is not a list.")
     return [_object(item, name) for item in listed]

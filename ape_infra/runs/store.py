@@ -106,8 +106,8 @@ class RunFolder:
     def add_transcripts(self, listed: Iterable[Mapping[str, Any]]) -> None:
         """Write those that are new."""
         folder = self.path / TRANSCRIPTS
-        folder.mkdir(exist_ok=True)
         for item in listed:
+            folder.mkdir(exist_ok=True)
             session, slot = item.get("session"), item.get("slot")
             reason = re.sub(r"[^a-z0-9_]", "-", str(item.get("reason") or "failed").lower())[:40]
             name = f"{reason}-{_whole(slot):04d}-{_whole(session):06d}.json"

@@ -44,7 +44,7 @@ class Versions(Part):
 
 
 class Model(Part):
-    """The model of the run. `kind`: live, offline or recorded; `provider` and `name` of a live one."""
+    """`kind`: offline, recorded or provider. `provider` and `name`: those of a real model."""
 
     kind: str = ""
     provider: str = ""

@@ -44,7 +44,8 @@ class Tally:
     def durations(self, wanted: Callable[[Key], bool]) -> Sketch:
         return Sketch().merged(s for key, s in self.sketches.items() if wanted(key))
 
-    def keys(self) -> Iterator[Key]:
+    def all(self) -> Iterator[Key]:
+        """The keys of both."""
         yield from self.counts
         yield from self.sketches
 

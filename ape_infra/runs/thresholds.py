@@ -38,11 +38,12 @@ class Distribution(Protocol):
 
 
 class Measured(Protocol):
-    """What a run has measured of the metrics in METRICS.
+    """The measurements of a run, by the metrics in METRICS.
 
     `durations`: of a metric whose kind is distribution; None: it has no sample.
     `number`: of any other, with its samples: what could have counted, so that 0 dropped of 100
-    sessions are a value, and 0 of none are not. `seconds`: what rates are per.
+    sessions, or 0 requests with a status of 100, are a value, and 0 of none are not.
+    `seconds`: what rates are per.
     """
 
     @property

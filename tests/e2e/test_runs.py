@@ -1,168 +1,185 @@
-"""`ape-load run` as a process of its own: signals, kill -9, tokens, and what it writes."""
+"""Runs from the document that begins them to the target's log, with real agents in process."""
 
+from __future__ import annotations
+
+import asyncio
+import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ape_infra.runs import store
-from ape_infra.runs.store import StoredRun
-from tests.support.live import ROOT
-from tests.support.run_world import TOKEN, HttpWorld, World
+from tests.support.model_world import SCENARIO
+from tests.support.run_world import Seen, run_world
 
-pytestmark = pytest.mark.e2e
-SPEED = 10.0
-
-
-@pytest.fixture()
-def world() -> Iterator[HttpWorld]:
-    made = HttpWorld(World(), SPEED)
-    yield made
-    made.close()
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio]
+LOOK = {"method": "GET", "path": "/products", "status": 200}
+LOGIN, CHECKOUT = ("POST", "/login"), ("POST", "/checkout")
 
 
-class Command:
-    def __init__(self, world: HttpWorld, results: Path) -> None:
-        self.world, self.results = world, results
+async def test_closed_run_has_the_agents_of_its_stages(tmp_path: Path) -> None:
+    async with run_world(tmp_path, think_time_seconds=0.05) as world:
+        assert world.target.log == []
+        await world.begin((1.5, 1), (1.5, 4))
+        began = time.monotonic()
+        status = await world.until("ended")
+        results = await world.results(status["started"])
+    assert (status["why_ended"], status["active"], status["dropped"]) == ("planned", 0, 0)
+    assert status["started"] == status["ended"] == len(world.target.of(*CHECKOUT))
+    # One agent, and then all of them: as their users log in.
+    users = [(seen.at - began, json.loads(seen.body)) for seen in world.target.of(*LOGIN)]
+    assert {body["username"] for at, body in users if at < 1.4} == {"agent-0001"}
+    assert {body["username"] for at, body in users if at > 1.5} == {
+        f"agent-{n:04d}" for n in range(1, 5)
+    }
+    (sessions,) = results["sessions"]
+    assert (sessions["succeeded"], sessions["failed"]) == (status["started"], 0)
+    # Each request of the target is one of the run, by its endpoint.
+    counts = {(r["method"], r["endpoint"]): r["statuses"]["2xx"] for r in results["requests"]}
+    assert sum(counts.values()) == len(world.target.log)
+    assert counts["GET", "/products/{id}"] == status["started"]
+    assert all(r["scenario"] == "default" for r in results["requests"])
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "tests.support.run_command"),
-                *(*self.world.urls, TOKEN, "--results", str(self.results), *arguments),
+
+async def test_open_run_begins_sessions_at_its_rate_whatever_they_take(tmp_path: Path) -> None:
+    async with run_world(tmp_path, agents=10) as world:
+        # About 1.2 s a session.
+        world.target.delay = 0.2
+        await world.begin((3, 4), executor="open")
+        status = await world.until("ended")
+        results = await world.results(12)
+    assert (status["started"], status["ended"], status["dropped"]) == (12, 12, 0)
+    times = [seen.at for seen in world.target.of(*LOGIN)]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
+    assert sum(gaps) / len(gaps) == pytest.approx(0.25, abs=0.03)
+    (sessions,) = results["sessions"]
+    assert sessions["seconds"]["min"] > 1
+    assert sessions["late"]["max"] < 0.2
+
+
+async def test_arrivals_without_a_free_agent_are_dropped(tmp_path: Path) -> None:
+    async with run_world(tmp_path, agents=2) as world:
+        world.target.delay = 0.2
+        await world.begin((3, 4), executor="open", max_late_seconds=0.3)
+        status = await world.until("ended")
+    assert status["started"] + status["dropped"] == 12
+    # Two agents hold a session of 1.2 s each.
+    assert 4 <= status["started"] <= 7
+    assert 0 < status["late_seconds_max"] <= 0.3
+
+
+async def test_run_has_scenarios_and_users_whose_secrets_nobody_is_shown(tmp_path: Path) -> None:
+    rows = [[f"user-{n}", f"s3cret-of-{n}"] for n in range(1000)]
+    endpoints = [dict(each) for each in SCENARIO["endpoints"]]
+    endpoints[0]["body"] = {"username": "{name}", "password": "{password}"}
+    async with run_world(tmp_path, endpoints=endpoints) as world:
+        await world.begin(
+            (2, 4),
+            scenarios=[
+                {"name": "buy", "weight": 2},
+                {
+                    "name": "look",
+                    "operations": [list(LOGIN), ["GET", "/products"]],
+                    "success": LOOK,
+                },
+                {"name": "short", "session_max_steps": 2, "goal": "Buy as {name}: {password}."},
             ],
-            cwd=ROOT,
-            env=os.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            users={
+                "columns": ["name", "password"],
+                "rows": rows,
+                "secret": ["password"],
+                "mode": "unique",
+                "when_used_up": "reuse",
+            },
+            transcripts=2,
+            seed="1",
         )
+        status = await world.until("ended")
+        results = await world.results(status["started"])
+        _, kept = await world.ask("GET", "/results/transcripts")
+        _, listed = await world.ask("GET", "/results/sessions")
+    scenarios = {of["scenario"]: of for of in results["sessions"]}
+    assert scenarios["look"]["failed"] == scenarios["buy"]["failed"] == 0
+    assert scenarios["look"]["steps"] == 2 * scenarios["look"]["succeeded"] > 0
+    assert scenarios["short"]["reasons"] == {"step_limit": scenarios["short"]["failed"]}
+    # The target gets what the model is not shown.
+    logins = [json.loads(seen.body) for seen in world.target.of(*LOGIN)]
+    assert all([body["username"], body["password"]] in rows for body in logins)
+    assert len({body["username"] for body in logins}) == len(logins) > 5
+    assert len(kept["transcripts"]) == 2
+    first = kept["transcripts"][0]
+    assert (first["scenario"], first["reason"]) == ("short", "step_limit")
+    assert first["messages"][1]["content"].startswith("Buy as user-")
+    assert first["messages"][1]["content"].endswith(": {password}.")
+    assert "s3cret" not in json.dumps([kept, results, listed, status])
 
 
-    def only(self) -> StoredRun:
-        runs, problems = store.load_all(self.results)
-        assert problems == []
-        assert len(runs) == 1
-        return runs[0]
+async def test_same_seed_sends_the_same_requests(tmp_path: Path) -> None:
+    def of_users(log: list[Seen]) -> dict[str, list[Any]]:
+        """The first requests of each agent, by the user name and the token of its sessions."""
+        user = ""
+        found: dict[str, list[Any]] = {}
+        for seen in log:
+            if seen.path == "/login":
+                user = json.loads(seen.body)["username"]
+            found.setdefault(user, []).append((seen.method, seen.path, seen.body))
+        return {name: requests[:12] for name, requests in found.items()}
+
+    logs = []
+    for seed in ("a", "a", "b"):
+        # One agent: the log is in its order.
+        async with run_world(tmp_path, agents=1) as world:
+            scenarios = [
+                {"name": "buy"},
+                {"name": "short", "session_max_steps": 2},
+                {"name": "look", "session_max_steps": 3},
+            ]
+            await world.begin((1.5, 1), seed=seed, scenarios=scenarios)
+            await world.until("ended")
+        logs.append(of_users(world.target.log))
+    assert logs[0] == logs[1] != logs[2]
 
 
-@pytest.fixture()
-def command(world: HttpWorld, tmp_path: Path) -> Command:
-    return Command(world, tmp_path / "results")
+async def test_stopped_run_lets_sessions_end(tmp_path: Path) -> None:
+    async with run_world(tmp_path) as world:
+        world.target.delay = 0.15
+        await world.begin((60, 4), graceful_stop_seconds=10)
+        await asyncio.sleep(0.5)
+        _, status = await world.ask("DELETE", "/run")
+        assert (status["state"], status["active"]) == ("stopping", 4)
+        status = await world.until("ended")
+        results = await world.results(4)
+    assert (status["why_ended"], status["started"]) == ("stopped", 4)
+    assert results["sessions"][0]["succeeded"] == 4
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+async def test_sessions_past_the_graceful_stop_are_aborted(tmp_path: Path) -> None:
+    async with run_world(tmp_path, think_time_seconds=60) as world:
+        await world.begin((60, 3), graceful_stop_seconds=0.2)
+        await asyncio.sleep(0.5)
+        await world.ask("DELETE", "/run")
+        status = await world.until("ended", seconds=8)
+        results = await world.results(3)
+        (sessions,) = results["sessions"]
+        assert (sessions["aborted"], sessions["succeeded"]) == (3, 0)
+        assert (status["started"], status["ended"]) == (3, 3)
+        # The agents are there for the next one.
+        world.target.log.clear()
+        await world.begin((0.5, 4), id="r1")
+        await asyncio.sleep(0.5)
+        assert len(world.target.of(*LOGIN)) == 4
 
 
-def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
-
-
-def measured(command: Command, requests: int) -> Callable[[], bool]:
-    def is_written() -> bool:
-        runs, _ = store.load_all(command.results)
-        return bool(runs) and runs[0].summary.requests.count >= requests
-
-    return is_written
-
-
-def test_run_that_passes_writes_its_results_and_shows_no_token(
-    world: HttpWorld, command: Command
-) -> None:
-    process = command.start("--duration", "40s", "--threshold", "session_success >= 0.75", "--json")
-    code, out, err = ended(process)
-    assert code == 0, err
-    summary = json.loads(out)
-    found = command.only()
-    assert found.summary.model_dump(mode="json") == summary
-    assert summary["requests"]["count"] == world.world.truth["requests"]
-    assert [each["passed"] for each in summary["thresholds"]] == [True]
-    assert summary["versions"]["images"] == {"gateway": "ape-gateway:1@abc"}
-    assert summary["settings"]["agents"] == 2
-    page = (found.path / "report.html").read_text()
-    assert summary["run"] in page
-    written = "".join(file.read_text() for file in found.path.rglob("*") if file.is_file())
-    for secret in (TOKEN, "agents-token"):
-        assert secret not in written + out + err
-    tokens = {token for service, _, token in world.requests if service == "gateway"}
-    assert tokens == {f"Bearer {TOKEN}"}
-
-
-def test_threshold_that_is_not_met_is_exit_code_5(command: Command) -> None:
-    code, out, err = ended(
-        command.start("--duration", "20s", "--threshold", "session_success >= 0.95")
-    )
-    assert code == 5, err
-    assert "FAILED" in out
-    assert "NOT MET" in out
-    assert max(len(line) for line in out.splitlines() if "Results:" not in line) <= 80
-    assert 'failures="1"' in (command.only().path / "junit.xml").read_text()
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_ends_the_run_in_order(world: HttpWorld, command: Command, number: int) -> None:
-    process = command.start("--duration", "10m")
-    wait_for(measured(command, 20))
-    process.send_signal(number)
-    code, _, err = ended(process)
-    assert code == 130, err
-    assert world.world.why == "stopped"
-    found = command.only()
-    assert (found.summary.state, found.summary.exit_code) == ("stopped", 130)
-    assert found.summary.requests.count == world.world.truth["requests"]
-
-
-def test_killed_command_leaves_its_results_as_partial(command: Command) -> None:
-    process = command.start("--duration", "10m")
-    wait_for(measured(command, 20))
-    assert command.only().is_running
-    process.kill()
-    ended(process)
-    found = command.only()
-    assert (found.summary.state, found.summary.exit_code, found.is_running) == (
-        "partial",
-        None,
-        False,
-    )
-    assert found.summary.requests.count >= 20
-    assert found.measurements()["intervals"]
-
-
-def test_restart_of_the_gateway_is_survived(world: HttpWorld, command: Command) -> None:
-    process = command.start("--duration", "60s")
-    wait_for(measured(command, 20))
-    with world._lock:
-        world.world.boot_gateway()
-    code, _, err = ended(process)
-    assert code == 0, err
-    found = command.only().summary
-    assert found.lost.gateway_restarts == 1
-    assert found.requests.count <= world.world.truth["requests"]
-
-
-def test_run_that_is_refused_leaves_no_folder(world: HttpWorld, command: Command) -> None:
-    for arguments, words in (
-        (["--threshold", "http_req_duration{endpoint='GET /nothing'}.p95 < 1"], "GET /nothing"),
-        (["--threshold", "nonsense < 1"], "nonsense"),
-        (["--agents", "3"], "ape-load scale --agents 3"),
-        (["--duration", "0s"], "duration"),
-    ):
-        code, _, err = ended(command.start(*arguments))
-        assert code == 2, err
-        assert words in err
-        assert "nothing was changed" in err
-    assert world.requests == []
-    assert not list(command.results.glob("*"))
+async def test_sessions_go_on_as_ever_before_and_after_a_run(tmp_path: Path) -> None:
+    async with run_world(tmp_path, agents=2, idle=False, think_time_seconds=0.02) as world:
+        while len(world.target.of(*LOGIN)) < 3:
+            await asyncio.sleep(0.02)
+        await world.begin((0.5, 1))
+        status = await world.until("ended")
+        results = await world.results(status["started"])
+        during = len(world.target.of(*LOGIN))
+        while len(world.target.of(*LOGIN)) == during:
+            await asyncio.sleep(0.02)
+    assert results["sessions"][0]["succeeded"] == status["started"] < during

@@ -1,6 +1,6 @@
 """`ape-load run` as a process, on a stack that is only a gateway and a proxy of a test.
 
-    python -m tests.support.run_command GATEWAY PROXY TOKEN [ARGUMENT...]
+python -m tests.support.run_command GATEWAY PROXY TOKEN [ARGUMENT...]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Engine:
     def __init__(self, reaches: list[str]) -> None:
         self.name, self._reaches = "dev", reaches
 
-    def settings(self, **values: str) -> Settings:
+    def settings(self, file: None = None, **values: str) -> Settings:
         return parse({**SETTINGS, **values})
 
     def outputs(self) -> dict[str, Any]:
@@ -37,14 +37,14 @@ class Engine:
 
 def main(reaches: list[str], arguments: list[str]) -> None:
     healthy = Summary(
-        endpoints={name: ("", True) for name in ("gateway", "proxy")}, declared=2, healthy=2
+        endpoints=dict.fromkeys(("gateway", "proxy"), ("", True)), declared=2, healthy=2
     )
     container = {"Labels": {"ape.service": "gateway"}, "Image": "ape-gateway:1", "ImageID": "abc"}
     with (
-        mock.patch("ape_infra.cli.run.PulumiEngine", lambda *_: Engine(reaches)),
+        mock.patch("ape_infra.cli.run.PulumiEngine", return_value=Engine(reaches)),
         mock.patch("ape_infra.cli.run.client_of"),
-        mock.patch("ape_infra.cli.run.measure", lambda *_: healthy),
-        mock.patch("ape_infra.cli.run.containers", lambda *_: [container]),
+        mock.patch("ape_infra.cli.run.measure", return_value=healthy),
+        mock.patch("ape_infra.cli.run.containers", return_value=[container]),
     ):
         app(["run", *arguments], prog_name="ape-load")
 

@@ -12,7 +12,7 @@ from ape_infra.runs.conduct import Conductor, Plan, RunRefusedError
 from ape_infra.runs.measured import Measured
 from ape_infra.runs.store import RunFolder
 from ape_infra.runs.summary import Summary, ThresholdResult
-from tests.support.run_world import RUN, InProcess, Ticking, World, base, document
+from tests.support.run_services import RUN, InProcess, Ticking, World, base, document
 
 pytestmark = pytest.mark.unit
 
@@ -97,7 +97,7 @@ def test_files_of_a_run_agree_with_its_summary(tmp_path: Path) -> None:
     assert (endpoint["count"], endpoint["5xx"]) == ("120", "12")
     sessions = rows(path / "sessions.csv")
     assert [int(row["n"]) for row in sessions] == list(range(1, 61))
-    # Somebody else's words are no formula.
+    # A spreadsheet computes nothing of it.
     assert {row["detail"] for row in sessions} == {"", "'=HYPERLINK(1)"}
     timeline = rows(path / "timeline.csv")
     assert sum(int(row["requests"]) for row in timeline) == 120
@@ -175,6 +175,21 @@ def test_gateway_that_comes_back_in_time_loses_nothing(tmp_path: Path) -> None:
     assert (found.state, found.requests.count) == ("passed", 120)
 
 
+def test_reports_that_come_after_the_end_are_waited_for(tmp_path: Path) -> None:
+    world = World()
+    world.report_delay = 3.0
+    found = conducted(conductor(tmp_path, world))
+    assert (found.sessions.started, found.sessions.succeeded, found.sessions.failed) == (60, 48, 12)
+
+
+def test_session_that_is_never_reported_is_said(tmp_path: Path) -> None:
+    world = World()
+    world.report_delay = 1000.0
+    found = conducted(conductor(tmp_path, world))
+    assert "60 sessions that started have no result." in found.notes
+    assert world.now <= 75
+
+
 def test_threshold_with_abort_ends_the_run_after_its_delay(tmp_path: Path) -> None:
     world = World()
     found = conducted(conductor(tmp_path, world, Judge(limit=0.2, delay=20)))
@@ -233,7 +248,11 @@ def test_used_up_spend_limit_ends_the_run_which_does_not_pass(tmp_path: Path) ->
 
 def test_run_that_another_command_ends_is_partial(tmp_path: Path) -> None:
     world = World()
-    world.events = [(20.0, lambda: None if world.stop() else None)]
+
+    def stop() -> None:
+        world.stop()
+
+    world.events = [(20.0, stop)]
     found = conducted(conductor(tmp_path, world))
     assert (found.state, found.exit_code) == ("partial", 1)
 
@@ -245,12 +264,34 @@ def test_run_that_cannot_begin_is_refused_with_a_remedy(tmp_path: Path, case: st
     if case == "exhausted":
         world.exhausted = True
     elif case == "active":
-        world.begin(document())
+        world.begin(document(id="other"))
     else:
         world.up = False
-    with pytest.raises(RunRefusedError, match="Raise|Wait|ape-load status"):
+    with pytest.raises(RunRefusedError, match=r"Raise|Wait|ape-load status"):
         made.begin()
     assert not (tmp_path / RUN / "summary.json").exists()
+
+
+def test_run_of_a_command_that_was_killed_is_ended_for_the_next_one(tmp_path: Path) -> None:
+    world = World()
+    before = tmp_path / "20261127T000000Z-dev"
+    before.mkdir()
+    (before / store.SUMMARY).write_text("{}")
+    world.begin(document(id=before.name))
+    assert conducted(conductor(tmp_path, world)).state == "passed"
+    assert world.documents[-1]["id"] == RUN
+
+
+def test_run_of_a_command_that_still_runs_is_left_alone(tmp_path: Path) -> None:
+    world = World()
+    (tmp_path / "20261127T000000Z-dev").mkdir()
+    before = RunFolder(tmp_path / "20261127T000000Z-dev")
+    (before.path / store.SUMMARY).write_text("{}")
+    world.begin(document(id=before.name))
+    with pytest.raises(RunRefusedError, match="Wait for it"):
+        conductor(tmp_path, world).begin()
+    assert world.state == "running"
+    before.close()
 
 
 def test_results_that_cannot_be_written_are_shown_and_do_not_pass(tmp_path: Path) -> None:
@@ -261,7 +302,7 @@ def test_results_that_cannot_be_written_are_shown_and_do_not_pass(tmp_path: Path
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    made.folder.write = fail  # type: ignore[method-assign]
+    made.folder.write = fail  # type: ignore[method-assign,assignment]
     found = made.conduct()
     assert found.exit_code == 1
     assert found.requests.count == 120

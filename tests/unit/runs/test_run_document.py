@@ -223,6 +223,13 @@ def test_a_users_file_that_cannot_be_read_fails_the_check_of_the_run(
     assert rule in found.observed
 
 
+def test_a_users_file_above_its_limit_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "users.csv").open("wb") as file:
+        file.truncate(33 << 20)
+    (found,) = checks(settings_of(users="users.csv"), tmp_path)
+    assert "has 33 MiB, above the maximum of 32 MiB. Remove rows." in found.observed
+
+
 def test_the_check_of_a_run_sums_it_up(tmp_path: Path) -> None:
     (tmp_path / "users.csv").write_text("name\n" + "ada\n" * 9)
     (found,) = checks(settings_of(), tmp_path)

@@ -139,7 +139,7 @@ class Values:
 
 
 class Fake:
-    """What a run has measured: metric -> values, or (number, samples)."""
+    """Measurements of a run: metric -> values, or (number, samples)."""
 
     seconds = 10.0
 
