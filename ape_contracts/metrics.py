@@ -123,7 +123,7 @@ PROXY_FIRST_TOKEN_SECONDS = Metric(
 PROXY_INTER_TOKEN_SECONDS = Metric(
     "ape_proxy_inter_token_seconds",
     "histogram",
-    "Streams: time between two events with text or a tool call.",
+    "Streams: mean time between two tokens of an answer, by the model's count of them.",
     ("model",),
     (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0),
 )
@@ -318,6 +318,8 @@ ALL: tuple[Metric, ...] = tuple(v for v in list(globals().values()) if isinstanc
 
 SUCCESS, FAILURE = "success", "failure"
 GOAL_MET = "goal_met"
+# The run or the agent ended before the session did.
+ABORTED = "aborted"
 # Reasons of failed sessions: the values of label `reason`, with goal_met.
 FAILURE_REASONS = (
     "target_error",
@@ -334,7 +336,7 @@ FAILURE_REASONS = (
     "step_limit",
     "time_limit",
     "gave_up",
-    "aborted",
+    ABORTED,
 )
 # What was wrong with a repaired call: arguments encoded twice, with text around them, with a syntax
 # of Python or JavaScript, as an object in place of text, or under other keys; a body as text; the

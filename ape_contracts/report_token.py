@@ -57,5 +57,15 @@ def verify(key: str, token: str) -> Grant | None:
     return Grant(range(int(match[2]), int(match[3]) + 1), int(match[4]))
 
 
+def control(key: str) -> str:
+    """The token of those who begin, end and watch runs; agents cannot compute it."""
+    return hmac.new(key.encode(), b"ape-control", hashlib.sha256).hexdigest()
+
+
+def is_control(key: str, token: str) -> bool:
+    """Whether the token is the control token of the key."""
+    return hmac.compare_digest(control(key).encode(), token.encode("utf-8", "replace"))
+
+
 def _mac(key: str, text: str) -> str:
     return hmac.new(key.encode(), f"ape-report/{text}".encode(), hashlib.sha256).hexdigest()

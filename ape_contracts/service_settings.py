@@ -239,12 +239,11 @@ class AgentSettings(ServiceSettings):
     B agents in the containers before them. "N" is "0+N". `test_duration_seconds` 0: until stopped.
     Without endpoints those of the gateway count. `target_host` is the target's host with its port
     and base path, as models write it in place of a path; empty: unknown. `redirects`: whether the
-    agent follows them within the target, reports them to the model with their location, or
-    without it ("off"). `report_seconds` lie
-    between two reports, where the gateway does not say. `report_token_file`: see
-    ape_contracts.report_token; empty: the token is in its variable, or the agent has none.
+    agent follows them in the target, reports them to the model with their location, or without it
+    ("off"). `report_seconds`: between two reports, where the gateway names none.
+    `report_token_file`: see ape_contracts.report_token; empty: its variable has the token, or none.
     `sign_in`: steps of ape_contracts.sign_in, performed with those in `credentials_file`.
-    `target_https`: cookies with Secure are sent.
+    `target_https`: cookies with Secure are sent. `stream`: the model is asked for streams.
     """
 
     gateway_url: Url
@@ -280,6 +279,7 @@ class AgentSettings(ServiceSettings):
     sign_in: Annotated[list[dict[str, Any]], _sign_in] = field(default_factory=list, metadata=LATER)
     credentials_file: str = field(default="", metadata=LATER)
     target_https: bool = field(default=True, metadata=LATER)
+    stream: bool = field(default=True, metadata=LATER)
 
     @property
     def slots(self) -> range:

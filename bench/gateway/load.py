@@ -1,4 +1,4 @@
-"""One load run in a process of its own: `load.py URL [--body FILE] [--rate N] [--seconds S]`.
+"""One load run in a process of its own: `load.py URL [--body FILE] [--rate N] [--header LINE]`.
 
 With a rate, requests begin when they are due, whether earlier ones have been answered or not;
 without one, each caller sends its next request when the last one is answered. Prints one JSON
@@ -54,21 +54,23 @@ class Caller(asyncio.Protocol):
             self._answer = None
 
 
-def request_of(url: str, body: bytes | None) -> bytes:
+def request_of(url: str, body: bytes | None, header: str = "") -> bytes:
     parts = urlsplit(url)
     line = f"{'GET' if body is None else 'POST'} {parts.path or '/'} HTTP/1.1\r\n"
-    head = f"{line}Host: {parts.netloc}\r\n"
+    head = f"{line}Host: {parts.netloc}\r\n" + (f"{header}\r\n" if header else "")
     if body is None:
         return f"{head}\r\n".encode()
     content = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return f"{head}{content}".encode() + body
 
 
-async def run(url: str, body: bytes | None, callers: int, rate: float, seconds: float) -> None:
+async def run(
+    url: str, body: bytes | None, callers: int, rate: float, seconds: float, header: str
+) -> None:
     loop = asyncio.get_running_loop()
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or 80
-    request = request_of(url, body)
+    request = request_of(url, body, header)
     idle: asyncio.Queue[Caller] = asyncio.Queue()
     for _ in range(callers):
         _, caller = await loop.create_connection(Caller, host, port)
@@ -119,6 +121,7 @@ if __name__ == "__main__":
     parser.add_argument("--callers", type=int, default=32)
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--header", default="", help="Further line of the head.")
     args = parser.parse_args()
     given = args.body.read_bytes() if args.body else None
-    uvloop.run(run(args.url, given, args.callers, args.rate, args.seconds))
+    uvloop.run(run(args.url, given, args.callers, args.rate, args.seconds, args.header))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from ape_agent.peers import Peer, PeerError, Reply
 from ape_agent.redirects import MAX_HOPS, next_request
 from ape_agent.results import SessionFailed, Step
 from ape_agent.sign_in import SignIn
+from ape_agent.user_row import UserRow
 from ape_contracts.conditions import Condition
 from ape_contracts.service_settings import AgentSettings
 from ape_contracts.sign_in import SignInError
@@ -51,10 +52,13 @@ class Exchange:
         trace_id: str,
         unmet: Sequence[Condition],
         on_step: Callable[[Step], None],
+        user: UserRow,
+        headers: Mapping[str, str],
     ) -> None:
+        """`headers`: of its requests to the gateway."""
         self._slot, self._settings, self._target = slot, settings, target
         self._gateway, self._trace_id, self._on_step = gateway, trace_id, on_step
-        self._sign_in = sign_in
+        self._sign_in, self._user, self._headers = sign_in, user, headers
         self._unmet = list(unmet)
         self._answered: float | None = None
 
@@ -108,7 +112,7 @@ class Exchange:
         """The answer to one request; the target's is stored. Raises SessionFailed."""
         status, why, reached = None, "", True
         try:
-            reply = await self._gateway.post("/mcp/request", self._asked(request), self._trace_id)
+            reply = await self._post(self._asked(request))
             status, body = reply.body["status_code"], reply.body["body"]
         except PeerError as problem:
             why, reached = str(problem), problem.reached
@@ -122,21 +126,28 @@ class Exchange:
             self._store(request, status, reply.body.get("headers"), body)
         return found
 
+    async def _post(self, asked: dict[str, Any]) -> Reply:
+        """Raises PeerError."""
+        return await self._gateway.post(
+            "/mcp/request", asked, self._trace_id, headers=self._headers
+        )
+
     def _asked(self, request: Request) -> dict[str, Any]:
         """The request as the gateway's wire has it, with what a browser would add."""
         own, query = self._sign_in.added(request.path)
         taken = {name.lower() for name in own}
         given = {k: v for k, v in request.headers.items() if k.lower() not in (*taken, "cookie")}
+        filled = self._user.filled
         asked: dict[str, Any] = {
             "target_api_name": self._settings.api,
             "http_method": request.method,
-            "endpoint_path": request.path,
-            "session_headers": with_cookies({**given, **own}, _cookies(request)),
-            "request_payload": request.body,
+            "endpoint_path": self._user.path(request.path),
+            "session_headers": with_cookies({**filled(given), **own}, filled(_cookies(request))),
+            "request_payload": filled(request.body),
             "trace_id": self._trace_id,
         }
         more = {
-            "query": {**request.query, **query},
+            "query": {**filled(request.query), **query},
             "content_type": request.content_type,
             "encoding": request.encoding,
         }
@@ -155,7 +166,7 @@ class Exchange:
         """
         route = {"target_api_name": self._settings.api, "trace_id": self._trace_id}
         try:
-            reply = await self._gateway.post("/mcp/request", route | asked, self._trace_id)
+            reply = await self._post(route | asked)
             status, body = reply.body["status_code"], reply.body["body"]
         except PeerError as problem:
             detail = f"Sign-in: the gateway did not answer: {problem}."

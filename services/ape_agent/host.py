@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import resource
@@ -14,6 +15,7 @@ from urllib.parse import urlencode
 
 from ape_agent.agent import Agent
 from ape_agent.ledger import ReportQueue
+from ape_agent.orders import Orders
 from ape_agent.peers import Peer, PeerError, Peers
 from ape_agent.sign_in import carried
 from ape_agent.tools import MAX_TYPED, Toolbox
@@ -27,6 +29,10 @@ REPORT_SECONDS = 2.0
 MAX_INTERVAL_SECONDS = 10.0
 # Of a gateway without operations, or without the route.
 _UNKNOWN = (404, 405, 422)
+# Besides the first: of scenarios.
+_MAX_TOOLBOXES = 50
+# A URL has at most 8 KB.
+_ASKED_AT_ONCE = 20
 _log = logging.getLogger(__name__)
 
 
@@ -58,9 +64,11 @@ class Host:
             settings.heartbeat_file,
         )
         self._toolbox_lock = asyncio.Lock()
-        self._known_toolbox: Toolbox | None = None
+        # By the operations of scenarios; None: all.
+        self._toolboxes: dict[str | None, Toolbox] = {}
+        orders = Orders(self._peers.gateway, self._signature, self._trace_id)
         self._agents = [
-            Agent(slot, settings, self._peers, self._queue, self._toolbox, self._stop, each)
+            Agent(slot, settings, self._peers, self._queue, self._toolbox, self._stop, orders, each)
             for slot, each in zip_longest(settings.slots, credentials)
         ]
 
@@ -93,21 +101,28 @@ class Host:
             if isinstance(problem, Exception):
                 raise problem
 
-    async def _toolbox(self) -> Toolbox:
-        """The tools of every session. The gateway is asked once: for operations, and for endpoints
+    async def _toolbox(self, scenario: Mapping[str, Any] | None = None) -> Toolbox:
+        """The tools of a scenario, or of every session. The gateway is asked once: for operations,
 
-        if it has none and the settings name none.
+        and for endpoints if it has none and the settings name none.
         """
         await self._peers.ready()
+        only = [(str(m), str(p)) for m, p in scenario["operations"]] if scenario else None
+        key = None if only is None else json.dumps(only)
         async with self._toolbox_lock:
             attempt = 0
-            while self._known_toolbox is None:
+            while key not in self._toolboxes:
                 try:
-                    self._known_toolbox = await toolbox(self._settings, self._peers.gateway)
+                    made = await toolbox(self._settings, self._peers.gateway, only)
                 except PeerError:
                     await asyncio.sleep(backoff(attempt))
                     attempt += 1
-        return self._known_toolbox
+                    continue
+                if len(self._toolboxes) > _MAX_TOOLBOXES:
+                    # Those of an earlier run; the first one is always needed.
+                    del self._toolboxes[list(self._toolboxes)[1]]
+                self._toolboxes[key] = made
+            return self._toolboxes[key]
 
     async def _report(self) -> None:
         """Report agents and results forever, at the interval that the gateway asks for."""
@@ -144,22 +159,36 @@ class Host:
             # The gateway will never accept it; kept, it would block the following reports.
             _log.error("report rejected", extra=logs.fields(status=reply.status))
         self._queue.acknowledge()
+        if isinstance(run := reply.body.get("abort_run"), str):
+            for agent in self._agents:
+                agent.abort(run)
         wanted = reply.body.get("report_after_seconds")
         if isinstance(wanted, int | float) and 0.1 <= wanted <= MAX_INTERVAL_SECONDS:
             return float(wanted)
         return self._settings.report_seconds
 
 
-async def toolbox(settings: AgentSettings, gateway: Peer) -> Toolbox:
-    """The tools for these settings, by what the gateway knows. Raises PeerError."""
+async def toolbox(
+    settings: AgentSettings, gateway: Peer, only: Sequence[tuple[str, str]] | None = None
+) -> Toolbox:
+    """The tools for these settings, by what the gateway knows. Raises PeerError.
+
+    `only`: methods and paths of a scenario; None: all that there are.
+    """
     supplied = carried(settings.sign_in)
     reply = await _asked(gateway, f"/operations?{urlencode({'api': settings.api})}")
     count = reply.get("count")
     if isinstance(count, int) and count > 0:
         try:
             given = reply.get("operations") if count <= MAX_TYPED else None
+            if only is not None:
+                given = given or await _operations_of(settings.api, gateway, only)
             found = operations.of({"operations": given or []}).operations
-            return Toolbox(settings, operations=found, count=count, supplied=supplied)
+            if only is not None:
+                found = tuple(each for each in found if (each.method, each.path) in only)
+                count = len(found)
+            if count:
+                return Toolbox(settings, operations=found, count=count, supplied=supplied)
         except operations.OperationsError as problem:
             _log.error("operations", extra=logs.fields(error=str(problem)[:200]))
     endpoints = settings.endpoints
@@ -167,7 +196,28 @@ async def toolbox(settings: AgentSettings, gateway: Peer) -> Toolbox:
         endpoints = endpoints_of(await _asked(gateway, "/tools"), settings.api)
         if not endpoints:
             _log.warning("the gateway names no endpoints")
-    return Toolbox(settings, endpoints)
+    return Toolbox(settings, endpoints if only is None else _chosen(endpoints, only))
+
+
+async def _operations_of(
+    api: str, gateway: Peer, only: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """Operations of a document that is too large to be listed. Raises PeerError."""
+    found: list[dict[str, Any]] = []
+    for at in range(0, len(only), _ASKED_AT_ONCE):
+        named = "\n".join(f"{m} {p}" for m, p in only[at : at + _ASKED_AT_ONCE])
+        reply = await _asked(gateway, f"/operations?{urlencode({'api': api, 'only': named})}")
+        found += reply.get("operations") or []
+    return found
+
+
+def _chosen(
+    endpoints: list[dict[str, Any]], only: Sequence[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """The endpoints of a scenario, in their order, and then those that were not known."""
+    known = [each for each in endpoints if (each["method"], each["path"]) in only]
+    names = {(each["method"], each["path"]) for each in known}
+    return known + [{"method": m, "path": p} for m, p in only if (m, p) not in names]
 
 
 async def _asked(gateway: Peer, path: str) -> dict[str, Any]:

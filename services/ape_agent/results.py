@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +39,8 @@ class SessionResult:
 
     `detail`: why it failed, in words. `repaired`: repairs of the model's calls, by kind. The rest
     is for the agent itself: `acted`: whether a request was answered; `unreachable`: whether a peer
-    was; `wait_seconds`: for how long further sessions would fail for the same reason.
+    was; `wait_seconds`: for how long further sessions would fail for the same reason. `of_run`:
+    what the report of a session of a run has besides.
     """
 
     slot: int
@@ -51,6 +53,7 @@ class SessionResult:
     acted: bool = False
     unreachable: bool = False
     wait_seconds: float | None = None
+    of_run: Mapping[str, Any] = field(default_factory=dict)
 
     def report(self) -> dict[str, Any]:
         made: dict[str, Any] = {
@@ -64,7 +67,7 @@ class SessionResult:
             made["detail"] = self.detail
         if self.repaired:
             made["repaired"] = dict(self.repaired)
-        return made
+        return {**made, **self.of_run}
 
 
 class SessionFailed(Exception):

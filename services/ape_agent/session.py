@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import random
 import secrets
@@ -10,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,11 +23,13 @@ from ape_agent.digests import digest
 from ape_agent.exchange import Exchange, Exchanged
 from ape_agent.logins import is_login
 from ape_agent.model import Model
+from ape_agent.orders import Grant
 from ape_agent.peers import Peer, PeerError
 from ape_agent.results import SessionFailed, SessionResult, Step, quoted
 from ape_agent.sign_in import NOTE, SignIn
 from ape_agent.tools import Toolbox
-from ape_contracts import conditions, metrics, operations
+from ape_agent.user_row import NOBODY, UserRow
+from ape_contracts import conditions, metrics, operations, paths
 from ape_contracts.service_settings import AgentSettings
 from ape_contracts.sign_in import SignInError
 from ape_service import logs, trace
@@ -43,10 +47,16 @@ _CUT = " The answer was cut at its limit of tokens; write a shorter one."
 _RAISE_LIMIT = "The answer ended at its limit of tokens; raise modelMaxTokens."
 
 
+def _id_of(seed: str) -> str:
+    """32 hex digits, the same for a seed."""
+    return hashlib.sha256(seed.encode()).hexdigest()[:32]
+
+
 class Session:
     """`tools`: what the model may do; `on_step` gets each step when it is finished.
 
-    `credentials`: of this agent, for its sign-in.
+    `credentials`: of this agent, for its sign-in. `grant`: of a session of a run, whose settings
+    are `settings`.
     """
 
     def __init__(
@@ -58,25 +68,44 @@ class Session:
         proxy: Peer,
         on_step: Callable[[Step], None],
         credentials: Mapping[str, str] | None = None,
+        grant: Grant | None = None,
     ) -> None:
         self._slot, self._settings, self._tools = slot, settings, tools
+        self._grant = grant
+        # Whether only the log-out is left.
+        self.is_over = False
         self._gateway = gateway
         self._agent = metrics.agent(slot)
-        self._id = secrets.token_hex(16)
+        seed = grant.seed if grant else None
+        self._random = random.Random(seed) if seed is not None else random  # noqa: S311
+        # The offline model's choices follow from it.
+        self._id = secrets.token_hex(16) if seed is None else _id_of(seed)
         self._trace_id = trace.new_trace_id()
-        headers = {AGENT_HEADER: self._agent}
+        of_run = grant.headers if grant else {}
+        headers = {AGENT_HEADER: self._agent, **of_run}
         self._model = Model(settings, tools.definitions, proxy, self._trace_id, headers)
-        values = {"agent": self._agent, "slot": slot, "session": self._id}
+        user = UserRow(grant.user, grant.secret) if grant and grant.user else NOBODY
+        values = {"agent": self._agent, "slot": slot, "session": self._id, **user.shown}
         self._sign_in = SignIn(
             settings.sign_in,
             credentials or {},
             {name: str(value) for name, value in values.items()},
             tools.target,
             is_https=settings.target_https,
+            user=user,
         )
         unmet = conditions.parse(settings.success)
         self._exchange = Exchange(
-            slot, settings, tools.target, self._sign_in, gateway, self._trace_id, unmet, on_step
+            slot,
+            settings,
+            tools.target,
+            self._sign_in,
+            gateway,
+            self._trace_id,
+            unmet,
+            on_step,
+            user,
+            of_run,
         )
         self._steps = 0
         self._repaired: Counter[str] = Counter()
@@ -91,8 +120,10 @@ class Session:
         # The reason of the failure if the model stops now, and whether only the target is at fault.
         self._failure, self._broken = "gave_up", False
         note = _SIGNED_IN if self._sign_in.is_declared else ""
+        goal = user.described(settings.goal)
+        settings = replace(settings, goal=goal, persona=user.described(settings.persona))
         prompt = tools.prompt(settings, values, note=note)
-        self._conversation = Conversation(prompt, settings.goal)
+        self._conversation = Conversation(prompt, goal)
 
     async def run(self) -> SessionResult:
         """Run the session. Never raises; a cancelled session ends as `aborted`."""
@@ -114,21 +145,38 @@ class Session:
             failed.reason if failed else metrics.GOAL_MET,
             self._steps,
             round(time.monotonic() - started, 3),
-            failed.detail if failed else "",
+            str(self._sign_in.redacted(failed.detail)) if failed else "",
             self._repaired,
             acted=self._acted,
             unreachable=failed is not None and failed.unreachable,
             wait_seconds=failed.wait_seconds if failed else None,
+            of_run=self._grant.report() if self._grant else {},
         )
+        self.is_over = True
         # An exception that is kept keeps this frame, and the frame keeps the exception.
         failed = None
-        fields = logs.fields(agent=self._agent, session=self._id, **result.report())
+        # The number in a run is not the session's id.
+        shown = {**result.report(), "agent": self._agent, "session": self._id}
+        fields = logs.fields(**shown)
         _log.info("session", extra=fields)
         if result.reason != "aborted":
             with suppress(SessionFailed, SignInError, TimeoutError):
                 async with asyncio.timeout(_LOG_OUT_SECONDS):
                     await self._sign_in.end(self._exchange.send_apart)
         return result
+
+    def transcript(self) -> list[dict[str, Any]]:
+        """The conversation, as far as it is kept, without secrets."""
+        found: list[dict[str, Any]] = self._sign_in.redacted(self._conversation.messages)
+        return found
+
+    def _may(self, request: Request) -> bool:
+        """Whether the scenario has the operation of the request."""
+        allowed = self._grant.scenario.get("operations") if self._grant else None
+        return not allowed or any(
+            method == request.method and paths.matches(path.partition("?")[0], request.path)
+            for method, path in allowed
+        )
 
     async def _run_steps(self) -> None:
         """Returns when the goal is met; raises SessionFailed."""
@@ -154,9 +202,8 @@ class Session:
                 self._steps += 1
                 if await self._act(call, is_cut):
                     return
-                await asyncio.sleep(
-                    self._settings.think_time_seconds * random.uniform(0.5, 1.5)  # noqa: S311
-                )
+                seconds = self._settings.think_time_seconds
+                await asyncio.sleep(seconds * self._random.uniform(0.5, 1.5))
 
     def _without_call(self, decision: Decision, finish: str) -> None:
         """Remind the model of its tool, once. Raises SessionFailed if that does not help."""
@@ -177,7 +224,7 @@ class Session:
         if not given or given in self._ids:
             given = f"c{len(self._ids):08d}"
             while given in self._ids:
-                given = f"c{secrets.token_hex(4)}"
+                given = f"c{self._random.getrandbits(32):08x}"
         self._ids.add(given)
         return given
 
@@ -193,6 +240,11 @@ class Session:
             self._exchange.call_without_request("bad_call")
             return False
         request = call.request
+        if not self._may(request):
+            self._last = f"{request.method} {request.path[:100]} is not one of the operations."
+            self._conversation.result(Result(call.id, {"error": self._last}))
+            self._exchange.call_without_request("refused")
+            return False
         found = await self._exchange.send(request)
         status, result = found.status, found.result
         self._acted = self._acted or result != "gateway_error"
@@ -202,7 +254,7 @@ class Session:
         if not found.is_targets:
             # An answer of the gateway itself. With a 4xx the model can still correct its request.
             self._failure = "target_error" if result == "target_error" else "gateway_error"
-            why = found.reply.body.get("error_message")
+            why = self._sign_in.redacted(found.reply.body.get("error_message"))
             if found.reply.status >= 500:
                 raise SessionFailed(self._failure, f"{label}: {why or 'no message'}")
             self._conversation.result(Result(call.id, {"status": status, "error": why}, label))

@@ -7,6 +7,7 @@ takes each answer, `end` logs out. The model sees none of it.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -15,6 +16,7 @@ from ape_agent import logins
 from ape_agent.calls import Target
 from ape_agent.cookies import CookieJar
 from ape_agent.results import SessionFailed, printable
+from ape_agent.user_row import NOBODY, UserRow
 from ape_contracts.sign_in import NAMES, SignInError, Step, filled, required, steps
 
 FORM = "application/x-www-form-urlencoded"
@@ -36,7 +38,10 @@ def carried(declared: list[dict[str, Any]]) -> set[str]:
 
 
 class SignIn:
-    """`credentials`: of this agent; `values`: what else the texts of fields may name."""
+    """`credentials`: of this agent; `values`: what else the texts of fields may name.
+
+    `user`: of this session; its columns are credentials too.
+    """
 
     def __init__(
         self,
@@ -46,18 +51,23 @@ class SignIn:
         target: Target,
         *,
         is_https: bool = True,
+        user: UserRow = NOBODY,
     ) -> None:
         self._steps = steps(declared)
-        self._credentials, self._values = credentials, {**values, **credentials}
+        self._credentials = {**credentials, **user.values}
+        self._values = {**values, **self._credentials}
         self._target = target
         self._jar = CookieJar(target.host, is_https)
         self._headers: dict[str, str] = {}
         self._query: dict[str, str] = {}
         self._is_signed_in = False
         self._secrets: set[str] = set()
+        self._pattern = re.compile("")
         for name, value in credentials.items():
-            if name not in NAMES:
+            if name not in NAMES and name not in user.values:
                 self._keep_secret(value)
+        # Also short ones: a column says itself that it is secret.
+        self._secrets |= {user.values[name] for name in user.secret} - {""}
 
     @property
     def is_declared(self) -> bool:
@@ -102,12 +112,20 @@ class SignIn:
         if not self._secrets:
             return value
         if isinstance(value, str):
-            for secret in self._secrets:
-                value = value.replace(secret, "[secret]")
-            return value
+            return self._masked(value)
+        if type(value) in (int, float):
+            return "[secret]" if str(value) in self._secrets else value
         if isinstance(value, dict):
             return {self.redacted(key): self.redacted(inner) for key, inner in value.items()}
         return [self.redacted(inner) for inner in value] if isinstance(value, list) else value
+
+    def _masked(self, text: str) -> str:
+        if not self._pattern.pattern:
+            # The longest first: a secret may hold another.
+            both = self._secrets | {quote(secret, safe="") for secret in self._secrets}
+            found = sorted(both, key=lambda each: (-len(each), each))
+            self._pattern = re.compile("|".join(map(_in_text, found)))
+        return self._pattern.sub("[secret]", text)
 
     async def begin(self, send: Send) -> None:
         """Perform the steps. Raises SessionFailed."""
@@ -154,6 +172,7 @@ class SignIn:
     def _keep_secret(self, value: str) -> None:
         if len(value) >= _MIN_SECRET:
             self._secrets.add(value)
+            self._pattern = re.compile("")
 
     def _basic(self, name: str, password: str, *, is_encoded: bool = False) -> str:
         parts = [required(self._credentials, each) for each in (name, password)]
@@ -324,6 +343,12 @@ class SignIn:
         status, answered, content = await send(asked)
         self.store(method, path, status, answered, content)
         return status, answered, content
+
+
+def _in_text(secret: str) -> str:
+    """The pattern of a secret; a short one counts as a word only."""
+    escaped = re.escape(secret)
+    return escaped if len(secret) >= _MIN_SECRET else rf"(?<!\w){escaped}(?!\w)"
 
 
 def _found(source: Mapping[str, str], headers: Any, body: Any) -> str:

@@ -81,6 +81,7 @@ def app_of(settings: GatewaySettings) -> ASGIApp:
         report_key=read_secret("report_key_file", settings.report_key_file),
         max_agents=settings.max_agents,
         uploads=uploads_of(config.upload, path),
+        idle=settings.idle,
     )
 
 

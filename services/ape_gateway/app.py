@@ -19,10 +19,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ape_contracts import run_document
 from ape_contracts.gateway_config import GatewayConfig
 from ape_contracts.service_settings import GatewaySettings
-from ape_gateway import wire
+from ape_gateway import result_routes, results, run_desk, wire
 from ape_gateway.callers import is_own_host, is_own_origin
+from ape_gateway.endpoints import Templates
 from ape_gateway.engine import Engine
 from ape_gateway.fleet import Fleet
 from ape_gateway.health import RouteHealth
@@ -30,6 +32,9 @@ from ape_gateway.limits import SMALL_BYTES, Limits, MemoryPermit, Overloaded
 from ape_gateway.mcp_server import MEMORY_PERMIT, make_manager, make_server
 from ape_gateway.operations import Catalog
 from ape_gateway.report_desk import ReportDesk
+from ape_gateway.results import Results
+from ape_gateway.run_desk import RunDesk
+from ape_gateway.runs import Runs
 from ape_gateway.uploads import UploadSource
 from ape_gateway.upstream import USER_AGENT, PoolSizes
 from ape_service import logs, prom, trace
@@ -38,11 +43,18 @@ from ape_service.prom import METRICS_TYPE
 # Dense JSON of this size is checked in 3 ms, for which all others wait.
 MAX_REQUEST_BYTES = 1 << 20
 # Of paths whose bodies are parsed as a whole, into objects of many times their size.
-_MAX_BYTES = {"/mcp": 256 << 10}
+_MAX_BYTES = {
+    "/mcp": 256 << 10,
+    "/agents/transcript": 80 << 10,
+    "/agents/next": 4 << 10,
+    "/run": run_document.MAX_BYTES,
+}
 # For a caller to send its body, and again to read the answer.
 _TRANSFER_SECONDS = 30.0
 _TRACE = {b"traceparent": "traceparent", b"x-trace-id": "X-Trace-ID"}
-_READ = frozenset((b"origin", b"host", b"content-length", *_TRACE))
+_READ = frozenset((b"origin", b"host", b"content-length", results.HEADER, *_TRACE))
+# The requests that results count; a refusal of the middleware is one of the gateway's errors.
+_COUNTED = frozenset(("/mcp", "/mcp/request"))
 _log = logging.getLogger(__name__)
 
 
@@ -75,12 +87,13 @@ async def _send_json(
 class RequestMiddleware:
     """Around every request: its trace id, its body and memory permit, and errors nobody handled.
 
-    Handlers get a body that is complete and at most MAX_REQUEST_BYTES long.
+    Handlers get a body that is complete and at most MAX_REQUEST_BYTES long. `results`: of runs.
     """
 
-    def __init__(self, app: ASGIApp, engine: Engine) -> None:
+    def __init__(self, app: ASGIApp, engine: Engine, of_run: Results) -> None:
         self._app = app
         self._engine = engine
+        self.results = of_run
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,6 +102,8 @@ class RequestMiddleware:
         given = {k: v.decode("latin-1") for k, v in scope["headers"] if k in _READ}
         trace_id = trace.from_headers({name: given.get(k, "") for k, name in _TRACE.items()})
         logs.trace_id.set(trace_id or trace.new_trace_id())
+        label = self.results.label(given.get(results.HEADER))
+        results.current.set(label)
         started = False
 
         async def sent(message: Message) -> None:
@@ -105,12 +120,16 @@ class RequestMiddleware:
                 await self._serve(scope, receive, sent, permit, int(length or 0))
                 return
             except _HttpRejection as problem:
-                rejection = error(*problem.args)
+                code, rejection = problem.args[1], error(*problem.args)
             except Overloaded:
-                rejection = error(503, "gateway_busy", "Try again.", {"Retry-After": "1"})
+                code = "gateway_busy"
+                rejection = error(503, code, "Try again.", {"Retry-After": "1"})
             except Exception:
                 _log.exception("unhandled error")
-                rejection = error(500, "internal_error", "The service failed; see its log.")
+                code = "internal_error"
+                rejection = error(500, code, "The service failed; see its log.")
+            if label is not None and scope["path"] in _COUNTED and not started:
+                results.failed(None, code)
             if not started:
                 await rejection(scope, receive, send)
 
@@ -256,12 +275,18 @@ def _routes(
         status, body = reports.receive(authorization, await request.body())
         return JSONResponse(body, status)
 
+    async def transcript(request: Request) -> Response:
+        authorization = request.headers.get("authorization", "")
+        status, body = reports.receive_transcript(authorization, await request.body())
+        return JSONResponse(body, status)
+
     async def summary(_: Request) -> Response:
         return JSONResponse(reports.fleet.summary())
 
     return [
         Route("/tools", tools),
         Route("/agents/report", report, methods=["POST"]),
+        Route("/agents/transcript", transcript, methods=["POST"]),
         Route("/fleet", summary),
         Route("/health", health),
         Route("/metrics", metrics),
@@ -293,10 +318,11 @@ def make_app(
     report_key: str = "",
     max_agents: int = GatewaySettings.max_agents,
     uploads: UploadSource | None = None,
+    idle: bool = False,
 ) -> ASGIApp:
     """The gateway for `config`; `declared`: the number of agents that the stack has.
 
-    `operations`: None: none are known. `report_key`, `max_agents`: see GatewaySettings.
+    `operations`: None: none are known. `report_key`, `max_agents`, `idle`: see GatewaySettings.
     `uploads`: where the config's names a file.
     """
     catalog = operations or Catalog(first_route(config))
@@ -311,7 +337,10 @@ def make_app(
     )
     checks = RouteHealth(engine.upstreams, registry)
     manager = make_manager(make_server(engine))
-    reports = ReportDesk(Fleet(registry, declared, max_slot=max_agents), report_key, registry)
+    of_run = Results(Templates(config, catalog.templates))
+    fleet = Fleet(registry, declared, max_slot=max_agents, results=of_run)
+    desk = RunDesk(Runs(idle=idle, recorder=of_run))
+    reports = ReportDesk(fleet, report_key, registry, desk.reported)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -320,6 +349,7 @@ def make_app(
         async with manager.run():
             yield
         checking.cancel()
+        desk.close()
         await engine.close()
 
     inner = Starlette(
@@ -328,8 +358,10 @@ def make_app(
             Route("/operations", _Operations(catalog.listed), methods=["GET"]),
             Route("/operations/search", _Operations(catalog.search), methods=["GET"]),
             *_routes(config, checks, reports, registry),
+            *result_routes.routes(of_run, report_key),
+            *run_desk.routes(desk, reports, report_key, max_agents),
         ],
         exception_handlers={HTTPException: _rejected},
         lifespan=lifespan,
     )
-    return RequestMiddleware(inner, engine)
+    return RequestMiddleware(inner, engine, of_run)

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from ape_contracts import metrics
 from ape_contracts.gateway_config import GatewayConfig
-from ape_gateway import content, wire
+from ape_gateway import content, results, wire
 from ape_gateway.access import AccessLog
 from ape_gateway.content import MAX_ENCODED_BYTES
 from ape_gateway.limits import AdmissionController, Limits, MemoryPermit, Overloaded
@@ -71,11 +71,18 @@ class Reply(NamedTuple):
 
 
 class _Rejected(Exception):
+    """`seconds`: that the caller waited for the target, if it was asked."""
+
     def __init__(
-        self, status: int, code: str, message: str, retry_after: float | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        retry_after: float | None = None,
+        seconds: float | None = None,
     ) -> None:
         self.status, self.code, self.message = status, code, message
-        self.retry_after = retry_after
+        self.retry_after, self.seconds = retry_after, seconds
 
 
 class Engine:
@@ -151,6 +158,7 @@ class Engine:
                 call=call,
                 retry_after=rejected.retry_after,
                 attempts=attempts,
+                seconds=rejected.seconds,
             )
 
     async def batch(
@@ -176,8 +184,10 @@ class Engine:
         call: wire.Call | None = None,
         retry_after: float | None = None,
         attempts: Attempts | None = None,
+        seconds: float | None = None,
     ) -> Reply:
         """The gateway's own answer; it is counted and logged."""
+        results.failed(call, code, seconds)
         route = call.api if call and call.api in self.upstreams else UNKNOWN
         method = call.method if call else UNKNOWN
         outcomes = attempts.outcomes if attempts else []
@@ -233,16 +243,19 @@ class Engine:
             )
         except TargetUnreachable as problem:
             message = f"The target of route {call.api} cannot be reached: {problem}."
-            raise _Rejected(502, "target_unreachable", message) from None
+            waited = time.monotonic() - started
+            raise _Rejected(502, "target_unreachable", message, seconds=waited) from None
         except TargetTimeout as problem:
             message = f"The target of route {call.api} is too slow: {problem}."
-            raise _Rejected(504, "target_timeout", message) from None
+            waited = time.monotonic() - started
+            raise _Rejected(504, "target_timeout", message, seconds=waited) from None
         finally:
             self.admission.release_slot()
         trace_id, count = logs.trace_id.get(), len(attempts.outcomes)
         self._first(call.api, call.method, attempts.outcomes[0]).inc()
         self._requests(call.api, call.method, response.status).inc()
         self._seconds(call.api, call.method).observe(response.seconds)
+        results.answered(call, response.status, response.seconds, response.size)
         self._log.request(
             trace_id,
             call.api,

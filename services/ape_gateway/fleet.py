@@ -13,7 +13,9 @@ from prometheus_client.core import GaugeMetricFamily
 
 from ape_contracts import metrics
 from ape_contracts.report_token import Grant
-from ape_gateway.reports import Report, parse
+from ape_gateway.failures import Failures
+from ape_gateway.reports import Report, parse, parse_transcript
+from ape_gateway.results import Results
 from ape_service import prom
 
 ALIVE_SECONDS = 30.0
@@ -23,8 +25,6 @@ REMEMBER_SECONDS = 900.0
 MAX_SOURCES = 8
 # At most, of all containers together; each container reports at most once per shortest interval.
 REPORTS_PER_SECOND = 50.0
-# Details of failed sessions: kept, and shown in the summary.
-MAX_DETAILS, SHOWN_DETAILS = 200, 10
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 1.0, 10.0
 
 
@@ -34,28 +34,6 @@ class ReportRefused(Exception):
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
         self.status, self.reason = status, reason
-
-
-class Failures:
-    """Counts failed sessions by reason and detail; beyond MAX_DETAILS the rarest are dropped."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str]] = Counter()
-
-    def add(self, reason: str, detail: str) -> None:
-        if (reason, detail) not in self._counts and len(self._counts) >= MAX_DETAILS:
-            # Of the rarest, the one that was first seen longest ago.
-            del self._counts[min(self._counts, key=self._counts.__getitem__)]
-        self._counts[reason, detail] += 1
-
-    def __len__(self) -> int:
-        return len(self._counts)
-
-    def most_frequent(self) -> list[dict[str, Any]]:
-        return [
-            {"reason": reason, "detail": detail, "sessions": count}
-            for (reason, detail), count in self._counts.most_common(SHOWN_DETAILS)
-        ]
 
 
 @dataclass(frozen=True)
@@ -82,7 +60,7 @@ _Source = tuple[int, str]
 class Fleet:
     """Counts agents, steps and sessions; a Prometheus collector of the current state.
 
-    `max_slot`: the highest slot that a report may name.
+    `max_slot`: the highest slot that a report may name. `results`: of runs, which count too.
     """
 
     def __init__(
@@ -91,8 +69,10 @@ class Fleet:
         declared: int,
         clock: Callable[[], float] = time.monotonic,
         max_slot: int = 10_000,
+        results: Results | None = None,
     ) -> None:
         self._declared, self._max_slot = declared, max_slot
+        self._of_run = results
         self._clock = clock
         self._seen: dict[int, _Heartbeat] = {}
         # The longest silent first.
@@ -125,6 +105,13 @@ class Fleet:
         if new:
             self._count(report)
         return {"counted": new, "report_after_seconds": self._interval()}
+
+    def transcript(self, raw: Any, grant: Grant | None = None) -> bool:
+        """Whether the transcript was kept. Raises ReportError, ReportRefused."""
+        transcript = parse_transcript(raw, self._max_slot)
+        if grant is not None and transcript.slot not in grant.slots:
+            raise ReportRefused(403, "slots", "The token is not that of this agent's container.")
+        return self._of_run is not None and self._of_run.transcript(transcript)
 
     def _container(self, report: Report, grant: Grant, now: float) -> int:
         """The first slot of the report's container. Raises ReportRefused."""
@@ -197,7 +184,11 @@ class Fleet:
                 self._repaired.labels(kind).inc(count)
             self._sessions.labels(session.result, session.reason).inc()
             self._session_seconds.labels(session.result).observe(session.seconds)
+            if session.run and self._of_run is not None:
+                self._of_run.session(session)
         self._lost.inc(report.lost)
+        if report.lost and self._of_run is not None:
+            self._of_run.lost(report.lost)
 
     def _alive(self) -> dict[int, _Heartbeat]:
         since = self._clock() - ALIVE_SECONDS

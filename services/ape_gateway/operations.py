@@ -128,14 +128,23 @@ class Catalog:
         described = [msgspec.json.decode(raw, type=Described) for raw in operations]
         self._numbers = {each.id: number for number, each in enumerate(described)}
         self._index = Index(described)
+        # (method, path) of each.
+        self.templates = [(each.method, each.path) for each in described]
 
     def listed(self, query: Mapping[str, str]) -> tuple[int, bytes]:
-        """All operations if they are few, or the one with the `id` of the query."""
+        """All operations if they are few, or the one with the `id` of the query, or those that
+
+        `only` names: lines of a method and a path.
+        """
         if query.get("api", self._api) != self._api:
             return _NOT_KNOWN
         if "id" in query:
             number = self._numbers.get(query["id"])
             return _NOT_KNOWN if number is None else (200, self._text([number]))
+        if "only" in query:
+            wanted = set(query["only"].split("\n")[:MAX_LISTED])
+            named = (n for n, each in enumerate(self.templates) if " ".join(each) in wanted)
+            return 200, self._text(named)
         size = sum(len(memoryview(raw)) for raw in self._operations)
         if len(self._operations) > MAX_LISTED or size > MAX_LISTED_BYTES:
             return 200, b'{"count":%d}' % len(self._operations)

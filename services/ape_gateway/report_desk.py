@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -16,13 +17,23 @@ from ape_service import logs, prom
 
 _BEARER = "bearer "
 _log = logging.getLogger(__name__)
+OfRun = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def _nothing(_: dict[str, Any]) -> dict[str, Any]:
+    return {}
 
 
 class ReportDesk:
-    """`key`: see GatewaySettings.report_key_file; empty: reports need no token."""
+    """`key`: see GatewaySettings.report_key_file; empty: reports need no token.
 
-    def __init__(self, fleet: Fleet, key: str, registry: CollectorRegistry) -> None:
-        self.fleet, self._key = fleet, key
+    `of_run`: gets each report that counts; returns what the answer has besides.
+    """
+
+    def __init__(
+        self, fleet: Fleet, key: str, registry: CollectorRegistry, of_run: OfRun = _nothing
+    ) -> None:
+        self.fleet, self._key, self._of_run = fleet, key, of_run
         refused = prom.counter(metrics.GATEWAY_REPORTS_REFUSED, registry)
         # From the start: an increase from no series is none.
         self._refused = {reason: refused.labels(reason) for reason in metrics.REFUSAL_REASONS}
@@ -30,8 +41,30 @@ class ReportDesk:
     def receive(self, authorization: str, body: bytes) -> tuple[int, dict[str, Any]]:
         """Status and body of the answer to a report with that header."""
         try:
+            grant, raw = self._grant(authorization), _parsed(body)
+            answer = self.fleet.report(raw, grant)
+            return 200, answer | self._of_run(raw)
+        except ReportRefused as problem:
+            return self._refuse(problem.status, problem.reason, "report_refused", problem)
+        except ReportError as problem:
+            return self._refuse(422, "invalid", "bad_request", problem)
+
+    def refusal(self, authorization: str, slot: int) -> tuple[int, dict[str, Any]] | None:
+        """The answer to an agent that may not ask for `slot`."""
+        try:
             grant = self._grant(authorization)
-            return 200, self.fleet.report(_parsed(body), grant)
+            if grant is not None and slot not in grant.slots:
+                message = "The token is not that of this agent's container."
+                raise ReportRefused(403, "slots", message)
+        except ReportRefused as problem:
+            return self._refuse(problem.status, problem.reason, "report_refused", problem)
+        return None
+
+    def receive_transcript(self, authorization: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Status and body of the answer to a transcript: {kept}."""
+        try:
+            grant = self._grant(authorization)
+            return 200, {"kept": self.fleet.transcript(_parsed(body), grant)}
         except ReportRefused as problem:
             return self._refuse(problem.status, problem.reason, "report_refused", problem)
         except ReportError as problem:

@@ -1,7 +1,8 @@
 """The wire of POST /agents/report, from each container of agents every few seconds.
 
     {source, number, agents: [[slot, state]], memory_bytes, steps: [[result, seconds, since]],
-     sessions: [{slot, result, reason, steps, seconds, detail?, repaired?}], lost}
+     sessions: [{slot, result, reason, steps, seconds, detail?, repaired?,
+                 run?, session, scenario, phase, late}], lost}
 
 `source` names the process, `number` its batch of steps and sessions: a number is counted once,
 however often it is sent. The answer has the interval that the gateway asks for:
@@ -11,10 +12,17 @@ however often it is sent. The answer has the interval that the gateway asks for:
 `seconds` and `since` may be null, see Step of the agent. `detail` states in words why a session
 failed; `repaired` has the repairs of the model's calls, {kind: count}. A report with nothing done
 is a heartbeat. Its header `Authorization: Bearer TOKEN` signs it (ape_contracts.report_token).
+
+`run` and the keys after it: of a session that the gateway granted in a run; `session` is its number
+in the run, `late` the seconds from its planned start to its real one. POST /agents/transcript has
+what was said in one that failed:
+
+    {slot, run, session, scenario, reason, detail, messages: [{role, ...}]}
 """
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +36,10 @@ MAX_COUNT = 10**9
 MAX_SECONDS = 1e7
 MAX_MEMORY_BYTES = 1e13
 _SOURCE = re.compile(r"[!-~]{1,64}")
+PHASES = ("warm_up", "main", "ramp_down")
+_RUN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SCENARIO = re.compile(r"[a-z0-9_-]{1,40}")
+MAX_MESSAGES, MAX_TRANSCRIPT_BYTES = 2000, 64 << 10
 
 
 class ReportError(Exception):
@@ -49,6 +61,21 @@ class Session:
     seconds: float
     detail: str = ""
     repaired: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
+    # Of a run; empty: it belongs to none.
+    run: str = ""
+    session: int = 0
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """`text`: all of it, as JSON."""
+
+    slot: int
+    run: str
+    session: int
+    reason: str
+    text: bytes
 
 
 @dataclass(frozen=True)
@@ -137,7 +164,53 @@ def _session(raw: Any) -> Session:
         _number(raw.get("seconds"), "seconds"),
         _detail(raw.get("detail", "")),
         _repaired(raw.get("repaired", {})),
+        _whole(raw.get("steps", 0), "sessions: steps", 0),
+        *_of_run(raw),
     )
+
+
+def _of_run(raw: dict[str, Any]) -> tuple[str, int]:
+    """The run and the number of the session; the run is empty if it belongs to none.
+
+    Scenario, phase and lateness are checked, and then taken from what was granted.
+    """
+    if raw.get("run") is None:
+        return "", 0
+    _matching(raw.get("scenario"), "scenario", _SCENARIO)
+    if raw.get("phase") not in PHASES:
+        raise ReportError(f"phase: must be one of {', '.join(PHASES)}.")
+    _number(raw.get("late", 0), "late")
+    return _matching(raw["run"], "run", _RUN), _whole(raw.get("session"), "session", 0)
+
+
+def _matching(value: Any, where: str, pattern: re.Pattern[str]) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise ReportError(f"{where}: must be a text that matches {pattern.pattern}.")
+    return value
+
+
+def parse_transcript(raw: Any, max_slot: int) -> Transcript:
+    """A transcript that can be kept and shown. Raises ReportError."""
+    if not isinstance(raw, dict):
+        raise ReportError("The body must be a JSON object.")
+    if raw.get("reason") not in metrics.FAILURE_REASONS:
+        raise ReportError(f"reason: must be one of {', '.join(metrics.FAILURE_REASONS)}.")
+    messages = _list(raw, "messages", MAX_MESSAGES)
+    if not all(isinstance(each, dict) and isinstance(each.get("role"), str) for each in messages):
+        raise ReportError("messages: each must be an object with a role.")
+    kept = {
+        "slot": _whole(raw.get("slot"), "slot", 1, max_slot),
+        "run": _matching(raw.get("run"), "run", _RUN),
+        "session": _whole(raw.get("session"), "session", 0),
+        "scenario": _matching(raw.get("scenario"), "scenario", _SCENARIO),
+        "reason": raw["reason"],
+        "detail": _detail(raw.get("detail", "")),
+        "messages": messages,
+    }
+    text = json.dumps(kept, separators=(",", ":")).encode()
+    if len(text) > MAX_TRANSCRIPT_BYTES:
+        raise ReportError(f"messages: must be at most {MAX_TRANSCRIPT_BYTES >> 10} KiB.")
+    return Transcript(kept["slot"], kept["run"], kept["session"], kept["reason"], text)
 
 
 def _detail(value: Any) -> str:

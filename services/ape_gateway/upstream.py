@@ -49,7 +49,7 @@ class TargetTimeout(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """`seconds`: from the request to the end of the body."""
+    """`seconds`: from the request to the end of the body. `size`: bytes of the body, as read."""
 
     status: int
     headers: dict[str, str | list[str]]
@@ -58,6 +58,7 @@ class Response:
     truncated: bool
     seconds: float
     retry_after: float | None
+    size: int = 0
 
 
 @dataclass(slots=True)
@@ -274,6 +275,7 @@ class Upstream:
             truncated,
             seconds,
             retry_after(response.headers),
+            len(content),
         )
 
     def _headers(self, call: wire.Call, trace_id: str) -> CIMultiDict[str]:

@@ -8,14 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from ape_contracts import metrics
-from ape_gateway.fleet import (
-    ALIVE_SECONDS,
-    MAX_DETAILS,
-    MAX_INTERVAL_SECONDS,
-    SHOWN_DETAILS,
-    Failures,
-    Fleet,
-)
+from ape_gateway.failures import MAX_DETAILS, SHOWN_DETAILS, Failures
+from ape_gateway.fleet import ALIVE_SECONDS, MAX_INTERVAL_SECONDS, Fleet
 from ape_gateway.reports import ReportError
 
 pytestmark = pytest.mark.unit
