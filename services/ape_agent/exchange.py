@@ -17,6 +17,8 @@ from ape_contracts.conditions import Condition
 from ape_contracts.service_settings import AgentSettings
 from ape_contracts.sign_in import SignInError
 
+# A session with an MCP server is that of the agent.
+SESSION_HEADER = "X-APE-Session"
 _TARGET_FAILED = ("target_unreachable", "target_timeout")
 
 
@@ -54,6 +56,7 @@ class Exchange:
     ) -> None:
         self._slot, self._settings, self._target = slot, settings, target
         self._gateway, self._trace_id, self._on_step = gateway, trace_id, on_step
+        self._session = {SESSION_HEADER: trace_id}
         self._sign_in = sign_in
         self._unmet = list(unmet)
         self._answered: float | None = None
@@ -108,7 +111,9 @@ class Exchange:
         """The answer to one request; the target's is stored. Raises SessionFailed."""
         status, why, reached = None, "", True
         try:
-            reply = await self._gateway.post("/mcp/request", self._asked(request), self._trace_id)
+            reply = await self._gateway.post(
+                "/mcp/request", self._asked(request), self._trace_id, headers=self._session
+            )
             status, body = reply.body["status_code"], reply.body["body"]
         except PeerError as problem:
             why, reached = str(problem), problem.reached
@@ -155,7 +160,9 @@ class Exchange:
         """
         route = {"target_api_name": self._settings.api, "trace_id": self._trace_id}
         try:
-            reply = await self._gateway.post("/mcp/request", route | asked, self._trace_id)
+            reply = await self._gateway.post(
+                "/mcp/request", route | asked, self._trace_id, headers=self._session
+            )
             status, body = reply.body["status_code"], reply.body["body"]
         except PeerError as problem:
             detail = f"Sign-in: the gateway did not answer: {problem}."

@@ -159,7 +159,13 @@ async def toolbox(settings: AgentSettings, gateway: Peer) -> Toolbox:
         try:
             given = reply.get("operations") if count <= MAX_TYPED else None
             found = operations.of({"operations": given or []}).operations
-            return Toolbox(settings, operations=found, count=count, supplied=supplied)
+            return Toolbox(
+                settings,
+                operations=found,
+                count=count,
+                supplied=supplied,
+                sessions=reply.get("sessions") is True,
+            )
         except operations.OperationsError as problem:
             _log.error("operations", extra=logs.fields(error=str(problem)[:200]))
     endpoints = settings.endpoints
