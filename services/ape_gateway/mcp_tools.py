@@ -46,9 +46,9 @@ def operations_of(tools: Iterable[types.Tool]) -> Operations:
     made: dict[str, Operation] = {}
     for tool in tools:
         path = path_of(tool.name)
-        fits = 0 < len(tool.name) <= _MAX_NAME_CHARS and paths.problem(path) is None
-        # A path with an encoded slash matches no condition.
-        if not fits or not paths.matches(path, path) or tool.name in made:
+        # The specification has letters, digits and _ - . in names; others match no condition.
+        fits = 0 < len(tool.name) <= _MAX_NAME_CHARS and "%" not in path
+        if not fits or paths.problem(path) is not None or tool.name in made:
             continue
         schema = schema_of(tool.input_schema)
         needed = bool(schema.get("required"))

@@ -18,7 +18,7 @@ import httpx2
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from ape_gateway.limits import SMALL_BYTES
+from ape_gateway.limits import SMALL_BYTES, Overloaded
 from ape_gateway.upstream import Attempts
 
 MAX_STREAM_BYTES = 4 << 20
@@ -57,6 +57,20 @@ class Exchange:
     content: bytes = b""
     cut: bool = False
     error: Exception | None = None
+    is_over: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def permitted(self, size: int) -> bool:
+        """Acquire the permit for a large answer; False: the caller has gone. Raises Overloaded."""
+        async with self.lock:
+            if not self.is_over:
+                await self.acquire(size)
+        return not self.is_over
+
+    async def end(self) -> None:
+        """The caller goes: nothing is acquired for it any more."""
+        async with self.lock:
+            self.is_over = True
 
     def begin(self) -> None:
         self.status, self.cut, self.error = 0, False, None
@@ -152,10 +166,10 @@ class _Body(httpx2.AsyncByteStream):
                 if size > exchange.most:
                     exchange.cut = True
                     return
-                if size > SMALL_BYTES:
-                    await exchange.acquire(size)
+                if size > SMALL_BYTES and not await exchange.permitted(size):
+                    return
                 yield chunk
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, Overloaded) as error:
             if exchange is not None:
                 exchange.error = error
 

@@ -7,6 +7,7 @@ an agent, as clients do that have reached their goal.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -33,7 +34,7 @@ from ape_gateway.upstream import (
     no_permit_needed,
     reason_of,
 )
-from ape_service import trace
+from ape_service import logs, trace
 from ape_service.retry_after import retry_after
 
 SESSION = "/session"
@@ -45,6 +46,7 @@ _MAX_LIST_BYTES = 8 << 20
 _ENVELOPE_BYTES = 16 << 10
 _MAX_MESSAGE_CHARS = 1000
 _any = msgspec.json.Decoder()
+_log = logging.getLogger(__name__)
 
 
 class NotListed(Exception):
@@ -147,6 +149,8 @@ class McpUpstream(Upstream):
             if failed.exchange.error is not None:
                 raise failed.exchange.error from None
             return self._refused(failed, name, max_bytes, started)
+        finally:
+            await exchange.end()
         return _answered(*mcp_tools.result_of(result), max_bytes, seconds)
 
     async def _called(
@@ -235,7 +239,9 @@ class McpUpstream(Upstream):
             self._known = frozenset(tool.name for tool in tools)
             self._repeatable = mcp_tools.repeatable(tools)
             self._in_headers = any(map(mcp_tools.is_in_headers, tools))
-            text = encode(mcp_tools.operations_of(tools))
+            operations = mcp_tools.operations_of(tools)
+            text, left_out = encode(operations), len(tools) - len(operations.operations)
+            _log.info("tools", extra=logs.fields(route=self._api, tools=len(tools), left=left_out))
             self._catalog, self._listed = load(self._api, text, sessions=True), time.monotonic()
             return self._catalog
 

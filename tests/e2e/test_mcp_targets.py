@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ape_gateway import mcp_sessions, mcp_upstream
+from ape_infra.checks.target import mcp_probe
 from tests.support.mcp_target import Target, gateway, target
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio]
@@ -183,8 +184,7 @@ async def test_server_that_is_away_is_unreachable_and_used_when_it_is_back() -> 
 async def test_headers_of_agents_pass_but_none_of_the_protocol() -> None:
     async with target() as (found, url), gateway(url, auth={"headers": {"X-Key": "own"}}) as gate:
         sent = {"Authorization": "Bearer t1", "Mcp-Session-Id": "forged", "X-Key": "forged"}
-        for method in ("call",):
-            await getattr(gate, method)("add", {"a": 1, "b": 1}, session="s1", headers=sent)
+        await gate.call("add", {"a": 1, "b": 1}, session="s1", headers=sent)
         [headers] = found.headers("tools/call")
         assert (headers["authorization"], headers["x-key"]) == ("Bearer t1", "own")
         assert headers[SESSION] != "forged"
@@ -218,3 +218,14 @@ async def test_list_is_kept_for_a_while_and_when_the_server_is_away(
         found.statuses["tools/list"] = [500]
         assert (await gate.get("/operations"))[0] == 200
         assert len(found.headers("tools/list")) == 2
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_check_before_a_test_names_the_server_and_ends_its_session(as_json: bool) -> None:
+    async with target(json_response=as_json) as (found, url):
+        check = await asyncio.to_thread(mcp_probe, url)
+        assert check.status == "ok"
+        assert "the MCP server cases (protocol 2025-11-25) answers" in check.observed
+        assert found.methods() == ["initialize", "DELETE"]
+        wrong = await asyncio.to_thread(mcp_probe, url.removesuffix("/mcp"))
+        assert (wrong.status, wrong.remedy[:16]) == ("fail", "Correct the path")
