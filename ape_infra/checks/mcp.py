@@ -79,21 +79,27 @@ def judged(status: int, message: dict[str, Any] | None) -> Found:
 
 def message_of(answer: requests.Response) -> dict[str, Any] | None:
     """The first JSON-RPC message of an answer, which may be a stream of events."""
+    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    is_stream = kind == "text/event-stream"
     content = b""
-    for chunk in answer.iter_content(4096):
+    for chunk in answer.iter_content(None):
         content += chunk
         if len(content) > _MAX_BYTES:
             return None
-        if b"\n\n" in content.replace(b"\r\n", b"\n") and b"data:" in content:
-            break
-    kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind == "text/event-stream":
-        lines = content.decode("utf-8", "replace").splitlines()
-        texts = [line[5:].strip() for line in lines if line.startswith("data:")]
-        content = next((text for text in texts if text), "").encode()
+        if is_stream and (found := _message(_data_of(content))):
+            return found
+    return None if is_stream else _message(content)
+
+
+def _data_of(content: bytes) -> str:
+    """The first data in a stream of events; some servers begin with an event without."""
+    lines = content.decode("utf-8", "replace").splitlines()
+    return next((line[5:] for line in lines if line.startswith("data:") and line[5:].strip()), "")
+
+
+def _message(text: str | bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(content)
+        found = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    is_message = isinstance(found, dict) and found.get("jsonrpc") == "2.0"
-    return found if is_message else None
+    return found if isinstance(found, dict) and found.get("jsonrpc") == "2.0" else None

@@ -67,7 +67,7 @@ class _Failed(Exception):
         The specification says 404; some servers say 400.
         """
         status = self.exchange.status
-        return status == 404 or (status == 400 and "session" in str(self.problem).lower())
+        return status == 404 or (status == 400 and b"session" in self.exchange.content.lower())
 
     @property
     def words(self) -> str:

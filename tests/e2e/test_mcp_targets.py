@@ -112,7 +112,7 @@ async def test_least_used_session_is_ended_beyond_the_most(monkeypatch: pytest.M
         assert ids(found)[0] == ids(found)[2] == ids(found)[4]
 
 
-@pytest.mark.parametrize("status", [404])
+@pytest.mark.parametrize("status", [404, 400])
 async def test_session_that_has_expired_is_opened_again_and_the_call_repeated(status: int) -> None:
     async with target() as (found, url), gateway(url) as gate:
         await gate.call("add", {"a": 1, "b": 1}, session="s1")
@@ -121,7 +121,7 @@ async def test_session_that_has_expired_is_opened_again_and_the_call_repeated(st
         assert (answer["status_code"], answer["body"]["result"], answer["attempts"]) == (200, 3, 2)
         assert len(set(ids(found))) == 2
         _, metrics = await gate.get("/metrics")
-        assert 'outcome="404"' in metrics
+        assert f'outcome="{status}"' in metrics
 
 
 @pytest.mark.parametrize("status", [401, 429, 500, 503])
@@ -130,7 +130,7 @@ async def test_http_error_of_the_server_is_the_targets_answer(status: int) -> No
         await gate.call("add", {"a": 1, "b": 1})
         found.statuses["tools/call"] = [status]
         answer = await gate.call("add", {"a": 1, "b": 1})
-        assert (answer["status_code"], answer["error"], answer["body"]) == (status, None, "No.")
+        assert (answer["status_code"], answer["error"], answer["body"]) == (status, None, "No session.")
         assert answer["headers"]["www-authenticate"] == "Bearer"
         assert (await gate.call("add", {"a": 1, "b": 1}))["status_code"] == 200
 

@@ -119,7 +119,7 @@ class Target:
                 status = 400 if refused else self.statuses[rpc].pop(0)
                 start = [(b"content-type", b"text/plain"), (b"www-authenticate", b"Bearer")]
                 await send({"type": "http.response.start", "status": status, "headers": start})
-                await send({"type": "http.response.body", "body": b"No."})
+                await send({"type": "http.response.body", "body": b"No session."})
                 return
 
             async def again() -> Any:
