@@ -58,7 +58,7 @@ def initialized(url: str, seconds: float) -> Found:
 
 
 def judged(status: int, message: dict[str, Any] | None) -> Found:
-    """The verdict on a status and a JSON-RPC message, or None if the answer has none."""
+    """Evaluate a status and a JSON-RPC message, or None if the answer has none."""
     if status in (401, 403):
         return Found("ok", f"answers {status}: it asks for credentials")
     if message is None:
@@ -69,7 +69,7 @@ def judged(status: int, message: dict[str, Any] | None) -> Found:
         )
     result = message.get("result")
     if not isinstance(result, dict):
-        # One that has no sessions any more says so by an error.
+        # A server that has no sessions any more answers with an error.
         return Found("ok", "answers initialize with an error, as a server without sessions does")
     info = result.get("serverInfo")
     name = plain(str(info.get("name", ""))[:_MAX_NAME]) if isinstance(info, dict) else ""

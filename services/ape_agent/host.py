@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from ape_agent.agent import Agent
 from ape_agent.ledger import ReportQueue
 from ape_agent.peers import Peer, PeerError, Peers
-from ape_agent.sign_in import carried
+from ape_agent.sign_in import authorization, carried
 from ape_agent.tools import MAX_TYPED, Toolbox
 from ape_contracts import operations
 from ape_contracts.service_settings import AgentSettings
@@ -58,6 +58,7 @@ class Host:
             settings.heartbeat_file,
         )
         self._toolbox_lock = asyncio.Lock()
+        self._first_credentials = credentials[0] if credentials else {}
         self._known_toolbox: Toolbox | None = None
         self._agents = [
             Agent(slot, settings, self._peers, self._queue, self._toolbox, self._stop, each)
@@ -103,7 +104,9 @@ class Host:
             attempt = 0
             while self._known_toolbox is None:
                 try:
-                    self._known_toolbox = await toolbox(self._settings, self._peers.gateway)
+                    self._known_toolbox = await toolbox(
+                        self._settings, self._peers.gateway, self._first_credentials
+                    )
                 except PeerError:
                     await asyncio.sleep(backoff(attempt))
                     attempt += 1
@@ -150,10 +153,17 @@ class Host:
         return self._settings.report_seconds
 
 
-async def toolbox(settings: AgentSettings, gateway: Peer) -> Toolbox:
-    """The tools for these settings, by what the gateway knows. Raises PeerError."""
+async def toolbox(
+    settings: AgentSettings, gateway: Peer, credentials: Mapping[str, str] | None = None
+) -> Toolbox:
+    """The tools for these settings, by what the gateway knows. Raises PeerError.
+
+    `credentials`: for a target that lists its tools only to those who have signed in.
+    """
     supplied = carried(settings.sign_in)
-    reply = await _asked(gateway, f"/operations?{urlencode({'api': settings.api})}")
+    known = await authorization(settings.sign_in, credentials or {})
+    headers = {"Authorization": known} if known else None
+    reply = await _asked(gateway, f"/operations?{urlencode({'api': settings.api})}", headers)
     count = reply.get("count")
     if isinstance(count, int) and count > 0:
         try:
@@ -176,10 +186,12 @@ async def toolbox(settings: AgentSettings, gateway: Peer) -> Toolbox:
     return Toolbox(settings, endpoints)
 
 
-async def _asked(gateway: Peer, path: str) -> dict[str, Any]:
+async def _asked(
+    gateway: Peer, path: str, headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The gateway's answer; empty if it has none of that kind. Raises PeerError."""
     try:
-        reply = await gateway.get(path)
+        reply = await gateway.get(path, headers)
     except PeerError as problem:
         if problem.status in _UNKNOWN:
             return {}

@@ -32,7 +32,7 @@ OLDEST = "2025-06-18"
 MAX_PAGES = 100
 _OPEN_SECONDS, _CLOSE_SECONDS = 30.0, 3.0
 _CLIENT = types.Implementation(name="ape", version=VERSION)
-# What is known of a server: nothing yet, that it has sessions, or what it says of itself instead.
+# What is known of a server: nothing yet, that it has sessions, or its own description instead.
 Era = types.DiscoverResult | Literal["sessions"] | None
 _log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class Sessions:
         self._transport = transport
 
     def of(self, key: str) -> Connection:
-        """The connection of a key, made if there is none; the caller counts its calls."""
+        """The connection of a key, a new one if the key has none; the caller counts its calls."""
         assert self._transport is not None
         found = self._open.get(key)
         if found is None or not found.is_open:
@@ -177,7 +177,7 @@ class Sessions:
         self._end(connection)
 
     async def end(self, key: str) -> bool:
-        """End the session of a key, and wait for the server; False: there is none."""
+        """End the session of a key, and wait for the server; False: the key has none."""
         connection = self._open.pop(key, None)
         if connection is None:
             return False
@@ -203,7 +203,7 @@ class Sessions:
         task.add_done_callback(self._closing.discard)
 
     async def sweep(self, every: float = IDLE_SECONDS / 10) -> None:
-        """End idle connections for ever, also when no calls come."""
+        """End idle connections forever, also when no calls come."""
         while True:
             await asyncio.sleep(every)
             self._end_idle()

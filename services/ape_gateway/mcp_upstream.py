@@ -236,6 +236,8 @@ class McpUpstream(Upstream):
                 if self._catalog is None:
                     raise
                 return self._catalog
+            if self.route.endpoints:
+                tools = [tool for tool in tools if self._allows(tool.name)]
             self._known = frozenset(tool.name for tool in tools)
             self._repeatable = mcp_tools.repeatable(tools)
             self._in_headers = any(map(mcp_tools.is_in_headers, tools))
@@ -244,6 +246,9 @@ class McpUpstream(Upstream):
             _log.info("tools", extra=logs.fields(route=self._api, tools=len(tools), left=left_out))
             self._catalog, self._listed = load(self._api, text, sessions=True), time.monotonic()
             return self._catalog
+
+    def _allows(self, name: str) -> bool:
+        return self.route.endpoint("POST", mcp_tools.path_of(name)) is not None
 
     async def _list(self, headers: dict[str, str]) -> list[types.Tool]:
         """Raises NotListed."""

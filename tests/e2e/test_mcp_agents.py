@@ -40,11 +40,13 @@ def settings_of(gateway_url: str, proxy: Any, **more: Any) -> AgentSettings:
     )
 
 
-async def session(settings: AgentSettings) -> tuple[SessionResult, list[Step]]:
+async def session(
+    settings: AgentSettings, credentials: dict[str, str] | None = None
+) -> tuple[SessionResult, list[Step]]:
     steps: list[Step] = []
     before, proxy = Peer(settings.gateway_url, 10), Peer(settings.proxy_url, 10)
-    tools = await toolbox(settings, before)
-    result = await Session(1, settings, tools, before, proxy, steps.append).run()
+    tools = await toolbox(settings, before, credentials)
+    result = await Session(1, settings, tools, before, proxy, steps.append, credentials).run()
     before.close()
     proxy.close()
     return result, steps
@@ -120,3 +122,20 @@ async def test_model_is_given_the_servers_own_tools_and_their_schemas() -> None:
     assert len(found.headers("initialize")) == 2
     assert len({headers["mcp-session-id"] for headers in calls}) == 1
     assert found.methods().count("DELETE") == 2
+
+
+async def test_server_that_asks_for_a_token_gets_that_of_the_sign_in() -> None:
+    success = {"method": "POST", "path": "/tools/add", "status": 200, "value_path": "result"}
+    async with (
+        target() as (found, url),
+        gateway(url) as gate,
+        TestServer(proxy_app(Offline())) as proxy,
+    ):
+        found.token = "t0k3n"
+        steps = [{"kind": "bearer", "credential": "token"}]
+        settings = settings_of(gate.url, proxy, goal="Add.", success=success, sign_in=steps)
+        result, _ = await session(settings, {"token": found.token})
+        assert result.reason == "goal_met", result.detail
+        assert (await gate.call("add", {"a": 1, "b": 1}))["status_code"] == 401
+        ending = [headers for method, headers, _ in found.seen if method == "DELETE"]
+        assert ending[0]["authorization"] == "Bearer t0k3n"

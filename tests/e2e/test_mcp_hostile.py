@@ -98,7 +98,7 @@ CASES: dict[str, tuple[Any, set[int]]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_answer_that_is_no_result_is_the_targets_fault(
+async def test_answer_without_a_result_is_the_targets_fault(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     given, statuses = CASES[name]

@@ -65,7 +65,7 @@ async def test_result_of_each_kind_is_an_answer_that_agents_understand() -> None
         assert await got("broken") == (502, {"error": "out of order (-32603)"})
 
 
-async def test_arguments_that_are_no_object_and_other_paths_are_told_what_to_send() -> None:
+async def test_arguments_without_an_object_and_other_paths_show_what_to_send() -> None:
     async with target() as (_, url), gateway(url) as gate:
         answer = await gate.send("POST", "/tools/add", [1])
         assert (answer["status_code"], answer["error"]) == (400, None)
@@ -130,7 +130,11 @@ async def test_http_error_of_the_server_is_the_targets_answer(status: int) -> No
         await gate.call("add", {"a": 1, "b": 1})
         found.statuses["tools/call"] = [status]
         answer = await gate.call("add", {"a": 1, "b": 1})
-        assert (answer["status_code"], answer["error"], answer["body"]) == (status, None, "No session.")
+        assert (answer["status_code"], answer["error"], answer["body"]) == (
+            status,
+            None,
+            "No session.",
+        )
         assert answer["headers"]["www-authenticate"] == "Bearer"
         assert (await gate.call("add", {"a": 1, "b": 1}))["status_code"] == 200
 
@@ -156,7 +160,7 @@ async def test_tool_that_takes_too_long_or_answers_too_much_is_bounded(
             assert (answer["status_code"], answer["truncated"]) == (502, True)
             assert "larger than" in answer["body"]["error"]
         assert time.monotonic() - started < 2
-        # The session goes on.
+        # The session continues.
         assert (await gate.call("add", {"a": 1, "b": 1}))["status_code"] == 200
 
 
@@ -229,3 +233,13 @@ async def test_check_before_a_test_names_the_server_and_ends_its_session(as_json
         assert found.methods() == ["initialize", "DELETE"]
         wrong = await asyncio.to_thread(mcp_probe, url.removesuffix("/mcp"))
         assert (wrong.status, wrong.remedy[:16]) == ("fail", "Correct the path")
+
+
+async def test_only_tools_that_the_config_allows_are_offered_and_called() -> None:
+    allowed = [{"path": "/tools/add", "methods": ["POST"]}]
+    async with target() as (_, url), gateway(url, endpoints=allowed) as gate:
+        _, listed = await gate.get("/operations")
+        assert [each["id"] for each in listed["operations"]] == ["add"]
+        assert (await gate.call("add", {"a": 1, "b": 1}))["status_code"] == 200
+        answer = await gate.call("say", {"text": "x"})
+        assert (answer["status_code"], answer["error"]) == (403, "not_allowed")

@@ -86,12 +86,13 @@ class Target:
     """The requests to the server: (method, headers, JSON-RPC method); faults of its HTTP.
 
     `statuses`: what the next requests with that JSON-RPC method are answered in place of the SDK.
-    `is_old`: of a version with sessions.
+    `is_old`: of a version with sessions. `token`: what requests must carry, if any.
     """
 
     seen: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
     statuses: dict[str, list[int]] = field(default_factory=dict)
     is_old: bool = False
+    token: str = ""
 
     def methods(self) -> list[str]:
         return [rpc or method for method, _, rpc in self.seen]
@@ -115,8 +116,9 @@ class Target:
             headers = {k.decode(): v.decode() for k, v in scope["headers"]}
             self.seen.append((scope["method"], headers, rpc))
             refused = self.is_old and rpc == "server/discover"
-            if refused or self.statuses.get(rpc):
-                status = 400 if refused else self.statuses[rpc].pop(0)
+            unknown = self.token and headers.get("authorization") != f"Bearer {self.token}"
+            if refused or unknown or self.statuses.get(rpc):
+                status = 401 if unknown else 400 if refused else self.statuses[rpc].pop(0)
                 start = [(b"content-type", b"text/plain"), (b"www-authenticate", b"Bearer")]
                 await send({"type": "http.response.start", "status": status, "headers": start})
                 await send({"type": "http.response.body", "body": b"No session."})

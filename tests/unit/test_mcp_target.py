@@ -92,7 +92,7 @@ def test_new_project_for_an_mcp_server_has_valid_settings(target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "verdict", "words"),
+    ("status", "message", "state", "words"),
     [
         (
             200,
@@ -107,10 +107,10 @@ def test_new_project_for_an_mcp_server_has_valid_settings(target: str) -> None:
         (200, {"result": {"serverInfo": "\x1b[2J"}}, "ok", "without a name"),
     ],
 )
-def test_answer_to_initialize_is_judged(
-    status: int, message: dict[str, Any] | None, verdict: str, words: str
+def test_answer_to_initialize_is_evaluated(
+    status: int, message: dict[str, Any] | None, state: str, words: str
 ) -> None:
     found = mcp.judged(status, message)
-    assert found.status == verdict
+    assert found.status == state
     assert words in found.observed
-    assert bool(found.remedy) is (verdict == "fail")
+    assert bool(found.remedy) is (state == "fail")

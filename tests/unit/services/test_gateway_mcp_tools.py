@@ -105,7 +105,7 @@ def test_result_of_a_tool_is_a_status_and_a_body(
     assert mcp_tools.result_of(given) == (status, body, kind)
 
 
-def test_parts_that_are_no_text_are_told_by_type_and_size() -> None:
+def test_parts_beside_text_have_their_type_and_size() -> None:
     blob = types.BlobResourceContents(uri="file:///b", blob="AAAA")
     note = types.TextResourceContents(uri="file:///n", text="hi", mime_type="text/plain")
     _, body, _ = mcp_tools.result_of(
