@@ -99,7 +99,7 @@ class NewProject:
             listed = {"targetEndpoints": given["endpoints"]} if "endpoints" in given else {}
             return {"targetGoal": given["goal"], **listed, "targetSuccess": given["success"]}
         if self._settings.is_mcp:
-            return {"targetGoal": "Call each tool once.", "targetSuccess": ANY_TOOL}
+            return {"targetGoal": "Use a tool of the server.", "targetSuccess": ANY_TOOL}
         success = {"method": "GET", "path": "/", "status": 200}
         if self.openapi is None:
             return {
@@ -145,6 +145,7 @@ class NewProject:
         values = {
             "name": self.name,
             "demo": self._demo,
+            "mcp": self._settings.is_mcp,
             "target": self.target,
             "openapi": self.openapi.name if self.openapi else "",
             "model": self.model.kind,

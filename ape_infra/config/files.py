@@ -137,6 +137,12 @@ def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
     ]:
         raise SettingsError(lines)
     api, first = next(iter(config.routes.items()))
+    if settings.target.is_mcp and not first.mcp:
+        line = (
+            f'has no "mcp": true in route {api}, but target is an MCP server. Add it, or remove '
+            "`mcp+` from target."
+        )
+        raise SettingsError.at("gatewayConfig", line)
     known = settings.target.is_demo or settings.target.endpoints or settings.target.openapi
     if not known and not first.endpoints and not first.mcp:
         line = (

@@ -329,6 +329,7 @@ def make_app(
     `operations`: None: none are known. `report_key`, `max_agents`: see GatewaySettings.
     `uploads`: where the config's names a file.
     """
+    catalog = operations or Catalog(first_route(config))
     registry = prom.registry()
     engine = Engine(
         config,
@@ -338,7 +339,7 @@ def make_app(
         user_agent or USER_AGENT,
         uploads,
     )
-    catalog = _catalog_of(engine, operations or Catalog(first_route(config)))
+    source = _catalog_of(engine, catalog)
     checks = RouteHealth(engine.upstreams, registry)
     manager = make_manager(make_server(engine))
     reports = ReportDesk(Fleet(registry, declared, max_slot=max_agents), report_key, registry)
@@ -355,8 +356,8 @@ def make_app(
     inner = Starlette(
         routes=[
             Route("/mcp", StreamableHTTPASGIApp(manager), methods=["POST"]),
-            Route("/operations", _Operations(catalog, Catalog.listed), methods=["GET"]),
-            Route("/operations/search", _Operations(catalog, Catalog.search), methods=["GET"]),
+            Route("/operations", _Operations(source, Catalog.listed), methods=["GET"]),
+            Route("/operations/search", _Operations(source, Catalog.search), methods=["GET"]),
             *_routes(config, checks, reports, registry),
         ],
         exception_handlers={HTTPException: _rejected},

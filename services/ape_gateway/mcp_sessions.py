@@ -25,9 +25,9 @@ from ape_contracts import VERSION
 from ape_gateway.mcp_transport import MAX_STREAM_BYTES, Transport, current
 from ape_service import logs
 
-# More than an agent thinks; servers keep a session for about as long.
+# More than an agent thinks; servers keep a session for about as long. A session has 60 KiB.
 IDLE_SECONDS = 600.0
-MAX_SESSIONS = 4096
+MAX_SESSIONS = 3000
 OLDEST = "2025-06-18"
 MAX_PAGES = 100
 _OPEN_SECONDS, _CLOSE_SECONDS = 30.0, 3.0

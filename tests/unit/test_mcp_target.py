@@ -114,3 +114,18 @@ def test_answer_to_initialize_is_evaluated(
     assert found.status == state
     assert words in found.observed
     assert bool(found.remedy) is (state == "fail")
+
+
+@pytest.mark.parametrize("is_mcp", [False, True])
+def test_route_of_a_gateway_config_must_be_that_of_an_mcp_server(
+    is_mcp: bool, tmp_path: Path
+) -> None:
+    route = {"base_url": "https://tools.example/mcp", "mcp": is_mcp}
+    (tmp_path / "gateway.json").write_text(json.dumps({"routes": {"own": route}}))
+    settings = parse(OWN | {"gatewayConfig": "gateway.json"})
+    if is_mcp:
+        assert gateway_config(settings, tmp_path)[1] == "own"
+        return
+    with pytest.raises(SettingsError) as caught:
+        gateway_config(settings, tmp_path)
+    assert caught.value.lines[0].startswith('ape:gatewayConfig: has no "mcp": true in route own')
