@@ -110,6 +110,7 @@ class Route(_Strict):
 
     Agents may call only the `endpoints`, if any are given. `passTargetStatus`: POST /mcp/request
     is answered with the target's status, also an error, in place of 200.
+    `mcp`: `base_url` is that of an MCP server (streamable HTTP): POST /tools/NAME calls its tool.
     """
 
     name: str = ""
@@ -122,6 +123,7 @@ class Route(_Strict):
     health_check: HealthCheck = HealthCheck()
     endpoints: list[Endpoint] = []
     pass_target_status: bool = Field(default=False, alias="passTargetStatus")
+    mcp: bool = False
 
     _headers = field_validator("headers")(_checked_headers)
 

@@ -41,7 +41,7 @@ def read(settings: Settings, root: Path) -> openapi.Read:
         tuple(target.include),
         tuple(target.exclude),
         # Paths are relative to it.
-        route.base_url if route else target.url,
+        route.base_url if route else target.http_url,
         tuple((method, e.path) for e in route.endpoints for method in e.methods) if route else (),
     )
     try:

@@ -12,7 +12,9 @@ from ape_infra.config.errors import Problem
 from ape_infra.config.group import Group, Strict
 from ape_infra.config.sign_in import SignInStep
 
-DEMO_TARGET = "demo"
+# Before the URL of an MCP server.
+MCP = "mcp+"
+DEMO_TARGET, DEMO_MCP = "demo", "mcp+demo"
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -57,7 +59,8 @@ class TargetSettings(Group):
     url: str = Field(
         DEMO_TARGET,
         alias="target",
-        description="URL of your application; demo: the shop that this project ships.",
+        description="URL of your application; for an MCP server with `mcp+` before it, such as "
+        "mcp+https://host/mcp; demo: the shop of this project; mcp+demo: its MCP server.",
     )
     goal: str = Field(
         "",
@@ -125,7 +128,17 @@ class TargetSettings(Group):
 
     @property
     def is_demo(self) -> bool:
-        return self.url == DEMO_TARGET
+        return self.url in (DEMO_TARGET, DEMO_MCP)
+
+    @property
+    def is_mcp(self) -> bool:
+        """Whether it is an MCP server, whose tools agents call."""
+        return self.url.startswith(MCP)
+
+    @property
+    def http_url(self) -> str:
+        """The URL that requests go to."""
+        return self.url.removeprefix(MCP)
 
     @property
     def openapi_is_url(self) -> bool:

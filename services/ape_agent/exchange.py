@@ -18,6 +18,8 @@ from ape_contracts.conditions import Condition
 from ape_contracts.service_settings import AgentSettings
 from ape_contracts.sign_in import SignInError
 
+# A session with an MCP server is that of the agent.
+SESSION_HEADER = "X-APE-Session"
 _TARGET_FAILED = ("target_unreachable", "target_timeout")
 
 
@@ -58,7 +60,9 @@ class Exchange:
         """`headers`: of its requests to the gateway."""
         self._slot, self._settings, self._target = slot, settings, target
         self._gateway, self._trace_id, self._on_step = gateway, trace_id, on_step
-        self._sign_in, self._user, self._headers = sign_in, user, headers
+        # A target may hold a session of its own for each of ours.
+        self._headers = {**headers, SESSION_HEADER: trace_id}
+        self._sign_in, self._user = sign_in, user
         self._unmet = list(unmet)
         self._answered: float | None = None
 

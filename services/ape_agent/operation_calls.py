@@ -32,7 +32,8 @@ _FILE, _ANY = "$file", "application/octet-stream"
 
 def request_of(tool: OperationTool, raw: Any, repairs: Repairs) -> tuple[Request, dict[str, Any]]:
     """(the request, the arguments for the history). Raises Unreadable."""
-    values, headers = _values(tool, _unwrapped(tool, raw, repairs), repairs)
+    given = _unwrapped(tool, raw, repairs)
+    values, headers = ({BODY: given}, {}) if tool.takes_body else _values(tool, given, repairs)
     operation, body = tool.operation, tool.operation.body
     content, content_type = values.get(BODY), ""
     if body is not None and content is not None:
@@ -46,6 +47,8 @@ def request_of(tool: OperationTool, raw: Any, repairs: Repairs) -> tuple[Request
             content_type = _ANY if "*" in content_type else content_type
             content = _file(content)
     shown = {key: values[name] for key, name in tool.arguments.items() if name in values}
+    if tool.takes_body:
+        shown = content if isinstance(content, dict) else {}
     _check(tool, shown, content)
     try:
         made = build(replace(operation, body=None), values)
@@ -203,7 +206,7 @@ def _properties(schema: Schema) -> set[str]:
 
 def _check(tool: OperationTool, shown: Mapping[str, Any], content: Any) -> None:
     """Raises Unreadable if an argument is missing that the operation needs."""
-    needed = tool.schema(DETAILS[-1]).get("required", [])
+    needed = tool.schema(DETAILS[-1] if not tool.takes_body else DETAILS[3]).get("required", [])
     missing = [name for name in needed if name not in shown]
     if content is None and BODY not in missing:
         missing += [key for key in needed if tool.arguments[key] == BODY]

@@ -81,9 +81,9 @@ class Peer:
             self._reached = time.monotonic()
         return answer.status == 200
 
-    async def get(self, path: str) -> Reply:
+    async def get(self, path: str, headers: Mapping[str, str] | None = None) -> Reply:
         """Raises PeerError."""
-        return await self._once("GET", path, b"", self._headers)
+        return await self._once("GET", path, b"", {**self._headers, **(headers or {})})
 
     async def post(
         self,

@@ -56,8 +56,11 @@ def app_of(settings: GatewaySettings) -> ASGIApp:
         raise problem("config_file", f"{path}: {error}") from None
     logs.setup("gateway", config.logging.level, config.logging.format)
     # They log each request, and their start and stop, which the gateway logs itself.
-    for chatty in ("mcp", "uvicorn"):
+    for chatty in ("mcp", "uvicorn", "httpx2"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # They log what a server has answered, and that a call failed, which is its answer.
+    for chatty in ("mcp.client", "client"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     longest = settings.request_timeout_seconds
     cut = [
         f"routes.{name}.timeout: {route.timeout_seconds:g} s, but no request takes longer than "
