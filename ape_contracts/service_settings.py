@@ -150,11 +150,10 @@ class DemoTargetSettings(HttpSettings):
 class GatewaySettings(HttpSettings):
     """`max_in_flight` requests run at a time, each for `request_timeout_seconds` at most.
 
-    The pool keeps `pool_maxsize` connections to a route's target, and no idle one for longer than
-    `keepalive_seconds`. `user_agent`: of requests that have none; empty: the product's.
-    `report_key_file`: the key that signs the tokens of reports (ape_contracts.report_token); empty:
-    reports are not checked. `max_agents`: the highest slot that a report may name.
-    `operations_file`: see ape_contracts.operations_file; empty: no operations are known.
+    The pool keeps `pool_maxsize` connections to a route's target, no idle one for longer than
+    `keepalive_seconds`. `user_agent`: of requests without one. `report_key_file`: of the tokens of
+    reports; empty: unchecked. `max_agents`: the highest slot in reports. `operations_file`: see
+    that module. `upload_file`: the config's `upload.file` in base64; empty: its path is read.
     """
 
     config_file: str = "/etc/ape/gateway.json"
@@ -169,6 +168,7 @@ class GatewaySettings(HttpSettings):
     report_key_file: str = ""
     max_agents: PositiveCount = 10_000
     operations_file: str = field(default="", metadata=LATER)
+    upload_file: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)

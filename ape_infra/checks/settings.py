@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ape_infra.checks.check import Check
-from ape_infra.config import document
+from ape_infra.config import document, upload
 from ape_infra.config.credentials import Credentials
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.files import (
@@ -31,7 +31,8 @@ def broken(name: str, error: SettingsError) -> Iterator[Check]:
 def scenario(settings: Settings, root: Path) -> Iterator[Check]:
     """The gateway config must have the route and the endpoints of the agents' goal."""
     try:
-        _, api = gateway_config(settings, root)
+        config, api = gateway_config(settings, root)
+        upload.content(settings, root, config)
         found = Scenario.of(settings, root, api)
     except SettingsError as error:
         yield from broken("gateway", error)
