@@ -184,20 +184,20 @@ def _goes_into_body(tool: OperationTool, unknown: dict[str, Any], values: dict[s
         return False
     if kind_of(body.content_type) not in ("json", "form", "multipart"):
         return False
-    known = _properties(body.schema)
+    known = _fields(body.schema)
     if known:
         return all(name in known for name in unknown)
     return BODY not in values and body.schema.get("type", "object") == "object"
 
 
-def _properties(schema: Schema) -> set[str]:
-    """The names of a schema's properties, also those of its alternatives."""
+def _fields(schema: Schema) -> dict[str, Any]:
+    """A schema's properties, also those of its alternatives."""
     alternatives = (schema.get(key) for key in ("allOf", "oneOf", "anyOf"))
     listed = [each for found in alternatives if isinstance(found, list) for each in found]
-    found: set[str] = set()
-    for each in (schema, *listed):
+    found: dict[str, Any] = {}
+    for each in (*listed, schema):
         properties = each.get("properties") if isinstance(each, dict) else None
-        found |= set(properties) if isinstance(properties, dict) else set()
+        found |= properties if isinstance(properties, dict) else {}
     return found
 
 
@@ -223,9 +223,9 @@ def _told(tool: OperationTool, problem: str) -> str:
 
 def _with_files(content: Any, schema: Schema) -> Any:
     """The fields of a form, with the gateway's mark in place of each file."""
-    properties = schema.get("properties")
-    if not isinstance(content, dict) or not isinstance(properties, dict):
+    if not isinstance(content, dict):
         return content
+    properties = _fields(schema)
     made = dict(content)
     for name, value in content.items():
         given = properties.get(name)

@@ -297,3 +297,18 @@ async def test_typed_call_in_the_text_or_with_flat_arguments_is_put_right(flow: 
         "idempotency-key": "k",
         "body": {"skus": ["a"], "note": "n"},
     }
+
+
+async def test_session_that_the_target_ended_is_signed_in_again_and_its_request_repeated_once(
+    flow: Flow,
+) -> None:
+    def order(_: list[dict[str, Any]]) -> dict[str, Any]:
+        flow.target.end_sessions()
+        return use("order", **{"idempotency-key": "k", "body": {"skus": ["SKU-001"]}})
+
+    step = {"kind": "json", "path": "/auth/login", "fields": USER}
+    await flow.session([use("items"), order, order], success=NEVER, sign_in=[step])
+    assert [each["status"] for each in flow.results] == [200, 201, 401]
+    assert [each.result for each in flow.steps] == ["ok", "ok", "target_error"]
+    logins = [seen for seen in flow.target.seen if seen[1] == "/auth/login"]
+    assert len(logins) == 2

@@ -312,3 +312,48 @@ async def test_a_sign_in_that_fails_ends_the_session_with_its_reason(
     with pytest.raises(SessionFailed) as failure:
         await sign_in(step).begin(Gateway(**answers))
     assert (failure.value.reason, failure.value.detail) == ("target_error", detail)
+
+
+LOGIN = {"kind": "json", "path": "/login", "token": {"pointer": "/t"}}
+BY_FORM = {"kind": "form", "page": "/web/login", "path": "/web/login"}
+
+
+@pytest.mark.parametrize(
+    ("step", "path", "status", "location", "is_over"),
+    [
+        (LOGIN, "/cart", 401, None, True),
+        (LOGIN, "/cart", 403, None, False),
+        # The model's own login with wrong words.
+        (LOGIN, "/login", 401, None, False),
+        (BY_FORM, "/cart", 302, "/web/login?next=/cart", True),
+        (BY_FORM, "/cart", 302, "http://other/web/login", False),
+        (BY_FORM, "/cart", 303, "/orders/1", False),
+        ({"kind": "basic"}, "/cart", 401, None, False),
+    ],
+)
+async def test_a_session_is_over_by_401_or_a_redirect_to_the_login_page(
+    step: Any, path: str, status: int, location: str | None, is_over: bool
+) -> None:
+    page = LOGIN_PAGE.format(action="/web/login")
+    made = sign_in(step)
+    cookie = {"set-cookie": ["s=1"]}
+    await made.begin(
+        Gateway(
+            **{
+                "POST /login": (200, {}, {"t": "token-1"}),
+                "GET /web/login": (200, {}, page),
+                "POST /web/login": (303, cookie | {"location": "/"}, ""),
+            }
+        )
+    )
+    assert made.is_over(path, status, {"location": location} if location else {}) is is_over
+
+
+async def test_a_session_is_signed_in_again_once_and_without_its_old_token() -> None:
+    gateway, made = Gateway(**{"POST /login": (200, {}, {"t": "token-1"})}), sign_in(LOGIN)
+    await made.begin(gateway)
+    gateway.answers["POST /login"] = (200, {}, {"t": "token-2"})
+    await made.renew(gateway)
+    assert gateway.asked[-1]["session_headers"] == {}
+    assert made.added("/x")[0] == {"Authorization": "Bearer token-2"}
+    assert not made.is_over("/x", 401, {})
