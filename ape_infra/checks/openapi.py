@@ -87,7 +87,7 @@ def report(settings: Settings, root: Path, *, signs_in: bool = False) -> Iterato
         return
     key = config_key(document.SETTING)
     for line in found.report.lines():
-        if line.kind == "security" and (signs_in or settings.target.sign_in):
+        if line.kind in ("security", "authorization") and signs_in and not settings.target.sign_in:
             continue
         yield Check(NAME, line.level, line.text, line.remedy, key, line.details)
 
