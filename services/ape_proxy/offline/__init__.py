@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ape_proxy.offline import search
-from ape_proxy.offline.answers import Done, Known, Missing
+from ape_proxy.offline.answers import Done, Known, Missing, collection_of
 from ape_proxy.offline.messages import (
     Exchange,
     ToolCall,
@@ -30,7 +30,7 @@ from ape_proxy.offline.tasks import Task, chosen, matched, path_with, tasks_of
 
 __all__ = ["NAME", "ToolCall", "count_tokens", "next_decision", "text_of"]
 NAME = "ape-offline"
-_MAX_MISSING = 3
+_MAX_MISSING, _MAX_SAID = 3, 120
 
 
 def next_decision(messages: list[Any], tools: list[Any]) -> ToolCall | str:
@@ -83,6 +83,8 @@ class _Turn:
         self._tasks, self._done = tasks, done
         self._known = Known(done, context)
         self._referred = frozenset(name for task in tasks for name in named(task.path))
+        listed = {name for task in tasks for name in task.lists}
+        self._objects = {name: name in listed for task in tasks for name in task.objects}
         self._filled: dict[int, dict[str, Any] | Missing] = {}
 
     def decision(self, left: list[Task]) -> ToolCall | str:
@@ -117,6 +119,9 @@ class _Turn:
         last = self._done[-1]
         status, error = last.exchange.status, last.exchange.answer.get("error")
         words = f"I cannot continue: {last.sent} answered {status}."
+        said = last.exchange.answer.get("body")
+        if said and isinstance(said, dict | list):
+            words += f" {json.dumps(said, ensure_ascii=False)[:_MAX_SAID]}"
         if not isinstance(status, int) and isinstance(error, str):
             words = f"I cannot continue: {last.sent} was not sent: {error}"
         without = [task for task in left if task.is_login and not self._can(task)]
@@ -171,7 +176,7 @@ class _Turn:
 
     def _arguments(self, task: Task) -> dict[str, Any]:
         if task.schema is not None:
-            found = Filler(self._known, task, self._referred).arguments()
+            found = Filler(self._known, task, self._referred, self._objects).arguments()
             if task.places is None:
                 return found
             return search.call_of(task, path_with(task.path, found), found)
@@ -185,7 +190,7 @@ class _Turn:
 
     def _path(self, template: str) -> str:
         def fill(match: re.Match[str]) -> str:
-            before = template[: match.start()].rstrip("/").rpartition("/")[2]
+            before = collection_of(template[: match.start()])
             return quote(str(self._known.find(match[1], before)), safe="", errors="replace")
 
         return PLACEHOLDER.sub(fill, template)

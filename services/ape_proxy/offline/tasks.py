@@ -15,6 +15,7 @@ from ape_proxy.offline.names import (
     PARAMETER,
     is_login,
     is_logout,
+    is_plural,
     is_secret,
     is_sign_up,
     plain,
@@ -59,6 +60,22 @@ class Task:
         """Whether it logs in; an operation whose body is known has a secret in it."""
         found = self._fields
         return is_login(self.method, self.path) and (not found or any(map(is_secret, found)))
+
+    @cached_property
+    def _unanswered(self) -> Done:
+        return Done(self.method, self.path, self.path, Exchange("", {}, {}))
+
+    @property
+    def lists(self) -> frozenset[str]:
+        """The names of what the answer to a GET of a collection has ids of."""
+        done = self._unanswered
+        is_list = self.method == "GET" and is_plural(done.collection) and "{" not in self.path
+        return done.names if is_list else frozenset()
+
+    @property
+    def objects(self) -> list[str]:
+        """The names of the objects in the collections of the path."""
+        return [resource(part) for part in self._unanswered.literals if is_plural(part)]
 
     @cached_property
     def is_sign_up(self) -> bool:
