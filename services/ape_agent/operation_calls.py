@@ -25,6 +25,7 @@ _GROUPS = (
 )
 _HEADER_GROUPS = ("headers", "header")
 _NOT_IN_A_KEY = re.compile(r"[^a-z0-9]")
+_UNFILLED = re.compile(r"\{[\w-]+\}")
 _WRAPPED, _MAX_GIVEN = 4, 200
 _MAX_TOLD_CHARS = 1500
 _FILE, _ANY = "$file", "application/octet-stream"
@@ -210,6 +211,9 @@ def _check(tool: OperationTool, shown: Mapping[str, Any], content: Any) -> None:
     if missing:
         names = ", ".join(missing)
         raise Unreadable(_told(tool, f"{tool.name} needs a value for {names}."))
+    for name, value in shown.items():
+        if name in tool.parameters and isinstance(value, str) and _UNFILLED.fullmatch(value):
+            raise Unreadable(f"{tool.name}: {value[:80]} is not a value for {name}. Fill it in.")
 
 
 def _told(tool: OperationTool, problem: str) -> str:

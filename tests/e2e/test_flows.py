@@ -225,13 +225,14 @@ async def test_of_a_picture_the_model_is_shown_type_and_size(flow: Flow) -> None
 
 
 async def test_missing_argument_is_stated_and_nothing_is_sent(flow: Flow) -> None:
-    turns = [use("order", body={"skus": []}), use("item")]
+    turns = [use("order", body={"skus": []}), use("item"), use("item", sku="{sku}")]
     await flow.session(turns, success=NEVER)
-    first, second = (result["error"] for result in flow.results)
+    first, second, third = (result["error"] for result in flow.results)
     assert "order needs a value for idempotency-key." in first
     assert "item needs a value for sku." in second
     assert flow.target.seen == []
-    assert [step.result for step in flow.steps] == ["bad_call"] * 2
+    assert "item: {sku} is not a value for sku. Fill it in." in third
+    assert [step.result for step in flow.steps] == ["bad_call"] * 3
 
 
 async def test_call_api_alone_has_headers_query_and_content_type(flow: Flow) -> None:

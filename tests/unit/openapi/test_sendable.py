@@ -530,7 +530,7 @@ def test_operations_that_need_another_scheme_than_the_sign_in_are_left_out(
         "/both": [{"token": [], "key": []}],
     }
     header = {"name": "Authorization", "in": "header", "required": True, "schema": {}}
-    paths = {path: {"get": {"security": each}} for path, each in needs.items()}
+    paths: dict[str, Any] = {path: {"get": {"security": each}} for path, each in needs.items()}
     paths["/open"]["get"]["parameters"] = [header]
     data = document(paths, components={"securitySchemes": SCHEMES})
     found = read_data(data, carried=security.carried(steps), is_signed_in=True)
@@ -540,3 +540,23 @@ def test_operations_that_need_another_scheme_than_the_sign_in_are_left_out(
     assert ("whose credentials agents do not have" in said) is (steps == [{"kind": "basic"}])
     assert ("require header Authorization" in said) is False
     assert ("requires header Authorization" in said) is ("page" in steps[0])
+
+
+@pytest.mark.parametrize(
+    ("path", "names", "step"),
+    [
+        ("/login", ["username", "password"], {}),
+        ("/api/token", ["email", "password"], {"email": "{email}", "password": "{password}"}),
+        ("/users", ["username", "password"], None),
+        ("/sign-in/code", ["email"], None),
+    ],
+)
+def test_a_login_of_the_document_is_an_example_of_a_sign_in(
+    path: str, names: list[str], step: dict[str, str] | None
+) -> None:
+    schema = {"type": "object", "required": names, "properties": {name: {} for name in names}}
+    content = {"application/json": {"schema": schema}}
+    found = read_data(document({path: {"post": {"requestBody": {"content": content}}}}))
+    fields = {"fields": step} if step else {}
+    expected = None if step is None else {"kind": "json", "path": path, **fields}
+    assert security.login(found.operations) == expected
