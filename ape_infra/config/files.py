@@ -187,7 +187,10 @@ def _of_document(
         return found.steps, f"the security scheme {', '.join(found.schemes)}", ""
     why = "; ".join(f"{plain(name)} {what}" for name, what in found.missing.items())
     why = why or "no operation has one"
-    return [], "", f"suffices for no security scheme of targetOpenapi ({why}). Set targetSignIn."
+    login = security.login(operations)
+    example = f", for example to [{json.dumps(login)}]" if login else ""
+    sentence = f"suffices for no security scheme of targetOpenapi ({why}). Set targetSignIn"
+    return [], "", f"{sentence}{example}."
 
 
 def target_url(config: str, api: str) -> str:

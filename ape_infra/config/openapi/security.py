@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from ape_contracts import sign_in as contract
+from ape_contracts.operation_request import kind_of
 from ape_contracts.operations import Operation, Operations
 from ape_infra.config.openapi.report import Report
 from ape_infra.config.openapi.schemas import shortened
@@ -18,6 +20,8 @@ from ape_infra.config.openapi.schemas import shortened
 Carried = frozenset[tuple[str, str]]
 _BEARER, _BASIC, _ANY_COOKIE = ("http", "bearer"), ("http", "basic"), ("cookie", "*")
 AUTHORIZATION = ("header", "authorization")
+_LOGIN = re.compile(r"(?i)log[_-]?in|sign[_-]?in|auth|token|session")
+_MAX_FIELDS = 4
 Has = Callable[[Collection[str]], bool]
 Step = dict[str, Any]
 _USER, _CLIENT = ("username", "password"), ("client_id", "client_secret")
@@ -201,3 +205,21 @@ def _named(name: str, scheme: Step) -> str:
     if kind == "apiKey":
         return shortened(f"{name} (key {scheme.get('name')} in {where})")
     return shortened(f"{name} ({scheme.get('scheme') or kind})") if kind else name
+
+
+def login(operations: Operations) -> Step | None:
+    """The step of a sign-in by an operation that is a login by its path and its body."""
+    for each in operations.operations:
+        if each.method != "POST" or each.body is None or not _LOGIN.search(each.path):
+            continue
+        names = list(each.body.schema.get("properties", ()))
+        needed = each.body.schema.get("required") or names
+        if sum("password" in name.lower() for name in needed) != 1 or len(needed) > _MAX_FIELDS:
+            continue
+        kinds = {"json": "json", "form": "form"}
+        step: Step = {"kind": kinds.get(kind_of(each.body.content_type), ""), "path": each.path}
+        if step["kind"] and set(needed) != set(contract.USER_FIELDS):
+            step["fields"] = {name: f"{{{name}}}" for name in needed}
+        if step["kind"]:
+            return step
+    return None
