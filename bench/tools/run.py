@@ -174,7 +174,7 @@ def summary(results: list[SessionResult], steps: list[Step], sizes: list[int]) -
         "reasons": dict(Counter(each.reason for each in results)),
         "steps_mean": round(statistics.fmean(each.steps for each in results), 2),
         "calls_repaired": round(repaired.total() / sessions, 2),
-        "calls_told_to_the_model": round(kinds["bad_call"] / sessions, 2),
+        "calls_reported_to_the_model": round(kinds["bad_call"] / sessions, 2),
         "calls_refused_by_the_target": round(kinds["target_error"] / sessions, 2),
         "repairs": dict(repaired.most_common()),
         "first_request_bytes": round(statistics.fmean(sizes)) if sizes else 0,
@@ -204,7 +204,7 @@ def main() -> int:
     for key in found["typed"]:
         typed, generic = (found[form][key] for form in ("typed", "call_api"))
         if key == "ends":
-            print("mistakes: taken by the target, told to the model, refused by the target")
+            print("mistakes: taken by the target, reported to the model, refused by the target")
             for kind in KINDS:
                 print(f"  {kind:28} {typed[kind]!s:>24} {generic[kind]!s:>24}")
         elif isinstance(typed, dict):
