@@ -62,6 +62,11 @@ def sign_in(settings: Settings, root: Path, read: Callable[[], Credentials]) -> 
         yield Check("sign-in", "ok", f"{found.words}.")
 
 
+def signs_in(settings: Settings, root: Path, read: Callable[[], Credentials]) -> bool:
+    """Whether agents sign in, and the credentials suffice for it."""
+    return any(check.status == "ok" for check in sign_in(settings, root, read))
+
+
 def model_files(settings: Settings, root: Path) -> Iterator[Check]:
     """The files of the model must be readable and valid."""
     for read in (model_ca, model_recording):
