@@ -54,6 +54,9 @@ class SignIn:
         self._credentials, self._values = credentials, {**values, **credentials}
         self._target = target
         self._jar = CookieJar(target.host, is_https)
+        # With https, some frameworks take no form without it, against requests of other sites.
+        has_form = any(step.kind == "form" for step in self._steps)
+        self._referer = f"https://{target.host}" if has_form and is_https and target.host else ""
         self._headers: dict[str, str] = {}
         self._query: dict[str, str] = {}
         self._is_signed_in = self._is_renewed = False
@@ -71,6 +74,8 @@ class SignIn:
         headers = dict(self._headers)
         if cookie := self._jar.header(path):
             headers["Cookie"] = cookie
+            if self._referer:
+                headers["Referer"] = self._referer + path
         for step in self._steps:
             if step.kind == "header" and (name := step.value.get("cookie")):
                 # As the scripts of pages read it.

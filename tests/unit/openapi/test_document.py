@@ -181,7 +181,7 @@ def test_what_is_left_out_is_one_check_for_each_kind_with_all_its_places(tmp_pat
 
 def test_a_scheme_that_agents_sign_in_with_is_not_reported_as_missing(tmp_path: Path) -> None:
     scheme = {"bearer": {"type": "http", "scheme": "bearer"}}
-    paths = {"/lamps": {"get": {"security": [{"bearer": []}]}}}
+    paths: dict[str, Any] = {"/lamps": {"get": {"security": [{"bearer": []}]}}}
     write(tmp_path, document(paths, components={"securitySchemes": scheme}))
     logged: list[str] = []
     check = functools.partial(openapi.check, settings_of(), tmp_path, on_line=logged.append)

@@ -18,6 +18,8 @@ LOGIN_PAGE = """<meta name="csrf-token" content="of-meta"><form action="/search"
 <input type=hidden name=next value="/home"><input name="username">
 <input name="password" type="password"><button name="go" value="1"></form>"""
 
+BY_FORM = {"kind": "form", "page": "/web/login", "path": "/web/login"}
+
 
 class Gateway:
     """Answers each request by its method and path: (status, headers, body); keeps the requests."""
@@ -171,7 +173,14 @@ async def test_a_form_login_sends_the_hidden_fields_of_the_page_and_its_cookies(
     assert (last["endpoint_path"], last["content_type"]) == (sent_to, FORM)
     assert last["request_payload"] == {"csrf_token": "x&y", "next": "/home", **USER}
     assert last["session_headers"]["Cookie"] == "sid=1"
-    assert made.added("/x") == ({"Cookie": "sid=2"}, {})
+    referer = {"Referer": f"https://{host}/x"} if host else {}
+    assert made.added("/x") == ({"Cookie": "sid=2", **referer}, {})
+
+
+async def test_a_session_by_form_has_a_referer_only_with_https() -> None:
+    made = SignIn([BY_FORM], USER, {}, Target("shop"), is_https=False)
+    made.store("GET", "/", 200, {"set-cookie": ["a=1"]}, "")
+    assert made.added("/x") == ({"Cookie": "a=1"}, {})
 
 
 async def test_a_form_login_may_lead_back_to_its_page_which_then_has_no_form() -> None:
@@ -315,7 +324,6 @@ async def test_a_sign_in_that_fails_ends_the_session_with_its_reason(
 
 
 LOGIN = {"kind": "json", "path": "/login", "token": {"pointer": "/t"}}
-BY_FORM = {"kind": "form", "page": "/web/login", "path": "/web/login"}
 
 
 @pytest.mark.parametrize(
