@@ -25,7 +25,8 @@ _SHOWN_CHARS = 80
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 MAX_UPLOAD_BYTES = 1 << 20
-_CONTENT_TYPE = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,64}/[!#$&^_.+0-9A-Za-z-]{1,64}")
+CONTENT_TYPE = "^[!#$&^_.+0-9A-Za-z-]{1,64}/[!#$&^_.+0-9A-Za-z-]{1,64}$"
+_CONTENT_TYPE = re.compile(CONTENT_TYPE)
 
 
 class GatewayConfigError(Exception):

@@ -149,11 +149,10 @@ class DemoTargetSettings(HttpSettings):
 class GatewaySettings(HttpSettings):
     """`max_in_flight` requests run at a time, each for `request_timeout_seconds` at most.
 
-    The pool keeps `pool_maxsize` connections to a route's target, and no idle one for longer than
-    `keepalive_seconds`. `user_agent`: of requests that have none; empty: the product's.
-    `report_key_file`: the key that signs the tokens of reports (ape_contracts.report_token); empty:
-    reports are not checked. `max_agents`: the highest slot that a report may name.
-    `operations_file`: of ape_contracts.operations_file. `idle`: no sessions outside of runs.
+    The pool keeps `pool_maxsize` connections to a route's target, none idle for longer than
+    `keepalive_seconds`. `user_agent`: of requests without one. `report_key_file`: of the tokens of
+    reports; empty: unchecked. `max_agents`: the highest slot in reports. `operations_file`: see
+    that module. `upload_file`: `upload.file` of the config in base64. `idle`: only runs.
     """
 
     config_file: str = "/etc/ape/gateway.json"
@@ -169,6 +168,7 @@ class GatewaySettings(HttpSettings):
     max_agents: PositiveCount = 10_000
     operations_file: str = field(default="", metadata=LATER)
     idle: bool = field(default=False, metadata=LATER)
+    upload_file: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)

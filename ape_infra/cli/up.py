@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import asdict
+from functools import partial
 from json import dumps
 
 from ape_infra.automation.engine import PulumiEngine
 from ape_infra.checks import openapi
 from ape_infra.checks.check import Check
+from ape_infra.checks.settings import signs_in
 from ape_infra.cli.common import (
     EXIT_NOT_HEALTHY,
     EXIT_OK,
@@ -67,7 +69,10 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
     def work() -> int:
         engine = PulumiEngine(stack, log)
         settings = engine.settings()
-        left_out = openapi.check(settings, current().root, on_line=log)
+        root, credentials = current().root, engine.credentials
+        left_out = openapi.check(
+            settings, root, on_line=log, signs_in=partial(signs_in, settings, root, credentials)
+        )
         client = check_before_update(engine, settings)
         apply_config(engine, settings)
         outputs = engine.outputs()

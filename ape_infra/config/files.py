@@ -16,7 +16,7 @@ from ape_contracts.recording import RecordingError
 from ape_contracts.recording import load as load_recording
 from ape_contracts.service_settings import json_text, variable_bytes
 from ape_contracts.text import plain
-from ape_infra.config import document
+from ape_infra.config import document, upload
 from ape_infra.config.addresses import host_of, is_loopback, on_docker_host, reachable_problem
 from ape_infra.config.credentials import Credentials
 from ape_infra.config.errors import SettingsError
@@ -150,7 +150,7 @@ def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
             "endpoints. Add them there, or set targetEndpoints or targetOpenapi."
         )
         raise SettingsError.at("targetEndpoints", line)
-    return text, api
+    return upload.in_config(settings, text, config), api
 
 
 class SignIn(Strict):
@@ -200,7 +200,10 @@ def _of_document(
         return found.steps, f"the security scheme {', '.join(found.schemes)}", ""
     why = "; ".join(f"{plain(name)} {what}" for name, what in found.missing.items())
     why = why or "no operation has one"
-    return [], "", f"suffices for no security scheme of targetOpenapi ({why}). Set targetSignIn."
+    login = security.login(operations)
+    example = f", for example to [{json.dumps(login)}]" if login else ""
+    sentence = f"suffices for no security scheme of targetOpenapi ({why}). Set targetSignIn"
+    return [], "", f"{sentence}{example}."
 
 
 def users(settings: Settings, root: Path, max_bytes: int) -> str | None:

@@ -91,6 +91,8 @@ def _target(settings: Settings) -> Iterator[Problem]:
                 )
     if target.success:
         yield from target.success.problems()
+    if target.upload:
+        yield from target.upload.problems()
 
 
 def _sign_in(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]:

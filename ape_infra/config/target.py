@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ape_contracts import conditions
+from ape_contracts.gateway_config import CONTENT_TYPE, MAX_UPLOAD_BYTES
 from ape_contracts.service_settings import USER_AGENT, Redirects
 from ape_infra.config.errors import Problem
 from ape_infra.config.group import Group, Strict
@@ -43,6 +44,23 @@ class Answer(BodyCondition):
     path: str = Field(pattern=r"^/")
     status: int = Field(ge=100, le=599)
     checks: list[BodyCondition] = Field(default=[])
+
+
+class UploadFile(Strict):
+    """The file that agents upload; see ape_contracts.gateway_config.Upload. None: not given."""
+
+    file: str | None = Field(default=None, min_length=1)
+    size: int | None = Field(default=None, alias="bytes", ge=0, le=MAX_UPLOAD_BYTES)
+    content_type: str | None = Field(default=None, pattern=CONTENT_TYPE)
+
+    def problems(self) -> list[Problem]:
+        if self.file is not None and self.size is not None:
+            why = "is set, and so is file, which has its own size. Remove one of the two."
+            return [("targetUpload.bytes", why)]
+        return []
+
+    def plain(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True, by_alias=True)
 
 
 class SuccessCondition(Answer):
@@ -105,6 +123,13 @@ class TargetSettings(Group):
         description="What agents do with a redirect within the target: `follow` it as a browser "
         "does, `report` it to the model with its location, or `off`: the model is shown its status "
         "alone. None is followed to another host.",
+    )
+    upload: UploadFile | None = Field(
+        None,
+        alias="targetUpload",
+        description="File that agents upload where an operation has one: `file`, a path with at "
+        "most 1 MiB (on Swarm 366 KiB), or `bytes` of a generated one, and `contentType`. Empty: a "
+        "PNG of 1024 bytes, or `upload` of gatewayConfig.",
     )
     sign_in: list[SignInStep] = Field(
         [],

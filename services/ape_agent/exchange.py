@@ -83,7 +83,7 @@ class Exchange:
         since = None if self._answered is None else started - self._answered
         result = "gateway_error"
         try:
-            found = await self._once(request)
+            found = await self._signed_in(request)
             result = found.result
             for _ in range(MAX_HOPS):
                 following = self._next(found)
@@ -99,6 +99,17 @@ class Exchange:
             self._finish(result, started, since)
             raise
         self._finish(result, started, since)
+        return found
+
+    async def _signed_in(self, request: Request) -> Exchanged:
+        """The answer to one request, sent again if the session had to be signed in again."""
+        found = await self._once(request)
+        headers = found.reply.body.get("headers")
+        if not found.is_targets or self.goal_met:
+            return found
+        if self._sign_in.is_over(request.path, found.status, headers):
+            await self._sign_in.renew(self.send_apart)
+            return await self._once(request)
         return found
 
     def _finish(self, result: str, started: float, since: float | None) -> None:

@@ -25,6 +25,7 @@ _GROUPS = (
 )
 _HEADER_GROUPS = ("headers", "header")
 _NOT_IN_A_KEY = re.compile(r"[^a-z0-9]")
+_UNFILLED = re.compile(r"\{[\w-]+\}")
 _WRAPPED, _MAX_GIVEN = 4, 200
 _MAX_TOLD_CHARS = 1500
 _FILE, _ANY = "$file", "application/octet-stream"
@@ -187,20 +188,20 @@ def _goes_into_body(tool: OperationTool, unknown: dict[str, Any], values: dict[s
         return False
     if kind_of(body.content_type) not in ("json", "form", "multipart"):
         return False
-    known = _properties(body.schema)
+    known = _fields(body.schema)
     if known:
         return all(name in known for name in unknown)
     return BODY not in values and body.schema.get("type", "object") == "object"
 
 
-def _properties(schema: Schema) -> set[str]:
-    """The names of a schema's properties, also those of its alternatives."""
+def _fields(schema: Schema) -> dict[str, Any]:
+    """A schema's properties, also those of its alternatives."""
     alternatives = (schema.get(key) for key in ("allOf", "oneOf", "anyOf"))
     listed = [each for found in alternatives if isinstance(found, list) for each in found]
-    found: set[str] = set()
-    for each in (schema, *listed):
+    found: dict[str, Any] = {}
+    for each in (*listed, schema):
         properties = each.get("properties") if isinstance(each, dict) else None
-        found |= set(properties) if isinstance(properties, dict) else set()
+        found |= properties if isinstance(properties, dict) else {}
     return found
 
 
@@ -213,6 +214,9 @@ def _check(tool: OperationTool, shown: Mapping[str, Any], content: Any) -> None:
     if missing:
         names = ", ".join(missing)
         raise Unreadable(_told(tool, f"{tool.name} needs a value for {names}."))
+    for name, value in shown.items():
+        if name in tool.parameters and isinstance(value, str) and _UNFILLED.fullmatch(value):
+            raise Unreadable(f"{tool.name}: {value[:80]} is not a value for {name}. Fill it in.")
 
 
 def _told(tool: OperationTool, problem: str) -> str:
@@ -226,9 +230,9 @@ def _told(tool: OperationTool, problem: str) -> str:
 
 def _with_files(content: Any, schema: Schema) -> Any:
     """The fields of a form, with the gateway's mark in place of each file."""
-    properties = schema.get("properties")
-    if not isinstance(content, dict) or not isinstance(properties, dict):
+    if not isinstance(content, dict):
         return content
+    properties = _fields(schema)
     made = dict(content)
     for name, value in content.items():
         given = properties.get(name)

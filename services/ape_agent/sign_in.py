@@ -23,6 +23,9 @@ FORM = "application/x-www-form-urlencoded"
 NOTE = "You are signed in already. The answer of this endpoint is kept for you."
 _MAX_HOPS = 5
 _MAX_WORDS = 120
+# Kinds of steps that make what a target may end.
+_RENEWED = ("oauth2", "json", "form", "header")
+_TO_LOGIN = (301, 302, 303, 307)
 # Shorter ones would be found in any text.
 _MIN_SECRET = 4
 # A request in the gateway's long form, without the route; its answer: status, headers, body.
@@ -73,9 +76,12 @@ class SignIn:
         self._values = {**values, **self._credentials}
         self._target = target
         self._jar = CookieJar(target.host, is_https)
+        # With https, some frameworks take no form without it, against requests of other sites.
+        has_form = any(step.kind == "form" for step in self._steps)
+        self._referer = f"https://{target.host}" if has_form and is_https and target.host else ""
         self._headers: dict[str, str] = {}
         self._query: dict[str, str] = {}
-        self._is_signed_in = False
+        self._is_signed_in = self._is_renewed = False
         self._secrets: set[str] = set()
         self._pattern = re.compile("")
         for name, value in credentials.items():
@@ -93,6 +99,8 @@ class SignIn:
         headers = dict(self._headers)
         if cookie := self._jar.header(path):
             headers["Cookie"] = cookie
+            if self._referer:
+                headers["Referer"] = self._referer + path
         for step in self._steps:
             if step.kind == "header" and (name := step.value.get("cookie")):
                 # As the scripts of pages read it.
@@ -151,6 +159,28 @@ class SignIn:
             detail = self.redacted(f"Sign-in: {problem}")
             raise SessionFailed("target_error", detail) from None
         self._is_signed_in = True
+
+    def is_over(self, path: str, status: int, headers: Any) -> bool:
+        """Whether this answer to the model's request says that the session is not signed in."""
+        steps = [step for step in self._steps if step.kind in _RENEWED]
+        own = {_plain(each) for step in steps for each in (step.path, step.page) if each}
+        if not steps or not self._is_signed_in or self._is_renewed or _plain(path) in own:
+            return False
+        location = headers.get("location") if isinstance(headers, dict) else None
+        if status in _TO_LOGIN and isinstance(location, str):
+            page = self._own(path, location)
+            return page is not None and _plain(page) in {_plain(s.page) for s in steps if s.page}
+        return status == 401
+
+    async def renew(self, send: Send) -> None:
+        """Sign in once more, as is done once in a session. Raises SessionFailed."""
+        self._is_renewed = True
+        for step in self._steps:
+            # A header of any answer stays until the next one.
+            if step.kind in _RENEWED and (step.kind != "header" or step.path):
+                # Some targets refuse a login that comes with an old token.
+                self._headers.pop(step.name if step.kind == "header" else step.header, None)
+        await self.begin(send)
 
     async def end(self, send: Send) -> None:
         """Log out, if the sign-in has that step. Raises SessionFailed."""

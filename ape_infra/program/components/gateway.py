@@ -28,15 +28,17 @@ def workload(
     report_key: str,
     plan: planning.Plan,
     operations: str | None = None,
+    upload: str | None = None,
 ) -> Workload:
     """`config`: JSON text of the gateway's config. `operations`: see ape_contracts.operations_file.
 
-    A stack without operations has no file for them.
+    `upload`: content of the file that agents upload, in base64. None: the stack has no such file.
     """
     # The config may carry the credentials of the target, so it is treated as a secret.
     file = File("gateway.json", config, secret=True)
     key = File("report_key", report_key, secret=True)
-    listed = () if operations is None else (File("operations.json", operations),)
+    listed = None if operations is None else File("operations.json", operations)
+    sent = None if upload is None else File("upload.base64", upload)
     limits = LIMITS["gateway"]
     return Workload(
         name=NAME,
@@ -58,10 +60,11 @@ def workload(
             ),
             report_key_file=key.path,
             max_agents=plan.tier.max_agents,
-            operations_file=listed[0].path if listed else "",
+            operations_file=listed.path if listed else "",
+            upload_file=sent.path if sent else "",
             idle=settings.run.sessions == "runs",
         ),
-        files=(file, key, *listed),
+        files=(file, key, *(each for each in (listed, sent) if each is not None)),
         networks=(
             Attachment(EDGE, (NAME,)),
             Attachment(TARGET),
@@ -84,9 +87,10 @@ class Gateway(Component):
         settings: Settings,
         report_key: str,
         operations: str | None = None,
+        upload: str | None = None,
     ) -> None:
         super().__init__("ape:gateway:Gateway", name, deployment.after_images("gateway"))
         image = deployment.images.names["gateway"]
-        made = workload(image, config, settings, report_key, deployment.plan, operations)
+        made = workload(image, config, settings, report_key, deployment.plan, operations, upload)
         self.ready = deployment.runtime.run(made, deployment.networks.by_name, opts=self.child_opts)
         self.register_outputs({})
