@@ -100,7 +100,7 @@ class Sketch:
         found.sum = max(0.0, self.sum - earlier.sum)
         low = 0.0 if found._zero else float(_mapping.value(min(left)))
         high = float(_mapping.value(max(left))) if left else 0.0
-        found.min, found.max = max(self.min, low), min(self.max, high)
+        found.min, found.max = (min(self.max, max(self.min, value)) for value in (low, high))
         return found
 
     def merged(self, others: Iterable[Sketch]) -> Sketch:
