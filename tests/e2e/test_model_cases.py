@@ -228,7 +228,7 @@ def _name(case: Case) -> str:
 async def test_session_ends_as_it_should_whatever_the_model_and_its_provider_do(
     case: Case, streams: bool, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Agents ask for streams; some servers answer with one object all the same."""
+    """Agents ask for streams; some servers answer with one object anyway."""
     model_world.shorten_backoff(monkeypatch)
     behavior = known.behaviors(shop.target)[case.behavior]
     rigged = model_world.rig(
