@@ -85,7 +85,7 @@ class Session:
         headers = {AGENT_HEADER: self._agent, **of_run}
         self._model = Model(settings, tools.definitions, proxy, self._trace_id, headers)
         user = UserRow(grant.user, grant.secret) if grant and grant.user else NOBODY
-        values = {"agent": self._agent, "slot": slot, "session": self._id, **user.shown}
+        values = {**user.shown, "agent": self._agent, "slot": slot, "session": self._id}
         self._sign_in = SignIn(
             settings.sign_in,
             credentials or {},
@@ -94,19 +94,9 @@ class Session:
             is_https=settings.target_https,
             user=user,
         )
+        around = (tools.target, self._sign_in, gateway, self._trace_id)
         unmet = conditions.parse(settings.success)
-        self._exchange = Exchange(
-            slot,
-            settings,
-            tools.target,
-            self._sign_in,
-            gateway,
-            self._trace_id,
-            unmet,
-            on_step,
-            user,
-            of_run,
-        )
+        self._exchange = Exchange(slot, settings, *around, unmet, on_step, user, of_run)
         self._steps = 0
         self._repaired: Counter[str] = Counter()
         self._ids: set[str] = set()
@@ -119,11 +109,15 @@ class Session:
         self._last = ""
         # The reason of the failure if the model stops now, and whether only the target is at fault.
         self._failure, self._broken = "gave_up", False
+        self._conversation = self._begun(user, values)
+
+    def _begun(self, user: UserRow, values: Mapping[str, Any]) -> Conversation:
+        """The conversation, as `user` begins it."""
         note = _SIGNED_IN if self._sign_in.is_declared else ""
-        goal = user.described(settings.goal)
-        settings = replace(settings, goal=goal, persona=user.described(settings.persona))
-        prompt = tools.prompt(settings, values, note=note)
-        self._conversation = Conversation(prompt, goal)
+        own = self._settings
+        goal, persona = user.described(own.goal), user.described(own.persona)
+        own = replace(own, goal=goal, persona=persona)
+        return Conversation(self._tools.prompt(own, values, note=note), goal)
 
     async def run(self) -> SessionResult:
         """Run the session. Never raises; a cancelled session ends as `aborted`."""

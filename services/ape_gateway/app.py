@@ -335,9 +335,9 @@ def make_app(
     )
     checks = RouteHealth(engine.upstreams, registry)
     manager = make_manager(make_server(engine))
-    of_run = Results(Templates(config, catalog.templates))
+    of_run = Results(Templates(config, catalog.templates, engine.mask))
     fleet = Fleet(registry, declared, max_slot=max_agents, results=of_run)
-    desk = RunDesk(Runs(idle=idle, recorder=of_run))
+    desk = RunDesk(Runs(idle=idle, recorder=of_run), engine.mask)
     reports = ReportDesk(fleet, report_key, registry, desk.reported)
 
     @asynccontextmanager

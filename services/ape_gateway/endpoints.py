@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import unquote
 
 from ape_contracts import paths
@@ -65,10 +65,16 @@ class _Node:
 class Templates:
     """Of the routes' endpoints and, for the first route, of the operations: (method, path).
 
-    Endpoints of further routes begin with the route's name: payments:/refunds.
+    Endpoints of further routes begin with the route's name: payments:/refunds. `mask`: of paths.
     """
 
-    def __init__(self, config: GatewayConfig, operations: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        operations: Iterable[tuple[str, str]] = (),
+        mask: Callable[[str], str] = str,
+    ) -> None:
+        self._mask = mask
         self._roots: dict[str, tuple[str, _Node]] = {}
         for name, route in config.routes.items():
             root = _Node()
@@ -85,7 +91,7 @@ class Templates:
         if known is None:
             return UNKNOWN
         prefix, root = known
-        plain = path.partition("?")[0][:_MAX_PATH]
+        plain = self._mask(path.partition("?")[0][:_MAX_PATH])
         parts = plain.split("/")
         if "%" in plain:
             parts = [unquote(part) for part in parts]

@@ -18,6 +18,7 @@ from ape_gateway import content, results, wire
 from ape_gateway.access import AccessLog
 from ape_gateway.content import MAX_ENCODED_BYTES
 from ape_gateway.limits import AdmissionController, Limits, MemoryPermit, Overloaded
+from ape_gateway.masking import Mask
 from ape_gateway.overrides import overrides
 from ape_gateway.uploads import UploadSource
 from ape_gateway.upstream import (
@@ -104,6 +105,7 @@ class Engine:
             name: Upstream(route, pool, user_agent) for name, route in config.routes.items()
         }
         self._log = AccessLog(config.logging)
+        self.mask = Mask()
         self._errors = prom.counter(metrics.GATEWAY_ERRORS, registry)
         self._retries = prom.counter(metrics.GATEWAY_RETRIES, registry)
         # Cached: labels() costs as much as counting does.
@@ -260,7 +262,7 @@ class Engine:
             trace_id,
             call.api,
             call.method,
-            call.bare_path,
+            self.mask(call.bare_path),
             response.status,
             response.seconds,
             count,

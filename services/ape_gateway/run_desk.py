@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ape_contracts.run_document import RunDocumentError, parse
+from ape_gateway.masking import Mask
 from ape_gateway.report_desk import ReportDesk
 from ape_gateway.result_routes import has_control
 from ape_gateway.runs import WAIT, Answer, RunActive, Runs
@@ -25,11 +26,12 @@ _SLOT = "slot: must be the number of an agent, from 1 to {}."
 class RunDesk:
     """Agents that wait for an order, and the timer of the next one.
 
-    A poll holds a connection and nothing else: no memory permit, and it is not in flight.
+    A poll holds a connection and nothing else: no memory permit, and it is not in flight. `mask`
+    gets the secrets of the users.
     """
 
-    def __init__(self, runs: Runs) -> None:
-        self.runs = runs
+    def __init__(self, runs: Runs, mask: Mask) -> None:
+        self.runs, self.mask = runs, mask
         self._polls: dict[int, asyncio.Future[Answer]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -103,7 +105,9 @@ def routes(desk: RunDesk, reports: ReportDesk, key: str, max_slot: int) -> list[
             return _error(401, "unauthorized", message)
         if request.method == "POST":
             try:
-                desk.runs.begin(parse(await request.body()))
+                document = parse(await request.body())
+                desk.runs.begin(document)
+                desk.mask.secrets = document.users.secrets() if document.users else ()
             except RunDocumentError as problem:
                 return _error(422, "bad_request", str(problem))
             except RunActive:

@@ -172,7 +172,7 @@ async def test_sessions_past_the_graceful_stop_are_aborted(tmp_path: Path) -> No
         assert len(world.target.of(*LOGIN)) == 4
 
 
-async def test_sessions_go_on_as_ever_before_and_after_a_run(tmp_path: Path) -> None:
+async def test_sessions_outside_of_runs_precede_and_follow_a_run(tmp_path: Path) -> None:
     async with run_world(tmp_path, agents=2, idle=False, think_time_seconds=0.02) as world:
         while len(world.target.of(*LOGIN)) < 3:
             await asyncio.sleep(0.02)

@@ -91,7 +91,7 @@ def test_broken_rule_is_refused_with_its_path(changed: dict[str, Any], where: st
 @pytest.mark.parametrize(
     "text", ["", "[]", "[" * 100_000, '{"id": ' + "[1," * 2_000_000, " " * (MAX_BYTES + 1)]
 )
-def test_text_that_is_no_document_is_refused(text: str) -> None:
+def test_text_that_is_not_a_document_is_refused(text: str) -> None:
     with pytest.raises(RunDocumentError):
         parse(text)
 

@@ -14,8 +14,8 @@ from ape_agent.peers import Peer, PeerError
 from ape_agent.session import Session
 from ape_agent.tools import Toolbox
 from ape_agent.user_row import NOBODY, UserRow
-from tests.support.agent_world import model_of, results_of
 from tests.support.agent_world import call as call_of
+from tests.support.agent_world import model_of, results_of
 
 pytestmark = pytest.mark.unit
 ROW = UserRow({"name": "Ann B", "pin": "12", "token": "s/3cret"}, ["pin", "token"])
@@ -39,7 +39,7 @@ def test_column_stands_in_a_path(path: str, sent: str) -> None:
     assert ROW.path(path) == sent
 
 
-def test_columns_stand_in_bodies_and_the_model_sees_those_that_are_no_secret() -> None:
+def test_columns_stand_in_bodies_and_the_model_sees_all_but_secret_ones() -> None:
     body = {"who": "{name}", "all": ["{pin}-{name}", 1, None], "{name}": "{other}"}
     assert ROW.filled(body) == {"who": "Ann B", "all": ["12-Ann B", 1, None], "Ann B": "{other}"}
     assert ROW.shown == {"name": "Ann B", "pin": "{pin}", "token": "{token}"}
@@ -159,7 +159,13 @@ async def test_secret_of_a_user_is_sent_and_nowhere_shown(world: Any, caplog: An
     assert '"pin": "{pin}"' in bodies[0]["messages"][0]["content"]
     assert [answer["status"] for answer in results_of(bodies[-1])] == [200, 200, 404]
     lines = [str(getattr(r, "ape", "")) for r in caplog.records if r.name.startswith("ape_agent")]
-    for text in (json.dumps(bodies), json.dumps(session.transcript()), str(result), str(lines)):
+    # In its last request the model reads its own words.
+    for text in (
+        json.dumps(bodies[:-1]),
+        json.dumps(session.transcript()),
+        str(result),
+        str(lines),
+    ):
         assert "s3cr+et" not in text
         assert "s3cr%2Bet" not in text
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from ape_contracts.gateway_config import load
 from ape_contracts.report_token import control, sign
@@ -18,7 +19,6 @@ from tests.unit.services.conftest import Client, Serve
 
 pytestmark = pytest.mark.unit
 KEY = "key-of-the-stack"
-CONFIG = json.dumps({"routes": {"shop": {"base_url": "http://127.0.0.1:9"}}})
 RUN = {
     "id": "r1",
     "executor": "closed",
@@ -32,9 +32,11 @@ Make = Callable[..., Awaitable[Client]]
 
 @pytest.fixture
 def gateway(serve: Serve) -> Make:
-    async def made(*, key: str = KEY, idle: bool = True, max_agents: int = 100) -> Client:
-        app = make_app(load(CONFIG), report_key=key, idle=idle, max_agents=max_agents)
-        return await serve(app)
+    async def made(
+        *, key: str = KEY, idle: bool = True, target: str = "http://127.0.0.1:9"
+    ) -> Client:
+        config = load(json.dumps({"routes": {"shop": {"base_url": target}}}))
+        return await serve(make_app(config, report_key=key, idle=idle, max_agents=100))
 
     return made
 
@@ -166,6 +168,27 @@ async def test_agent_that_left_gets_no_session(gateway: Make) -> None:
     (found,) = await asyncio.gather(*left)
     assert found[1]["start"]["session"] == 0
     assert (await asked(client, "GET", "/run"))[1]["active"] == 1
+
+
+async def test_secret_of_a_user_in_a_path_is_in_no_log_and_no_result(
+    gateway: Make, serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = await serve(web.Application())
+    client = await gateway(target=str(target.make_url("")).rstrip("/"))
+    users = {"columns": ["pin"], "rows": [["1 2x"]], "secret": ["pin"], "mode": "shared"}
+    await asked(client, "POST", "/run", RUN | {"users": users}, headers=LEADS)
+    headers = {"X-APE-Run": "r1/default/main"}
+    call = {"api_name": "shop", "method": "GET"}
+    for path in ("/pins/1%202x/more", "/run"):
+        await asked(client, "POST", "/mcp/request", call | {"path": path}, headers=headers)
+    _, body = await asked(client, "GET", "/results", headers=LEADS)
+    endpoints = {each["endpoint"] for each in body["requests"]}
+    assert endpoints == {"/pins/{secret}/more", "/run"}
+    await asked(client, "DELETE", "/run", headers=LEADS)
+    await client.close()
+    said = capsys.readouterr().out
+    assert "/pins/{secret}/more" in said
+    assert "2x" not in said
 
 
 async def test_report_names_the_run_whose_sessions_are_to_end(gateway: Make) -> None:

@@ -66,11 +66,11 @@ class Rig:
         its session, and its poll is renewed.
         """
         end = self.now + seconds
-        going = {slot: self.now + session for slot in self.runs._sessions}
+        going = dict.fromkeys(self.runs._sessions, self.now + session)
         seen = len(self.begun)
         while self.now < end:
             wanted = self.runs.next_tick()
-            due = [at for at in going.values()] + [end, self.now + min(wanted or step, step)]
+            due = [*going.values(), end, self.now + min(wanted or step, step)]
             self.now = min(due)
             for slot in [s for s, at in going.items() if at <= self.now]:
                 del going[slot]
@@ -192,7 +192,7 @@ def test_gateway_that_stood_still_drops_what_is_too_late() -> None:
     assert rig.status["late_seconds_max"] == pytest.approx(1.0, abs=0.06)
 
 
-def test_poisson_arrivals_are_those_of_the_seed() -> None:
+def test_same_seed_gives_the_same_poisson_arrivals() -> None:
     made = []
     for seed in ("a", "a", "b"):
         rig = Rig(range(1, 101))
@@ -272,7 +272,7 @@ def test_sessions_past_the_graceful_stop_are_to_be_aborted() -> None:
     assert rig.runs.abort_run is None
 
 
-def test_agents_go_on_as_ever_when_a_run_has_ended() -> None:
+def test_agents_hold_sessions_as_before_when_a_run_has_ended() -> None:
     rig = Rig(idle=False)
     rig.begin(document(stage(2, 1), drain_seconds=0))
     for slot in rig.slots:
@@ -284,7 +284,7 @@ def test_agents_go_on_as_ever_when_a_run_has_ended() -> None:
     answers = rig.runs.tick()
     assert {slot: answers.get(slot) for slot in (2, 3, 4)} == dict.fromkeys((2, 3, 4))
     assert rig.ask(1) == {"free": True}
-    assert rig.runs.tick() == dict.fromkeys((2, 3, 4), {"free": True})
+    assert rig.runs.tick() == {slot: {"free": True} for slot in (2, 3, 4)}
 
 
 def test_run_ends_without_the_one_who_leads_it() -> None:
@@ -299,7 +299,7 @@ def test_run_ends_without_the_one_who_leads_it() -> None:
     assert rig.runs.document is not None
 
 
-def test_run_goes_on_after_a_restart_of_the_gateway() -> None:
+def test_run_continues_after_a_restart_of_the_gateway() -> None:
     first = Rig(range(1, 31))
     made = {"executor": "open", "arrivals": "poisson", "seed": "s"}
     first.begin(document(stage(20, 4), **made))
