@@ -201,6 +201,8 @@ def test_error_in_a_stream_is_the_reply_with_its_status(name: str) -> None:
     text, expected = ERRORS[name]
     status, body = fed(chunk({"content": "Hi"}), text).reply()
     assert (status, "broken" in json.dumps(body)) == (expected, True)
+    text = text.replace(b"\n", b"\r\n")
+    assert fed(*(text[at : at + 1] for at in range(len(text)))).reply() == (status, body)
 
 
 def test_stream_without_a_finish_reason_has_ended_early() -> None:
