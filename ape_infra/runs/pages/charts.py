@@ -79,7 +79,8 @@ def _point(group: Sequence[Mapping[str, Any]]) -> Point:
 
 
 def _merged(plains: Iterable[Any]) -> Sketch:
-    return Sketch().merged(Sketch.of(x) for x in plains if x is not None)
+    found = [Sketch.of(x) for x in plains if x is not None]
+    return found[0] if len(found) == 1 else Sketch().merged(found)
 
 
 def timeline(measurements: Mapping[str, Any]) -> Timeline:
