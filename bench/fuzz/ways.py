@@ -17,6 +17,7 @@ _JSON = (b"Content-Type", b"application/json")
 _BOTH = (b"Accept", b"application/json, text/event-stream")
 _BEARER = (b"Authorization", f"Bearer {TOKEN}".encode())
 _SIGNED = (b"Authorization", f"Bearer {report_token.sign(REPORT_KEY, 1, 2, 2)}".encode())
+_CONTROL = (b"Authorization", f"Bearer {report_token.control(REPORT_KEY)}".encode())
 _LOGIN = {"username": "u", "password": "p"}
 _CALLS: tuple[Any, ...] = (
     {
@@ -96,11 +97,27 @@ _REPORTS: tuple[Any, ...] = (
                 "seconds": 0,
                 "detail": "é\x1b[31m",
                 "repaired": {},
+                "run": "r1",
+                "session": 3,
+                "scenario": "default",
+                "phase": "main",
+                "late": 0.5,
             },
         ],
         "lost": 0,
     },
     {"source": "t", "number": 1, "agents": []},
+)
+_TRANSCRIPTS: tuple[Any, ...] = (
+    {
+        "slot": 1,
+        "run": "r1",
+        "session": 3,
+        "scenario": "default",
+        "reason": "gave_up",
+        "detail": "é\x1b[31m",
+        "messages": [{"role": "user", "content": "é"}],
+    },
 )
 _TOOL = {
     "type": "function",
@@ -142,6 +159,10 @@ GATEWAY = (
     Way("POST", "/mcp/request", (*_CALLS, _BATCH), (_JSON,)),
     Way("POST", "/mcp", _MCP, (_JSON, _BOTH)),
     Way("POST", "/agents/report", _REPORTS, (_JSON, _SIGNED)),
+    Way("POST", "/agents/transcript", _TRANSCRIPTS, (_JSON, _SIGNED)),
+    Way("GET", "/results", headers=(_CONTROL,)),
+    Way("GET", "/results/sessions?after=0", headers=(_CONTROL,)),
+    Way("GET", "/results/transcripts", headers=(_CONTROL,)),
     Way("GET", "/tools"),
     Way("GET", "/operations?api=shop"),
     Way("GET", "/operations?api=shop&id=GET%20%2Fproducts"),

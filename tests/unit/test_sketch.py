@@ -151,7 +151,9 @@ def test_data_that_is_not_a_sketch_is_refused(changed: Any) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0, 1e6), max_size=30), st.lists(st.floats(0, 1e6), max_size=30))
-def test_what_is_added_and_taken_away_again_changes_no_bin(a: list[float], b: list[float]) -> None:
+def test_a_difference_after_a_merge_has_the_bins_of_what_was_merged(
+    a: list[float], b: list[float]
+) -> None:
     first, second = sketch_of(a), sketch_of(b)
     again = Sketch.of(first.merged([second]).minus(first).plain()).plain()
     assert again["bins"] == second.plain()["bins"]
