@@ -5,6 +5,7 @@ Pure: it does no I/O, and its only clock is the elapsed time of the run.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from ape_infra.runs.snapshots import (
 from ape_infra.runs.tally import Key, Tally, minus, plus
 
 INTERVAL_SECONDS = 10.0
+KINDS = ("requests", "sessions", "run", "model")
 STARTED, DROPPED = Key("run", "started"), Key("run", "dropped")
 
 
@@ -34,10 +36,11 @@ class Source:
     def take(self, boot: str, tally: Tally) -> None:
         self.latest[boot] = tally
 
-    def since(self) -> Tally:
+    def since(self, kinds: Collection[str] = KINDS) -> Tally:
         """What was added since the last mark."""
         return plus(
-            minus(tally, self.before.get(boot, Tally())) for boot, tally in self.latest.items()
+            minus(tally.where(lambda key: key.kind in kinds), self.before.get(boot, Tally()))
+            for boot, tally in self.latest.items()
         )
 
     def mark(self) -> None:
@@ -122,6 +125,7 @@ class Collector:
         self._failures: dict[str, Tally] = {}
         self._boot: str | None = None
         self._start = 0.0
+        self._measured: Measured | None = None
 
     @property
     def elapsed(self) -> float:
@@ -154,12 +158,12 @@ class Collector:
     def restarted(self) -> None:
         """The gateway has lost the run, which continues in a new one."""
         self.restarts += 1
-        self._boot = None
 
     def take(
         self, status: Status, gateway: GatewayResults | None, proxy: ProxyResults | None
     ) -> bool:
         """Take in the answers of one moment; None: there was no answer. True: an interval ended."""
+        self._measured = None
         if self._main[1] >= self.planned and status.phase != "warm_up":
             # Without a ramp-down, also what comes after the last stage is of the main phase.
             status = replace(status, phase=MAIN)
@@ -176,7 +180,7 @@ class Collector:
             # What came until now is of the phase before.
             ended = self._close(self.status, max(status.elapsed, self.elapsed))
         self.status = status
-        if gateway and gateway.run == self.run and self._boot in (None, gateway.boot):
+        if gateway and gateway.run == self.run:
             self._boot = gateway.boot
             counts = {STARTED: float(status.started), DROPPED: float(status.dropped)}
             tally = plus([gateway.tally.where(lambda key: key.kind != "failures"), Tally(counts)])
@@ -191,19 +195,25 @@ class Collector:
 
     def finish(self) -> None:
         """Close the last interval."""
+        self._measured = None
         if self.status:
             self._close(self.status, self.status.elapsed)
 
     def measured(self) -> Measured:
         """The main phase so far."""
-        open_part = self._part()
-        parts = [i for i in self.intervals if i.status.phase == MAIN]
-        if open_part and open_part.status.phase == MAIN:
-            parts.append(open_part)
+        if self._measured is None:
+            self._measured = self._measure()
+        return self._measured
+
+    def _measure(self) -> Measured:
+        parts = [i.tally for i in self.intervals if i.status.phase == MAIN]
+        if self.status and self.status.phase == MAIN:
+            # The interval that has begun; the rest of it is in the gateway's total.
+            parts += [self._gateway.since(("run",)), self._proxy.since()]
         gateway = self._gateway.total().where(
             lambda key: key.kind in ("requests", "sessions") and key.phase == MAIN
         )
-        rest = plus(i.tally.where(lambda key: key.kind in ("model", "run")) for i in parts)
+        rest = plus(part.where(lambda key: key.kind in ("model", "run")) for part in parts)
         return Measured(
             plus([gateway, rest.where(lambda key: key.kind == "model")]),
             self.seconds,
@@ -224,13 +234,6 @@ class Collector:
         """What the proxy counted until now is not of this run."""
         if proxy:
             self._proxy = Source({proxy.boot: proxy.tally}, {proxy.boot: proxy.tally})
-
-    def _part(self) -> Interval | None:
-        """The interval that has begun."""
-        if not self.status:
-            return None
-        tally = plus([self._gateway.since(), self._proxy.since()])
-        return Interval(self._start, self.status.elapsed, self.status, tally)
 
     def _close(self, status: Status, end: float) -> bool:
         tally = plus([self._gateway.since(), self._proxy.since()])

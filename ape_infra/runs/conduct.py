@@ -136,6 +136,11 @@ class Conductor:
             self._last = self._begun()
         except RefusedError as error:
             remedy = ""
+            if error.status == 401:
+                remedy = (
+                    " The stack was brought up with another passphrase or model key than this "
+                    "command has. Use the same ones, or apply these: ape-load up"
+                )
             if error.status == 409:
                 remedy = (
                     " Only one run is possible at a time. Wait for it to end, or end it with "

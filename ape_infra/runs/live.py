@@ -95,6 +95,7 @@ def line(progress: Progress) -> str:
     parts = [
         f"{clock(collector.elapsed)} of {clock(collector.planned)}",
         text if collector.status is None else f"stage {collector.status.stage + 1}",
+        ENDINGS.get(progress.ending, ""),
         agents,
         f"sessions {sessions.succeeded + sessions.failed} ({percent(sessions.success_rate)} "
         f"succeeded, {sessions.dropped} dropped)",

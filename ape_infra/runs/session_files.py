@@ -14,8 +14,7 @@ class SessionFiles:
 
     def __init__(self, services: Services, folder: RunFolder) -> None:
         self._services, self._folder = services, folder
-        self._boot, self._taken = "", 0
-        self.last = self.missed = 0
+        self._taken = self.last = self.missed = 0
 
     def restarted(self) -> None:
         """The gateway has lost the rows that were not taken yet."""
@@ -29,12 +28,6 @@ class SessionFiles:
                 found = self._services.sessions(self._taken)
             except NO_ANSWER:
                 return
-            boot = str(found.get("boot"))
-            if self._boot not in ("", boot):
-                # Another boot counts from 1.
-                self._boot, self._taken = boot, 0
-                continue
-            self._boot = boot
             rows = [row for row in found.get("sessions") or [] if isinstance(row, dict)]
             missed = found.get("missed")
             self.missed += missed if isinstance(missed, int) else 0

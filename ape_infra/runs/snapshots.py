@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ape_contracts.sketch import Sketch, SketchError
+from ape_contracts.text import plain
 from ape_infra.runs.tally import Key, Tally
 
 DRAINING, RUNNING, STOPPING, ENDED, NONE = "draining", "running", "stopping", "ended", "none"
@@ -84,9 +85,7 @@ class GatewayResults:
         for item in _objects(found, "sessions"):
             _add_sessions(tally, item)
         for item in _objects(found, "failures"):
-            key = Key(
-                "failures", str(item.get("reason")), endpoint=str(item.get("detail") or "")[:300]
-            )
+            key = Key("failures", _text(item.get("reason")), endpoint=_text(item.get("detail")))
             tally.add(key, _number(item.get("sessions"), "failures.sessions"))
         return cls(
             str(found.get("boot")),
@@ -111,7 +110,7 @@ class ProxyResults:
         tally = Tally()
         for name in ("completions", "refused"):
             for label, number in _object(found.get(name) or {}, name).items():
-                tally.add(Key("model", name, label=str(label)), _number(number, name))
+                tally.add(Key("model", name, label=_text(label)), _number(number, name))
         for name in ("retries", "tokens_in", "tokens_out", "cost_dollars"):
             if found.get(name) is not None:
                 tally.add(Key("model", name), _number(found[name], name))
@@ -127,24 +126,24 @@ def _add_requests(tally: Tally, item: dict[str, Any]) -> None:
     key = Key(
         "requests",
         "seconds",
-        str(item.get("scenario")),
-        str(item.get("phase")),
-        f"{item.get('method')} {item.get('endpoint')}",
+        _text(item.get("scenario")),
+        _text(item.get("phase")),
+        _text(f"{item.get('method')} {item.get('endpoint')}"),
     )
     for what, name in ((STATUS, "statuses"), (ERROR, "errors")):
         for label, number in _object(item.get(name) or {}, name).items():
-            tally.add(key._replace(what=what, label=str(label)), _number(number, name))
+            tally.add(key._replace(what=what, label=_text(label)), _number(number, name))
     for name in ("bytes_sent", "bytes_received"):
         tally.add(key._replace(what=name), _number(item.get(name), name))
     _merge(tally, key, _sketch(item.get("seconds"), "requests.seconds"))
 
 
 def _add_sessions(tally: Tally, item: dict[str, Any]) -> None:
-    key = Key("sessions", "seconds", str(item.get("scenario")), str(item.get("phase")))
+    key = Key("sessions", "seconds", _text(item.get("scenario")), _text(item.get("phase")))
     for name in ("succeeded", "failed", "aborted", "steps"):
         tally.add(key._replace(what=name), _number(item.get(name), name))
     for label, number in _object(item.get("reasons") or {}, "reasons").items():
-        tally.add(key._replace(what="reason", label=str(label)), _number(number, "reasons"))
+        tally.add(key._replace(what="reason", label=_text(label)), _number(number, "reasons"))
     for name in ("seconds", "late"):
         _merge(tally, key._replace(what=name), _sketch(item.get(name), f"sessions.{name}"))
 
@@ -152,6 +151,11 @@ def _add_sessions(tally: Tally, item: dict[str, Any]) -> None:
 def _merge(tally: Tally, key: Key, sketch: Sketch) -> None:
     before = tally.sketches.get(key)
     tally.sketches[key] = before.merged([sketch]) if before else sketch
+
+
+def _text(value: Any) -> str:
+    """Somebody else's words, as every file can have them."""
+    return plain("" if value is None else value)[:300]
 
 
 def _versioned(answer: Any, name: str) -> dict[str, Any]:

@@ -45,7 +45,8 @@ def run_name(stack: str, now: float) -> str:
 def write(path: Path, content: str) -> None:
     """Replace the file at once."""
     beside = path.with_name(f".{path.name}.new")
-    beside.write_text(content, "utf-8")
+    # Words of a model may have halves of characters.
+    beside.write_text(content, "utf-8", errors="backslashreplace")
     os.replace(beside, path)
 
 
@@ -100,7 +101,7 @@ class RunFolder:
 
     def add_sessions(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append to sessions.csv."""
-        with (self.path / SESSIONS).open("a", encoding="utf-8") as file:
+        with (self.path / SESSIONS).open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(files.sessions(rows, head=False))
 
     def add_transcripts(self, listed: Iterable[Mapping[str, Any]]) -> None:

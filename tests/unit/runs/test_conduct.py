@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from ape_infra.runs import store
+from ape_infra.runs.collector import Collector
 from ape_infra.runs.conduct import Conductor, Plan, RunRefusedError
 from ape_infra.runs.measured import Measured
+from ape_infra.runs.snapshots import GatewayResults, Status
 from ape_infra.runs.store import RunFolder
 from ape_infra.runs.summary import Summary, ThresholdResult
 from tests.support.run_services import RUN, InProcess, Ticking, World, base, document
@@ -87,6 +89,26 @@ def test_run_that_comes_to_its_end_counts_everything_and_passes(tmp_path: Path) 
     assert found.model_use.cost_dollars == pytest.approx(0.6)
     assert found.model_use.ttft.p95 == pytest.approx(0.5, rel=0.005)
     assert [each.endpoint for each in found.endpoints] == ["GET /products/{id}"]
+
+
+def test_what_the_model_does_before_the_first_poll_is_of_the_run(tmp_path: Path) -> None:
+    world = World()
+    world.completions = 1000
+    made = conductor(tmp_path, world)
+    made.begin()
+    world.advance(1)
+    assert made.conduct().model_use.completions == world.truth["sessions"]
+
+
+def test_restart_between_two_answers_of_a_poll_counts_nothing_twice() -> None:
+    world, found = World(), Collector(RUN, 60)
+    world.begin(document())
+    world.advance(10)
+    status = Status.of(world.status())
+    found.take(status, GatewayResults.of(world.gateway()), None)
+    world.boot_gateway()
+    found.take(status, GatewayResults.of(world.gateway()), None)
+    assert found.measured().started == status.started > 0
 
 
 def test_files_of_a_run_agree_with_its_summary(tmp_path: Path) -> None:

@@ -64,6 +64,29 @@ def test_run_is_running_while_its_process_has_it_and_partial_after(tmp_path: Pat
     assert "partial" in ape_load("--results", str(tmp_path)).stdout
 
 
+def test_file_that_could_not_be_replaced_keeps_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "summary.json"
+    store.write(file, "before")
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        store.write(file, "after")
+    assert file.read_text() == "before"
+
+
+def test_words_that_are_not_text_are_written_as_escapes(tmp_path: Path) -> None:
+    folder = stored(tmp_path)
+    folder.add_transcripts([{"session": 1, "slot": 1, "reason": "gave_up", "said": "\ud800"}])
+    folder.add_sessions([{"n": 1, "detail": "\ud800"}])
+    assert store.load(folder.path).transcripts()[0]["said"] == "\ud800"
+    assert r"\ud800" in (folder.path / store.SESSIONS).read_text()
+
+
 def test_folder_that_cannot_be_written_is_refused_with_a_remedy(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
