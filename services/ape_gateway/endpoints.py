@@ -116,5 +116,7 @@ def without_ids(path: str) -> str:
 
 
 def _is_id(part: str) -> bool:
-    # First the length: the pattern takes its square.
-    return len(part) > _MAX_SEGMENT or _ID.fullmatch(part) is not None
+    # First the length: the pattern takes its square. Most are a word or a number.
+    if len(part) > _MAX_SEGMENT or part.isdecimal():
+        return True
+    return not part.isalpha() and part != "" and _ID.fullmatch(part) is not None

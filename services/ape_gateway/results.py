@@ -84,11 +84,13 @@ class Granted(NamedTuple):
 class Label:
     """A scenario and phase of a run, which the header of a request names."""
 
-    __slots__ = ("_run", "_series", "phase", "scenario")
+    __slots__ = ("_literal", "_run", "_series", "phase", "scenario")
 
     def __init__(self, run: _Run, scenario: str, phase: str) -> None:
         self._run, self.scenario, self.phase = run, scenario, phase
         self._series: dict[tuple[str, str], _Requests] = {}
+        # By route, method and path, of paths that are their own templates.
+        self._literal: dict[tuple[str, str, str], _Requests] = {}
 
     def answered(
         self,
@@ -99,7 +101,7 @@ class Label:
         received: int = 0,
     ) -> None:
         """Count an answer of the target; `place`: route, method and path of its request."""
-        series = self._of(place)
+        series = self._literal.get(place) or self._of(place)
         name = _STATUSES[status // 100] if 0 <= status < 1000 else OTHER
         series.statuses[name] = series.statuses.get(name, 0) + 1
         series.sent += sent
@@ -140,7 +142,10 @@ class Label:
         if key not in self._series:
             run.series += 1
             self._series[key] = _Requests()
-        return self._series[key]
+        series = self._series[key]
+        if place is not None and place[2] == key[1]:
+            self._literal[place] = series
+        return series
 
     def plain(self) -> Iterator[dict[str, Any]]:
         for (method, endpoint), series in list(self._series.items()):
