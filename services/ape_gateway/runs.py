@@ -23,6 +23,18 @@ ABORT_SECONDS = 15.0
 LONGEST_TICK_SECONDS, SHORTEST_TICK_SECONDS = 1.0, 0.0005
 FREE, WAIT, IDLE = {"free": True}, {"wait": True}, {"idle": True}
 Answer = dict[str, Any]
+_NO_RUN = {
+    "id": None,
+    "state": "none",
+    "elapsed_seconds": 0.0,
+    "stage": 0,
+    "target": 0.0,
+    **dict.fromkeys(("active", "idle", "agents", "started", "ended", "dropped"), 0),
+    "late_seconds_max": 0.0,
+    "phase": "main",
+    "why_ended": "",
+    "next_session": 0,
+}
 
 
 class RunActive(Exception):
@@ -126,7 +138,7 @@ class Runs:
             "agents": len(self._seen),
         }
         if run is None:
-            return {"id": None, "state": "none", **counts}
+            return _NO_RUN | counts
         elapsed, stages = run.elapsed(now), run.document.stages
         return {
             "id": run.document.id,

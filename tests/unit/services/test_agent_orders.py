@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from ape_agent.calls import Target
 from ape_agent.orders import FREE, MAX_TRANSCRIPT_BYTES, WAIT, Grant, Orders, bounded
 from ape_agent.peers import Peer, PeerError
 from ape_agent.session import Session
+from ape_agent.sign_in import SignIn
 from ape_agent.tools import Toolbox
 from ape_agent.user_row import NOBODY, UserRow
 from tests.support.agent_world import call as call_of
@@ -45,6 +47,17 @@ def test_columns_stand_in_bodies_and_the_model_sees_all_but_secret_ones() -> Non
     assert ROW.shown == {"name": "Ann B", "pin": "{pin}", "token": "{token}"}
     assert ROW.described("Sign in as {name} with {pin}.") == "Sign in as Ann B with {pin}."
     assert NOBODY.filled(body) == body
+
+
+def test_secret_is_masked_in_whatever_form_the_target_returns_it() -> None:
+    user = UserRow({"name": "ann", "pin": "12", "token": "s3cr+et"}, ["pin", "token"])
+    masked = SignIn([], {}, {}, Target(), user=user).redacted
+    given = {"at": "/u/s3cr%2Bet?n=ann", "s3cr+et": 12, "all": ["12", "a 12.", "120", 120, True]}
+    assert masked(given) == {
+        "at": "/u/[secret]?n=ann",
+        "[secret]": "[secret]",
+        "all": ["[secret]", "a [secret].", "120", 120, True],
+    }
 
 
 def test_transcript_has_the_beginning_and_the_end_within_its_bound() -> None:

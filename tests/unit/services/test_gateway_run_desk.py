@@ -10,11 +10,18 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
 
 from ape_contracts.gateway_config import load
 from ape_contracts.report_token import control, sign
 from ape_gateway import run_desk
 from ape_gateway.app import make_app
+from ape_gateway.fleet import Fleet
+from ape_gateway.masking import Mask
+from ape_gateway.report_desk import ReportDesk
+from ape_gateway.run_desk import RunDesk
+from ape_gateway.runs import Runs
 from tests.unit.services.conftest import Client, Serve
 
 pytestmark = pytest.mark.unit
@@ -66,6 +73,20 @@ async def test_run_is_begun_watched_and_stopped_with_the_control_token(gateway: 
     assert (status, body["state"], body["target"]) == (200, "running", 2)
     status, body = await asked(client, "DELETE", "/run", headers=LEADS)
     assert (status, body["state"], body["why_ended"]) == (200, "ended", "stopped")
+
+
+async def test_lease_is_renewed_by_who_names_the_run(serve: Serve) -> None:
+    now = [0.0]
+    registry = CollectorRegistry()
+    reports = ReportDesk(Fleet(registry, 1), "", registry)
+    desk = RunDesk(Runs(lambda: now[0]), Mask())
+    client = await serve(Starlette(routes=run_desk.routes(desk, reports, "", 10)))
+    await asked(client, "POST", "/run", RUN | {"lease_seconds": 10})
+    for path in ("/run?lease=r1", "/run?lease=r1", "/run?lease=r2", "/run"):
+        now[0] += 6
+        _, body = await asked(client, "GET", path)
+    assert (body["state"], body["why_ended"], body["elapsed_seconds"]) == ("ended", "lease", 24)
+    desk.close()
 
 
 @pytest.mark.parametrize(
@@ -139,6 +160,17 @@ async def test_open_run_wakes_a_waiting_agent_at_the_arrival(gateway: Make) -> N
     assert body["start"]["session"] == 1
     assert body["start"]["late_seconds"] < 0.1
     assert time.monotonic() - began == pytest.approx(0.2, abs=0.1)
+
+
+async def test_agent_that_comes_later_is_woken_when_the_ramp_reaches_it(gateway: Make) -> None:
+    client = await gateway()
+    stages = [{"seconds": 20, "start": 0, "end": 200}]
+    began = time.monotonic()
+    await asked(client, "POST", "/run", RUN | {"stages": stages}, headers=LEADS)
+    # The fourth is not needed before 0.3 s.
+    slots = [asyncio.create_task(next_of(client, slot)) for slot in (1, 2, 3, 4)]
+    await asyncio.gather(*slots)
+    assert 0.29 < time.monotonic() - began < 0.6
 
 
 async def test_poll_ends_by_itself(gateway: Make, monkeypatch: pytest.MonkeyPatch) -> None:

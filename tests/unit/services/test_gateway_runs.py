@@ -97,7 +97,11 @@ class Rig:
 def test_agents_hold_sessions_as_ever_without_a_run() -> None:
     rig = Rig(idle=False)
     assert rig.ask(1) == {"free": True}
-    assert rig.status == {"id": None, "state": "none", "active": 0, "idle": 0, "agents": 4}
+    status = rig.status
+    assert (status["id"], status["state"], status["active"]) == (None, "none", 0)
+    assert (status["idle"], status["agents"]) == (0, 4)
+    rig.begin(document())
+    assert status.keys() == rig.status.keys()
     # With sessions in runs only, they wait.
     rig = Rig()
     assert rig.ask(1) is None
@@ -229,6 +233,14 @@ def test_run_does_not_wait_longer_than_it_may() -> None:
     rig.play(1)
     assert rig.times()[0] == 20
     assert rig.status["elapsed_seconds"] == pytest.approx(0.9)
+
+
+def test_stages_begin_at_the_end_of_the_wait_however_late_that_is_seen() -> None:
+    rig = Rig([1, 2], idle=False)
+    rig.ask(2)
+    rig.begin(document(stage(10, 2), drain_seconds=20))
+    rig.now += 25
+    assert rig.status["elapsed_seconds"] == 5
 
 
 def test_second_run_is_refused_until_the_first_has_ended() -> None:
@@ -387,6 +399,18 @@ def test_unique_users_of_arrivals_are_used_once() -> None:
     assert (rig.status["why_ended"], rig.status["dropped"]) == ("users", 0)
 
 
+def test_arrivals_without_a_row_are_not_dropped() -> None:
+    rig = Rig([1])
+    users = _users(1, "unique")
+    rig.begin(document(stage(60, 10), executor="open", users=users, max_late_seconds=5))
+    rig.play(2)
+    assert (rig.status["started"], rig.status["why_ended"], rig.status["dropped"]) == (
+        1,
+        "users",
+        0,
+    )
+
+
 def test_users_that_are_used_again_stay_with_their_agent() -> None:
     rig = Rig(range(1, 4))
     rig.begin(document(stage(30, 3), users=_users(7, "unique", "reuse")))
@@ -399,11 +423,13 @@ def test_users_that_are_used_again_stay_with_their_agent() -> None:
 def test_agent_that_replaces_another_has_the_rows_that_are_left() -> None:
     rig = Rig(range(1, 5))
     rig.begin(document(stage(600, 2), users=_users(200, "unique")))
-    rig.slots = [2, 3, 4]
+    rig.slots = [1, 3, 4]
     rig.play(ALIVE_SECONDS + 10)
     used = [grant["user"]["name"] for _, _, grant in rig.begun]
     assert len(set(used)) == len(used)
-    assert any(slot == 3 for slot, _, _ in rig.begun)
+    assert {slot for slot, _, _ in rig.begun} == {1, 2, 3}
+    # Those of the agent that is gone, from where it was.
+    assert {int(g["user"]["name"][1:]) % 2 for slot, _, g in rig.begun if slot == 3} == {1}
 
 
 def test_shared_users_are_those_of_every_agent_in_turn() -> None:
