@@ -73,7 +73,7 @@ def judge(condition: Condition, differences: Sequence[Difference]) -> Outcome:
     holds = beyond(found, condition.sign, condition.limit)
     if holds is None:
         raise ConditionError(
-            f"--fail-on {condition.text!r}: cannot be evaluated, since a run has too few intervals or "
-            "samples of it. Run both tests for longer, or leave the condition out."
+            f"--fail-on {condition.text!r}: cannot be evaluated, since a run has too few "
+            "intervals or samples of it. Run both tests for longer, or leave the condition out."
         )
     return Outcome(condition, found, holds)

@@ -17,7 +17,7 @@ from ape_agent.agent import Agent
 from ape_agent.ledger import ReportQueue
 from ape_agent.orders import Orders
 from ape_agent.peers import Peer, PeerError, Peers
-from ape_agent.sign_in import authorization, carried
+from ape_agent.supplied import authorization, carried
 from ape_agent.tools import MAX_TYPED, Toolbox
 from ape_contracts import operations
 from ape_contracts.service_settings import AgentSettings

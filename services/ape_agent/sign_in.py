@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from ape_agent import logins
-from ape_agent.calls import Target, target_of
+from ape_agent.calls import Target
 from ape_agent.cookies import CookieJar
 from ape_agent.results import SessionFailed, printable
 from ape_agent.user_row import NOBODY, UserRow
@@ -30,29 +30,6 @@ _TO_LOGIN = (301, 302, 303, 307)
 _MIN_SECRET = 4
 # A request in the gateway's long form, without the route; its answer: status, headers, body.
 Send = Callable[[dict[str, Any]], Awaitable[tuple[int, Any, Any]]]
-
-
-def carried(declared: list[dict[str, Any]]) -> set[str]:
-    """The names, in lower case, of what requests carry by the steps; the model need not give it."""
-    found = steps(declared)
-    names = {step.name for step in found if step.kind in ("apiKey", "header")}
-    headers = {step.header for step in found if step.kind not in ("apiKey", "header", "logout")}
-    return {name.lower() for name in names | headers if name}
-
-
-async def authorization(declared: list[dict[str, Any]], credentials: Mapping[str, str]) -> str:
-    """What requests carry as Authorization without any request before; empty: nothing."""
-
-    async def send(_: dict[str, Any]) -> tuple[int, Any, Any]:
-        raise SignInError("No request is sent here.")
-
-    known = [step for step in declared if step.get("kind") in ("bearer", "basic", "apiKey")]
-    sign_in = SignIn(known, credentials, {}, target_of("", []))
-    try:
-        await sign_in.begin(send)
-    except SessionFailed:
-        return ""
-    return sign_in.added("/")[0].get("Authorization", "")
 
 
 class SignIn:

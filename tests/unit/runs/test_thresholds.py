@@ -101,7 +101,7 @@ def test_a_text_that_is_not_a_threshold_is_refused_at_its_position(
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_text_is_a_threshold_or_refused(text: str) -> None:
     found: list[ThresholdError] = []
     try:

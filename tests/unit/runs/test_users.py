@@ -70,7 +70,7 @@ def test_a_file_that_breaks_a_rule_is_refused_and_not_quoted(text: str, rule: st
 
 
 @given(st.text(max_size=80))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_text_is_rows_or_refused(text: str) -> None:
     try:
         users = parse(text)

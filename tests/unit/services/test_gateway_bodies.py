@@ -377,7 +377,7 @@ async def test_override_in_a_query_or_a_form_is_not_allowed(gateway: Any, target
 _names = st.text(alphabet='_.methodMETHOD[]=&;%"\\ \0\r\nx5f', max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(_names, st.sampled_from(["DELETE", "x&_method=y", ["a"]]), max_size=2))
 def test_no_name_of_a_field_passes_as_an_override(data: dict[str, Any]) -> None:
     """By the rules of PHP, which reads most of them: a dot is _, blanks go, NUL ends."""
