@@ -7,7 +7,9 @@
 `source` names the process, `number` its batch of steps and sessions: a number is counted once,
 however often it is sent. The answer has the interval that the gateway asks for:
 
-    {counted, report_after_seconds}
+    {counted, report_after_seconds, abort_run?}
+
+`abort_run`: the run whose sessions the agents are to cancel.
 
 `seconds` and `since` may be null, see Step of the agent. `detail` states in words why a session
 failed; `repaired` has the repairs of the model's calls, {kind: count}. A report with nothing done
