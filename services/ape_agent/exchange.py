@@ -60,7 +60,7 @@ class Exchange:
         """`headers`: of its requests to the gateway."""
         self._slot, self._settings, self._target = slot, settings, target
         self._gateway, self._trace_id, self._on_step = gateway, trace_id, on_step
-        # A target may hold a session of its own for each of ours.
+        # A target may hold a session of its own for each session of an agent.
         self._headers = {**headers, SESSION_HEADER: trace_id}
         self._sign_in, self._user = sign_in, user
         self._unmet = list(unmet)

@@ -150,7 +150,7 @@ class SignIn:
         return status == 401
 
     async def renew(self, send: Send) -> None:
-        """Sign in once more, as is done once in a session. Raises SessionFailed."""
+        """Sign in again, which is done once in a session. Raises SessionFailed."""
         self._is_renewed = True
         for step in self._steps:
             # A header of any answer stays until the next one.

@@ -177,7 +177,7 @@ class BoundedProtocol(CorkedProtocol):
         """Stop after the request that is being served; one that waits for an order is answered."""
         super().shutdown()
         if self.cycle is not None and not self.cycle.response_complete:
-            # Wakes those who wait for the caller to leave.
+            # Wakes whatever waits for the caller to leave.
             self.cycle.message_event.set()
 
     def on_response_complete(self) -> None:
