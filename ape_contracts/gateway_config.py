@@ -25,7 +25,8 @@ _SHOWN_CHARS = 80
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 MAX_UPLOAD_BYTES = 1 << 20
-_CONTENT_TYPE = re.compile(r"[!#$&^_.+0-9A-Za-z-]{1,64}/[!#$&^_.+0-9A-Za-z-]{1,64}")
+CONTENT_TYPE = "^[!#$&^_.+0-9A-Za-z-]{1,64}/[!#$&^_.+0-9A-Za-z-]{1,64}$"
+_CONTENT_TYPE = re.compile(CONTENT_TYPE)
 
 
 class GatewayConfigError(Exception):
@@ -110,6 +111,7 @@ class Route(_Strict):
 
     Agents may call only the `endpoints`, if any are given. `passTargetStatus`: POST /mcp/request
     is answered with the target's status, also an error, in place of 200.
+    `mcp`: `base_url` is that of an MCP server (streamable HTTP): POST /tools/NAME calls its tool.
     """
 
     name: str = ""
@@ -122,6 +124,7 @@ class Route(_Strict):
     health_check: HealthCheck = HealthCheck()
     endpoints: list[Endpoint] = []
     pass_target_status: bool = Field(default=False, alias="passTargetStatus")
+    mcp: bool = False
 
     _headers = field_validator("headers")(_checked_headers)
 

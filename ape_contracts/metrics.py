@@ -123,7 +123,7 @@ PROXY_FIRST_TOKEN_SECONDS = Metric(
 PROXY_INTER_TOKEN_SECONDS = Metric(
     "ape_proxy_inter_token_seconds",
     "histogram",
-    "Streams: time between two events with text or a tool call.",
+    "Streams: mean time between two tokens of an answer, by the model's count of them.",
     ("model",),
     (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0),
 )

@@ -55,13 +55,17 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
-    """The body of a request. `encoding`: field -> {contentType, style, explode} of a form."""
+    """The body of a request. `encoding`: field -> {contentType, style, explode} of a form.
+
+    `arguments`: its fields are the arguments of the operation, and there are no others.
+    """
 
     content_type: str
     required: bool = False
     schema: Schema = field(default_factory=dict)
     example: Any = None
     encoding: dict[str, dict[str, Any]] = field(default_factory=dict)
+    arguments: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +115,8 @@ def arguments(operation: Operation) -> dict[str, Parameter]:
 
 def arguments_schema(operation: Operation) -> Schema:
     """Return the JSON schema of all arguments, as a typed tool has it."""
+    if operation.body is not None and operation.body.arguments:
+        return {"type": "object", "properties": {}} | operation.body.schema
     properties: dict[str, Any] = {}
     required = []
     for name, parameter in arguments(operation).items():
@@ -156,7 +162,7 @@ def _operation_data(operation: Operation) -> dict[str, Any]:
     if operation.body is not None:
         body = operation.body
         made["body"] = {"content_type": body.content_type} | _without_defaults(
-            body, ("required", "schema", "example", "encoding")
+            body, ("required", "schema", "example", "encoding", "arguments")
         )
     return made
 

@@ -61,7 +61,7 @@ class Users:
 
 @dataclass(frozen=True)
 class RunDocument:
-    """`elapsed_seconds`, `next_session`: of a run that goes on after a restart of the gateway."""
+    """`elapsed_seconds`, `next_session`: of a run that continues after a restart of the gateway."""
 
     id: str
     executor: str

@@ -149,11 +149,10 @@ class DemoTargetSettings(HttpSettings):
 class GatewaySettings(HttpSettings):
     """`max_in_flight` requests run at a time, each for `request_timeout_seconds` at most.
 
-    The pool keeps `pool_maxsize` connections to a route's target, and no idle one for longer than
-    `keepalive_seconds`. `user_agent`: of requests that have none; empty: the product's.
-    `report_key_file`: the key that signs the tokens of reports (ape_contracts.report_token); empty:
-    reports are not checked. `max_agents`: the highest slot that a report may name.
-    `operations_file`: of ape_contracts.operations_file. `idle`: no sessions outside of runs.
+    The pool keeps `pool_maxsize` connections to a route's target, none idle for longer than
+    `keepalive_seconds`. `user_agent`: of requests without one. `report_key_file`: of the tokens of
+    reports; empty: unchecked. `max_agents`: the highest slot in reports. `operations_file`: see
+    that module. `upload_file`: `upload.file` of the config in base64. `idle`: only runs.
     """
 
     config_file: str = "/etc/ape/gateway.json"
@@ -169,6 +168,7 @@ class GatewaySettings(HttpSettings):
     max_agents: PositiveCount = 10_000
     operations_file: str = field(default="", metadata=LATER)
     idle: bool = field(default=False, metadata=LATER)
+    upload_file: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,12 +239,11 @@ class AgentSettings(ServiceSettings):
     B agents in the containers before them. "N" is "0+N". `test_duration_seconds` 0: until stopped.
     Without endpoints those of the gateway count. `target_host` is the target's host with its port
     and base path, as models write it in place of a path; empty: unknown. `redirects`: whether the
-    agent follows them within the target, reports them to the model with their location, or
-    without it ("off"). `report_seconds` lie
-    between two reports, where the gateway does not say. `report_token_file`: see
-    ape_contracts.report_token; empty: the token is in its variable, or the agent has none.
+    agent follows them in the target, reports them to the model with their location, or without it
+    ("off"). `report_seconds`: between two reports, where the gateway names none.
+    `report_token_file`: see ape_contracts.report_token; empty: its variable has the token, or none.
     `sign_in`: steps of ape_contracts.sign_in, performed with those in `credentials_file`.
-    `target_https`: cookies with Secure are sent.
+    `target_https`: cookies with Secure are sent. `stream`: the model is asked for streams.
     """
 
     gateway_url: Url
@@ -280,6 +279,7 @@ class AgentSettings(ServiceSettings):
     sign_in: Annotated[list[dict[str, Any]], _sign_in] = field(default_factory=list, metadata=LATER)
     credentials_file: str = field(default="", metadata=LATER)
     target_https: bool = field(default=True, metadata=LATER)
+    stream: bool = field(default=True, metadata=LATER)
 
     @property
     def slots(self) -> range:

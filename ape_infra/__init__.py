@@ -9,5 +9,6 @@ program       the Pulumi program: workloads, components, runtimes
 automation    Pulumi's engine, the stack's lock
 reporting     the measured state of a stack; metrics, logs and the run report
 rollout       levels, checks of a level, the controller
+runs          load tests that end with a result: summary, files, pages, comparison
 cli           `ape-load`, one command a file
 """

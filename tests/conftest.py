@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import settings
 from xdist.scheduler import WorkStealingScheduling
 
 from tests.support import images
@@ -20,6 +21,9 @@ from tests.support.nodes import sweep_nodes
 
 def pytest_configure() -> None:
     _use_setup()
+    # A busy machine is not a failure.
+    settings.register_profile("ape", deadline=None)
+    settings.load_profile("ape")
     # Python's own 700 takes a third of the time of the imports.
     gc.set_threshold(100_000, 50, 50)
     # A shell starts what it sends to the background with SIGINT ignored, and that is inherited:

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from docker.errors import DockerException
 from pulumi import automation as auto
 from requests import RequestException
 
+from ape_contracts import report_token
 from ape_infra.automation import processes
 from ape_infra.automation.errors import EngineError, StackLockedError, reason
 from ape_infra.automation.orphans import remove_orphans
@@ -23,17 +25,28 @@ from ape_infra.automation.process_limits import limit_processes
 from ape_infra.automation.stacks import open_stack
 from ape_infra.automation.trial import ConfigTrial, remove_stale_trials, trial_config
 from ape_infra.checks.preflight import PreflightError, connect
+from ape_infra.config.agent_token import agent_token
 from ape_infra.config.credentials import Credentials
+from ape_infra.config.name_key import passphrase
 from ape_infra.config.parsing import parse_config
 from ape_infra.config.project import config_key, current
 from ape_infra.config.provider import key_secret
-from ape_infra.config.secrets import TARGET_CREDENTIALS
+from ape_infra.config.report_key import ReportKey
+from ape_infra.config.secrets import AGENT_TOKEN, TARGET_CREDENTIALS
 from ape_infra.config.settings import Settings
 
 # An update that gets SIGINT finishes the operations in flight; a container's wait is 60 s.
 STOP_SECONDS = 90.0
 HEARD_SECONDS = 5.0
 OnProgress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class RunTokens:
+    """`control`: for the gateway's runs and results. `agents`: for the inference proxy."""
+
+    control: str = field(repr=False)
+    agents: str = field(repr=False)
 
 
 class PulumiEngine:
@@ -76,6 +89,15 @@ class PulumiEngine:
         """The key of the model's provider in the stack config; empty: none is set."""
         given = self._config(None)
         return given.get(key_secret(settings.model, [k for k, v in given.items() if v]), "")
+
+    def run_tokens(self, settings: Settings) -> RunTokens:
+        """The tokens of those who conduct runs of this stack. Raises SettingsError."""
+        given, key = self._config(None).get(AGENT_TOKEN, ""), self.model_key(settings)
+        place = (self.project.name, self.name)
+        return RunTokens(
+            report_token.control(ReportKey.of(given, key, passphrase(), *place).value),
+            agent_token(given, key, *place),
+        )
 
     def credentials(self) -> Credentials:
         """What is known of the stack's targetCredentials. Raises SettingsError."""

@@ -16,6 +16,7 @@ from ape_infra.planning.services import BUILT_SERVICES, DOCKERFILES, dockerignor
 
 PULUMI_YAML = Path("Pulumi.yaml")
 SETTINGS_PAGE = Path("docs/reference/settings.md")
+THRESHOLDS_PAGE = Path("docs/reference/thresholds.md")
 
 
 def texts(root: Path) -> dict[Path, str]:
@@ -23,6 +24,7 @@ def texts(root: Path) -> dict[Path, str]:
     return {
         PULUMI_YAML: reference.pulumi_yaml((root / PULUMI_YAML).read_text()),
         SETTINGS_PAGE: reference.settings_page(),
+        THRESHOLDS_PAGE: reference.thresholds_page(),
         **{
             DOCKERFILES / f"{service}.Dockerfile.dockerignore": dockerignore(service)
             for service in BUILT_SERVICES

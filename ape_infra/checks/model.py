@@ -119,6 +119,22 @@ class Asked:
         return shortened(found)
 
 
+def without_stream(reply: Reply) -> Reply:
+    """Return what the events of an answer come to: an error, or a completion without its text."""
+    choice: dict[str, Any] | None = None
+    for line in reply.body.splitlines():
+        event = Reply(200, line[5:]).json if line.startswith(b"data:") else None
+        if not isinstance(event, dict):
+            continue
+        if event.get("error"):
+            return Reply(reply.status, line[5:])
+        for each in event.get("choices") or ():
+            choice = choice or {"message": {}}
+            if isinstance(each, dict) and each.get("finish_reason"):
+                choice["finish_reason"] = each["finish_reason"]
+    return Reply(200, json.dumps({"choices": [choice]}).encode()) if choice else reply
+
+
 def message(reply: Reply) -> str:
     """Return the message in an error's body, in the forms of OpenAI and others, or its text."""
     found = reply.json
@@ -250,13 +266,15 @@ def _unreached() -> str:
     )
 
 
-def probe_body(settings: ProxySettings, renamed: Mapping[str, str]) -> dict[str, Any]:
+def probe_body(settings: ProxySettings, renamed: Mapping[str, str], stream: bool) -> dict[str, Any]:
     """Return a small completion request with the fields that the proxy sends for an agent."""
     body: dict[str, Any] = {
         "model": settings.name,
         "messages": [{"role": "system", "content": PROMPT}, {"role": "user", "content": "Begin."}],
         "tools": [TOOL],
     }
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
     if settings.tool_choice:
         body["tool_choice"] = "required"
     body |= settings.parameters
@@ -276,13 +294,14 @@ def completes(facts: Facts) -> Iterator[Check]:
     if facts.hides(asked.settings.base_url):
         return
     url = endpoint(asked.settings.base_url, COMPLETIONS).partition("?")[0]
-    body = probe_body(asked.settings, provider.profile_of(facts.settings.model).renamed)
+    chosen = facts.settings.model
+    body = probe_body(asked.settings, provider.profile_of(chosen).renamed, chosen.stream)
     reply = asked.send("POST", COMPLETIONS, body, seconds=COMPLETION_SECONDS)
     if not reply.status:
         observed = f"{url} does not answer ({asked.words(reply)})."
         yield Check("completion", "warn", observed, _unreached())
     elif reply.status == 200:
-        yield _completed(asked, reply, url)
+        yield _completed(asked, without_stream(reply), url)
     else:
         found = refused(asked, reply, url)
         yield Check("completion", found.status, found.observed, found.remedy)

@@ -87,20 +87,28 @@ def report(settings: Settings, root: Path, *, signs_in: bool = False) -> Iterato
         return
     key = config_key(document.SETTING)
     for line in found.report.lines():
-        if line.kind == "security" and (signs_in or settings.target.sign_in):
+        if line.kind in ("security", "authorization") and signs_in and not settings.target.sign_in:
             continue
         yield Check(NAME, line.level, line.text, line.remedy, key, line.details)
 
 
-def check(settings: Settings, root: Path, *, on_line: Callable[[str], None]) -> list[Check]:
+def check(
+    settings: Settings,
+    root: Path,
+    *,
+    on_line: Callable[[str], None],
+    signs_in: Callable[[], bool] = lambda: False,
+) -> list[Check]:
     """Fetch the document and report what is left out, before an update; return all of it.
 
-    Raises PreflightError if a URL was never fetched.
+    `signs_in`: as of `report`, asked when the document is there. Raises PreflightError if a URL was
+    never fetched.
     """
     fetched = list(fetch(settings, root))
     if failures := failed(fetched):
         raise PreflightError(failures)
-    found = [*fetched, *report(settings, root)]
+    signed = bool(settings.target.openapi) and signs_in()
+    found = [*fetched, *report(settings, root, signs_in=signed)]
     for each in found:
         if each.status != "ok" or each.details:
             on_line(each.text)

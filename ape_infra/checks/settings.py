@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ape_infra.checks.check import Check
-from ape_infra.config import document
+from ape_infra.config import document, upload
 from ape_infra.config.credentials import Credentials
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.files import (
@@ -31,7 +31,8 @@ def broken(name: str, error: SettingsError) -> Iterator[Check]:
 def scenario(settings: Settings, root: Path) -> Iterator[Check]:
     """The gateway config must have the route and the endpoints of the agents' goal."""
     try:
-        _, api = gateway_config(settings, root)
+        config, api = gateway_config(settings, root)
+        upload.content(settings, root, config)
         found = Scenario.of(settings, root, api)
     except SettingsError as error:
         yield from broken("gateway", error)
@@ -59,6 +60,11 @@ def sign_in(settings: Settings, root: Path, read: Callable[[], Credentials]) -> 
         yield Check("sign-in", "warn", f"{config_key(TARGET_CREDENTIALS)}: {found.problem}")
     elif found.steps:
         yield Check("sign-in", "ok", f"{found.words}.")
+
+
+def signs_in(settings: Settings, root: Path, read: Callable[[], Credentials]) -> bool:
+    """Whether agents sign in, and the credentials suffice for it."""
+    return any(check.status == "ok" for check in sign_in(settings, root, read))
 
 
 def model_files(settings: Settings, root: Path) -> Iterator[Check]:

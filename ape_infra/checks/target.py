@@ -10,6 +10,7 @@ import requests
 
 from ape_infra.checks.check import Check
 from ape_infra.checks.facts import Facts
+from ape_infra.checks.mcp import initialized
 from ape_infra.config.addresses import from_this_machine
 
 TIMEOUT_SECONDS = 5.0
@@ -19,10 +20,10 @@ PROBES = 3
 def answers(facts: Facts) -> Iterator[Check]:
     """The target must answer; the demo target is asked only while the stack is up."""
     target = facts.settings.target
-    if facts.hides(target.url):
+    if facts.hides(target.http_url):
         yield Check("target", "unknown", "it runs on the Docker host, which is another machine.")
     elif not target.is_demo:
-        yield probe(target.url)
+        yield mcp_probe(target.http_url) if target.is_mcp else probe(target.url)
     elif not facts.outputs:
         yield Check("target", "ok", "the demo target is part of the stack.")
     elif url := facts.outputs["endpoints"].get("target"):
@@ -47,3 +48,11 @@ def probe(url: str) -> Check:
     if answer.status_code >= 500:
         return Check("target", "fail", observed, "Fix the target before you put it under load.")
     return Check("target", "ok", observed)
+
+
+def mcp_probe(url: str) -> Check:
+    """Send `initialize` to the MCP server at `url`."""
+    started = time.monotonic()
+    found = initialized(from_this_machine(url), TIMEOUT_SECONDS)
+    observed = f"{url}: {found.observed} after {1000 * (time.monotonic() - started):.0f} ms."
+    return Check("target", found.status, observed, found.remedy)

@@ -6,6 +6,7 @@ import sys
 from ape_infra.automation.stacks import open_stack, read_settings
 from ape_infra.cli import (
     backup,
+    compare,
     down,
     import_gateway,
     import_recording,
@@ -15,7 +16,9 @@ from ape_infra.cli import (
     plan,
     report,
     restore,
+    results,
     rollout,
+    run,
     scale,
     status,
     up,
@@ -27,6 +30,7 @@ from ape_infra.config.project import SOURCE_ROOT
 __all__ = [
     "app",
     "backup",
+    "compare",
     "down",
     "import_gateway",
     "import_recording",
@@ -39,7 +43,9 @@ __all__ = [
     "read_settings",
     "report",
     "restore",
+    "results",
     "rollout",
+    "run",
     "scale",
     "status",
     "up",

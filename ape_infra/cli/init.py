@@ -13,7 +13,7 @@ from ape_contracts.providers import PROVIDERS
 from ape_infra.cli.common import EXIT_OK, PreconditionFailed, Yes, app, log, run_command
 from ape_infra.cli.new_project import NAME, ModelChoice, NewProject, valid_name
 from ape_infra.config.project import PROJECT_FILE
-from ape_infra.config.target import DEMO_TARGET
+from ape_infra.config.target import DEMO_TARGET, MCP
 
 VLLM_URL = "http://host.docker.internal:8000/v1"
 # The models of the project itself, and the providers.
@@ -38,6 +38,16 @@ def check_folder(folder: Path, *, force: bool) -> None:
         raise PreconditionFailed(
             f"{folder}: is not empty. Name a new folder, or add --force to overwrite the files of "
             "a project in it."
+        )
+
+
+def check_has_document(target: str) -> None:
+    """Raise PreconditionFailed unless the target is one that a document describes."""
+    if target == DEMO_TARGET:
+        raise PreconditionFailed("--openapi describes a target of your own. Add --target URL.")
+    if target.startswith(MCP):
+        raise PreconditionFailed(
+            "--openapi does not go with an MCP server, which lists its tools. Remove it."
         )
 
 
@@ -94,7 +104,7 @@ def init(
         url, file, kind = target, openapi, model
         if url is None:
             url = ask("URL of the target, or demo", DEMO_TARGET) if asking else DEMO_TARGET
-            if url != DEMO_TARGET and file is None and asking:
+            if url != DEMO_TARGET and not url.startswith(MCP) and file is None and asking:
                 answer = ask("OpenAPI file of the target, or none", "none")
                 file = None if answer == "none" else Path(answer)
         if kind is None:
@@ -104,8 +114,8 @@ def init(
                 raise PreconditionFailed(f"Model {answer}: is not one of {kinds}.")
             kind = Model(answer)
         chosen_model = complete(ModelChoice(kind.value, model_name, model_url), asking=asking)
-        if file and url == DEMO_TARGET:
-            raise PreconditionFailed("--openapi describes a target of your own. Add --target URL.")
+        if file:
+            check_has_document(url)
         chosen = name or valid_name(folder.resolve().name)
         if not NAME.fullmatch(chosen):
             raise PreconditionFailed(

@@ -15,11 +15,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from ape_contracts.providers import PROVIDERS, Provider
 from ape_infra.config import document
-from ape_infra.config.files import DEMO_DIR
+from ape_infra.config.files import demo_file
 from ape_infra.config.parsing import parse
 from ape_infra.config.project import PROJECT_FILE, SOURCE_ROOT
 from ape_infra.config.secrets import SECRETS
-from ape_infra.config.target import DEMO_TARGET
+from ape_infra.config.target import MCP, TargetSettings
 
 # Part of the names of containers, networks and volumes.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
@@ -32,6 +32,7 @@ FILES = {
     "README.md": "README.md.j2",
     ".gitignore": "gitignore.j2",
 }
+ANY_TOOL = {"method": "POST", "path": "/tools/{name}", "status": 200}
 START_PAGE = {"method": "GET", "path": "/", "description": "The start page."}
 
 
@@ -85,17 +86,20 @@ class NewProject:
 
     @property
     def _demo(self) -> bool:
-        return self.target == DEMO_TARGET
+        return self._settings.is_demo
+
+    @property
+    def _settings(self) -> TargetSettings:
+        return TargetSettings.model_validate({"target": self.target})
 
     def scenario(self) -> dict[str, Any]:
         """The settings of the scenario. Raises SettingsError where the OpenAPI file is unusable."""
         if self._demo:
-            given = json.loads((DEMO_DIR / "scenario.json").read_text())
-            return {
-                "targetGoal": given["goal"],
-                "targetEndpoints": given["endpoints"],
-                "targetSuccess": given["success"],
-            }
+            given = json.loads(demo_file(self._settings, "scenario.json"))
+            listed = {"targetEndpoints": given["endpoints"]} if "endpoints" in given else {}
+            return {"targetGoal": given["goal"], **listed, "targetSuccess": given["success"]}
+        if self._settings.is_mcp:
+            return {"targetGoal": "Use a tool of the server.", "targetSuccess": ANY_TOOL}
         success = {"method": "GET", "path": "/", "status": 200}
         if self.openapi is None:
             return {
@@ -121,8 +125,11 @@ class NewProject:
     def gateway(self) -> str:
         """The text of the gateway's config."""
         if self._demo:
-            return (DEMO_DIR / GATEWAY).read_text()
-        route = {"name": self.name, "base_url": self.target, "timeout": 30}
+            return demo_file(self._settings, GATEWAY)
+        url = self.target.removeprefix(MCP)
+        route: dict[str, Any] = {"name": self.name, "base_url": url, "timeout": 30}
+        if self._settings.is_mcp:
+            route["mcp"] = True
         return json.dumps({"routes": {"target": route}}, indent=2) + "\n"
 
     def texts(self) -> dict[str, str]:
@@ -138,6 +145,7 @@ class NewProject:
         values = {
             "name": self.name,
             "demo": self._demo,
+            "mcp": self._settings.is_mcp,
             "target": self.target,
             "openapi": self.openapi.name if self.openapi else "",
             "model": self.model.kind,

@@ -24,9 +24,10 @@ from ape_infra.cli.common import (
     show,
 )
 from ape_infra.config.project import config_key
-from ape_infra.reporting.draw import main_panels
+from ape_infra.reporting.panels import main_panels
 from ape_infra.reporting.prometheus import Prometheus, PrometheusError, Series
-from ape_infra.reporting.run_report import RunReport, outcomes, page
+from ape_infra.reporting.run_report import RunReport, outcomes
+from ape_infra.runs.pages.stack import page
 
 
 def start_of_test(history: list[dict[str, Any]], now: float) -> float:

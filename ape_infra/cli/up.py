@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import asdict
+from functools import partial
 from json import dumps
 
 from ape_infra.automation.engine import PulumiEngine
 from ape_infra.checks import openapi
 from ape_infra.checks.check import Check
+from ape_infra.checks.settings import signs_in
 from ape_infra.cli.common import (
     EXIT_NOT_HEALTHY,
     EXIT_OK,
@@ -24,6 +26,7 @@ from ape_infra.cli.common import (
     stack_lock,
 )
 from ape_infra.config.project import current
+from ape_infra.config.settings import Settings
 from ape_infra.reporting.summary import Summary, measure, wait_settled
 
 # The first session needs the start-up delay (at most 10 s) and the health checks of all services.
@@ -42,6 +45,22 @@ def _json(summary: Summary, left_out: list[Check]) -> str:
     return dumps(asdict(summary) | more)
 
 
+def apply_config(engine: PulumiEngine, settings: Settings) -> None:
+    """Show the preview, and apply the stack config where it changes something."""
+    with stack_lock(engine, restore=False) as lock:
+        started = time.monotonic()
+        preview = engine.preview(refresh=True)
+        if preview.changing:
+            lock.begin()
+            apply_in_steps(engine, settings, f"up, {settings.fleet.agents} agents")
+        lock.end()
+        log(
+            f"Applied in {time.monotonic() - started:.0f} s."
+            if preview.changing
+            else f"Nothing to change ({time.monotonic() - started:.0f} s)."
+        )
+
+
 @app.command()
 def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None:
     """Apply the stack config: preview, apply, measure what runs."""
@@ -50,20 +69,12 @@ def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None
     def work() -> int:
         engine = PulumiEngine(stack, log)
         settings = engine.settings()
-        left_out = openapi.check(settings, current().root, on_line=log)
+        root, credentials = current().root, engine.credentials
+        left_out = openapi.check(
+            settings, root, on_line=log, signs_in=partial(signs_in, settings, root, credentials)
+        )
         client = check_before_update(engine, settings)
-        with stack_lock(engine, restore=False) as lock:
-            started = time.monotonic()
-            preview = engine.preview(refresh=True)
-            if preview.changing:
-                lock.begin()
-                apply_in_steps(engine, settings, f"up, {settings.fleet.agents} agents")
-            lock.end()
-            log(
-                f"Applied in {time.monotonic() - started:.0f} s."
-                if preview.changing
-                else f"Nothing to change ({time.monotonic() - started:.0f} s)."
-            )
+        apply_config(engine, settings)
         outputs = engine.outputs()
         summary = wait_settled(
             lambda: measure(client, current().name, stack, outputs),

@@ -24,6 +24,7 @@ from ape_infra.cli.common import (
 from ape_infra.cli.plan import print_checks
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.project import current
+from ape_infra.runs import preparation
 
 
 def checks(engine: PulumiEngine) -> Iterator[Check]:
@@ -34,12 +35,15 @@ def checks(engine: PulumiEngine) -> Iterator[Check]:
         return
     yield Check("settings", "ok", f"{settings.plan(engine.name).summary}.")
     yield from openapi.fetch(settings, current().root)
-    yield from settings_checks.scenario(settings, current().root)
+    scenario = list(settings_checks.scenario(settings, current().root))
+    yield from scenario
     signing = list(settings_checks.sign_in(settings, current().root, engine.credentials))
     signs_in = any(check.status == "ok" for check in signing)
     yield from openapi.report(settings, current().root, signs_in=signs_in)
     yield from signing
     yield from settings_checks.model_files(settings, current().root)
+    if not failed(scenario):
+        yield from preparation.checks(settings, current().root)
     facts = Facts(
         settings,
         current().name,

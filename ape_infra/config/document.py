@@ -13,7 +13,9 @@ from ape_contracts.operations import OperationsError, encode
 from ape_contracts.operations_file import pack
 from ape_infra.config import openapi
 from ape_infra.config.errors import SettingsError
+from ape_infra.config.openapi import security
 from ape_infra.config.settings import Settings
+from ape_infra.config.sign_in import plain
 
 SETTING = "targetOpenapi"
 # Git ignores the folder.
@@ -41,8 +43,10 @@ def read(settings: Settings, root: Path) -> openapi.Read:
         tuple(target.include),
         tuple(target.exclude),
         # Paths are relative to it.
-        route.base_url if route else target.url,
+        route.base_url if route else target.http_url,
         tuple((method, e.path) for e in route.endpoints for method in e.methods) if route else (),
+        security.carried(plain(target.sign_in), route.auth.headers if route else ()),
+        bool(target.sign_in),
     )
     try:
         stat = path.stat()

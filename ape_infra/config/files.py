@@ -16,7 +16,7 @@ from ape_contracts.recording import RecordingError
 from ape_contracts.recording import load as load_recording
 from ape_contracts.service_settings import json_text, variable_bytes
 from ape_contracts.text import plain
-from ape_infra.config import document
+from ape_infra.config import document, upload
 from ape_infra.config.addresses import host_of, is_loopback, on_docker_host, reachable_problem
 from ape_infra.config.credentials import Credentials
 from ape_infra.config.errors import SettingsError
@@ -25,7 +25,7 @@ from ape_infra.config.openapi import security
 from ape_infra.config.project import SOURCE_ROOT, config_key
 from ape_infra.config.settings import Settings
 from ape_infra.config.sign_in import plain as plain_sign_in
-from ape_infra.config.target import Endpoint, SuccessCondition
+from ape_infra.config.target import Endpoint, SuccessCondition, TargetSettings
 
 # 128 KiB is the limit of Linux; the other settings of an agent need some of it.
 MAX_SCENARIO_BYTES = 120 * 1024
@@ -36,6 +36,11 @@ _REMEDY = {
     "gateway holds its operations."
 }
 DEMO_DIR = SOURCE_ROOT / "services" / "ape_demo_target"
+
+
+def demo_file(target: TargetSettings, name: str) -> str:
+    """The text of a file of the demo target, for its shop or for its MCP server."""
+    return (DEMO_DIR / (f"mcp_{name}" if target.is_mcp else name)).read_text()
 
 
 class Scenario(Strict):
@@ -62,7 +67,7 @@ class Scenario(Strict):
         """
         given: dict[str, Any] = {"api": api}
         if settings.target.is_demo:
-            given = json.loads((DEMO_DIR / "scenario.json").read_text()) | given
+            given = json.loads(demo_file(settings.target, "scenario.json")) | given
         if settings.target.goal:
             given["goal"] = settings.target.goal
         if settings.target.endpoints:
@@ -113,9 +118,11 @@ def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
     if settings.target.gateway_config:
         text = _read("gatewayConfig", root / settings.target.gateway_config, "JSON ")
     elif settings.target.is_demo:
-        text = (DEMO_DIR / "gateway.json").read_text()
+        text = demo_file(settings.target, "gateway.json")
     else:
-        route = {"name": "target", "base_url": settings.target.url}
+        route: dict[str, Any] = {"name": "target", "base_url": settings.target.http_url}
+        if settings.target.is_mcp:
+            route["mcp"] = True
         text = json.dumps({"routes": {"target": route}})
     name = settings.target.gateway_config or "the gateway's config"
     try:
@@ -130,14 +137,20 @@ def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
     ]:
         raise SettingsError(lines)
     api, first = next(iter(config.routes.items()))
+    if settings.target.is_mcp and not first.mcp:
+        line = (
+            f'has no "mcp": true in route {api}, but target is an MCP server. Add it, or remove '
+            "`mcp+` from target."
+        )
+        raise SettingsError.at("gatewayConfig", line)
     known = settings.target.is_demo or settings.target.endpoints or settings.target.openapi
-    if not known and not first.endpoints:
+    if not known and not first.endpoints and not first.mcp:
         line = (
             f"is required, because route {api} of gatewayConfig, which the agents use, has no "
             "endpoints. Add them there, or set targetEndpoints or targetOpenapi."
         )
         raise SettingsError.at("targetEndpoints", line)
-    return text, api
+    return upload.in_config(settings, text, config), api
 
 
 class SignIn(Strict):
@@ -187,7 +200,29 @@ def _of_document(
         return found.steps, f"the security scheme {', '.join(found.schemes)}", ""
     why = "; ".join(f"{plain(name)} {what}" for name, what in found.missing.items())
     why = why or "no operation has one"
-    return [], "", f"suffices for no security scheme of targetOpenapi ({why}). Set targetSignIn."
+    login = security.login(operations)
+    example = f", for example to [{json.dumps(login)}]" if login else ""
+    sentence = f"suffices for no security scheme of targetOpenapi ({why}). Set targetSignIn"
+    return [], "", f"{sentence}{example}."
+
+
+def users(settings: Settings, root: Path, max_bytes: int) -> str | None:
+    """Return the text of the users file, or None. Raises SettingsError."""
+    if not settings.run.users:
+        return None
+    path = root / settings.run.users
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError):
+        # Reading it reports the reason.
+        size = 0
+    if size > max_bytes:
+        raise SettingsError.at(
+            "users",
+            f"{plain(path)}: has {size >> 20} MiB, above the maximum of {max_bytes >> 20} MiB. "
+            "Remove rows.",
+        )
+    return _read("users", path, "CSV or JSON lines ")
 
 
 def target_url(config: str, api: str) -> str:

@@ -71,6 +71,11 @@ class ModelSettings(Group):
         description="auto: a session's first call is required, where the provider allows that. "
         "off: requests have no tool_choice.",
     )
+    stream: bool = Field(
+        True,
+        description="Ask the model for streams, so that the time to the first token and between "
+        "tokens is measured; false: for whole answers.",
+    )
     omit: list[str] = Field(
         [], description="Fields that are left out of requests, besides those of the provider."
     )
@@ -102,14 +107,14 @@ class ModelSettings(Group):
         60,
         ge=1,
         le=3600,
-        description="Maximum time in seconds until the model's answer begins, and between two "
-        "pieces of a stream.",
+        description="Maximum time in seconds until the model's answer begins.",
     )
     timeout_seconds: int = Field(
         120,
         ge=1,
         le=3600,
-        description="Maximum time in seconds of a completion, with its queue and its retries.",
+        description="Maximum time in seconds of a completion, with its queue and its retries, and "
+        "between two pieces of a stream.",
     )
     concurrency: int = Field(
         0,

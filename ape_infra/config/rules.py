@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterator
 
-from ape_infra.config import provider
+from ape_infra.config import provider, run_rules
 from ape_infra.config.addresses import container_url_problems
 from ape_infra.config.errors import Problem, missing_secret, url_problems
 from ape_infra.config.openapi.selection import is_selector
@@ -23,6 +23,12 @@ from ape_infra.planning import tiers
 from ape_infra.planning.tiers import MAX_AGENTS
 from monitoring.thresholds import ThresholdError
 
+_PAGE_SUCCESS = '{"method": "GET", "path": "/", "status": 200}'
+_TOOL_SUCCESS = (
+    '{"method": "POST", "path": "/tools/NAME", "status": 200} with the name of a tool '
+    "(/tools/{name} stands for any)"
+)
+
 
 def problems(settings: Settings, secrets: Collection[str]) -> list[Problem]:
     """Each broken rule as (path, sentence). `secrets` has the names of those that are set."""
@@ -32,6 +38,7 @@ def problems(settings: Settings, secrets: Collection[str]) -> list[Problem]:
         *_sign_in(settings, secrets),
         *_sessions(settings),
         *_model(settings, secrets),
+        *run_rules.problems(settings),
         *_platform(settings, secrets),
         *_ports(settings),
         *_thresholds(settings),
@@ -46,12 +53,12 @@ def _target(settings: Settings) -> Iterator[Problem]:
     if not target.is_demo:
         yield from container_url_problems(
             "target",
-            target.url,
+            target.http_url,
             "or demo for the demo target",
             credentials="Put them into auth.headers of a gateway config, and set gatewayConfig.",
             swarm=settings.platform.runtime == "swarm",
         )
-        endpoints = target.endpoints or target.openapi or target.gateway_config
+        endpoints = target.is_mcp or target.endpoints or target.openapi or target.gateway_config
         for name, value, example in (
             ("targetGoal", target.goal, '"Order one product."'),
             (
@@ -59,11 +66,18 @@ def _target(settings: Settings) -> Iterator[Problem]:
                 endpoints,
                 '[{"method": "GET", "path": "/"}], or targetOpenapi, or gatewayConfig',
             ),
-            ("targetSuccess", target.success, '{"method": "GET", "path": "/", "status": 200}'),
+            ("targetSuccess", target.success, _TOOL_SUCCESS if target.is_mcp else _PAGE_SUCCESS),
         ):
             if not value:
                 yield name, f"is required unless target is demo. Set it, for example to {example}."
-    if target.openapi and target.endpoints:
+    if target.is_mcp:
+        for name, value in (
+            ("targetOpenapi", target.openapi),
+            ("targetEndpoints", target.endpoints),
+        ):
+            if value:
+                yield name, "is set, but target is an MCP server, which lists its tools. Remove it."
+    elif target.openapi and target.endpoints:
         yield "targetOpenapi", "is set, and so is targetEndpoints. Remove one of the two."
     for name, selectors in (("targetInclude", target.include), ("targetExclude", target.exclude)):
         if selectors and not target.openapi:
@@ -77,6 +91,8 @@ def _target(settings: Settings) -> Iterator[Problem]:
                 )
     if target.success:
         yield from target.success.problems()
+    if target.upload:
+        yield from target.upload.problems()
 
 
 def _sign_in(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]:

@@ -19,6 +19,7 @@ from ape_infra.config.observability import ObservabilitySettings
 from ape_infra.config.platform import PlatformSettings
 from ape_infra.config.ports import PortSettings
 from ape_infra.config.rollout import RolloutSettings
+from ape_infra.config.run import RunSettings
 from ape_infra.config.target import TargetSettings
 from ape_infra.planning.plan import Plan, make_plan
 
@@ -29,6 +30,7 @@ class Settings(Strict):
     fleet: FleetSettings = FleetSettings()
     target: TargetSettings = TargetSettings()
     model: ModelSettings = ModelSettings()
+    run: RunSettings = RunSettings()
     rollout: RolloutSettings = RolloutSettings()
     ports: PortSettings = PortSettings()
     observability: ObservabilitySettings = ObservabilitySettings()

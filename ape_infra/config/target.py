@@ -7,12 +7,15 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ape_contracts import conditions
+from ape_contracts.gateway_config import CONTENT_TYPE, MAX_UPLOAD_BYTES
 from ape_contracts.service_settings import USER_AGENT, Redirects
 from ape_infra.config.errors import Problem
 from ape_infra.config.group import Group, Strict
 from ape_infra.config.sign_in import SignInStep
 
-DEMO_TARGET = "demo"
+# Before the URL of an MCP server.
+MCP = "mcp+"
+DEMO_TARGET, DEMO_MCP = "demo", "mcp+demo"
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -43,6 +46,23 @@ class Answer(BodyCondition):
     checks: list[BodyCondition] = Field(default=[])
 
 
+class UploadFile(Strict):
+    """The file that agents upload; see ape_contracts.gateway_config.Upload. None: not given."""
+
+    file: str | None = Field(default=None, min_length=1)
+    size: int | None = Field(default=None, alias="bytes", ge=0, le=MAX_UPLOAD_BYTES)
+    content_type: str | None = Field(default=None, pattern=CONTENT_TYPE)
+
+    def problems(self) -> list[Problem]:
+        if self.file is not None and self.size is not None:
+            why = "is set, and so is file, which has its own size. Remove one of the two."
+            return [("targetUpload.bytes", why)]
+        return []
+
+    def plain(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True, by_alias=True)
+
+
 class SuccessCondition(Answer):
     """A session succeeds when this answer and all of `also` have been received."""
 
@@ -57,7 +77,8 @@ class TargetSettings(Group):
     url: str = Field(
         DEMO_TARGET,
         alias="target",
-        description="URL of your application; demo: the shop that this project ships.",
+        description="URL of your application; for an MCP server with `mcp+` before it, such as "
+        "mcp+https://host/mcp; demo: the shop of this project; mcp+demo: its MCP server.",
     )
     goal: str = Field(
         "",
@@ -103,6 +124,13 @@ class TargetSettings(Group):
         "does, `report` it to the model with its location, or `off`: the model is shown its status "
         "alone. None is followed to another host.",
     )
+    upload: UploadFile | None = Field(
+        None,
+        alias="targetUpload",
+        description="File that agents upload where an operation has one: `file`, a path with at "
+        "most 1 MiB (on Swarm 366 KiB), or `bytes` of a generated one, and `contentType`. Empty: a "
+        "PNG of 1024 bytes, or `upload` of gatewayConfig.",
+    )
     sign_in: list[SignInStep] = Field(
         [],
         alias="targetSignIn",
@@ -125,7 +153,17 @@ class TargetSettings(Group):
 
     @property
     def is_demo(self) -> bool:
-        return self.url == DEMO_TARGET
+        return self.url in (DEMO_TARGET, DEMO_MCP)
+
+    @property
+    def is_mcp(self) -> bool:
+        """Whether it is an MCP server, whose tools agents call."""
+        return self.url.startswith(MCP)
+
+    @property
+    def http_url(self) -> str:
+        """The URL that requests go to."""
+        return self.url.removeprefix(MCP)
 
     @property
     def openapi_is_url(self) -> bool:

@@ -9,7 +9,7 @@ import yaml
 from ape_contracts.text import plain
 
 # Templates of these are for people to read in a browser.
-PAGES = ("html.j2", "svg.j2")
+PAGES = ("html.j2",)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -29,7 +29,7 @@ def _shown(value: Any) -> Any:
 
 
 def render(package: str, template: str, **values: object) -> str:
-    """Fill in a template of the folder `templates` of `package`; in HTML and SVG, escape values.
+    """Fill in a template of the folder `templates` of `package`; in HTML, escape values.
 
     There, what would turn or hide text is shown, too. Raises jinja2.UndefinedError if a value is
     missing.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pulumi
 
+from ape_infra.config import upload
 from ape_infra.config.credentials import Credentials
 from ape_infra.config.document import operations_file
 from ape_infra.config.files import (
@@ -92,8 +93,7 @@ def declare(
         settings, project=project, stack=stack, root=root, name_key=name_key, opts=opts
     )
 
-    user_agent, operations = settings.target.user_agent, operations_file(settings, root)
-    gateway = Gateway("gateway", deployment, config, user_agent, report_key.value, operations)
+    gateway = gateway_of(settings, root, deployment, config, report_key)
     proxy = InferenceProxy("proxy", deployment, settings.model, {"token_file": token, **files})
     ready = [*gateway.ready, *proxy.ready]
     monitors: list[pulumi.Resource] = []
@@ -109,6 +109,21 @@ def declare(
     named = name_key.guessable and bool(secrets or settings.target.gateway_config)
     log_guessable(names=named, reports=report_key.guessable)
     return outputs(settings, deployment, agent_token)
+
+
+def gateway_of(
+    settings: Settings, root: Path, deployment: Deployment, config: str, key: ReportKey
+) -> Gateway:
+    """Register the gateway with the files that it serves. Raises SettingsError."""
+    return Gateway(
+        "gateway",
+        deployment,
+        config,
+        settings,
+        key.value,
+        operations_file(settings, root),
+        upload.content(settings, root, config),
+    )
 
 
 def prepare(

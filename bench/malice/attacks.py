@@ -43,7 +43,12 @@ def _batch() -> bytes:
     return text.encode().replace(b'["ITEMS"]', b"[" + b"1," * 1_300_000 + b"1]")
 
 
-LISTS = b'{"messages":[' + b"[]," * 1_300_000 + b"[]]}"
+def _lists(count: int) -> bytes:
+    return b'{"messages":[' + b"[]," * count + b"[]]}"
+
+
+# The largest that the gateway reads, and the proxy.
+LISTS_TO_GATEWAY, LISTS = _lists(349_000), _lists(1_300_000)
 DEEP = b'{"messages":' + b"[" * 500_000 + b"]" * 500_000 + b"}"
 BOMB = gzip.compress(LISTS, 9)
 BATCH = _batch()
@@ -138,7 +143,9 @@ class Attacker:
             "encoded bodies": partial(self.encoded, proxy),
             "many lists": partial(self.body, proxy, completions, LISTS),
             "deep lists": partial(self.body, proxy, completions, DEEP),
-            "many lists to the gateway": partial(self.body, gateway, "/mcp/request", LISTS),
+            "many lists to the gateway": partial(
+                self.body, gateway, "/mcp/request", LISTS_TO_GATEWAY
+            ),
             "deep lists to the gateway": partial(self.body, gateway, "/mcp/request", DEEP),
             "deep report": partial(self.body, gateway, "/agents/report", DEEP),
             "batch": partial(self.body, gateway, "/mcp", BATCH),
@@ -149,7 +156,7 @@ class Attacker:
         } | {
             f"slow {name}": partial(self.slow, port, start)
             for name, port, start in (
-                ("uploads", gateway, _post("/mcp/request", 4_000_000) + upload),
+                ("uploads", gateway, _post("/mcp/request", 1_000_000) + upload),
                 ("heads", gateway, b"GET /health HTTP/1.1\r\nX: "),
                 ("uploads to the proxy", proxy, _post(completions, 4_000_000, bearer) + upload),
             )

@@ -57,7 +57,7 @@ class Agent:
         self._state = "waiting"
         # When the first session outside of runs began.
         self._started: float | None = None
-        # The session of a run that goes on, its task, and whether the run cancelled it.
+        # The open session of a run, its task, and whether the run cancelled it.
         self._held: tuple[str, Session, asyncio.Task[SessionResult]] | None = None
         self._aborted = False
 

@@ -15,10 +15,14 @@ from urllib.parse import urlsplit
 
 import h11
 
+from ape_agent.stream import Stream
+from ape_service.completion_stream import TooLarge
+
 MAX_ANSWER_BYTES = 4 << 20
 # Servers close an idle connection after 5 s; the client closes it first.
 IDLE_SECONDS = 4.0
 _READ_BYTES = 1 << 16
+_EVENTS = "text/event-stream"
 
 
 class HttpError(Exception):
@@ -54,7 +58,8 @@ class _Connection:
             or time.monotonic() - self.idle_since > IDLE_SECONDS
         )
 
-    async def exchange(self, request: h11.Request, body: bytes) -> Answer:
+    async def exchange(self, request: h11.Request, body: bytes, stream: Stream | None) -> Answer:
+        """`stream` gets the body if it has events."""
         protocol = self.protocol
         data = protocol.send(request) or b""
         if body:
@@ -69,11 +74,20 @@ class _Connection:
             elif isinstance(event, h11.Response):
                 status = event.status_code
                 headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in event.headers}
+                if status != 200 or not headers.get("content-type", "").startswith(_EVENTS):
+                    stream = None
+                elif stream is not None:
+                    stream.begin(headers)
             elif isinstance(event, h11.Data):
+                if stream is not None:
+                    stream.feed(bytes(event.data))
+                    continue
                 content += event.data
                 if len(content) > MAX_ANSWER_BYTES:
                     raise HttpError("the answer is too large")
             elif isinstance(event, h11.EndOfMessage):
+                if stream is not None:
+                    stream.end()
                 return Answer(status, headers, bytes(content))
             elif not isinstance(event, h11.InformationalResponse):
                 raise HttpError("the connection was closed")
@@ -110,8 +124,12 @@ class Client:
         timeout: float,
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
+        stream: Stream | None = None,
     ) -> Answer:
-        """The answer, within `timeout` seconds. Raises HttpError; nothing is sent twice."""
+        """The answer, within `timeout` seconds. Raises HttpError; nothing is sent twice.
+
+        `stream` gets the body of a 200 with events as it comes, and the answer has none.
+        """
         request = h11.Request(
             method=method,
             target=self._prefix + path,
@@ -126,13 +144,15 @@ class Client:
         try:
             async with asyncio.timeout(timeout):
                 connection = self._take() or await self._connect()
-                answer = await connection.exchange(request, body)
+                answer = await connection.exchange(request, body, stream)
             kept = connection.recycle()
             return answer
         except (OSError, h11.RemoteProtocolError) as problem:
             # TimeoutError is an OSError. Without a connection, a request had no effect.
             kind = NotConnected if connection is None else HttpError
             raise kind(type(problem).__name__) from None
+        except TooLarge as problem:
+            raise HttpError(f"the answer is too large: {problem}") from None
         finally:
             if connection is not None:
                 if kept:

@@ -18,6 +18,8 @@ from ape_contracts.conditions import Condition
 from ape_contracts.service_settings import AgentSettings
 from ape_contracts.sign_in import SignInError
 
+# A session with an MCP server is that of the agent.
+SESSION_HEADER = "X-APE-Session"
 _TARGET_FAILED = ("target_unreachable", "target_timeout")
 
 
@@ -58,7 +60,9 @@ class Exchange:
         """`headers`: of its requests to the gateway."""
         self._slot, self._settings, self._target = slot, settings, target
         self._gateway, self._trace_id, self._on_step = gateway, trace_id, on_step
-        self._sign_in, self._user, self._headers = sign_in, user, headers
+        # A target may hold a session of its own for each session of an agent.
+        self._headers = {**headers, SESSION_HEADER: trace_id}
+        self._sign_in, self._user = sign_in, user
         self._unmet = list(unmet)
         self._answered: float | None = None
 
@@ -79,7 +83,7 @@ class Exchange:
         since = None if self._answered is None else started - self._answered
         result = "gateway_error"
         try:
-            found = await self._once(request)
+            found = await self._signed_in(request)
             result = found.result
             for _ in range(MAX_HOPS):
                 following = self._next(found)
@@ -95,6 +99,17 @@ class Exchange:
             self._finish(result, started, since)
             raise
         self._finish(result, started, since)
+        return found
+
+    async def _signed_in(self, request: Request) -> Exchanged:
+        """The answer to one request, sent again if the session had to be signed in again."""
+        found = await self._once(request)
+        headers = found.reply.body.get("headers")
+        if not found.is_targets or self.goal_met:
+            return found
+        if self._sign_in.is_over(request.path, found.status, headers):
+            await self._sign_in.renew(self.send_apart)
+            return await self._once(request)
         return found
 
     def _finish(self, result: str, started: float, since: float | None) -> None:

@@ -17,7 +17,7 @@ from ape_agent.agent import Agent
 from ape_agent.ledger import ReportQueue
 from ape_agent.orders import Orders
 from ape_agent.peers import Peer, PeerError, Peers
-from ape_agent.sign_in import carried
+from ape_agent.supplied import authorization, carried
 from ape_agent.tools import MAX_TYPED, Toolbox
 from ape_contracts import operations
 from ape_contracts.service_settings import AgentSettings
@@ -67,6 +67,7 @@ class Host:
         # By the operations of scenarios; None: all.
         self._toolboxes: dict[str | None, Toolbox] = {}
         orders = Orders(self._peers.gateway, self._signature, self._trace_id)
+        self._first_credentials = credentials[0] if credentials else {}
         self._agents = [
             Agent(slot, settings, self._peers, self._queue, self._toolbox, self._stop, orders, each)
             for slot, each in zip_longest(settings.slots, credentials)
@@ -113,7 +114,9 @@ class Host:
             attempt = 0
             while key not in self._toolboxes:
                 try:
-                    made = await toolbox(self._settings, self._peers.gateway, only)
+                    made = await toolbox(
+                        self._settings, self._peers.gateway, self._first_credentials, only
+                    )
                 except PeerError:
                     await asyncio.sleep(backoff(attempt))
                     attempt += 1
@@ -169,14 +172,20 @@ class Host:
 
 
 async def toolbox(
-    settings: AgentSettings, gateway: Peer, only: Sequence[tuple[str, str]] | None = None
+    settings: AgentSettings,
+    gateway: Peer,
+    credentials: Mapping[str, str] | None = None,
+    only: Sequence[tuple[str, str]] | None = None,
 ) -> Toolbox:
     """The tools for these settings, by what the gateway knows. Raises PeerError.
 
-    `only`: methods and paths of a scenario; None: all that there are.
+    `credentials`: for a target that lists its tools only to those who have signed in. `only`:
+    methods and paths of a scenario; None: all that there are.
     """
     supplied = carried(settings.sign_in)
-    reply = await _asked(gateway, f"/operations?{urlencode({'api': settings.api})}")
+    known = await authorization(settings.sign_in, credentials or {})
+    headers = {"Authorization": known} if known else None
+    reply = await _asked(gateway, f"/operations?{urlencode({'api': settings.api})}", headers)
     count = reply.get("count")
     if isinstance(count, int) and count > 0:
         try:
@@ -188,7 +197,13 @@ async def toolbox(
                 found = tuple(each for each in found if (each.method, each.path) in only)
                 count = len(found)
             if count:
-                return Toolbox(settings, operations=found, count=count, supplied=supplied)
+                return Toolbox(
+                    settings,
+                    operations=found,
+                    count=count,
+                    supplied=supplied,
+                    sessions=reply.get("sessions") is True,
+                )
         except operations.OperationsError as problem:
             _log.error("operations", extra=logs.fields(error=str(problem)[:200]))
     endpoints = settings.endpoints
@@ -220,10 +235,12 @@ def _chosen(
     return known + [{"method": m, "path": p} for m, p in only if (m, p) not in names]
 
 
-async def _asked(gateway: Peer, path: str) -> dict[str, Any]:
+async def _asked(
+    gateway: Peer, path: str, headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The gateway's answer; empty if it has none of that kind. Raises PeerError."""
     try:
-        reply = await gateway.get(path)
+        reply = await gateway.get(path, headers)
     except PeerError as problem:
         if problem.status in _UNKNOWN:
             return {}

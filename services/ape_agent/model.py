@@ -52,6 +52,7 @@ class Model:
     ) -> None:
         self._name, self._tools, self._proxy = settings.model_name, tools, proxy
         self._trace_id, self._headers = trace_id, headers
+        self._stream = settings.stream
         self._room = room(settings.context_tokens, tools)
 
     async def ask(self, conversation: Conversation, *, required: bool) -> Answer:
@@ -84,12 +85,23 @@ class Model:
         }
         if required:
             asked["tool_choice"] = "required"
+        if self._stream:
+            asked |= {"stream": True, "stream_options": {"include_usage": True}}
         try:
             return await self._proxy.post(
-                "/v1/chat/completions", asked, self._trace_id, headers=self._headers
+                "/v1/chat/completions",
+                asked,
+                self._trace_id,
+                headers=self._headers,
+                stream=self._stream,
             )
         except PeerError as problem:
-            detail = f"The proxy did not answer: {problem}."
+            who = (
+                "The model's answer cannot be used"
+                if problem.reached
+                else "The proxy did not answer"
+            )
+            detail = f"{who}: {problem}."
             raise SessionFailed("model_error", detail, unreachable=not problem.reached) from None
 
 

@@ -25,6 +25,7 @@ _GROUPS = (
 )
 _HEADER_GROUPS = ("headers", "header")
 _NOT_IN_A_KEY = re.compile(r"[^a-z0-9]")
+_UNFILLED = re.compile(r"\{[\w-]+\}")
 _WRAPPED, _MAX_GIVEN = 4, 200
 _MAX_TOLD_CHARS = 1500
 _FILE, _ANY = "$file", "application/octet-stream"
@@ -32,7 +33,8 @@ _FILE, _ANY = "$file", "application/octet-stream"
 
 def request_of(tool: OperationTool, raw: Any, repairs: Repairs) -> tuple[Request, dict[str, Any]]:
     """(the request, the arguments for the history). Raises Unreadable."""
-    values, headers = _values(tool, _unwrapped(tool, raw, repairs), repairs)
+    given = _unwrapped(tool, raw, repairs)
+    values, headers = ({BODY: given}, {}) if tool.takes_body else _values(tool, given, repairs)
     operation, body = tool.operation, tool.operation.body
     content, content_type = values.get(BODY), ""
     if body is not None and content is not None:
@@ -46,6 +48,8 @@ def request_of(tool: OperationTool, raw: Any, repairs: Repairs) -> tuple[Request
             content_type = _ANY if "*" in content_type else content_type
             content = _file(content)
     shown = {key: values[name] for key, name in tool.arguments.items() if name in values}
+    if tool.takes_body:
+        shown = content if isinstance(content, dict) else {}
     _check(tool, shown, content)
     try:
         made = build(replace(operation, body=None), values)
@@ -184,32 +188,35 @@ def _goes_into_body(tool: OperationTool, unknown: dict[str, Any], values: dict[s
         return False
     if kind_of(body.content_type) not in ("json", "form", "multipart"):
         return False
-    known = _properties(body.schema)
+    known = _fields(body.schema)
     if known:
         return all(name in known for name in unknown)
     return BODY not in values and body.schema.get("type", "object") == "object"
 
 
-def _properties(schema: Schema) -> set[str]:
-    """The names of a schema's properties, also those of its alternatives."""
+def _fields(schema: Schema) -> dict[str, Any]:
+    """A schema's properties, also those of its alternatives."""
     alternatives = (schema.get(key) for key in ("allOf", "oneOf", "anyOf"))
     listed = [each for found in alternatives if isinstance(found, list) for each in found]
-    found: set[str] = set()
-    for each in (schema, *listed):
+    found: dict[str, Any] = {}
+    for each in (*listed, schema):
         properties = each.get("properties") if isinstance(each, dict) else None
-        found |= set(properties) if isinstance(properties, dict) else set()
+        found |= properties if isinstance(properties, dict) else {}
     return found
 
 
 def _check(tool: OperationTool, shown: Mapping[str, Any], content: Any) -> None:
     """Raises Unreadable if an argument is missing that the operation needs."""
-    needed = tool.schema(DETAILS[-1]).get("required", [])
+    needed = tool.schema(DETAILS[-1] if not tool.takes_body else DETAILS[3]).get("required", [])
     missing = [name for name in needed if name not in shown]
     if content is None and BODY not in missing:
         missing += [key for key in needed if tool.arguments[key] == BODY]
     if missing:
         names = ", ".join(missing)
         raise Unreadable(_told(tool, f"{tool.name} needs a value for {names}."))
+    for name, value in shown.items():
+        if name in tool.parameters and isinstance(value, str) and _UNFILLED.fullmatch(value):
+            raise Unreadable(f"{tool.name}: {value[:80]} is not a value for {name}. Fill it in.")
 
 
 def _told(tool: OperationTool, problem: str) -> str:
@@ -223,9 +230,9 @@ def _told(tool: OperationTool, problem: str) -> str:
 
 def _with_files(content: Any, schema: Schema) -> Any:
     """The fields of a form, with the gateway's mark in place of each file."""
-    properties = schema.get("properties")
-    if not isinstance(content, dict) or not isinstance(properties, dict):
+    if not isinstance(content, dict):
         return content
+    properties = _fields(schema)
     made = dict(content)
     for name, value in content.items():
         given = properties.get(name)

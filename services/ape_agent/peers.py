@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ape_agent.client import Client, HttpError, NotConnected
+from ape_agent.stream import Stream
 from ape_service import logs, trace
 from ape_service.pacing import backoff
 from ape_service.retry_after import retry_after
@@ -44,17 +45,18 @@ class PeerError(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """Names of headers are in lower case."""
+    """Names of headers are in lower case. `in_stream`: it came as events, also an error."""
 
     status: int
     body: dict[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict)
+    in_stream: bool = False
 
     @property
     def retry_helps(self) -> bool:
         """Whether the peer rejected the request as overloaded, without any effect."""
         final = self.headers.get(_SHOULD_RETRY, "").strip().lower() == "false"
-        return self.status in (429, 503) and not final
+        return self.status in (429, 503) and not final and not self.in_stream
 
 
 class Peer:
@@ -79,9 +81,9 @@ class Peer:
             self._reached = time.monotonic()
         return answer.status == 200
 
-    async def get(self, path: str) -> Reply:
+    async def get(self, path: str, headers: Mapping[str, str] | None = None) -> Reply:
         """Raises PeerError."""
-        return await self._once("GET", path, b"", self._headers)
+        return await self._once("GET", path, b"", {**self._headers, **(headers or {})})
 
     async def post(
         self,
@@ -91,8 +93,11 @@ class Peer:
         *,
         headers: Mapping[str, str] | None = None,
         retry: bool = True,
+        stream: bool = False,
     ) -> Reply:
         """The reply to a JSON body. Raises PeerError.
+
+        `stream`: it may come as the events of a chat completion; the reply has what they make.
 
         `retry`: up to three times, only if the attempt had no effect: no connection was made, or
         the peer rejected the request as overloaded (429, 503) without `x-should-retry: false`.
@@ -103,7 +108,7 @@ class Peer:
             last = attempt == _ATTEMPTS - 1 or not retry
             wait = backoff(attempt, cap=5)
             try:
-                reply = await self._once("POST", path, content, sent)
+                reply = await self._once("POST", path, content, sent, Stream() if stream else None)
                 if last or not reply.retry_helps:
                     return reply
                 wait = max(wait, min(retry_after(reply.headers) or 0.0, _MAX_RETRY_AFTER_SECONDS))
@@ -113,16 +118,27 @@ class Peer:
             await asyncio.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _once(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        stream: Stream | None = None,
+    ) -> Reply:
         try:
             answer = await self._client.request(
-                method, path, timeout=self._timeout, headers=headers, body=body
+                method, path, timeout=self._timeout, headers=headers, body=body, stream=stream
             )
         except NotConnected as problem:
             raise _NotReached(str(problem)) from None
         except HttpError as problem:
-            raise PeerError(str(problem)) from None
+            if stream is None or stream.headers is None or not stream.is_whole:
+                raise PeerError(str(problem)) from None
         self._reached = time.monotonic()
+        if stream is not None and stream.headers is not None:
+            status, found = stream.reply()
+            return Reply(status, found, stream.headers, in_stream=True)
         try:
             decoded = json.loads(answer.body)
         except (ValueError, RecursionError):

@@ -39,6 +39,7 @@ AGENT_HEADER = "X-APE-Agent"
 _log = logging.getLogger(__name__)
 _SIGNED_IN = "You are signed in. "
 _LOG_OUT_SECONDS = 5.0
+_END_SESSION = {"http_method": "DELETE", "endpoint_path": "/session"}
 _REMINDER = (
     "The goal is not reached yet, and your answer had no tool call. Call the tool {tool} to "
     "continue. If you cannot continue, answer with one short sentence."
@@ -157,6 +158,8 @@ class Session:
             with suppress(SessionFailed, SignInError, TimeoutError):
                 async with asyncio.timeout(_LOG_OUT_SECONDS):
                     await self._sign_in.end(self._exchange.send_apart)
+                    if self._tools.sessions and self._acted:
+                        await self._exchange.send_apart(_END_SESSION)
         return result
 
     def transcript(self) -> list[dict[str, Any]]:

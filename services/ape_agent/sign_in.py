@@ -23,18 +23,13 @@ FORM = "application/x-www-form-urlencoded"
 NOTE = "You are signed in already. The answer of this endpoint is kept for you."
 _MAX_HOPS = 5
 _MAX_WORDS = 120
+# Kinds of steps that make what a target may end.
+_RENEWED = ("oauth2", "json", "form", "header")
+_TO_LOGIN = (301, 302, 303, 307)
 # Shorter ones would be found in any text.
 _MIN_SECRET = 4
 # A request in the gateway's long form, without the route; its answer: status, headers, body.
 Send = Callable[[dict[str, Any]], Awaitable[tuple[int, Any, Any]]]
-
-
-def carried(declared: list[dict[str, Any]]) -> set[str]:
-    """The names, in lower case, of what requests carry by the steps; the model need not give it."""
-    found = steps(declared)
-    names = {step.name for step in found if step.kind in ("apiKey", "header")}
-    headers = {step.header for step in found if step.kind not in ("apiKey", "header", "logout")}
-    return {name.lower() for name in names | headers if name}
 
 
 class SignIn:
@@ -58,9 +53,12 @@ class SignIn:
         self._values = {**values, **self._credentials}
         self._target = target
         self._jar = CookieJar(target.host, is_https)
+        # With https, some frameworks take no form without it, against requests of other sites.
+        has_form = any(step.kind == "form" for step in self._steps)
+        self._referer = f"https://{target.host}" if has_form and is_https and target.host else ""
         self._headers: dict[str, str] = {}
         self._query: dict[str, str] = {}
-        self._is_signed_in = False
+        self._is_signed_in = self._is_renewed = False
         self._secrets: set[str] = set()
         self._pattern = re.compile("")
         for name, value in credentials.items():
@@ -78,6 +76,8 @@ class SignIn:
         headers = dict(self._headers)
         if cookie := self._jar.header(path):
             headers["Cookie"] = cookie
+            if self._referer:
+                headers["Referer"] = self._referer + path
         for step in self._steps:
             if step.kind == "header" and (name := step.value.get("cookie")):
                 # As the scripts of pages read it.
@@ -136,6 +136,28 @@ class SignIn:
             detail = self.redacted(f"Sign-in: {problem}")
             raise SessionFailed("target_error", detail) from None
         self._is_signed_in = True
+
+    def is_over(self, path: str, status: int, headers: Any) -> bool:
+        """Whether this answer to the model's request says that the session is not signed in."""
+        steps = [step for step in self._steps if step.kind in _RENEWED]
+        own = {_plain(each) for step in steps for each in (step.path, step.page) if each}
+        if not steps or not self._is_signed_in or self._is_renewed or _plain(path) in own:
+            return False
+        location = headers.get("location") if isinstance(headers, dict) else None
+        if status in _TO_LOGIN and isinstance(location, str):
+            page = self._own(path, location)
+            return page is not None and _plain(page) in {_plain(s.page) for s in steps if s.page}
+        return status == 401
+
+    async def renew(self, send: Send) -> None:
+        """Sign in again, which is done once in a session. Raises SessionFailed."""
+        self._is_renewed = True
+        for step in self._steps:
+            # A header of any answer stays until the next one.
+            if step.kind in _RENEWED and (step.kind != "header" or step.path):
+                # Some targets refuse a login that comes with an old token.
+                self._headers.pop(step.name if step.kind == "header" else step.header, None)
+        await self.begin(send)
 
     async def end(self, send: Send) -> None:
         """Log out, if the sign-in has that step. Raises SessionFailed."""

@@ -72,8 +72,17 @@ class OperationTool:
             },
         }
 
+    @property
+    def takes_body(self) -> bool:
+        """Whether the arguments are the fields of the body."""
+        return self.operation.body is not None and self.operation.body.arguments
+
     def schema(self, detail: Detail) -> dict[str, Any]:
         """The JSON schema of the arguments."""
+        if self.takes_body:
+            # One level is that of the arguments.
+            fields = bounded(arguments_schema(self.operation), detail, "object")
+            return {"type": "object", "properties": {}} | fields
         whole = arguments_schema(self.operation)
         required = set(whole.get("required", ())) | {
             name for name, each in arguments(self.operation).items() if each.location == "path"
@@ -101,6 +110,11 @@ def tools_of(operations: Iterable[Operation], reserved: Container[str]) -> list[
         used.add(name)
         known = arguments(operation)
         shown: dict[str, str] = {}
+        if operation.body is not None and operation.body.arguments:
+            properties = arguments_schema(operation).get("properties")
+            shown = dict.fromkeys(properties if isinstance(properties, dict) else (), BODY)
+            made.append(OperationTool(name, operation, {}, shown))
+            continue
         for argument in (*known, *([BODY] if operation.body is not None else [])):
             valid = _NOT_IN_AN_ARGUMENT.sub("_", argument).strip("_") or "argument"
             shown[_unique(valid, shown, MAX_NAME, ())] = argument

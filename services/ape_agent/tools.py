@@ -99,7 +99,8 @@ class Toolbox:
     """What the agents of a container can do. `count`: of the operations that the gateway has;
 
     `operations` may be fewer. `supplied`: names, in lower case, of parameters that each request
-    gets without the model, such as those of a sign-in.
+    gets without the model, such as those of a sign-in. `sessions`: the target has sessions of its
+    own, which DELETE /session ends.
     """
 
     def __init__(
@@ -109,7 +110,10 @@ class Toolbox:
         operations: Sequence[Operation] = (),
         count: int = 0,
         supplied: Collection[str] = (),
+        *,
+        sessions: bool = False,
     ) -> None:
+        self.sessions = sessions
         operations = [_without(each, supplied) for each in operations]
         self._supplied = supplied
         self._typed: dict[str, OperationTool] = {}
@@ -274,6 +278,9 @@ def _explained(tool: OperationTool, detail: Any) -> dict[str, Any]:
         parameter = tool.parameters.get(shown)
         if parameter is not None and parameter.location in places:
             made.setdefault(places[parameter.location], {})[plain(parameter.name, 64)] = each
+    if tool.takes_body:
+        made["body"] = schema
+        return made
     if operation.body is not None and operation.body.content_type:
         key = next(key for key, name in tool.arguments.items() if name == BODY)
         made["body"] = schema["properties"].get(key, {})

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from ape_contracts import metrics
+from ape_demo_target.mcp import McpShop
 from ape_demo_target.shop import MAX_QUANTITY, PRODUCTS, Session, Shop
 from ape_service import prom
 from ape_service.answers import error
@@ -123,7 +124,8 @@ def make_app(*, faults: bool = False) -> web.Application:
     """The shop. `faults`: allow PUT /_faults {endpoint name: status} to break endpoints."""
     registry = prom.registry()
     app = application("demo_target", registry, MAX_BODY_BYTES)
-    handlers = _Handlers(Shop())
+    shop = Shop()
+    handlers = _Handlers(shop)
     broken: dict[str, int] = {}
     requests = prom.counter(metrics.DEMO_REQUESTS, registry)
     orders = prom.counter(metrics.DEMO_ORDERS, registry)
@@ -154,7 +156,14 @@ def make_app(*, faults: bool = False) -> web.Application:
         broken.update(raw)
         return web.json_response(broken)
 
+    def called(tool: str, result: str) -> None:
+        requests.labels(f"mcp_{tool}", 200 if result == "ok" else 422).inc()
+        if (tool, result) == ("checkout", "ok"):
+            orders.inc()
+
     app.router.add_get("/", handlers.page)
+    for method, handler in McpShop(shop, called).handlers.items():
+        app.router.add_route(method, "/mcp", handler)
     for name, (method, path) in ENDPOINTS.items():
         app.router.add_route(method, path, endpoint(name, getattr(handlers, name)))
     if faults:

@@ -70,6 +70,10 @@ class Shop:
         self._sessions.move_to_end(token)
         return self._sessions[token]
 
+    def end(self, token: str | None) -> None:
+        """Remove a session, if there is one."""
+        self._sessions.pop(token or "", None)
+
     def checkout(self, session: Session) -> tuple[str, int]:
         """(order id, total in cents); empties the cart, which must not be empty."""
         total = session.total_cents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import logging
 import os
@@ -56,8 +57,11 @@ def app_of(settings: GatewaySettings) -> ASGIApp:
         raise problem("config_file", f"{path}: {error}") from None
     logs.setup("gateway", config.logging.level, config.logging.format)
     # They log each request, and their start and stop, which the gateway logs itself.
-    for chatty in ("mcp", "uvicorn"):
+    for chatty in ("mcp", "uvicorn", "httpx2"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # They log what a server has answered, and that a call failed, which is its answer.
+    for chatty in ("mcp.client", "client"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     longest = settings.request_timeout_seconds
     cut = [
         f"routes.{name}.timeout: {route.timeout_seconds:g} s, but no request takes longer than "
@@ -80,30 +84,44 @@ def app_of(settings: GatewaySettings) -> ASGIApp:
         user_agent=settings.user_agent,
         report_key=read_secret("report_key_file", settings.report_key_file),
         max_agents=settings.max_agents,
-        uploads=uploads_of(config.upload, path),
+        uploads=uploads_of(config.upload, path, settings.upload_file),
         idle=settings.idle,
     )
 
 
-def uploads_of(upload: Upload, config_file: str) -> UploadSource:
-    """The source of the config's `upload`. Raises ServiceSettingsError."""
+def uploads_of(upload: Upload, config_file: str, content_file: str = "") -> UploadSource:
+    """The source of the config's `upload`. Raises ServiceSettingsError.
+
+    `content_file`: has the content in base64, in place of the file that the config names.
+    """
     if not upload.file:
         return UploadSource(upload)
-    path = Path(config_file).parent / upload.file
+    if content_file:
+        try:
+            content = base64.b64decode(read_file("upload_file", content_file), validate=True)
+        except ValueError:
+            raise problem("upload_file", f"{content_file}: is not base64. Encode it.") from None
+    else:
+        content = _upload(Path(config_file).parent / upload.file)
+    if len(content) > MAX_UPLOAD_BYTES:
+        raise problem(
+            "config_file",
+            f"upload.file: {upload.file}: is larger than {MAX_UPLOAD_BYTES >> 10} KiB. Name "
+            "another file.",
+        )
+    return UploadSource(upload, content)
+
+
+def _upload(path: Path) -> bytes:
+    """At most one byte more than is allowed. Raises ServiceSettingsError."""
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_UPLOAD_BYTES + 1)
+            return file.read(MAX_UPLOAD_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a path"
         raise problem(
             "config_file", f"upload.file: {path}: {reason}. Name a file that can be read."
         ) from None
-    if len(content) > MAX_UPLOAD_BYTES:
-        raise problem(
-            "config_file",
-            f"upload.file: {path}: is larger than {MAX_UPLOAD_BYTES >> 10} KiB. Name another file.",
-        )
-    return UploadSource(upload, content)
 
 
 def config_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -19,16 +19,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ape_contracts import run_document
 from ape_contracts.gateway_config import GatewayConfig
 from ape_contracts.service_settings import GatewaySettings
 from ape_gateway import result_routes, results, run_desk, wire
-from ape_gateway.callers import is_own_host, is_own_origin
+from ape_gateway.callers import SESSION_HEADER, is_own_host, is_own_origin, set_session
 from ape_gateway.endpoints import Templates
 from ape_gateway.engine import Engine
 from ape_gateway.fleet import Fleet
 from ape_gateway.health import RouteHealth
 from ape_gateway.limits import SMALL_BYTES, Limits, MemoryPermit, Overloaded
 from ape_gateway.mcp_server import MEMORY_PERMIT, make_manager, make_server
+from ape_gateway.mcp_upstream import McpUpstream, NotListed
 from ape_gateway.operations import Catalog
 from ape_gateway.report_desk import ReportDesk
 from ape_gateway.results import Results
@@ -39,20 +41,22 @@ from ape_gateway.upstream import USER_AGENT, PoolSizes
 from ape_service import logs, prom, trace
 from ape_service.prom import METRICS_TYPE
 
-MAX_REQUEST_BYTES = 4 << 20
+# Dense JSON of this size is checked in 3 ms, for which all others wait.
+MAX_REQUEST_BYTES = 1 << 20
 # Of paths whose bodies are parsed as a whole, into objects of many times their size.
 _MAX_BYTES = {
     "/mcp": 256 << 10,
-    "/agents/report": 1 << 20,
     "/agents/transcript": 80 << 10,
     "/agents/next": 4 << 10,
+    "/run": run_document.MAX_BYTES,
 }
 # For a caller to send its body, and again to read the answer.
 _TRANSFER_SECONDS = 30.0
 _TRACE = {b"traceparent": "traceparent", b"x-trace-id": "X-Trace-ID"}
-_READ = frozenset((b"origin", b"host", b"content-length", results.HEADER, *_TRACE))
+_READ = frozenset((b"origin", b"host", b"content-length", results.HEADER, SESSION_HEADER, *_TRACE))
 # The requests that results count; a refusal of the middleware is one of the gateway's errors.
 _COUNTED = frozenset(("/mcp", "/mcp/request"))
+CatalogSource = Callable[[Request], Awaitable[Catalog]]
 _log = logging.getLogger(__name__)
 
 
@@ -102,6 +106,7 @@ class RequestMiddleware:
         logs.trace_id.set(trace_id or trace.new_trace_id())
         label = self.results.label(given.get(results.HEADER))
         results.current.set(label)
+        set_session(given.get(SESSION_HEADER))
         started = False
 
         async def sent(message: Message) -> None:
@@ -297,12 +302,40 @@ class _Operations:
     large answer is sent as each of them reads it.
     """
 
-    def __init__(self, answered: Callable[[QueryParams], tuple[int, bytes]]) -> None:
-        self._answered = answered
+    def __init__(
+        self,
+        catalog: CatalogSource,
+        answered: Callable[[Catalog, QueryParams], tuple[int, bytes]],
+    ) -> None:
+        self._catalog, self._answered = catalog, answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del receive
-        await _send_json(send, *self._answered(Request(scope).query_params), ())
+        request = Request(scope)
+        try:
+            catalog = await self._catalog(request)
+        except NotListed as problem:
+            _log.warning("tools not listed", extra=logs.fields(error=str(problem)))
+            message = f"The MCP server does not list its tools: {problem}"
+            rejection = error(503, "target_unreachable", message, {"Retry-After": "5"})
+            await rejection(scope, receive, send)
+            return
+        await _send_json(send, *self._answered(catalog, request.query_params), ())
+
+
+def _catalog_of(engine: Engine, known: Catalog) -> CatalogSource:
+    """The catalog of the first route: that of its file, or the tools of its MCP server.
+
+    A request's credentials are passed on: some servers list their tools only with them.
+    """
+    upstream = engine.upstreams[first_route(engine.config)]
+
+    async def catalog(request: Request) -> Catalog:
+        if not isinstance(upstream, McpUpstream):
+            return known
+        authorization = request.headers.get("authorization")
+        return await upstream.catalog({"Authorization": authorization} if authorization else {})
+
+    return catalog
 
 
 def make_app(
@@ -333,6 +366,7 @@ def make_app(
         user_agent or USER_AGENT,
         uploads,
     )
+    source = _catalog_of(engine, catalog)
     checks = RouteHealth(engine.upstreams, registry)
     manager = make_manager(make_server(engine))
     of_run = Results(Templates(config, catalog.templates, engine.mask))
@@ -353,8 +387,8 @@ def make_app(
     inner = Starlette(
         routes=[
             Route("/mcp", StreamableHTTPASGIApp(manager), methods=["POST"]),
-            Route("/operations", _Operations(catalog.listed), methods=["GET"]),
-            Route("/operations/search", _Operations(catalog.search), methods=["GET"]),
+            Route("/operations", _Operations(source, Catalog.listed), methods=["GET"]),
+            Route("/operations/search", _Operations(source, Catalog.search), methods=["GET"]),
             *_routes(config, checks, reports, registry),
             *result_routes.routes(of_run, report_key),
             *run_desk.routes(desk, reports, report_key, max_agents),

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from contextvars import ContextVar
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+# The session of an agent that a request is of: routes to MCP servers have a session for each.
+SESSION_HEADER = b"x-ape-session"
+session: ContextVar[str] = ContextVar("session", default="")
+_SESSION = re.compile(r"[0-9A-Za-z._-]{1,64}")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # Names of containers have no dot, and pages of the internet have one.
 _SINGLE = re.compile(r"[a-z0-9_-]{1,63}")
 _DOCKER_HOST = "host.docker.internal"
+
+
+def set_session(given: str | None) -> None:
+    """Take the header of a request; another text than an id counts as none."""
+    session.set(given if given and _SESSION.fullmatch(given) else "")
 
 
 @lru_cache(maxsize=256)

@@ -21,7 +21,7 @@ from ape_service.malformed import malformed
 
 # The protocol's attributes that this module uses were checked with it (docs/facts.md).
 CHECKED_VERSION = "0.54.0"
-MAX_HEAD_BYTES, MAX_LINE_BYTES = 64 << 10, 8 << 10
+MAX_HEAD_BYTES, MAX_LINE_BYTES, MAX_HEADERS = 64 << 10, 8 << 10, 256
 # For the whole head, from the connection or its first byte.
 HEAD_SECONDS = 10.0
 # For a caller to read something of an answer that fills the buffers.
@@ -87,6 +87,15 @@ class BoundedProtocol(CorkedProtocol):
                 self._counted = len(data)
                 self._head_piece()
             return
+        # In pieces, so that a head is bounded before it is parsed.
+        for at in range(0, len(data), MAX_LINE_BYTES):
+            if self.transport.is_closing():
+                return
+            self._piece(data[at : at + MAX_LINE_BYTES])
+
+    def _piece(self, data: bytes) -> None:
+        """A piece of a long head, or of a body."""
+        cycle = self.cycle
         in_head, body = self._in_head(), 0 if cycle is None else len(cycle.body)
         self._counted += len(data)
         super().data_received(data)
@@ -113,7 +122,7 @@ class BoundedProtocol(CorkedProtocol):
             self._counted = 0
             _stop(self._head_timer)
             self._head_timer = None
-        elif self._counted > MAX_HEAD_BYTES:
+        elif self._counted > MAX_HEAD_BYTES or len(self.headers or ()) > MAX_HEADERS:
             self._too_large = True
             self.send_400_response("")
         elif self._head_timer is None:
@@ -129,12 +138,16 @@ class BoundedProtocol(CorkedProtocol):
     def _fits(self) -> bool:
         sizes = [len(name) + len(value) + 4 for name, value in self.headers]
         longest = max([len(self.url), *sizes])
-        return longest <= MAX_LINE_BYTES and len(self.url) + sum(sizes) <= MAX_HEAD_BYTES
+        return (
+            len(sizes) <= MAX_HEADERS
+            and longest <= MAX_LINE_BYTES
+            and len(self.url) + sum(sizes) <= MAX_HEAD_BYTES
+        )
 
     def send_400_response(self, msg: str) -> None:
         malformed.count()
         if self._too_large:
-            self._reject(431, "The headers are larger than 64 KB in all, or a line than 8 KB.")
+            self._reject(431, "At most 64 KB of headers are read, 8 KB a line, and 256 headers.")
         else:
             self._reject(400, msg)
 
@@ -164,7 +177,7 @@ class BoundedProtocol(CorkedProtocol):
         """Stop after the request that is being served; one that waits for an order is answered."""
         super().shutdown()
         if self.cycle is not None and not self.cycle.response_complete:
-            # Wakes those who wait for the caller to leave.
+            # Wakes whatever waits for the caller to leave.
             self.cycle.message_event.set()
 
     def on_response_complete(self) -> None:

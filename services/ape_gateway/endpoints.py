@@ -69,6 +69,7 @@ class Templates:
     """Of the routes' endpoints and, for the first route, of the operations: (method, path).
 
     Endpoints of further routes begin with the route's name: payments:/refunds. `mask`: of paths.
+    Those of an MCP server are its tools.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Templates:
         mask: Callable[[str], str] = str,
     ) -> None:
         self._mask = mask
+        self._tools = frozenset(name for name, route in config.routes.items() if route.mcp)
         self._roots: dict[str, tuple[str, _Node]] = {}
         for name, route in config.routes.items():
             root = _Node()
@@ -103,6 +105,8 @@ class Templates:
         if known is None:
             return UNKNOWN
         prefix, root = known
+        if api in self._tools:
+            return prefix + plain[:MAX_CHARS]
         parts = plain.split("/")
         if "%" in plain:
             parts = [unquote(part) for part in parts]

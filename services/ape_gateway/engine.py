@@ -19,6 +19,7 @@ from ape_gateway.access import AccessLog
 from ape_gateway.content import MAX_ENCODED_BYTES
 from ape_gateway.limits import AdmissionController, Limits, MemoryPermit, Overloaded
 from ape_gateway.masking import Mask
+from ape_gateway.mcp_upstream import McpUpstream
 from ape_gateway.overrides import overrides
 from ape_gateway.uploads import UploadSource
 from ape_gateway.upstream import (
@@ -102,7 +103,10 @@ class Engine:
         self._encoding = asyncio.Lock()
         self.admission = AdmissionController(limits)
         self.upstreams = {
-            name: Upstream(route, pool, user_agent) for name, route in config.routes.items()
+            name: McpUpstream(name, route, pool, user_agent)
+            if route.mcp
+            else Upstream(route, pool, user_agent)
+            for name, route in config.routes.items()
         }
         self._log = AccessLog(config.logging)
         self.mask = Mask()

@@ -58,7 +58,7 @@ class Lanes:
 class Grants:
     def __init__(self, document: RunDocument) -> None:
         self._document = document
-        # Without a seed a run that goes on after a restart of the gateway still fits together.
+        # Without a seed a run that continues after a restart of the gateway still fits together.
         self._base = document.id if document.seed is None else document.seed
         self._weights = [scenario.weight for scenario in document.scenarios]
         most = 1 if document.is_open else math.ceil(most_from(document.stages, 0.0))

@@ -120,10 +120,16 @@ class Index:
 
 
 class Catalog:
-    """The operations of route `api`, and the answers about them, as (status, JSON text)."""
+    """The operations of route `api`, and the answers about them, as (status, JSON text).
 
-    def __init__(self, api: str, operations: Sequence[msgspec.Raw] = ()) -> None:
+    `sessions`: the target has sessions of its own, which agents end by DELETE /session.
+    """
+
+    def __init__(
+        self, api: str, operations: Sequence[msgspec.Raw] = (), *, sessions: bool = False
+    ) -> None:
         self._api = api
+        self._more = b',"sessions":true' if sessions else b""
         self._operations = operations
         described = [msgspec.json.decode(raw, type=Described) for raw in operations]
         self._numbers = {each.id: number for number, each in enumerate(described)}
@@ -147,7 +153,7 @@ class Catalog:
             return 200, self._text(named)
         size = sum(len(memoryview(raw)) for raw in self._operations)
         if len(self._operations) > MAX_LISTED or size > MAX_LISTED_BYTES:
-            return 200, b'{"count":%d}' % len(self._operations)
+            return 200, b'{"count":%d%b}' % (len(self._operations), self._more)
         return 200, self._text(range(len(self._operations)))
 
     def search(self, query: Mapping[str, str]) -> tuple[int, bytes]:
@@ -158,7 +164,8 @@ class Catalog:
 
     def _text(self, numbers: Iterable[int]) -> bytes:
         found = b",".join(bytes(self._operations[number]) for number in numbers)
-        return b'{"count":%d,"operations":[%b]}' % (len(self._operations), found)
+        count = len(self._operations)
+        return b'{"count":%d%b,"operations":[%b]}' % (count, self._more, found)
 
 
 _NOT_KNOWN = (
@@ -167,12 +174,12 @@ _NOT_KNOWN = (
 )
 
 
-def load(api: str, text: str) -> Catalog:
-    """The operations of a file. Raises OperationsError."""
+def load(api: str, text: str, *, sessions: bool = False) -> Catalog:
+    """The operations of a file; `sessions`: see Catalog. Raises OperationsError."""
     try:
         # Into one text, of which every operation is a part.
         found = msgspec.json.decode(unpack(text).encode(), type=_Document)
-        return Catalog(api, found.operations)
+        return Catalog(api, found.operations, sessions=sessions)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise OperationsError(
             f"The operations are not as `ape_contracts.operations` has them ({error}). "

@@ -11,7 +11,7 @@ from ape_gateway.grants import Grants
 
 # Arrivals that wait for an agent, at most.
 MAX_PENDING = 100_000
-# Of times that are sums of others.
+# Of times that are sums.
 _ROUNDING = 1e-9
 
 

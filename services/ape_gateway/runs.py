@@ -73,7 +73,7 @@ class _NoRecorder:
 
 
 class Runs:
-    """`idle`: agents hold no sessions outside of runs. At most one run goes on."""
+    """`idle`: agents hold no sessions outside of runs. At most one run is active."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Runs:
         self._advance(now)
 
     def stop(self, why: str = "stopped") -> None:
-        """End the run in order: no further sessions start, and those that go on may end."""
+        """End the run in order: no further sessions start, and open ones may end."""
         now = self._clock()
         self._advance(now)
         if self._run is not None and self._run.state in ("draining", "running"):
@@ -158,7 +158,7 @@ class Runs:
 
     @property
     def document(self) -> RunDocument | None:
-        """Of the run that goes on, or else of the last one."""
+        """Of the active run, or else of the last one."""
         return None if self._run is None else self._run.document
 
     @property

@@ -28,9 +28,9 @@ from ape_service.retry_after import retry_after
 from ape_service.token_bucket import TokenBucket
 
 MAX_ANSWER_BYTES = 1 << 20
-_IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
+IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE"))
 _MAX_RETRY_AFTER_SECONDS = 30.0
-_HEALTH_SECONDS = 5.0
+HEALTH_SECONDS = 5.0
 # Of requests for which neither the route nor the agent sets one.
 USER_AGENT = f"ape/{VERSION}"
 # aiohttp sends larger bytes in one piece only with a warning.
@@ -104,7 +104,7 @@ class PoolSizes:
         return max(self.connections, self.maxsize, self.keepalive)
 
 
-async def _no_permit_needed(_: int) -> None:
+async def no_permit_needed(_: int) -> None:
     pass
 
 
@@ -173,13 +173,17 @@ class Upstream:
             limit.take(1, now)
         return wait
 
+    def repeats(self, call: wire.Call) -> bool:
+        """Whether the call may be sent again by itself."""
+        return call.method in IDEMPOTENT
+
     async def send(
         self,
         call: wire.Call,
         trace_id: str,
         deadline: float,
         attempts: Attempts,
-        acquire_permit: Callable[[int], Awaitable[None]] = _no_permit_needed,
+        acquire_permit: Callable[[int], Awaitable[None]] = no_permit_needed,
         max_bytes: int = MAX_ANSWER_BYTES,
     ) -> Response:
         """The target's final response, before `deadline` (of time.monotonic).
@@ -189,7 +193,7 @@ class Upstream:
         TargetUnreachable, TargetTimeout, and what `acquire_permit` does.
         """
         policy = self.route.retry_policy
-        retries = policy.max_retries if call.method in _IDEMPOTENT else 0
+        retries = policy.max_retries if self.repeats(call) else 0
         for attempt in range(retries + 1):
             left = min(self.route.timeout_seconds, deadline - time.monotonic())
             response: Response | None = None
@@ -205,7 +209,7 @@ class Upstream:
                     TIMEOUT,
                 )
             except (aiohttp.ClientError, OSError, ValueError) as error:
-                problem, outcome = TargetUnreachable(_reason(error)), CONNECTION
+                problem, outcome = TargetUnreachable(reason_of(error)), CONNECTION
             attempts.outcomes.append(str(outcome))
             wait = max(
                 policy.backoff_factor * 2**attempt,
@@ -296,12 +300,12 @@ class Upstream:
         """Whether the route's health path answers 2xx within 5 s, and the status or the reason."""
         call = wire.Call("", "GET", self.route.health_check.path, {})
         try:
-            async with asyncio.timeout(min(_HEALTH_SECONDS, self.route.timeout_seconds)):
-                response = await self._once(call, trace_id, Attempts(), _no_permit_needed, 1 << 16)
+            async with asyncio.timeout(min(HEALTH_SECONDS, self.route.timeout_seconds)):
+                response = await self._once(call, trace_id, Attempts(), no_permit_needed, 1 << 16)
         except TimeoutError:
             return False, TIMEOUT
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return False, _reason(error)
+            return False, reason_of(error)
         return 200 <= response.status < 300, str(response.status)
 
 
@@ -328,7 +332,7 @@ async def _content(
     return bytes(content), False
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The reason for the error; it quotes nothing that was sent or answered."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its name does not resolve"

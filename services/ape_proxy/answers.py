@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ape_contracts.metrics import FINISH_REASONS
@@ -11,6 +12,7 @@ from ape_proxy.errors import NO_RETRY, ProxyError, Rejected, bad_answer
 from ape_proxy.models import Answer
 from ape_proxy.offline import text_of
 from ape_proxy.resets import wait_of
+from ape_service.completion_stream import status_of
 
 MAX_WORDS = 200
 # Statuses after which a provider did nothing, and may be asked again; 520 to 530: Cloudflare's.
@@ -80,6 +82,14 @@ def rejection(answer: Answer, content: bytes) -> ProxyError:
         wait=wait_of(answer.headers),
         transient=again and answer.status in RETRIED,
     )
+
+
+def rejected_in_stream(
+    answer: Answer, error: dict[str, Any], secrets: tuple[str, ...]
+) -> ProxyError:
+    """The error of a stream of which nothing was passed on."""
+    content = without(secrets, json.dumps(error).encode())
+    return rejection(replace(answer, status=status_of(error)), content)
 
 
 def without(secrets: tuple[str, ...], content: bytes) -> bytes:

@@ -26,7 +26,7 @@ from ape_proxy.answers import (
 )
 from ape_proxy.budget import Budget, Prices, Tokens
 from ape_proxy.callers import Callers
-from ape_proxy.completion import Assembly, charge, prompt_tokens, size_of
+from ape_proxy.completion import charge, prompt_tokens, size_of
 from ape_proxy.errors import (
     QUOTA,
     ProxyError,
@@ -52,6 +52,7 @@ from ape_proxy.models import EVENTS, JSON, Answer, Model
 from ape_proxy.recording import Recorder
 from ape_proxy.requests import MAX_REQUEST_BYTES, body_of
 from ape_service import logs, prom
+from ape_service.completion_stream import Assembly
 from ape_service.memory import MemoryBudget, MemoryExhausted, MemoryReservation
 from ape_service.pacing import backoff
 from ape_service.web import Handler, application
@@ -59,6 +60,7 @@ from ape_service.web import Handler, application
 # Of requests, also as Python objects, and of complete answers, held at the same time.
 MAX_HELD_BYTES = 384 << 20
 _OPEN = ("/health", "/metrics")
+AGENT_HEADER = "X-APE-Agent"
 # Providers round the time of a reset.
 RESET_MARGIN_SECONDS = 0.05
 # Of the words of an error, in the log.
@@ -114,9 +116,9 @@ class Proxy:
     async def lifetime(self, _: web.Application) -> AsyncIterator[None]:
         await self._model.open()
         options = self._options
-        budget = Budget(options.most_tokens, options.most_dollars, options.prices)
-        self._limiter = Limiter(options.limits, budget)
-        self._metrics.show(budget)
+        self._budget = Budget(options.most_tokens, options.most_dollars, options.prices)
+        self._limiter = Limiter(options.limits, self._budget)
+        self._metrics.show(self._budget)
         self._metrics.in_flight.set_function(lambda: self._limiter.in_flight)
         self._metrics.queued.set_function(lambda: self._limiter.queued)
         yield
@@ -142,6 +144,7 @@ class Proxy:
             return await handler(request)
         except ProxyError as rejection:
             self._metrics.rejections.labels(rejection.code).inc()
+            self._metrics.results.refused[rejection.code] += 1
             return rejection.response()
         except web.HTTPException as problem:
             if problem.status < 400:
@@ -176,6 +179,11 @@ class Proxy:
         if self._recorder is None:
             raise bad_request("not_recording", "Nothing is recorded. Set modelRecord.", 404)
         return web.Response(text=self._recorder.text(), content_type="application/jsonl")
+
+    async def results(self, _: web.Request) -> web.StreamResponse:
+        """What all completions since the start came to."""
+        found = self._metrics.results.plain(self._options.prices, self._budget)
+        return web.json_response(found)
 
     async def completions(self, request: web.Request) -> web.StreamResponse:
         measured = Measured(self._metrics)
@@ -222,7 +230,7 @@ class Proxy:
         end = clock() + self._options.timeout
         body, size = await body_of(request, memory)
         asked = self._model.shape(body)
-        name = request.headers.get("X-APE-Agent", "")[:64]
+        name = request.headers.get(AGENT_HEADER, "")[:64]
         agent = self._callers.owner(request.remote or "", name, clock())
         prompt = prompt_tokens(size)
         tokens = Tokens(prompt, charge(asked, size) - prompt)
@@ -259,15 +267,24 @@ class Proxy:
             try:
                 timeout = max(0.001, this.end - clock())
                 async with self._model.ask(this.asked, timeout) as answer:
-                    if answer.status == 200 and _streams(this.asked, answer):
-                        made = await self._stream(this, answer)
-                        outcome = "failed" if measured.broken else "answered"
-                        return made
-                    content = await forward.whole(answer, this.memory)
+                    streams = answer.status == 200 and _streams(this.asked, answer)
+                    try:
+                        if not streams:
+                            content = await forward.whole(answer, this.memory)
+                        elif AGENT_HEADER in this.request.headers:
+                            content = await self._gathered(this, answer)
+                        else:
+                            made = await self._stream(this, answer)
+                            outcome = "failed" if measured.broken else "answered"
+                            return made
+                    except forward.NotEvents as found:
+                        content, streams = found.content, False
                 if answer.status != 200:
                     raise rejection(answer, without(self._model.secrets, content))
-                self._take(this.body, content, measured)
+                completion = self._take(this.body, content, measured)
                 outcome = "answered"
+                if streams:
+                    return forward.as_stream(answer, completion)
                 return _response(answer, content)
             except ProxyError as problem:
                 problem.asked = True
@@ -304,7 +321,7 @@ class Proxy:
         problem.asked = True
         raise problem
 
-    def _take(self, body: dict[str, Any], content: bytes, measured: Measured) -> None:
+    def _take(self, body: dict[str, Any], content: bytes, measured: Measured) -> dict[str, Any]:
         """Count and record an answer of status 200. Raises ProxyError if it has no message."""
         found = loaded(content)
         if isinstance(found, dict):
@@ -318,21 +335,32 @@ class Proxy:
         measured.text(size_of(choice["message"]))
         if self._recorder is not None:
             self._recorder.add(body | {"model": self._model.name}, found)
+        completion: dict[str, Any] = found
+        return completion
 
     async def _stream(self, this: _Completion, answer: Answer) -> web.StreamResponse:
-        """Forward a stream. Raises Broken, ClientGone; ProxyError before it begins."""
+        """Forward a stream. Raises Broken, ClientGone; before it begins, ProxyError, NotEvents."""
         options = this.body.get("stream_options")
         assembly = Assembly() if self._recorder is not None else None
-        events = Events(
-            this.measured,
-            show_usage=isinstance(options, dict) and bool(options.get("include_usage")),
-            assembly=assembly,
-        )
-        out = await forward.stream(this.request, answer, events)
+        show_usage = isinstance(options, dict) and bool(options.get("include_usage"))
+        secrets = self._model.secrets
+        events = Events(this.measured, show_usage=show_usage, assembly=assembly, secrets=secrets)
+        out = await forward.stream(this.request, answer, events, this.memory)
         this.measured.broken = events.failed
-        if self._recorder is not None and assembly is not None and not events.failed:
-            self._recorder.add(this.body | {"model": self._model.name}, assembly.completion)
+        if self._recorder is not None and assembly is not None:
+            if not events.failed and not events.unknown:
+                self._recorder.add(this.body | {"model": self._model.name}, assembly.completion)
         return out
+
+    async def _gathered(self, this: _Completion, answer: Answer) -> bytes:
+        """The completion of a stream for an agent, which can do nothing with a part of it.
+
+        So a stream that breaks is tried again, and costs the agent no more than a whole answer.
+        """
+        assembly = Assembly()
+        secrets = self._model.secrets
+        events = Events(this.measured, show_usage=True, assembly=assembly, secrets=secrets)
+        return await forward.gathered(answer, events, assembly, this.memory, this.end)
 
 
 def _streams(asked: dict[str, Any], answer: Answer) -> bool:
@@ -355,7 +383,7 @@ def _response(answer: Answer, content: bytes) -> web.Response:
 
 
 def make_app(model: Model, options: Options | None = None) -> web.Application:
-    """POST /v1/chat/completions, GET /v1/models and GET /recording for `model`."""
+    """POST /v1/chat/completions, GET /v1/models, /recording and /results for `model`."""
     options = options or Options()
     registry = prom.registry()
     app = application("proxy", registry, MAX_REQUEST_BYTES)
@@ -364,5 +392,6 @@ def make_app(model: Model, options: Options | None = None) -> web.Application:
     app.cleanup_ctx.append(proxy.lifetime)
     app.router.add_get("/v1/models", proxy.models)
     app.router.add_get("/recording", proxy.recording)
+    app.router.add_get("/results", proxy.results)
     app.router.add_post("/v1/chat/completions", proxy.completions)
     return app

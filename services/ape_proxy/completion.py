@@ -77,51 +77,11 @@ def as_events(completion: dict[str, Any]) -> Iterator[bytes]:
     for choice in completion["choices"]:
         delta = dict(choice["message"])
         if delta.get("tool_calls"):
-            delta["tool_calls"] = [{"index": i} | c for i, c in enumerate(delta["tool_calls"])]
+            calls = enumerate(delta["tool_calls"])
+            delta["tool_calls"] = [{"index": i} | c if isinstance(c, dict) else c for i, c in calls]
         index, finish = choice.get("index", 0), choice.get("finish_reason")
         yield event([{"index": index, "delta": delta, "finish_reason": None}])
         yield event([{"index": index, "delta": {}, "finish_reason": finish}])
     if completion.get("usage") is not None:
         yield event([], usage=completion["usage"])
     yield DONE
-
-
-class Assembly:
-    """Joins the chunks of a stream."""
-
-    def __init__(self) -> None:
-        self._head: dict[str, Any] = {}
-        self._choices: dict[int, dict[str, Any]] = {}
-
-    def add(self, event: dict[str, Any]) -> None:
-        for key, value in event.items():
-            if key != "choices" and value is not None:
-                self._head[key] = value
-        for choice in event.get("choices") or ():
-            index = choice.get("index", 0)
-            made = self._choices.setdefault(
-                index,
-                {
-                    "index": index,
-                    "message": {"role": "assistant", "content": None},
-                    "finish_reason": None,
-                },
-            )
-            made["finish_reason"] = choice.get("finish_reason") or made["finish_reason"]
-            message, delta = made["message"], choice.get("delta") or {}
-            for key in _TEXTS:
-                if isinstance(delta.get(key), str):
-                    message[key] = (message.get(key) or "") + delta[key]
-            for part in delta.get("tool_calls") or ():
-                calls = message.setdefault("tool_calls", [])
-                at = part.get("index", len(calls))
-                while len(calls) <= at < len(calls) + 64:
-                    calls.append({"type": "function", "function": {"name": "", "arguments": ""}})
-                call, function = calls[at], part.get("function") or {}
-                call.update({k: part[k] for k in ("id", "type") if part.get(k)})
-                for key in ("name", "arguments"):
-                    call["function"][key] += function.get(key) or ""
-
-    def completion(self) -> dict[str, Any]:
-        choices = [self._choices[i] for i in sorted(self._choices)]
-        return self._head | {"object": "chat.completion", "choices": choices}

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from typing import Any
 
 from aiohttp import web
 
+from ape_proxy.answers import rejected_in_stream
+from ape_proxy.completion import as_events
 from ape_proxy.errors import ProxyError, bad_answer
 from ape_proxy.events import Events
 from ape_proxy.models import EVENTS, Answer
+from ape_service.completion_stream import Assembly
 from ape_service.memory import MemoryReservation
 
 MAX_ANSWER_BYTES = 8 << 20
@@ -16,10 +21,20 @@ FLUSH_SECONDS = 5.0
 # For a client that does not read its stream.
 STALLED_SECONDS = 60.0
 _SMALL = 16 << 10
+# Of a stream before its first chunk of a completion.
+MAX_HELD_BYTES = 1 << 20
 
 
 class ClientGone(Exception):
     pass
+
+
+class NotEvents(Exception):
+    """The answer had no event, but this content."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.content = content
 
 
 class Broken(Exception):
@@ -37,30 +52,89 @@ async def whole(answer: Answer, memory: MemoryReservation) -> bytes:
     return bytes(content)
 
 
-async def stream(request: web.Request, answer: Answer, events: Events) -> web.StreamResponse:
-    """Forward a stream. Raises Broken, ClientGone; ProxyError before it begins."""
+async def gathered(
+    answer: Answer, events: Events, assembly: Assembly, memory: MemoryReservation, end: float
+) -> bytes:
+    """The completion of a stream, which must end by `end`. Raises ProxyError, NotEvents."""
+    held, booked = bytearray(), 0
+    try:
+        async with asyncio.timeout_at(end):
+            async for chunk in answer.chunks:
+                passed = events.feed(chunk)
+                _check(answer, events)
+                if not events.begun and len(held) < MAX_HELD_BYTES:
+                    held += passed
+                    memory.grow(len(passed))
+                # Its text is kept in two bytes a character.
+                memory.grow(2 * (assembly.size - booked))
+                booked = assembly.size
+    except TimeoutError:
+        message = "The model's answer did not end in time (modelTimeoutSeconds)."
+        raise ProxyError(504, "upstream_error", "upstream_timeout", message) from None
+    held += events.end()
+    _check(answer, events)
+    if not events.begun:
+        raise NotEvents(bytes(held))
+    if not events.complete:
+        raise bad_answer("its stream ended without a finish reason.")
+    return json.dumps(assembly.completion()).encode()
+
+
+async def stream(
+    request: web.Request, answer: Answer, events: Events, memory: MemoryReservation
+) -> web.StreamResponse:
+    """Forward a stream. Raises Broken, ClientGone; before it begins, ProxyError and NotEvents.
+
+    It begins with the first chunk of the completion: what fails before may be tried again.
+    """
     out: web.StreamResponse | None = None
-    transport = request.transport
+    transport, held = request.transport, bytearray()
     try:
         async for chunk in answer.chunks:
-            if passed := events.feed(chunk):
-                out = out or await _open(request, answer)
+            passed = events.feed(chunk)
+            if out is None:
+                held += passed
+                memory.grow(len(passed))
+                if not events.begun:
+                    _check(answer, events)
+                    if len(held) < MAX_HELD_BYTES:
+                        continue
+                if not held:
+                    continue
+                out, passed = await _open(request, answer), bytes(held)
+            if passed:
                 await _write(transport, out, passed)
         if rest := events.end():
-            out = out or await _open(request, answer)
-            await _write(transport, out, rest)
-    except ClientGone:
+            if out is None and not events.begun:
+                held += rest
+            else:
+                out = out or await _open(request, answer)
+                await _write(transport, out, rest)
+        if out is None:
+            _check(answer, events)
+            raise NotEvents(bytes(held))
+    except (ClientGone, NotEvents):
         raise
     except Exception as problem:
         if out is None:
             raise
         raise Broken from problem
-    if out is None:
-        raise bad_answer("its stream ended before it began.")
     if not events.complete and not events.failed:
         raise Broken
     await out.write_eof()
     return out
+
+
+def _check(answer: Answer, events: Events) -> None:
+    """Raises ProxyError for an error in the stream, as for one before it."""
+    if events.error is not None:
+        raise rejected_in_stream(answer, events.error, events.secrets)
+
+
+def as_stream(answer: Answer, completion: dict[str, Any]) -> web.Response:
+    """A completion that is whole, to a client that asked for a stream."""
+    headers = dict(answer.headers) | {"Content-Type": EVENTS, "Cache-Control": "no-cache"}
+    return web.Response(body=b"".join(as_events(completion)), headers=headers)
 
 
 async def _open(request: web.Request, answer: Answer) -> web.StreamResponse:

@@ -12,6 +12,7 @@ from ape_contracts import metrics
 from ape_proxy.answers import Words
 from ape_proxy.budget import Budget, Prices, Tokens
 from ape_proxy.completion import BYTES_PER_TOKEN, MAX_TOKENS
+from ape_proxy.results import Results
 from ape_service import prom
 
 COMPLETE, INCOMPLETE, CANCELLED, FAILED = metrics.PROXY_RESULTS
@@ -22,11 +23,11 @@ Outcome = Literal["answered", "failed", "unknown"]
 class Metrics:
     def __init__(self, registry: CollectorRegistry, model: str, prices: Prices) -> None:
         self.model, self.prices = model, prices
+        self.results = Results()
         self.requests = prom.counter(metrics.PROXY_REQUESTS, registry)
         self.finished = prom.counter(metrics.PROXY_FINISHED, registry)
         self.rejections = prom.counter(metrics.PROXY_REFUSALS, registry)
         self.retries = prom.counter(metrics.PROXY_RETRIES, registry)
-        # Looked up once, not for each token: their only label has one value.
         self.first_token = prom.histogram(metrics.PROXY_FIRST_TOKEN_SECONDS, registry).labels(model)
         self.gap = prom.histogram(metrics.PROXY_INTER_TOKEN_SECONDS, registry).labels(model)
         self.seconds = prom.histogram(metrics.PROXY_SECONDS, registry).labels(model)
@@ -52,7 +53,6 @@ class Measured:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._started = time.monotonic()
-        self._last_token: float | None = None
         self._queued = 0.0
         # Of the attempts so far, and of the last one: as the model counts, and as it was forwarded.
         self.spent = Tokens(0, 0)
@@ -60,27 +60,39 @@ class Measured:
         self._parts = self._characters = 0
         # Whether the model reported an error in its stream.
         self.broken = False
+        self.error = Words("", "")
+        self._begin()
+
+    def _begin(self) -> None:
+        """An attempt begins."""
+        # When the first and the last part of a stream came, and how many there were.
+        self._first = self._last = 0.0
+        self._events = 0
+        # The tokens of the answer, and those of them for reasoning, as the model counts.
+        self._answered = self._reasoning = 0
+        # Whether reasoning was part of the stream.
+        self.reasoned = False
         # Whether the model said anything but its reasoning.
         self.usable = False
         # The label of the answer's finish reason; empty: it had none.
         self.finish = ""
-        self.error = Words("", "")
 
     def queued(self, seconds: float) -> None:
         self._queued += seconds
 
     def retry(self, cause: str) -> None:
+        self._begin()
         self._metrics.retries.labels(self._metrics.model, cause).inc()
+        self._metrics.results.retries += 1
 
     def token(self, now: float, characters: int) -> None:
         """An event with a token of a stream."""
         self._parts += 1
         self._characters += characters
-        if self._last_token is None:
-            self._metrics.first_token.observe(now - self._started)
-        else:
-            self._metrics.gap.observe(now - self._last_token)
-        self._last_token = now
+        self._events += 1
+        if self._events == 1:
+            self._first = now
+        self._last = now
 
     def text(self, characters: int) -> None:
         """The message of an answer that is not a stream."""
@@ -91,6 +103,22 @@ class Measured:
         if isinstance(usage, dict):
             asked, answered = (_count(usage.get(f"{k}_tokens")) for k in ("prompt", "completion"))
             self._usage = Tokens(asked, answered) if asked or answered else None
+            details = usage.get("completion_tokens_details")
+            hidden = details.get("reasoning_tokens") if isinstance(details, dict) else 0
+            self._answered, self._reasoning = answered, _count(hidden)
+
+    @property
+    def seconds_per_token(self) -> float | None:
+        """Of a stream after its first part; None: it had no second one.
+
+        Reasoning that was not part of the stream came before it.
+        """
+        if self._events < 2:
+            return None
+        tokens = self._answered - (0 if self.reasoned else self._reasoning)
+        # A stream that was left may have a usage that is older than its last part.
+        counted = tokens if self.finish and tokens > 1 else self._events
+        return (self._last - self._first) / (counted - 1)
 
     def spend(self, asked: Tokens, outcome: Outcome) -> tuple[Tokens, bool]:
         """The tokens of an attempt, and whether they are known: by the model's usage, or a stream.
@@ -113,20 +141,32 @@ class Measured:
         return used, known
 
     def done(self, result: str, status: int) -> None:
-        metrics = self._metrics
+        metrics, results = self._metrics, self._metrics.results
         seconds = time.monotonic() - self._started
         metrics.requests.labels(metrics.model, result, status).inc()
+        results.completion(result, status, self.finish, seconds, self._queued)
         if self.finish:
             metrics.finished.labels(metrics.model, self.finish).inc()
         metrics.seconds.observe(seconds)
         metrics.queue_seconds.observe(self._queued)
+        if self._events:
+            first = self._first - self._started
+            metrics.first_token.observe(first)
+            results.ttft.add(first)
+        if (gap := self.seconds_per_token) is not None:
+            metrics.gap.observe(gap)
+            results.itl.add(gap)
         if self.spent.total:
             metrics.tokens_in.inc(self.spent.prompt)
             metrics.tokens_out.inc(self.spent.completion)
+            dollars = metrics.prices.dollars(self.spent)
             if metrics.prices.known:
-                metrics.cost.labels(metrics.model).inc(metrics.prices.dollars(self.spent))
+                metrics.cost.labels(metrics.model).inc(dollars)
+            results.spend(self.spent, dollars)
         if result == COMPLETE and self.spent.completion and seconds > self._queued:
-            metrics.speed.observe(self.spent.completion / (seconds - self._queued))
+            speed = self.spent.completion / (seconds - self._queued)
+            metrics.speed.observe(speed)
+            results.tokens_per_second.add(speed)
 
 
 def _count(value: object) -> int:

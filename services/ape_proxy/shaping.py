@@ -63,6 +63,9 @@ def shaped(body: dict[str, Any], shape: Shape) -> dict[str, Any]:
             made.setdefault(own, made.pop(name))
     for name in shape.omit if shape.tool_choice else (*shape.omit, "tool_choice"):
         made.pop(name, None)
+    if not made.get("stream"):
+        # Servers refuse the options of a stream without one.
+        made.pop("stream_options", None)
     made["messages"] = [_message(each, shape) for each in body.get("messages") or ()]
     return made
 

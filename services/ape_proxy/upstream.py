@@ -186,11 +186,14 @@ class Upstream:
         except aiohttp.ConnectionTimeoutError:
             raise _unreachable(f"no connection within {connection.connect:g} s", True) from None
         except TimeoutError:
-            message = (
-                f"The model's answer did not end within {timeout:g} s."
-                if begun
-                else f"The model did not answer within {first_byte:g} s."
+            late = (
+                f"did not answer within {first_byte:g} s"
+                if not begun
+                else f"sent nothing of its answer for {connection.timeout:g} s"
+                if stream
+                else f"did not end its answer within {timeout:g} s"
             )
+            message = f"The model {late}."
             raise ProxyError(504, "upstream_error", "upstream_timeout", message) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # Only the type: the message may quote an address.

@@ -19,6 +19,8 @@ from ape_agent.results import SessionResult, Step
 from ape_agent.session import Session
 from ape_contracts.operations import Operation
 from ape_contracts.service_settings import AgentSettings
+from ape_proxy.app import make_app as proxy_app
+from ape_proxy.models import Offline
 from tests.support import flow_gateway
 from tests.support.agent_world import call, model_of, results_of
 from tests.support.flow_target import OPERATIONS, FlowTarget
@@ -66,7 +68,7 @@ class Flow:
             return json.loads(json.dumps(turn)) if isinstance(turn, dict) else turn(self.results)
 
         async with (
-            self._gateway(operations, allowed) as gateway,
+            self.gateway(operations, allowed) as gateway,
             TestServer(model_of(answer, self.asked)) as model,
         ):
             settings = AgentSettings(
@@ -88,7 +90,7 @@ class Flow:
         return result
 
     @asynccontextmanager
-    async def _gateway(
+    async def gateway(
         self, operations: Sequence[Operation], allowed: Sequence[str]
     ) -> AsyncIterator[str]:
         server = AsgiServer(flow_gateway.app_of(self.url, operations, allowed))
@@ -225,13 +227,14 @@ async def test_of_a_picture_the_model_is_shown_type_and_size(flow: Flow) -> None
 
 
 async def test_missing_argument_is_stated_and_nothing_is_sent(flow: Flow) -> None:
-    turns = [use("order", body={"skus": []}), use("item")]
+    turns = [use("order", body={"skus": []}), use("item"), use("item", sku="{sku}")]
     await flow.session(turns, success=NEVER)
-    first, second = (result["error"] for result in flow.results)
+    first, second, third = (result["error"] for result in flow.results)
     assert "order needs a value for idempotency-key." in first
     assert "item needs a value for sku." in second
     assert flow.target.seen == []
-    assert [step.result for step in flow.steps] == ["bad_call"] * 2
+    assert "item: {sku} is not a value for sku. Fill it in." in third
+    assert [step.result for step in flow.steps] == ["bad_call"] * 3
 
 
 async def test_call_api_alone_has_headers_query_and_content_type(flow: Flow) -> None:
@@ -297,3 +300,42 @@ async def test_typed_call_in_the_text_or_with_flat_arguments_is_put_right(flow: 
         "idempotency-key": "k",
         "body": {"skus": ["a"], "note": "n"},
     }
+
+
+async def test_session_that_the_target_ended_is_signed_in_again_and_its_request_repeated_once(
+    flow: Flow,
+) -> None:
+    def order(_: list[dict[str, Any]]) -> dict[str, Any]:
+        flow.target.end_sessions()
+        return use("order", **{"idempotency-key": "k", "body": {"skus": ["SKU-001"]}})
+
+    step = {"kind": "json", "path": "/auth/login", "fields": USER}
+    await flow.session([use("items"), order, order], success=NEVER, sign_in=[step])
+    assert [each["status"] for each in flow.results] == [200, 201, 401]
+    assert [each.result for each in flow.steps] == ["ok", "ok", "target_error"]
+    logins = [seen for seen in flow.target.seen if seen[1] == "/auth/login"]
+    assert len(logins) == 2
+
+
+async def test_offline_model_finds_its_operations_among_many_by_searching(flow: Flow) -> None:
+    many = [replace(OPERATIONS[3], id=f"report_{n}", path=f"/reports/{n}") for n in range(200)]
+    async with (
+        flow.gateway([*many, *OPERATIONS], ()) as gateway,
+        TestServer(proxy_app(Offline())) as model,
+    ):
+        settings = AgentSettings(
+            gateway_url=gateway,
+            proxy_url=address(model),
+            goal="List the items, and order.",
+            api=flow_gateway.API,
+            success=met("POST", "/orders", 201),
+            sign_in=[{"kind": "json", "path": "/auth/login", "fields": USER}],
+            think_time_seconds=0.0,
+        )
+        before, proxy = Peer(settings.gateway_url, 5), Peer(settings.proxy_url, 5)
+        tools = await toolbox(settings, before)
+        result = await Session(1, settings, tools, before, proxy, flow.steps.append).run()
+        before.close()
+        proxy.close()
+    assert (result.reason, result.repaired) == ("goal_met", {}), result.detail
+    assert "/orders" in [seen[1] for seen in flow.target.seen]

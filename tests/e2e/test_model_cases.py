@@ -223,18 +223,24 @@ def _name(case: Case) -> str:
     return "-".join([case.behavior, *(f"{k}={v}" for k, v in case.proxy.items())])
 
 
+@pytest.mark.parametrize("streams", [True, False], ids=["events", "object"])
 @pytest.mark.parametrize("case", CASES, ids=_name)
 async def test_session_ends_as_it_should_whatever_the_model_and_its_provider_do(
-    case: Case, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: Case, streams: bool, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Agents ask for streams; some servers answer with one object anyway."""
     model_world.shorten_backoff(monkeypatch)
     behavior = known.behaviors(shop.target)[case.behavior]
-    async with model_world.rig(shop, behavior, tmp_path, echo=case.echo, **case.proxy) as rig:
+    rigged = model_world.rig(
+        shop, behavior, tmp_path, echo=case.echo, streams=streams, **case.proxy
+    )
+    async with rigged as rig:
         outcome = await rig.session()
     found = outcome.report()
     reasons = (case.reason,) if isinstance(case.reason, str) else case.reason
     assert found["reason"] in reasons, found
     assert not rig.upstream.broken
+    assert all(seen.body["stream"] for seen in rig.upstream.seen)
     if case.requests is not None:
         assert rig.upstream.requests == case.requests, found
     assert rig.upstream.most_attempts <= 1 + case.proxy.get("retries", RETRIES)

@@ -205,7 +205,12 @@ PROFILES: dict[str, tuple[Behavior, dict[str, Any]]] = {
     ),
     "nothing_that_nobody_set": (
         demands(lambda b: set(b) <= {"model", "messages", "tools", "tool_choice"}),
-        {},
+        {"agent": {"stream": False}},
+    ),
+    "no_stream": (demands(lambda b: not {"stream", "stream_options"} & {*b}), {"omit": ["stream"]}),
+    "no_stream_options": (
+        demands(lambda b: b["stream"] and "stream_options" not in b),
+        {"omit": ["stream_options"]},
     ),
 }
 

@@ -14,7 +14,7 @@ import pytest
 from ape_contracts import labels
 from ape_infra.config.settings import Settings
 from ape_infra.observability import dashboards
-from ape_infra.reporting import draw
+from ape_infra.reporting import panels
 from monitoring.thresholds import BY_KEY
 from tests.support.ape_load import TIERS
 from tests.support.live import LiveStack, exec_in, wait_until
@@ -99,7 +99,7 @@ class Prometheus:
         return {
             one["metric"][label]: float(one["value"][1])
             for query in panel.queries
-            for one in self.ask(draw.plain(query.expr))
+            for one in self.ask(panels.plain(query.expr))
         }
 
     def alerts(self) -> set[str]:

@@ -1,5 +1,6 @@
 """A stack with an OpenAPI document: its operations are a file of the gateway, and nothing else."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -71,3 +72,13 @@ def test_settings_that_linux_would_refuse_stop_the_preview() -> None:
     long = {"target": "demo", "modelBody": {"stop": "x" * 140_000}, "model": "provider"}
     with pytest.raises(pulumi.RunError, match=r"APE_SETTINGS: has \d+ KiB, most of them in param"):
         run("dev", **long, provider="ollama", modelName="m")
+
+
+def test_gateway_has_the_file_of_uploads_in_base64(tmp_path: Path) -> None:
+    (tmp_path / "cat.gif").write_bytes(b"GIF\x00\xff")
+    found = run("dev", agents=1, targetUpload={"file": str(tmp_path / "cat.gif")})
+    settings = decode(GatewaySettings, variables(found, "gateway"))
+    (filler,) = (r for r in found.of("Container") if r.name == "gateway-files-filler")
+    held = {u["file"]: u["content"] for u in filler.inputs["uploads"]["value"]}
+    assert base64.b64decode(held[settings.upload_file]) == b"GIF\x00\xff"
+    assert json.loads(held[settings.config_file])["upload"]["file"].endswith("cat.gif")

@@ -12,7 +12,7 @@ from ape_contracts import metrics
 from ape_contracts.metrics import Metric
 from ape_infra.observability import external_metrics
 from ape_infra.observability.dashboards.sdk import SCALING
-from ape_infra.reporting.draw import plain
+from ape_infra.reporting.panels import plain
 
 # Samples as sparse as a rate of two minutes allows: three times as quick as the real ones.
 STEP_SECONDS = 15

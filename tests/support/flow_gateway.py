@@ -23,7 +23,7 @@ def app_of(target: str, known: Sequence[Operation], allowed: Sequence[str] = ())
         route["endpoints"] = [{"path": each, "methods": ["GET", "POST", "PUT"]} for each in allowed]
     text = pack(operations.encode(Operations(operations=tuple(known))))
     return make_app(
-        load(json.dumps({"routes": {API: route}})),
+        load(json.dumps({"routes": {API: route}, "logging": {"level": "WARNING"}})),
         declared=1,
         operations=load_operations(API, text),
     )

@@ -114,6 +114,9 @@ class FlowTarget:
         self._tokens: set[str] = set()
         self._sessions: dict[str, dict[str, str]] = {}
 
+    def end_sessions(self) -> None:
+        self._tokens.clear()
+
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._note])
         app.add_routes(

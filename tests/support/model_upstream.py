@@ -25,6 +25,7 @@ from tests.support import model_behaviors as known
 from tests.support.model_answers import Answer
 from tests.support.model_behaviors import Behavior
 from tests.support.model_step import broken_rules
+from tests.support.model_streams import streamed
 
 PATH = "/v1/chat/completions"
 _JSON = {"Content-Type": "application/json"}
@@ -50,6 +51,8 @@ class Upstream:
     echo: tuple[str, ...] = ()
     delay: float = 0.0
     keep: bool = True
+    # Streams are answered with events; else as servers do that have none: with one object.
+    streams: bool = False
     seen: list[Seen] = field(default_factory=list)
     # What a strict server refuses, and how often it was sent.
     broken: Counter[str] = field(default_factory=Counter)
@@ -99,6 +102,8 @@ class Upstream:
             answer = self._answer(body, seen.count)
             await asyncio.sleep(self.delay + answer.delay)
             seen.status, seen.answered = answer.status, time.monotonic()
+            if self.streams and body.get("stream"):
+                answer = streamed(answer)
             return await _sent(request, answer)
         finally:
             self.in_flight -= 1
@@ -185,9 +190,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--target", default="http://target:8080", help="address of the target")
     parser.add_argument("--quota-seconds", type=float, default=12, help="time of a long limit")
+    parser.add_argument("--streams", action="store_true", help="answer with events")
     given = parser.parse_args()
     mix = Mix(given.seed, given.target, given.quota_seconds)
-    upstream = Upstream(mix, echo=("extra_content", "reasoning_details"), keep=False)
+    echo = ("extra_content", "reasoning_details")
+    upstream = Upstream(mix, echo=echo, keep=False, streams=given.streams)
     web.run_app(
         upstream.app(), host="127.0.0.1", port=given.port, print=lambda *_: None, access_log=None
     )

@@ -117,11 +117,12 @@ async def rig(
     *,
     echo: tuple[str, ...] = (),
     delay: float = 0.0,
+    streams: bool = False,
     agent: dict[str, Any] | None = None,
     **proxy: Any,
 ) -> AsyncIterator[Rig]:
     """`proxy`, `agent`: settings other than those of a quick test."""
-    upstream = Upstream(behavior, echo, delay)
+    upstream = Upstream(behavior, echo, delay, streams=streams)
     (folder / "key").write_text(KEY)
     async with TestServer(upstream.app()) as provider:
         chosen = {"queue_seconds": 5.0, "request_timeout_seconds": 5.0} | proxy

@@ -11,7 +11,7 @@ from ape_contracts import metrics
 from ape_contracts.metrics import Metric
 from ape_infra.observability import external_metrics, recording_rules
 from ape_infra.observability.promql import SCOPE
-from ape_infra.reporting.draw import plain
+from ape_infra.reporting.panels import plain
 
 METRICS: dict[str, Metric] = {
     m.name: m

@@ -258,7 +258,7 @@ PLACES = places(original.gateway_config())[1:]
 
 
 @given(st.lists(st.tuples(st.sampled_from(PLACES), JSON), max_size=3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_change_of_a_config_is_converted_or_rejected(
     changes: list[tuple[tuple[Any, ...], Any]],
 ) -> None:

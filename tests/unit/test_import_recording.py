@@ -112,7 +112,7 @@ QUERY = st.dictionaries(
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     method=st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE"]),
     path=st.lists(SEGMENTS | st.just("77"), min_size=1, max_size=3),
@@ -298,7 +298,7 @@ def leaked(found: Imported, *secrets: str) -> list[str]:
     return [secret for secret in secrets if any(secret in text for text in shown)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(secret=st.text("abcXYZ019_.-", min_size=8, max_size=20).map(lambda text: f"q9{text}7z"))
 def test_secret_of_a_recording_stands_in_nothing_that_is_written(secret: str) -> None:
     found = converted(

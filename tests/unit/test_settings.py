@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ape_contracts import conditions
-from ape_infra.config import files, project
+from ape_infra.config import files, project, upload
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.files import (
     Scenario,
@@ -67,6 +67,11 @@ REJECTED = [
     ({"agentz": "5"}, "ape:agentz: is not a setting", "Pulumi.yaml"),
     ({"target": "example.com"}, 'ape:target: is "example.com"', "scheme"),
     ({"targetUserAgent": "a\nb"}, "ape:targetUserAgent: ", "pattern"),
+    (
+        {"targetUpload": '{"file": "x", "bytes": 1}'},
+        "ape:targetUpload.bytes: is set, and so is file",
+        "Remove one",
+    ),
     ({"targetUserAgent": "x" * 201}, "ape:targetUserAgent: ", "pattern"),
     ({"model": "cerebras"}, "ape:cerebrasApiKey: is not set", "pulumi config set --secret"),
     ({"production": "true"}, "ape:grafanaPassword: is not set", "pulumi config set --secret"),
@@ -475,3 +480,28 @@ def test_a_project_file_that_cannot_be_read_is_a_sentence(content: bytes, tmp_pa
     (tmp_path / project.PROJECT_FILE).write_bytes(content)
     with pytest.raises(project.ProjectError, match=r"Pulumi\.yaml: .* Correct the file\."):
         project.find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        ({"file": "no.gif"}, "targetUpload: .*no.gif: No such file"),
+        ({"file": "large"}, r"targetUpload: .*large: is larger than 366 KiB, the maximum on Swarm"),
+        ({"file": "cat.gif"}, "targetUpload: is set, and `upload` in gatewayConfig, too"),
+        (None, "gatewayConfig: .*dog.gif: No such file"),
+    ],
+)
+def test_a_file_of_uploads_that_no_gateway_can_have_is_rejected(
+    given: Any, part: str, tmp_path: Path
+) -> None:
+    (tmp_path / "large").write_bytes(bytes(400_000))
+    config = {"runtime": "swarm", "targetUpload": json.dumps(given or {})}
+    if "gatewayConfig" in part:
+        routes = {"shop": {"base_url": "http://shop", "endpoints": [{"path": "/"}]}}
+        (tmp_path / "g.json").write_text(
+            json.dumps({"routes": routes, "upload": {"file": "dog.gif"}})
+        )
+        config["gatewayConfig"] = "g.json"
+    settings = parse(config)
+    with pytest.raises(SettingsError, match=part):
+        upload.content(settings, tmp_path, gateway_config(settings, tmp_path)[0])

@@ -149,7 +149,7 @@ def test_data_that_is_not_a_sketch_is_refused(changed: Any) -> None:
         Sketch.of(changed)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(0, 1e6), max_size=30), st.lists(st.floats(0, 1e6), max_size=30))
 def test_a_difference_after_a_merge_has_the_bins_of_what_was_merged(
     a: list[float], b: list[float]

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from ape_contracts import paths
 from ape_contracts.operations import Operation, Operations
-from ape_infra.config.openapi import parameters, selection, servers
+from ape_infra.config.openapi import parameters, security, selection, servers
 from ape_infra.config.openapi.errors import OpenApiError
 from ape_infra.config.openapi.parameters import Place
 from ape_infra.config.openapi.references import Node, ReferenceProblem, References
@@ -37,12 +37,16 @@ class Wanted:
     """Which operations, and for which target: `target_url` may have a part of the base path.
 
     `allowed`: method and path of the endpoints that the gateway allows; empty: all are allowed.
+    `carried`: what requests have without the model (see `security`); `is_signed_in`: by a sign-in
+    that the settings declare.
     """
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
     target_url: str = ""
     allowed: Sequence[tuple[str, str]] = ()
+    carried: security.Carried = frozenset()
+    is_signed_in: bool = False
 
     def allows(self, operation: Operation) -> bool:
         """Whether an endpoint allows the operation, at least with some values in its path."""
@@ -85,11 +89,12 @@ def read(references: References, wanted: Wanted, report: Report) -> Operations:
             name = shortened(each.candidate.name)
             if not wanted.allows(operation):
                 report.add("not_allowed", name)
-            elif (sent := sendable(operation, name, schemes, report)) is not None:
-                made.append(sent)
+            elif (sent := sendable(operation, name, report)) is not None:
+                made.append((name, sent))
     if not made:
         raise OpenApiError(_nothing(document, report))
-    return Operations(operations=tuple(made), schemes=schemes)
+    usable = security.usable(made, schemes, wanted.carried, report, only=wanted.is_signed_in)
+    return Operations(operations=tuple(usable), schemes=schemes)
 
 
 def checked(document: Any) -> dict[str, Any]:
@@ -201,7 +206,7 @@ def _operation(
     document, operation = references.root.value, found.operation
     name = shortened(found.candidate.name)
     schemas = Schemas(references, lambda kind, subject: report.add(kind, name, subject), known)
-    place = Place(name, schemas, report)
+    place = Place(name, schemas, report, security.AUTHORIZATION in wanted.carried)
     nodes = parameters.declared(
         place,
         Node(found.shared.value.get("parameters"), found.shared.base),

@@ -34,11 +34,15 @@ _IGNORED_HEADERS = {"accept", "content-type", "authorization"}
 
 
 class Place(NamedTuple):
-    """Where in the document: `name` is that of the operation in the report."""
+    """Where in the document: `name` is that of the operation in the report.
+
+    `authorized`: requests have a header Authorization without the model.
+    """
 
     name: str
     schemas: Schemas
     report: Report
+    authorized: bool = False
 
 
 def declared(place: Place, *lists: Node) -> list[Node]:
@@ -98,7 +102,8 @@ def _parameter(place: Place, node: Node) -> Parameter | None:
         place.report.add("malformed", place.name, f"a parameter is in `{shortened(location, 40)}`")
         return None
     if location == "header" and name.lower() in _IGNORED_HEADERS:
-        if value.get("required") is True and name.lower() == "authorization":
+        is_needed = value.get("required") is True and name.lower() == "authorization"
+        if is_needed and not place.authorized:
             place.report.add("authorization", place.name)
         return None
     content_type, holder, schema = _described(place, node)

@@ -48,7 +48,8 @@ KINDS: dict[str, Kind] = {
         "much of them",
     ),
     "choice": Kind(
-        "ok", "{n} operation{s} {has_have} a choice of schemas: agents know the first of each"
+        "ok",
+        "{n} operation{s} {has_have} a choice of schemas, of which agents know the first alone",
     ),
     "callbacks": Kind("ok", "{n} callback{s} {is_are} left out, since the target sends them"),
     "querystring": Kind(
@@ -59,6 +60,12 @@ KINDS: dict[str, Kind] = {
         "{n} operation{s} need{third} security scheme {x}, whose credentials agents do not have",
         "Set targetCredentials, declare targetSignIn, set auth of a route of gatewayConfig, or let "
         "sessions log in.",
+    ),
+    "other_security": Kind(
+        "warn",
+        "{n} operation{s} need{third} security scheme {x}, which targetSignIn does not have: left "
+        "out",
+        "Add a step for it to targetSignIn to use them.",
     ),
     "reference": Kind(
         "warn", "{n} operation{s} refer{third} to {x}: what it describes is not sent"

@@ -18,6 +18,8 @@ MAX_DEPTH = 12
 # Of one schema: subschemas, and values of an example.
 MAX_PARTS = 150
 MAX_ENUM = 50
+# Levels that keep several objects to choose from, and how many of them, with how many subschemas.
+_OFFERING, _MAX_CHOICES, _CHOICE_PARTS = 3, 4, 60
 # Levels whose schemas keep their description.
 DESCRIBED = 3
 MAX_TEXT = 200
@@ -199,7 +201,10 @@ class Schemas:
     def _composed(
         self, node: Node, budget: _Budget, depth: int, within: tuple[int, ...]
     ) -> dict[str, Any]:
-        """The merged parts of `allOf`, and the first of `oneOf` or `anyOf` that is not null."""
+        """The merged parts of `allOf`; of `oneOf` or `anyOf` several objects, else the first part
+
+        that is not null.
+        """
         made: dict[str, Any] = {}
         for part in _list(node.value.get("allOf")):
             small = self._small(Node(part, node.base), budget, depth - 1, within)
@@ -210,13 +215,37 @@ class Schemas:
             first = next((c for c, null in zip(choices, is_null, strict=True) if not null), None)
             if first is None:
                 continue
-            if is_null.count(False) > 1:
-                self._on_problem("choice", "")
             small = self._small(Node(first, node.base), budget, depth - 1, within) or {}
             if any(is_null) and (types := types_of(small)):
                 small["type"] = [*types, "null"]
+            if len(choices) > 1 and types_of(small) == ("object",):
+                if others := self._others(choices, node, depth, within):
+                    made[key] = [small, *others]
+                    for choice, each in zip(choices, made[key], strict=True):
+                        self._discriminate(each, node.value.get("discriminator"), choice)
+                    continue
+            if is_null.count(False) > 1:
+                self._on_problem("choice", "")
             made = merged(made, small)
             self._discriminate(made, node.value.get("discriminator"), first)
+        return made
+
+    def _others(
+        self, choices: list[Any], node: Node, depth: int, within: tuple[int, ...]
+    ) -> list[dict[str, Any]]:
+        """The choices but for the first, if all are objects and small; else none."""
+        if len(choices) > _MAX_CHOICES or depth <= MAX_DEPTH - _OFFERING:
+            return []
+        problems: list[str] = []
+        # What is wrong in one of them does not matter, if they are not offered.
+        apart = Schemas(self._references, lambda kind, _: problems.append(kind), {})
+        budget = _Budget(_CHOICE_PARTS)
+        made = []
+        for each in choices[1:]:
+            small = apart._small(Node(each, node.base), budget, depth - 1, within)
+            if problems or small is None or types_of(small) != ("object",):
+                return []
+            made.append(small)
         return made
 
     def _is_null(self, node: Node) -> bool:

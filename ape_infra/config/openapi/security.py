@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from ape_contracts.operations import Operations
+from ape_contracts import sign_in as contract
+from ape_contracts.operation_request import kind_of
+from ape_contracts.operations import Operation, Operations
+from ape_infra.config.openapi.report import Report
+from ape_infra.config.openapi.schemas import shortened
 
+# (place, name in lower case) of what requests have without the model: of a header, the query or
+# cookies, whose name * stands for any, and (http, scheme) of what Authorization holds.
+Carried = frozenset[tuple[str, str]]
+_BEARER, _BASIC, _ANY_COOKIE = ("http", "bearer"), ("http", "basic"), ("cookie", "*")
+AUTHORIZATION = ("header", "authorization")
+_LOGIN = re.compile(r"(?i)log[_-]?in|sign[_-]?in|auth|token|session")
+_MAX_FIELDS = 4
 Has = Callable[[Collection[str]], bool]
 Step = dict[str, Any]
 _USER, _CLIENT = ("username", "password"), ("client_id", "client_secret")
@@ -125,3 +137,89 @@ def token_path(url: str, operations: Operations, target_url: str) -> str | None:
                 return each.path
     path = parts.path or "/"
     return path[len(own.path) - 1 :] if path.startswith(own.path) else path
+
+
+def carried(steps: list[Step], headers: Iterable[str] = ()) -> Carried:
+    """What requests have by the steps of a sign-in, and by the `headers` of the gateway."""
+    made = {("header", name.lower()) for name in headers}
+    for step in contract.steps(steps):
+        if step.kind == "basic":
+            made |= {_BASIC, AUTHORIZATION}
+        elif step.kind in ("apiKey", "header"):
+            where = step.where if step.kind == "apiKey" else "header"
+            made.add((where, step.name.lower()))
+        elif step.kind != "logout":
+            if step.kind != "form" or step.token:
+                header = ("header", step.header.lower())
+                made |= {header, _BEARER} if header == AUTHORIZATION else {header}
+            if step.kind == "form" or (step.kind == "json" and not step.token):
+                made.add(_ANY_COOKIE)
+    if AUTHORIZATION in made and not {_BASIC, _BEARER} & made:
+        made |= {_BASIC, _BEARER}
+    return frozenset(made)
+
+
+def usable(
+    operations: list[tuple[str, Operation]],
+    schemes: dict[str, Step],
+    has: Carried,
+    report: Report,
+    *,
+    only: bool,
+) -> list[Operation]:
+    """Return the operations, each of which has its name in the report, that agents can call.
+
+    With `only`, those that need another scheme than the sign-in has are left out, unless that would
+    be all that need one: then the document rather states it in another way.
+    """
+    known = {name for name, scheme in schemes.items() if _is_carried(scheme, has)}
+    needy = [each for each in operations if each[1].security and () not in each[1].security]
+    lacking = {
+        each.id
+        for _, each in needy
+        if not any(known.issuperset(alternative) for alternative in each.security)
+    }
+    is_out = only and len(lacking) < len(needy)
+    for name, each in needy:
+        if each.id in lacking:
+            for scheme in each.security[0]:
+                kind = "other_security" if is_out else "security"
+                report.add(kind, name, _named(scheme, schemes.get(scheme, {})))
+    return [each for _, each in operations if not is_out or each.id not in lacking]
+
+
+def _is_carried(scheme: Step, has: Carried) -> bool:
+    kind, http = scheme.get("type"), str(scheme.get("scheme", "")).lower()
+    if kind == "apiKey":
+        where = str(scheme.get("in"))
+        name = str(scheme.get("name")).lower()
+        return (where, name) in has or (where == "cookie" and _ANY_COOKIE in has)
+    if kind == "basic" or (kind == "http" and http == "basic"):
+        return _BASIC in has
+    is_bearer = kind in ("oauth2", "openIdConnect") or (kind == "http" and http == "bearer")
+    return is_bearer and _BEARER in has
+
+
+def _named(name: str, scheme: Step) -> str:
+    kind, where = scheme.get("type"), scheme.get("in")
+    if kind == "apiKey":
+        return shortened(f"{name} (key {scheme.get('name')} in {where})")
+    return shortened(f"{name} ({scheme.get('scheme') or kind})") if kind else name
+
+
+def login(operations: Operations) -> Step | None:
+    """The step of a sign-in by an operation that is a login by its path and its body."""
+    for each in operations.operations:
+        if each.method != "POST" or each.body is None or not _LOGIN.search(each.path):
+            continue
+        names = list(each.body.schema.get("properties", ()))
+        needed = each.body.schema.get("required") or names
+        if sum("password" in name.lower() for name in needed) != 1 or len(needed) > _MAX_FIELDS:
+            continue
+        kinds = {"json": "json", "form": "form"}
+        step: Step = {"kind": kinds.get(kind_of(each.body.content_type), ""), "path": each.path}
+        if step["kind"] and set(needed) != set(contract.USER_FIELDS):
+            step["fields"] = {name: f"{{{name}}}" for name in needed}
+        if step["kind"]:
+            return step
+    return None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from ape_contracts.operation_request import kind_of
 from ape_contracts.operations import Body, Operation, Schema
 from ape_infra.config.openapi.report import Report
-from ape_infra.config.openapi.schemas import shortened, types_of
+from ape_infra.config.openapi.schemas import types_of
 
 # Kinds of bodies (see `kind_of`) that are a text whatever their schema says.
 _TEXT = {
@@ -17,9 +16,7 @@ _TEXT = {
 }
 
 
-def sendable(
-    operation: Operation, name: str, schemes: dict[str, dict[str, Any]], report: Report
-) -> Operation | None:
+def sendable(operation: Operation, name: str, report: Report) -> Operation | None:
     """Return the operation as agents call it; None: they cannot. `name`: that in the report."""
     body = operation.body
     if body is not None:
@@ -36,9 +33,6 @@ def sendable(
             body = None
         elif kind in _TEXT:
             body = _as_text(body, kind, name, report)
-    if operation.security and () not in operation.security:
-        for scheme in operation.security[0]:
-            report.add("security", name, _scheme(scheme, schemes.get(scheme, {})))
     return replace(operation, body=body)
 
 
@@ -52,10 +46,3 @@ def _as_text(body: Body, kind: str, name: str, report: Report) -> Body:
     schema: Schema = {"type": "string", "description": _TEXT[kind].format(plain)}
     example = body.example if isinstance(body.example, str) else None
     return replace(body, schema=schema, example=example)
-
-
-def _scheme(name: str, scheme: dict[str, Any]) -> str:
-    kind, where = scheme.get("type"), scheme.get("in")
-    if kind == "apiKey":
-        return shortened(f"{name} (key {scheme.get('name')} in {where})")
-    return shortened(f"{name} ({scheme.get('scheme') or kind})") if kind else name

@@ -1,4 +1,4 @@
-"""Panels and dashboards as plain data: Grafana's JSON, the tests and the pictures come from it.
+"""Panels and dashboards as plain data: Grafana's JSON, the tests and the charts come from it.
 
 A query or panel that differs between log stores has one variant for each of them.
 """

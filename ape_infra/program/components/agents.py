@@ -68,6 +68,7 @@ class Mission:
             sign_in=self.sign_in.steps,
             credentials_file=self.credentials.path if self.credentials else "",
             target_https=self.sign_in.target_https,
+            stream=self.model.stream,
         )
 
 

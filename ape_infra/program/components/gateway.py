@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ape_contracts.service_settings import LIMITS, SERVICE_PORT, GatewaySettings
 from ape_infra.config.files import gateway_reaches_docker_host
-from ape_infra.config.ports import PortSettings
+from ape_infra.config.settings import Settings
 from ape_infra.planning import plan as planning
 from ape_infra.planning import services
 from ape_infra.program.components.base import Component
@@ -24,20 +24,21 @@ MIN_CONNECTIONS_PER_ADDRESS, CONNECTIONS_PER_AGENT = 512, 4
 def workload(
     image: str,
     config: str,
-    user_agent: str,
+    settings: Settings,
     report_key: str,
-    ports: PortSettings,
     plan: planning.Plan,
     operations: str | None = None,
+    upload: str | None = None,
 ) -> Workload:
     """`config`: JSON text of the gateway's config. `operations`: see ape_contracts.operations_file.
 
-    A stack without operations has no file for them.
+    `upload`: content of the file that agents upload, in base64. None: the stack has no such file.
     """
     # The config may carry the credentials of the target, so it is treated as a secret.
     file = File("gateway.json", config, secret=True)
     key = File("report_key", report_key, secret=True)
-    listed = () if operations is None else (File("operations.json", operations),)
+    listed = None if operations is None else File("operations.json", operations)
+    sent = None if upload is None else File("upload.base64", upload)
     limits = LIMITS["gateway"]
     return Workload(
         name=NAME,
@@ -53,21 +54,23 @@ def workload(
             # Each agent of the tier may have a request in flight: a queue here would hide the
             # target's behavior.
             max_in_flight=max(MIN_IN_FLIGHT, plan.tier.max_agents),
-            user_agent=user_agent,
+            user_agent=settings.target.user_agent,
             connections_per_address=max(
                 MIN_CONNECTIONS_PER_ADDRESS, CONNECTIONS_PER_AGENT * plan.agents_per_container
             ),
             report_key_file=key.path,
             max_agents=plan.tier.max_agents,
-            operations_file=listed[0].path if listed else "",
+            operations_file=listed.path if listed else "",
+            upload_file=sent.path if sent else "",
+            idle=settings.run.sessions == "runs",
         ),
-        files=(file, key, *listed),
+        files=(file, key, *(each for each in (listed, sent) if each is not None)),
         networks=(
             Attachment(EDGE, (NAME,)),
             Attachment(TARGET),
             *(Attachment(shard, (NAME,)) for shard in plan.networks),
         ),
-        ports=(Port(SERVICE_PORT, ports.gateway),),
+        ports=(Port(SERVICE_PORT, settings.ports.gateway),),
         health=service_health(),
         # One connection per agent, one to the target per request in flight, and a reserve.
         nofile=16384,
@@ -81,14 +84,13 @@ class Gateway(Component):
         name: str,
         deployment: Deployment,
         config: str,
-        user_agent: str,
+        settings: Settings,
         report_key: str,
         operations: str | None = None,
+        upload: str | None = None,
     ) -> None:
         super().__init__("ape:gateway:Gateway", name, deployment.after_images("gateway"))
         image = deployment.images.names["gateway"]
-        made = workload(
-            image, config, user_agent, report_key, deployment.ports, deployment.plan, operations
-        )
+        made = workload(image, config, settings, report_key, deployment.plan, operations, upload)
         self.ready = deployment.runtime.run(made, deployment.networks.by_name, opts=self.child_opts)
         self.register_outputs({})

@@ -3,7 +3,8 @@
 It calls the endpoints of the system message, or the operations of typed tools, one tool call per
 answer, in their order. It fills them with values of earlier answers by name, and what no answer can
 have with values made for the schema, always the same for a session. It stops when an endpoint
-fails, when a value is missing, or when everything was called.
+fails, when a value is missing, or when everything was called. Where a target has too many
+operations for that, it searches for those of the goal first.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-from ape_proxy.offline.answers import Done, Known, Missing
+from ape_proxy.offline import search
+from ape_proxy.offline.answers import Done, Known, Missing, collection_of
 from ape_proxy.offline.messages import (
+    Exchange,
     ToolCall,
     brief,
     count_tokens,
@@ -23,17 +26,21 @@ from ape_proxy.offline.messages import (
 )
 from ape_proxy.offline.names import PLACEHOLDER
 from ape_proxy.offline.schemas import Filler, named
-from ape_proxy.offline.tasks import Task, chosen, matched, tasks_of
+from ape_proxy.offline.tasks import Task, chosen, matched, path_with, tasks_of
 
 __all__ = ["NAME", "ToolCall", "count_tokens", "next_decision", "text_of"]
 NAME = "ape-offline"
-_MAX_MISSING = 3
+_MAX_MISSING, _MAX_SAID = 3, 120
 
 
 def next_decision(messages: list[Any], tools: list[Any]) -> ToolCall | str:
     """The model's next decision: a call of a tool, or its last words."""
     given = brief(messages)
+    values = given.get("values")
+    context = values if isinstance(values, dict) else {}
     tasks = tasks_of(tools, given)
+    if not tasks and (tool := search.caller(tools)):
+        return _searching(list(exchanges(messages)), tool, given.get("goal", ""), context)
     if not tasks:
         return (
             f"I am {NAME}, a deterministic stand-in for a language model. I need tools whose "
@@ -41,9 +48,32 @@ def next_decision(messages: list[Any], tools: list[Any]) -> ToolCall | str:
             "that holds `endpoints`, and one tool."
         )
     done, left = matched(tasks, list(exchanges(messages)))
-    values = given.get("values")
-    turn = _Turn(tasks, done, values if isinstance(values, dict) else {})
-    return turn.decision(left)
+    return _Turn(tasks, done, context).decision(left)
+
+
+def _searching(
+    made: list[Exchange], tool: str, goal: Any, context: dict[str, Any]
+) -> ToolCall | str:
+    """The next search, or the next call of what was found."""
+    asked = search.searched(made)
+    open_ = [text for text in search.texts(goal) if text not in asked]
+    if open_ and len(asked) < search.MAX_SEARCHES:
+        return _search(open_[0])
+    tasks = search.found(made, tool)
+    if not tasks:
+        return "I cannot continue: no operation was found for the goal."
+    done, left = matched(tasks, [each for each in made if each.tool != search.FIND])
+    turn = _Turn(tasks, done, context)
+    decision = turn.decision(left)
+    if isinstance(decision, ToolCall) or turn.has_failed:
+        return decision
+    wanted = [search.text_for(task, turn.lacks(task)) for task in left if turn.lacks(task)]
+    more = [text for text in wanted if text and text not in asked]
+    return _search(more[0]) if more and len(asked) < search.MAX_SEARCHES else decision
+
+
+def _search(text: str) -> ToolCall:
+    return ToolCall(search.FIND, json.dumps({"text": text}))
 
 
 class _Turn:
@@ -53,6 +83,8 @@ class _Turn:
         self._tasks, self._done = tasks, done
         self._known = Known(done, context)
         self._referred = frozenset(name for task in tasks for name in named(task.path))
+        listed = {name for task in tasks for name in task.lists}
+        self._objects = {name: name in listed for task in tasks for name in task.objects}
         self._filled: dict[int, dict[str, Any] | Missing] = {}
 
     def decision(self, left: list[Task]) -> ToolCall | str:
@@ -63,10 +95,14 @@ class _Turn:
         if not left:
             return "Every endpoint was called; there is nothing left to do."
         for group in self._groups(left, logged_in) if is_typed else [left]:
-            task = chosen(group, self._can, self._lacks)
+            task = chosen(group, self._can, self.lacks)
             if task is not None:
                 return ToolCall(task.tool, json.dumps(self._fill(task)))
         return self._missing(left)
+
+    @property
+    def has_failed(self) -> bool:
+        return bool(self._done) and not self._done[-1].worked
 
     def _pairs(self) -> list[tuple[Task, Done]]:
         by_name = {task.name: task for task in self._tasks}
@@ -83,6 +119,9 @@ class _Turn:
         last = self._done[-1]
         status, error = last.exchange.status, last.exchange.answer.get("error")
         words = f"I cannot continue: {last.sent} answered {status}."
+        said = last.exchange.answer.get("body")
+        if said and isinstance(said, dict | list):
+            words += f" {json.dumps(said, ensure_ascii=False)[:_MAX_SAID]}"
         if not isinstance(status, int) and isinstance(error, str):
             words = f"I cannot continue: {last.sent} was not sent: {error}"
         without = [task for task in left if task.is_login and not self._can(task)]
@@ -118,7 +157,8 @@ class _Turn:
     def _can(self, task: Task) -> bool:
         return not isinstance(self._filled_of(task), Missing)
 
-    def _lacks(self, task: Task) -> str:
+    def lacks(self, task: Task) -> str:
+        """The name of the value that the task lacks; empty: it can be called."""
         found = self._filled_of(task)
         return found.name if isinstance(found, Missing) else ""
 
@@ -136,7 +176,10 @@ class _Turn:
 
     def _arguments(self, task: Task) -> dict[str, Any]:
         if task.schema is not None:
-            return Filler(self._known, task, self._referred).arguments()
+            found = Filler(self._known, task, self._referred, self._objects).arguments()
+            if task.places is None:
+                return found
+            return search.call_of(task, path_with(task.path, found), found)
         made: dict[str, Any] = {"method": task.method, "path": self._path(task.path)}
         for key in ("query", "headers", "body"):
             if task.endpoint.get(key) is not None:
@@ -147,7 +190,7 @@ class _Turn:
 
     def _path(self, template: str) -> str:
         def fill(match: re.Match[str]) -> str:
-            before = template[: match.start()].rstrip("/").rpartition("/")[2]
+            before = collection_of(template[: match.start()])
             return quote(str(self._known.find(match[1], before)), safe="", errors="replace")
 
         return PLACEHOLDER.sub(fill, template)

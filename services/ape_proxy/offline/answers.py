@@ -25,6 +25,7 @@ _WRAPPERS = word_set(
     "collection embedded members member body"
 )
 _VERBS = word_set("search list all find query latest recent mine")
+_USER = word_set("me user profile account whoami self")
 _MAX_DEPTH = 40
 _MAX_FIELDS = 20_000
 
@@ -45,6 +46,17 @@ class Field:
     key: str
     value: Any
     depth: int
+
+
+def _is_collection(segment: str) -> bool:
+    return is_plural(segment) and "{" not in segment and segment not in _WRAPPERS
+
+
+def collection_of(path: str) -> str:
+    """The collection at the end of a path: products of /products, and of /products/records."""
+    before, _, last = path.rstrip("/").rpartition("/")
+    outer = before.rpartition("/")[2]
+    return outer if last in _WRAPPERS and _is_collection(outer) else last
 
 
 @dataclass(frozen=True)
@@ -68,8 +80,14 @@ class Done:
 
     @cached_property
     def collection(self) -> str:
-        """The last word of the path that is not a verb."""
-        return next((p for p in reversed(self.literals) if p not in _VERBS), "-")
+        """The last word of the path that is not a verb; that of /products/records is products."""
+        return next((p for p in reversed(self.literals) if p not in _VERBS | self._wrapped), "-")
+
+    @cached_property
+    def _wrapped(self) -> set[str]:
+        """Words of the path that only wrap the collection before them."""
+        parts = self.path.partition("?")[0].split("/")
+        return {two for one, two in pairwise(parts) if two in _WRAPPERS and _is_collection(one)}
 
     @cached_property
     def is_list(self) -> bool:
@@ -77,6 +95,8 @@ class Done:
         last = self.path.partition("?")[0].rstrip("/").rpartition("/")[2]
         if not is_plural(self.collection):
             return False
+        if last in self._wrapped:
+            return self.method == "GET"
         return last in _VERBS or (self.method == "GET" and last == self.collection)
 
     @cached_property
@@ -87,7 +107,7 @@ class Done:
         """The resource of this id, if it stands in the path: that of a cart in /carts/7/lines."""
         parts = [unquote(part) for part in self.sent.partition("?")[0].split("/")]
         for before, part in pairwise(parts):
-            if before and part == str(own_id):
+            if before and before not in self._wrapped and part == str(own_id):
                 return frozenset([resource(before)])
         return self.names
 
@@ -194,9 +214,9 @@ class Known:
         yield from self._of_objects(kind)
         yield lambda done: done.by_key.get(f"{kind}_id", [])
         yield _weak(kind)
-        # Only if it can be nothing else.
+        # Only if it can be nothing else: not the user's own.
         kinds = {each.resources for done in self._newest for each in _ids(done)}
-        if len(kinds) == 1:
+        if len(kinds) == 1 and not _USER.intersection(*kinds):
             yield lambda done: _ids(done)
 
     def _of_a_field(self, key: str, kind: str) -> Iterator[_Search]:

@@ -5,12 +5,13 @@ What is made depends on the session, the operation and the place only, so that i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
 from ape_proxy.offline import numbers
-from ape_proxy.offline.answers import Known, Missing
+from ape_proxy.offline.answers import Known, Missing, collection_of
 from ape_proxy.offline.keywords import (
     NOTHING,
     Schema,
@@ -47,15 +48,26 @@ _OWN = word_set(
     "name title description note notes comment text message body content subject summary label "
     "email mail username password login phone address street city"
 )
+_AMOUNTS = word_set("page number count amount quantity limit offset")
 # What an answer may have, and can be made as well.
 _CODES = word_set("code key ref reference handle isbn")
 
 
 class Filler:
-    """`referred`: the names that stand in paths, each an object's."""
+    """`referred`: the names that stand in paths, each an object's.
 
-    def __init__(self, known: Known, task: Task, referred: frozenset[str]) -> None:
+    `objects`: the names of the application's objects, with whether it has a list of them.
+    """
+
+    def __init__(
+        self,
+        known: Known,
+        task: Task,
+        referred: frozenset[str],
+        objects: Mapping[str, bool] = MappingProxyType({}),
+    ) -> None:
         self._known, self._task, self._referred = known, task, referred
+        self._objects = objects
         self._seed = f"{known.context.get('session', '')} {task.name}"
 
     def arguments(self) -> dict[str, Any]:
@@ -81,7 +93,7 @@ class Filler:
 
     def _of_path(self, name: str, schema: Schema) -> Any:
         """A value for a path: one that is known or stated, or of a closed set."""
-        before = self._task.path.partition("{" + name + "}")[0].rstrip("/").rpartition("/")[2]
+        before = collection_of(self._task.path.partition("{" + name + "}")[0])
         try:
             found = self._known.find(name, before)
             if is_scalar(found) and found != "":
@@ -146,8 +158,32 @@ class Filler:
                 found = NOTHING
             if found is not NOTHING and fits(found, schema):
                 return found
+        if not refers and (found := self._related(schema, name)) is not NOTHING:
+            return found
         can_state = stated(schema, None) is not NOTHING or last in _CODES
         if refers and not can_state and schema.get("type") != "boolean":
+            raise Missing(name)
+        return NOTHING
+
+    def _related(self, schema: Schema, name: str) -> Any:
+        """The id of an object, for a field with its name: `product` beside /products.
+
+        Raises Missing if nothing else fits and a list of them can have one.
+        """
+        key, kind, form = plain(name), kind_of(schema), schema.get("format")
+        is_own = key in _AMOUNTS or words(name)[-1] in _OWN
+        if key not in self._objects or is_own or stated(schema, None) is not NOTHING:
+            return NOTHING
+        is_id = kind == "integer" or form == "uuid"
+        if not is_id and (kind != "string" or form or "pattern" in schema):
+            return NOTHING
+        try:
+            found = self._known.find(f"{key}_id")
+        except Missing:
+            found = NOTHING
+        if found is not NOTHING and fits(found, schema):
+            return found
+        if is_id and self._objects[key]:
             raise Missing(name)
         return NOTHING
 

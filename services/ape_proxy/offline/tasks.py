@@ -15,6 +15,7 @@ from ape_proxy.offline.names import (
     PARAMETER,
     is_login,
     is_logout,
+    is_plural,
     is_secret,
     is_sign_up,
     plain,
@@ -28,13 +29,23 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 
 @dataclass(frozen=True)
 class Task:
-    """`schema`: of the arguments of a typed tool; `endpoint`: of the brief, for a generic tool."""
+    """`schema`: of the arguments of a typed tool; `endpoint`: of the brief, for a generic tool.
+
+    `places`: for a generic tool, which of its arguments each in `schema` belongs to (see `search`);
+    `content_type`: of its body.
+    """
 
     tool: str
     method: str
     path: str
     schema: dict[str, Any] | None = None
     endpoint: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, str] | None = None
+    content_type: str = ""
+
+    @property
+    def is_typed(self) -> bool:
+        return self.schema is not None and self.places is None
 
     @property
     def name(self) -> str:
@@ -49,6 +60,22 @@ class Task:
         """Whether it logs in; an operation whose body is known has a secret in it."""
         found = self._fields
         return is_login(self.method, self.path) and (not found or any(map(is_secret, found)))
+
+    @cached_property
+    def _unanswered(self) -> Done:
+        return Done(self.method, self.path, self.path, Exchange("", {}, {}))
+
+    @property
+    def lists(self) -> frozenset[str]:
+        """The names of what the answer to a GET of a collection has ids of."""
+        done = self._unanswered
+        is_list = self.method == "GET" and is_plural(done.collection) and "{" not in self.path
+        return done.names if is_list else frozenset()
+
+    @property
+    def objects(self) -> list[str]:
+        """The names of the objects in the collections of the path."""
+        return [resource(part) for part in self._unanswered.literals if is_plural(part)]
 
     @cached_property
     def is_sign_up(self) -> bool:
@@ -79,13 +106,9 @@ class Task:
         return method == self.method and self._pattern.fullmatch(path) is not None
 
     def made(self, exchange: Exchange) -> Done:
-        if exchange.tool == self.tool and self.schema is not None:
-            given = exchange.arguments
-
-            def value(found: re.Match[str]) -> str:
-                return quote(str(given.get(found[1], "")), safe="", errors="replace")
-
-            return Done(self.method, self.path, PARAMETER.sub(value, self.path), exchange)
+        if exchange.tool == self.tool and self.is_typed:
+            sent = path_with(self.path, exchange.arguments)
+            return Done(self.method, self.path, sent, exchange)
         return Done(self.method, self.path, exchange.path, exchange)
 
 
@@ -140,7 +163,7 @@ def matched(tasks: list[Task], exchanges: list[Exchange]) -> tuple[list[Done], l
     """
     left, done = list(tasks), []
     for exchange in exchanges:
-        typed = [t for t in tasks if t.schema is not None and t.tool == exchange.tool]
+        typed = [t for t in tasks if t.is_typed and t.tool == exchange.tool]
         fitting = typed or [t for t in left if t.fits(exchange)]
         literal = [t for t in fitting if "{" not in t.path]
         task = next(iter(literal or fitting or left), None)
@@ -172,14 +195,23 @@ def chosen(
     if safe := [task for task in rest if task.is_safe]:
         return safe[0]
     wanted = {plain(lacks(task)).removesuffix("_id") for task in blocked}
-    wanted |= {resource(before) for task in blocked for before in _parents(task, lacks(task))}
+    wanted |= {resource(before) for task in blocked for before in parents(task, lacks(task))}
     for task in rest:
         if task.method == "POST" and resource(task.path.rstrip("/").rpartition("/")[2]) in wanted:
             return task
     return next((task for task in rest if task.schema is not None), None)
 
 
-def _parents(task: Task, name: str) -> list[str]:
+def path_with(template: str, values: dict[str, Any]) -> str:
+    """The path with its values, of which each is one segment."""
+
+    def value(found: re.Match[str]) -> str:
+        return quote(str(values.get(found[1], "")), safe="", errors="replace")
+
+    return PARAMETER.sub(value, template)
+
+
+def parents(task: Task, name: str) -> list[str]:
     """The part of the path before {name}."""
     parts = task.path.split("/")
     return [parts[n - 1] for n, part in enumerate(parts) if n and part == f"{{{name}}}"]

@@ -23,6 +23,10 @@ pytestmark = pytest.mark.unit
 KEY = "sk-0123456789-secret"
 LISTED = {"object": "list", "data": [{"id": "gpt-oss-120b"}, {"id": "qwen-3.8-27b"}]}
 
+EVENTS = (
+    b'data: {"choices": [{"delta": {"content": "Done."}}]}\n\n: wait\n\n'
+    b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+)
 COMPLETION = {"choices": [{"message": {"content": "Done."}, "finish_reason": "stop"}]}
 
 
@@ -257,6 +261,22 @@ def test_a_call_is_required_where_the_provider_takes_that(name: str, provider: P
 
 
 @pytest.mark.parametrize(
+    ("changed", "fields"),
+    [
+        ({}, {"stream", "stream_options"}),
+        ({"modelOmit": '["stream_options"]'}, {"stream"}),
+        ({"modelStream": "false"}, set()),
+    ],
+)
+def test_a_stream_is_asked_for_as_agents_do(
+    changed: dict[str, str], fields: set[str], provider: Provider
+) -> None:
+    provider.answers("/chat/completions", 200, EVENTS)
+    assert one(model.completes(facts(provider, **changed)), "completion").status == "ok"
+    assert {"stream", "stream_options"} & provider.seen[0][2].keys() == fields
+
+
+@pytest.mark.parametrize(
     ("code", "status"), [(400, "fail"), (402, "warn"), (422, "fail"), (404, "fail")]
 )
 def test_a_refused_completion_is_named_before_a_test(
@@ -276,6 +296,9 @@ def test_a_refused_completion_is_named_before_a_test(
         ({"choices": [{"message": None}]}, "without a message"),
         (b"<html>Sign in</html>", "Sign in"),
         ({"choices": [{"message": {}, "finish_reason": "length"}]}, "not within 4096 tokens"),
+        (b'data: {"error": {"message": "no streams"}}\n\ndata: [DONE]\n\n', "no streams"),
+        (EVENTS.replace(b"stop", b"length"), "not within 4096 tokens"),
+        (b": wait\n\ndata: [DONE]\n\n", "without a message"),
     ],
 )
 def test_a_completion_that_no_session_could_use_warns(

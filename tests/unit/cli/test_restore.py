@@ -191,9 +191,7 @@ JSON = st.recursive(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     JSON
     | st.builds(lambda key, value: MANIFEST | {key: value}, st.sampled_from(list(MANIFEST)), JSON)
@@ -204,9 +202,7 @@ def test_any_manifest_is_a_sentence_and_writes_nothing(
     refused(root, packed(tmp_path / "b.tar.gz", manifest))
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=600), st.booleans())
 def test_any_bytes_are_a_sentence_and_write_nothing(
     root: Path, tmp_path: Path, content: bytes, zipped: bool

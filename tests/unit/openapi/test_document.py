@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from ape_infra.checks import openapi
 from ape_infra.checks import settings as settings_checks
 from ape_infra.checks.connection import PreflightError
 from ape_infra.config import document as documents
+from ape_infra.config.credentials import Credentials
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.files import MAX_SCENARIO_BYTES, Scenario
 from ape_infra.config.parsing import parse
@@ -175,6 +177,22 @@ def test_what_is_left_out_is_one_check_for_each_kind_with_all_its_places(tmp_pat
     logged: list[str] = []
     openapi.check(settings_of(), tmp_path, on_line=logged.append)
     assert logged == [check.text for check in found]
+
+
+def test_a_scheme_that_agents_sign_in_with_is_not_reported_as_missing(tmp_path: Path) -> None:
+    scheme = {"bearer": {"type": "http", "scheme": "bearer"}}
+    paths: dict[str, Any] = {"/lamps": {"get": {"security": [{"bearer": []}]}}}
+    write(tmp_path, document(paths, components={"securitySchemes": scheme}))
+    logged: list[str] = []
+    check = functools.partial(openapi.check, settings_of(), tmp_path, on_line=logged.append)
+    check()
+    assert "need" in logged.pop()
+    credentials = Credentials.of('{"token": "t"}')
+    check(signs_in=lambda: settings_checks.signs_in(settings_of(), tmp_path, lambda: credentials))
+    assert logged == []
+    step = {"kind": "header", "name": "Authorization", "path": "/key", "value": {"header": "X"}}
+    settings = settings_of(targetSignIn=json.dumps([step]))
+    assert list(openapi.report(settings, tmp_path)) == []
 
 
 def test_a_document_that_cannot_be_used_is_reported_once(tmp_path: Path) -> None:

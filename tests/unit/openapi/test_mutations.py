@@ -250,7 +250,7 @@ def requests_are_text(found: Read) -> None:
         assert not {" ", chr(34), "\n", "{", "}"} & set(request.path)
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(st.sampled_from([NEW, OLD]), st.lists(MUTATION, min_size=1, max_size=4), st.booleans())
 def test_a_mutated_document_is_read_or_rejected(
     base: Any, mutations: list[tuple[int, str, Any, str, int]], as_yaml: bool
@@ -268,7 +268,7 @@ def test_a_mutated_document_is_read_or_rejected(
     requests_are_text(found)
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_bytes_are_read_or_rejected(raw: bytes) -> None:
     with pytest.raises(OpenApiError):

@@ -8,7 +8,7 @@ import pytest
 
 from ape_contracts.operation_request import build
 from ape_contracts.operations import arguments
-from ape_infra.config.openapi import OpenApiError
+from ape_infra.config.openapi import OpenApiError, security
 from tests.support.openapi_documents import (
     body_of,
     body_of_operation,
@@ -159,6 +159,48 @@ def test_a_property_nine_levels_deep_is_sent() -> None:
     assert found == "leaf"
 
 
+def object_with(name: str, **more: Any) -> dict[str, Any]:
+    return {"type": "object", "required": [name], "properties": {name: {"type": "string"}}, **more}
+
+
+@pytest.mark.parametrize(
+    ("choices", "offered"),
+    [
+        ([object_with("card"), object_with("iban")], ["card", "iban"]),
+        ([object_with("card"), {"type": "string"}], None),
+        ([object_with("card"), {"type": "null"}], None),
+        ([object_with(f"a{n}") for n in range(5)], None),
+        ([object_with("a"), object_with("b", properties={f"p{n}": {} for n in range(70)})], None),
+    ],
+)
+def test_a_few_small_objects_stay_a_choice_and_others_become_the_first(
+    choices: list[Any], offered: list[str] | None
+) -> None:
+    schema = {"properties": {"pay": {"oneOf": choices}}, "required": ["pay"]}
+    found = read_data(with_body(schema))
+    (made,) = found.operations.operations
+    assert made.body is not None
+    pay = made.body.schema["properties"]["pay"]
+    if offered:
+        assert [each["required"] for each in pay["oneOf"]] == [[name] for name in offered]
+        assert "properties" not in pay
+        assert lines(found) == []
+    else:
+        assert "oneOf" not in pay
+        assert pay["required"] == choices[0]["required"]
+
+
+def test_each_object_of_a_choice_has_its_own_value_of_the_discriminator() -> None:
+    references = [{"$ref": f"#/components/schemas/{name}"} for name in ("Cat", "Dog")]
+    schemas = {"Cat": object_with("kind"), "Dog": object_with("kind")}
+    choice = {"oneOf": references, "discriminator": {"propertyName": "kind"}}
+    data = with_body(choice) | {"components": {"schemas": schemas}}
+    body = operation(data).body
+    assert body is not None
+    kinds = [each["properties"]["kind"]["const"] for each in body.schema["oneOf"]]
+    assert kinds == ["Cat", "Dog"]
+
+
 def test_a_discriminator_names_the_chosen_schema() -> None:
     schemas = {
         "Cat": {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}}}
@@ -264,7 +306,7 @@ def test_what_agents_do_not_know_of_an_operation_is_said() -> None:
         "1 operation has more than 200 parameters: 200 are known (GET /many).",
         "1 operation has schemas of more than 12 levels or 150 parts: agents know so much of them "
         "(POST /deep).",
-        "1 operation has a choice of schemas: agents know the first of each (POST /choice).",
+        "1 operation has a choice of schemas, of which agents know the first alone (POST /choice).",
         "1 callback is left out, since the target sends them (GET /many done).",
     ]
 
@@ -457,3 +499,64 @@ def test_a_document_without_usable_operations_is_rejected_with_its_reason(
     with pytest.raises(OpenApiError) as caught:
         read_data(bad)
     assert part in str(caught.value)
+
+
+SCHEMES = {
+    "token": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-Key"},
+    "session": {"type": "apiKey", "in": "cookie", "name": "sid"},
+}
+BY_TOKEN = {"kind": "oauth2", "path": "/t"}
+BY_KEY = {"kind": "apiKey", "name": "x-key", "credential": "key"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "kept"),
+    [
+        ([BY_TOKEN], ["/open", "/token", "/either"]),
+        ([BY_TOKEN, BY_KEY], ["/open", "/token", "/either", "/both"]),
+        ([{"kind": "form", "page": "/login"}], ["/open", "/either"]),
+        # None of them: the document states it in another way.
+        ([{"kind": "basic"}], ["/open", "/token", "/either", "/both"]),
+    ],
+)
+def test_operations_that_need_another_scheme_than_the_sign_in_are_left_out(
+    steps: list[dict[str, Any]], kept: list[str]
+) -> None:
+    needs: dict[str, list[dict[str, list[str]]]] = {
+        "/open": [],
+        "/token": [{"token": []}],
+        "/either": [{"token": []}, {"session": []}],
+        "/both": [{"token": [], "key": []}],
+    }
+    header = {"name": "Authorization", "in": "header", "required": True, "schema": {}}
+    paths: dict[str, Any] = {path: {"get": {"security": each}} for path, each in needs.items()}
+    paths["/open"]["get"]["parameters"] = [header]
+    data = document(paths, components={"securitySchemes": SCHEMES})
+    found = read_data(data, carried=security.carried(steps), is_signed_in=True)
+    assert [each.path for each in found.operations.operations] == kept
+    said = " ".join(lines(found))
+    assert ("targetSignIn does not have: left out" in said) is (len(kept) < 4)
+    assert ("whose credentials agents do not have" in said) is (steps == [{"kind": "basic"}])
+    assert ("require header Authorization" in said) is False
+    assert ("requires header Authorization" in said) is ("page" in steps[0])
+
+
+@pytest.mark.parametrize(
+    ("path", "names", "step"),
+    [
+        ("/login", ["username", "password"], {}),
+        ("/api/token", ["email", "password"], {"email": "{email}", "password": "{password}"}),
+        ("/users", ["username", "password"], None),
+        ("/sign-in/code", ["email"], None),
+    ],
+)
+def test_a_login_of_the_document_is_an_example_of_a_sign_in(
+    path: str, names: list[str], step: dict[str, str] | None
+) -> None:
+    schema = {"type": "object", "required": names, "properties": {name: {} for name in names}}
+    content = {"application/json": {"schema": schema}}
+    found = read_data(document({path: {"post": {"requestBody": {"content": content}}}}))
+    fields = {"fields": step} if step else {}
+    expected = None if step is None else {"kind": "json", "path": path, **fields}
+    assert security.login(found.operations) == expected

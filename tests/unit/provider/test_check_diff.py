@@ -206,7 +206,7 @@ def inputs_of(token: str) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("token", sorted(RESOURCES))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_identical_inputs_have_no_diff(token: str, data: st.DataObject) -> None:
     """Check is idempotent."""

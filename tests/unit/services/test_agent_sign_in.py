@@ -18,6 +18,8 @@ LOGIN_PAGE = """<meta name="csrf-token" content="of-meta"><form action="/search"
 <input type=hidden name=next value="/home"><input name="username">
 <input name="password" type="password"><button name="go" value="1"></form>"""
 
+BY_FORM = {"kind": "form", "page": "/web/login", "path": "/web/login"}
+
 
 class Gateway:
     """Answers each request by its method and path: (status, headers, body); keeps the requests."""
@@ -171,7 +173,14 @@ async def test_a_form_login_sends_the_hidden_fields_of_the_page_and_its_cookies(
     assert (last["endpoint_path"], last["content_type"]) == (sent_to, FORM)
     assert last["request_payload"] == {"csrf_token": "x&y", "next": "/home", **USER}
     assert last["session_headers"]["Cookie"] == "sid=1"
-    assert made.added("/x") == ({"Cookie": "sid=2"}, {})
+    referer = {"Referer": f"https://{host}/x"} if host else {}
+    assert made.added("/x") == ({"Cookie": "sid=2", **referer}, {})
+
+
+async def test_a_session_by_form_has_a_referer_only_with_https() -> None:
+    made = SignIn([BY_FORM], USER, {}, Target("shop"), is_https=False)
+    made.store("GET", "/", 200, {"set-cookie": ["a=1"]}, "")
+    assert made.added("/x") == ({"Cookie": "a=1"}, {})
 
 
 async def test_a_form_login_may_lead_back_to_its_page_which_then_has_no_form() -> None:
@@ -312,3 +321,47 @@ async def test_a_sign_in_that_fails_ends_the_session_with_its_reason(
     with pytest.raises(SessionFailed) as failure:
         await sign_in(step).begin(Gateway(**answers))
     assert (failure.value.reason, failure.value.detail) == ("target_error", detail)
+
+
+LOGIN = {"kind": "json", "path": "/login", "token": {"pointer": "/t"}}
+
+
+@pytest.mark.parametrize(
+    ("step", "path", "status", "location", "is_over"),
+    [
+        (LOGIN, "/cart", 401, None, True),
+        (LOGIN, "/cart", 403, None, False),
+        # The model's own login with wrong words.
+        (LOGIN, "/login", 401, None, False),
+        (BY_FORM, "/cart", 302, "/web/login?next=/cart", True),
+        (BY_FORM, "/cart", 302, "http://other/web/login", False),
+        (BY_FORM, "/cart", 303, "/orders/1", False),
+        ({"kind": "basic"}, "/cart", 401, None, False),
+    ],
+)
+async def test_a_session_is_over_by_401_or_a_redirect_to_the_login_page(
+    step: Any, path: str, status: int, location: str | None, is_over: bool
+) -> None:
+    page = LOGIN_PAGE.format(action="/web/login")
+    made = sign_in(step)
+    cookie = {"set-cookie": ["s=1"]}
+    await made.begin(
+        Gateway(
+            **{
+                "POST /login": (200, {}, {"t": "token-1"}),
+                "GET /web/login": (200, {}, page),
+                "POST /web/login": (303, cookie | {"location": "/"}, ""),
+            }
+        )
+    )
+    assert made.is_over(path, status, {"location": location} if location else {}) is is_over
+
+
+async def test_a_session_is_signed_in_again_once_and_without_its_old_token() -> None:
+    gateway, made = Gateway(**{"POST /login": (200, {}, {"t": "token-1"})}), sign_in(LOGIN)
+    await made.begin(gateway)
+    gateway.answers["POST /login"] = (200, {}, {"t": "token-2"})
+    await made.renew(gateway)
+    assert gateway.asked[-1]["session_headers"] == {}
+    assert made.added("/x")[0] == {"Authorization": "Bearer token-2"}
+    assert not made.is_over("/x", 401, {})

@@ -345,3 +345,37 @@ def test_found_operations_are_shown_within_a_bound_and_remembered() -> None:
     assert set(told["body"]["properties"]) == {"sku", "qty"}
     arguments = {"method": "POST", "path": "/carts/1/lines", "body": BODY}
     assert request_of(decided(named("call_api", arguments), tools)).documented == ("X-Cart",)
+
+
+FIELDS = {"item": {"type": "object", "properties": {"sku": TEXT}}, "input": TEXT}
+OF_BODY = Operation(
+    id="put",
+    method="POST",
+    path="/tools/put",
+    summary="Put it.",
+    body=Body(
+        content_type="application/json",
+        required=True,
+        schema={"type": "object", "properties": FIELDS, "required": ["item"]},
+        arguments=True,
+    ),
+)
+
+
+def test_tool_whose_body_is_its_arguments_takes_them_as_they_are() -> None:
+    tools = Toolbox(SETTINGS, operations=[OF_BODY])
+    [definition] = tools.definitions
+    assert list(definition["function"]["parameters"]["properties"]) == ["item", "input"]
+    assert definition["function"]["parameters"]["required"] == ["item"]
+    arguments = {"item": {"sku": "S1"}, "input": "x", "more": 1}
+    [made] = decided(named("put", arguments), tools).calls
+    assert made.request == Request("POST", "/tools/put", arguments)
+    [missing] = decided(named("put", {"input": "x"}), tools).calls
+    assert "needs a value for item" in missing.problem
+
+
+def test_search_shows_how_call_api_calls_a_tool_whose_body_is_its_arguments() -> None:
+    found = Toolbox(SETTINGS, count=99).found([OF_BODY])
+    [shown] = found["operations"]
+    assert (shown["method"], shown["path"]) == ("POST", "/tools/put")
+    assert list(shown["body"]["properties"]) == ["item", "input"]

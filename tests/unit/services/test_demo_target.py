@@ -98,3 +98,28 @@ async def test_a_caller_that_leaves_within_a_body_is_not_a_failure_of_the_servic
     await asyncio.sleep(0.02)
     await runner.cleanup()
     assert not caplog.messages
+
+
+async def test_mcp_server_needs_a_session_of_its_own(serve: Any) -> None:
+    client = await serve(make_app())
+
+    async def send(method: str, session: str = "", **params: Any) -> tuple[int, dict[str, Any]]:
+        headers = {"Mcp-Session-Id": session} if session else {}
+        message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        answer = await client.post("/mcp", json=message, headers=headers)
+        return answer.status, {**await answer.json(), **answer.headers}
+
+    _, opened = await send("initialize", protocolVersion="2025-06-18")
+    assert opened["result"]["protocolVersion"] == "2025-06-18"
+    session = opened["Mcp-Session-Id"]
+    assert (await send("tools/list"))[0] == 400
+    assert (await send("tools/list", "another"))[0] == 404
+    _, bought = await send("tools/call", session, name="checkout")
+    assert bought["result"]["isError"]
+    assert (await send("tools/call", session, name="steal"))[1]["error"]["code"] == -32602
+    assert (await client.get("/mcp")).status == 405
+    ended = await client.delete("/mcp", headers={"Mcp-Session-Id": session})
+    assert ended.status == 204
+    assert (await send("ping", session))[0] == 404
+    for wrong in (b"", b"[]", b"[" * 9999, b'{"method": 1}'):
+        assert (await client.post("/mcp", data=wrong)).status == 400

@@ -26,7 +26,6 @@ pytestmark = pytest.mark.unit
 REQUESTS, TEXTS, IDLE_SECONDS = 100, 60, 0.005
 short = settings(
     max_examples=REQUESTS,
-    deadline=None,
     database=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),

@@ -18,7 +18,7 @@ from mcp import Client
 from ape_contracts.gateway_config import GatewayConfigError, Upload, load
 from ape_contracts.service_settings import GatewaySettings, ServiceSettingsError
 from ape_gateway import content, limits, wire
-from ape_gateway.__main__ import app_of
+from ape_gateway.__main__ import app_of, uploads_of
 from ape_gateway.app import make_app
 from ape_gateway.overrides import overrides
 from ape_gateway.uploads import UploadSource, generated
@@ -377,7 +377,7 @@ async def test_override_in_a_query_or_a_form_is_not_allowed(gateway: Any, target
 _names = st.text(alphabet='_.methodMETHOD[]=&;%"\\ \0\r\nx5f', max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(_names, st.sampled_from(["DELETE", "x&_method=y", ["a"]]), max_size=2))
 def test_no_name_of_a_field_passes_as_an_override(data: dict[str, Any]) -> None:
     """By the rules of PHP, which reads most of them: a dot is _, blanks go, NUL ends."""
@@ -444,6 +444,12 @@ def test_upload_of_the_config_is_checked(tmp_path: Any) -> None:
         app_of(settings_)
     (tmp_path / "cat.gif").write_bytes(b"GIF")
     app_of(settings_)
+    (tmp_path / "upload").write_text("R0lGAP8=")
+    source = uploads_of(Upload(file="a/dog.gif"), "", str(tmp_path / "upload"))
+    assert (source.made({}).name, source.made({}).content) == ("dog.gif", b"GIF\0\xff")
+    (tmp_path / "upload").write_text("GIF!")
+    with pytest.raises(ServiceSettingsError, match="upload: is not base64"):
+        uploads_of(Upload(file="dog.gif"), "", str(tmp_path / "upload"))
     source = UploadSource(Upload(file="a/cat.gif"), b"GIF")
     assert (made := source.made({})).content_type == "image/gif"
     assert (made.name, made.content) == ("cat.gif", b"GIF")

@@ -16,7 +16,7 @@ from ape_contracts.gateway_config import load
 from ape_gateway import app as gateway_app
 from ape_gateway import connections, limits, wire
 from ape_gateway.app import make_app
-from ape_gateway.connections import CHECKED_VERSION, MAX_HEAD_BYTES, MAX_LINE_BYTES
+from ape_gateway.connections import CHECKED_VERSION, MAX_HEAD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
 HEAD = b"GET /health HTTP/1.1\r\nHost: gateway\r\n"
@@ -95,6 +95,12 @@ async def test_endless_small_headers_get_431_before_they_take_memory(gateway: An
     async with connected(client) as (reader, writer):
         writer.write(HEAD + small)
         assert await status_of(reader) == 431
+    for count, status in ((MAX_HEADERS - 10, 200), (MAX_HEADERS + 1, 431)):
+        async with connected(client) as (reader, writer):
+            writer.write(
+                HEAD + b"".join(b"X-%d: %060d\r\n" % (i, i) for i in range(count)) + b"\r\n"
+            )
+            assert await status_of(reader) == status
 
 
 async def test_one_long_header_gets_431_and_does_not_stop_health(gateway: Any) -> None:

@@ -367,7 +367,7 @@ async def test_memory_of_the_gateway_is_bounded_with_huge_answers_and_requests(
             except aiohttp.ClientError:
                 await asyncio.sleep(0.1)
         toxic.behaviors = [toxic.huge] * 100
-        large = json.dumps(ask("POST", request_payload="x" * (3 << 20))).encode()
+        large = json.dumps(ask("POST", request_payload="x" * (MAX_REQUEST_BYTES - 1000))).encode()
 
         async def one(body: bytes) -> int:
             async with http.post(url + "/mcp/request", data=body) as answer:

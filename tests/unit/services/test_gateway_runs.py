@@ -278,7 +278,7 @@ def test_sessions_past_the_graceful_stop_are_to_be_aborted() -> None:
     assert rig.runs.abort_run == "r1"
     rig.runs.reported([(1, "running")], [(1, "r1", 0), (2, "other", 1), (2, "r1", 7)])
     assert rig.status["active"] == 1
-    # One that never answers does not hold up the end.
+    # One that never answers does not delay the end.
     rig.play(ABORT_SECONDS + 1, session=1000)
     assert (rig.status["state"], rig.status["active"]) == ("ended", 0)
     assert rig.runs.abort_run is None
@@ -446,7 +446,7 @@ def test_shared_users_are_those_of_every_agent_in_turn() -> None:
 def test_two_thousand_agents_are_cheap(executor: str) -> None:
     rig = Rig(range(1, 2001))
     rig.begin(document(stage(10, 0, 2000 if executor == "closed" else 100), executor=executor))
-    # Those who wait are looked at once a tick, and not at every question.
+    # Waiting agents are looked at once a tick, and not at every question.
     began = time.process_time()
     for n in range(1000):
         rig.now += 0.001

@@ -186,7 +186,7 @@ async def test_path_that_leaves_the_base_url_is_rejected(
 
 
 @given(st.text(alphabet="/.:@?%2eEfF5cC\\#ab", max_size=12))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_accepted_path_stays_on_the_host_and_below_the_base_url(path: str) -> None:
     try:
         call = wire.make_call("shop", "GET", path, None, b"")

@@ -84,3 +84,52 @@ def test_offline_model_chooses_by_session_and_always_alike() -> None:
     chosen = [played(endpoints, answers, f"s{i}")[0][1]["path"] for i in range(30)]
     assert chosen == [played(endpoints, answers, f"s{i}")[0][1]["path"] for i in range(30)]
     assert len(set(chosen)) > 3
+
+
+def test_offline_model_searches_for_the_goal_and_for_what_makes_a_missing_value() -> None:
+    lamps = {"method": "GET", "path": "/lamps"}
+    order: dict[str, Any] = {
+        "method": "POST",
+        "path": "/carts/{cart_id}/order",
+        "path_values": {"cart_id": {"type": "integer"}},
+        "headers": {"X-Kind": {"enum": ["a"]}},
+        "query": {"dry": {"type": "boolean"}},
+        "body": {"type": "object", "properties": {"lamp_id": {}}, "required": ["lamp_id"]},
+        "content_type": "application/x-www-form-urlencoded",
+        "required": ["cart_id", "X-Kind", "body"],
+    }
+    found = {
+        "List lamps": [lamps, order],
+        "order one": [order],
+        "create or list cart": [{"method": "POST", "path": "/carts"}],
+    }
+    answers = {
+        "/lamps": {"status": 200, "body": [{"id": "L1"}]},
+        "/carts": {"status": 201, "body": {"id": 7}},
+        "/carts/7/order": {"status": 201, "body": {}},
+    }
+    text = json.dumps({"goal": "List lamps, and order one.", "values": {"session": "s"}})
+    messages: list[dict[str, Any]] = [{"role": "system", "content": text}]
+    calls = []
+    tools = [{"function": {"name": name}} for name in ("call_api", "find_operations")]
+    while isinstance(turn := offline.next_decision(messages, tools), offline.ToolCall):
+        given = json.loads(turn.arguments)
+        calls.append(given)
+        is_search = turn.name == "find_operations"
+        answer = {"operations": found[given["text"]]} if is_search else answers[given["path"]]
+        function = {"name": turn.name, "arguments": turn.arguments}
+        messages += [
+            {"role": "assistant", "tool_calls": [{"id": "c", "function": function}]},
+            {"role": "tool", "tool_call_id": "c", "content": json.dumps(answer)},
+        ]
+    assert [call.get("text") or call["path"] for call in calls] == [
+        *("List lamps", "order one", "/lamps", "create or list cart", "/carts", "/carts/7/order")
+    ]
+    assert calls[-1] == {
+        "method": "POST",
+        "path": "/carts/7/order",
+        "headers": {"X-Kind": "a"},
+        "body": {"lamp_id": "L1"},
+        "content_type": "application/x-www-form-urlencoded",
+    }
+    assert "nothing left" in turn

@@ -34,6 +34,7 @@ CART = done("POST", "/carts", {"owner": {"id": "u1"}, "id": "c1"})
         ([CART], "owner_id", "", "u1"),
         ([done("GET", "/orders", {"data": {"results": [{"id": 9}]}}), CART], "order_id", "", 9),
         ([CART, done("GET", "/carts/c1/lines", [{"id": 7}])], "cart_id", "", "c1"),
+        ([done("GET", "/api/lamps/records", {"items": [{"id": "l1"}]})], "lamp_id", "", "l1"),
     ],
 )
 def test_value_is_that_of_the_nearest_matching_object(
@@ -42,9 +43,19 @@ def test_value_is_that_of_the_nearest_matching_object(
     assert Known(answers, {}).find(name, segment) == value
 
 
-def test_value_without_a_matching_object_is_missing() -> None:
+@pytest.mark.parametrize(
+    ("answer", "name", "segment"),
+    [(CART, "sku", "items"), (done("GET", "/me", {"id": 1}), "id", "orders")],
+)
+def test_value_without_a_matching_object_is_missing(answer: Done, name: str, segment: str) -> None:
     with pytest.raises(Missing):
-        Known([CART], {}).find("sku", "items")
+        Known([answer], {}).find(name, segment)
+
+
+def test_id_of_a_path_is_that_of_its_collection_also_where_a_word_wraps_it() -> None:
+    made = done("POST", "/api/orders/records", {"id": "o1"})
+    task = Task("t", "GET", "/api/orders/records/{id}", {"properties": {"id": {}}})
+    assert Filler(Known([made], {}), task, frozenset()).arguments() == {"id": "o1"}
 
 
 @pytest.mark.parametrize(
@@ -81,3 +92,28 @@ def test_offline_model_reports_which_value_is_missing() -> None:
     tools = [{"type": "function", "function": {"name": "call_api", "parameters": {}}}]
     words = offline.next_decision([system], tools)
     assert str(words).startswith("No value for email:")
+
+
+LAMP = done("GET", "/lamps", [{"id": 7}])
+
+
+@pytest.mark.parametrize(
+    ("schema", "answers", "value"),
+    [
+        ({"type": "integer"}, [LAMP], 7),
+        ({"type": "integer"}, [], Missing),
+        ({"type": "string", "format": "uuid"}, [], Missing),
+        ({"type": "integer", "default": 3}, [LAMP], 3),
+        ({"type": "string"}, [done("GET", "/lamps", [{"id": "L7"}])], "L7"),
+    ],
+)
+def test_a_field_with_the_name_of_a_listed_object_has_its_id(
+    schema: dict[str, Any], answers: list[Done], value: Any
+) -> None:
+    task = Task("t", "POST", "/orders", {"properties": {"lamp": schema}, "required": ["lamp"]})
+    filler = Filler(Known(answers, {}), task, frozenset(), {"lamp": True})
+    if value is Missing:
+        with pytest.raises(Missing):
+            filler.arguments()
+    else:
+        assert filler.arguments() == {"lamp": value}

@@ -10,9 +10,10 @@ import pytest
 from ape_contracts.recording import MAX_BYTES, RecordingError, load
 from ape_demo_target.app import make_app as demo_app
 from ape_proxy.app import Options, make_app
-from ape_proxy.completion import Assembly, as_events
+from ape_proxy.completion import as_events
 from ape_proxy.models import Local, Offline
 from ape_proxy.recording import Recorded, Recorder, Request
+from ape_service.completion_stream import Assembly
 
 pytestmark = pytest.mark.unit
 PATH = "/v1/chat/completions"
