@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ape_contracts.sketch import Sketch
+from ape_proxy import events
 from ape_proxy.app import Options, make_app
 from ape_proxy.budget import Prices
+from ape_proxy.metrics import Measured, Metrics
 from ape_proxy.models import Offline
+from ape_service import prom
 from tests.support.provider import (
     DONE,
     FINISH,
@@ -76,19 +80,28 @@ async def test_results_have_each_completion_once(rig: Any) -> None:
     ],
     ids=["usage", "events", "hidden_reasoning", "reasoning", "one_event"],
 )
-async def test_latency_between_tokens_is_by_the_models_count(
-    rig: Any, parts: list[Any], seconds: float | None
+def test_latency_between_tokens_is_by_the_models_count(
+    monkeypatch: pytest.MonkeyPatch, parts: list[Any], seconds: float | None
 ) -> None:
-    here = await rig(stream(*parts))
+    now = [0.0]
+    monkeypatch.setattr(events, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    measured = Measured(Metrics(prom.registry(), "llama", Prices()))
+    stream_of = events.Events(measured, show_usage=False)
+    for part in parts:
+        if isinstance(part, float):
+            now[0] += part
+        else:
+            stream_of.feed(part)
+    assert measured.seconds_per_token == (None if seconds is None else pytest.approx(seconds))
+
+
+async def test_results_have_the_latencies_of_a_stream(rig: Any) -> None:
+    here = await rig(stream(ROLE, TEXT, 0.03, TEXT, FINISH, usage(16), DONE))
     await (await here.ask(stream=True)).read()
     found = await results(here)
-    assert found["ttft"]["count"] == 1
-    if seconds is None:
-        assert found["itl"]["count"] == 0
-    else:
-        assert found["itl"]["count"] == 1
-        assert seconds <= found["itl"]["max"] < seconds * 3
-        assert await here.metric("ape_proxy_inter_token_seconds_count") == 1
+    assert found["ttft"]["count"] == found["itl"]["count"] == 1
+    assert 0 < found["itl"]["max"] < found["seconds"]["max"]
+    assert await here.metric("ape_proxy_inter_token_seconds_count") == 1
 
 
 async def test_results_show_that_the_budget_is_exhausted(rig: Any) -> None:
