@@ -6,10 +6,11 @@
 #   pipeline.sh preview STACK...         preview with the policies; texts in $PIPELINE_OUT
 #   pipeline.sh deploy STACK             apply with the policies, and measure what runs
 #   pipeline.sh drift STACK              compare what runs with what is declared
+#   pipeline.sh loadtest STACK           run the load test; compare it with the last one that passed
 #
 # The project is the current folder. All steps but lint and test work on a copy of it.
 # Exit codes: 0 success, 1 failed, 2 precondition failed and nothing changed, 3 applied but not
-# healthy, 7 drift.
+# healthy, 5 a threshold is not met or worse than the last run, 6 a threshold ended the run, 7 drift.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -19,7 +20,10 @@ OUT=${PIPELINE_OUT:-$ROOT/.ape/pipeline}
 ACTIONLINT=github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 VALE_VERSION=v3.21.0
 VALE=github.com/vale-cli/vale/v3/cmd/vale@$VALE_VERSION
-FAILED=1 PRECONDITION_FAILED=2 NOT_HEALTHY=3 DRIFT=7
+RESULTS=$OUT/results
+# What fails a load test beside its thresholds, if it is more than noise: see `ape-load compare`.
+FAIL_ON=${PIPELINE_FAIL_ON:-http_req_duration.p95 > +10%}
+FAILED=1 PRECONDITION_FAILED=2 NOT_HEALTHY=3 NOT_MET=5 DRIFT=7
 # Pulumi's exit codes: the backend has no such stack; changes where none were expected.
 NO_STACK=6 CHANGES=7
 # A first session takes up to 90 s; a busy host takes longer.
@@ -229,6 +233,41 @@ drift() {
   esac
 }
 
+# Print the newest run of stack $1 that passed, if any.
+last_passed() {
+  "$RUN" python -m ape_infra results --json --results "$RESULTS" | "$RUN" python -c '
+import json, sys
+passed = [r["run"] for r in json.load(sys.stdin) if (r["stack"], r["state"]) == (sys.argv[1], "passed")]
+print(passed[-1] if passed else "")' "$1"
+}
+
+# The results are added to $OUT/results, which a pipeline keeps from one run to the next.
+loadtest() {
+  local stack=$1 rc=0 compared=0 last run
+  enter_copy "$stack"
+  require_state "$stack"
+  "$RUN" pulumi stack select --create "$stack" >&2
+  set_secrets "$stack"
+  mkdir -p "$RESULTS"
+  rm -f "$OUT"/loadtest.md "$OUT"/junit.xml "$OUT"/comparison.html
+  last=$(last_passed "$stack")
+  "$RUN" python -m ape_infra run --stack "$stack" --results "$RESULTS" --json >"$OUT/summary.json" || rc=$?
+  run=$("$RUN" python -c 'import json, sys; print(json.load(open(sys.argv[1]))["run"])' "$OUT/summary.json" 2>/dev/null) ||
+    return "$((rc ? rc : FAILED))"
+  cp "$RESULTS/$run/junit.xml" "$OUT/junit.xml"
+  printf '### Load test of `%s`\n\n~~~~\n' "$stack" >"$OUT/loadtest.md"
+  "$RUN" python -m ape_infra results "$run" --results "$RESULTS" | tee -a "$OUT/loadtest.md"
+  if [ -n "$last" ]; then
+    printf '~~~~\n\n### Compared with `%s`\n\n~~~~\n' "$last" >>"$OUT/loadtest.md"
+    "$RUN" python -m ape_infra compare "$last" "$run" --results "$RESULTS" --fail-on "$FAIL_ON" \
+      --output "$OUT/comparison.html" 2>&1 | tee -a "$OUT/loadtest.md" || compared=$?
+    # Runs that are too short to be compared are not worse.
+    [ "$rc" != 0 ] || [ "$compared" != "$NOT_MET" ] || rc=$NOT_MET
+  fi
+  echo '~~~~' >>"$OUT/loadtest.md"
+  return "$rc"
+}
+
 command=${1:-}
 [ $# = 0 ] || shift
 case $command in
@@ -238,11 +277,11 @@ case $command in
     [ $# -gt 0 ] || precondition_failed "name the stacks to preview"
     setup=(--no-docker)
     ;;
-  deploy | drift)
+  deploy | drift | loadtest)
     [ $# = 1 ] || precondition_failed "name the one stack to $command"
     setup=()
     ;;
-  *) precondition_failed "name a step: lint, test, preview STACK..., deploy STACK or drift STACK" ;;
+  *) precondition_failed "name a step: lint, test, preview STACK..., deploy STACK, drift STACK or loadtest STACK" ;;
 esac
 "$ROOT/offline/setup.sh" "${setup[@]}"
 case $command in

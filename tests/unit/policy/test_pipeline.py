@@ -83,7 +83,9 @@ def test_exceptions_name_rules_that_there_are() -> None:
         assert set(json.loads(file.read_text())) <= {rule.name for rule in RULES}, file
 
 
-@pytest.mark.parametrize("arguments", [[], ["depoy"], ["deploy"], ["preview"], ["drift", "a", "b"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["depoy"], ["deploy"], ["preview"], ["drift", "a", "b"], ["loadtest"]]
+)
 def test_a_wrong_call_is_refused(arguments: list[str]) -> None:
     done = subprocess.run(
         [ROOT / "scripts/pipeline.sh", *arguments], capture_output=True, text=True, cwd=ROOT
