@@ -35,17 +35,6 @@ def sections(start: str) -> dict[str, list[str]]:
     return found
 
 
-def with_others(found: dict[str, list[str]], pages: Iterable[str]) -> dict[str, list[str]]:
-    """Put each page that has no link into the section of its folder, or else the last one."""
-    made = {heading: list(listed) for heading, listed in found.items()}
-    listed = {page for each in found.values() for page in each} | {START}
-    for page in sorted(set(pages) - listed):
-        folder = posixpath.dirname(page)
-        near = (h for h, each in found.items() if folder in map(posixpath.dirname, each) if folder)
-        made[next(near, list(made)[-1])].append(page)
-    return made
-
-
 def relinked(text: str, page: str, root_pages: Iterable[str]) -> str:
     """Links to pages of the root lead to their copies."""
     known = set(root_pages)
@@ -68,10 +57,8 @@ def root_pages(docs: Path) -> list[str]:
 
 
 def on_config(config: Any) -> Any:
-    """Set the navigation."""
-    docs = Path(config.docs_dir)
-    pages = (file.relative_to(docs).as_posix() for file in docs.rglob("*.md"))
-    listed = with_others(sections((docs / START).read_text()), pages)
+    """Set the navigation; with --strict, a page that is not in it fails."""
+    listed = sections((Path(config.docs_dir) / START).read_text())
     config.nav = [{"Start": START}, *({heading: each} for heading, each in listed.items() if each)]
     return config
 

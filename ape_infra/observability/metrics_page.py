@@ -34,6 +34,12 @@ def metrics_page() -> str:
         "cAdvisor. A histogram has the series `_bucket`, `_sum` and `_count`.",
     ]
     for section in SECTIONS:
-        lines += ["", f"## {section}", "", "| metric | type | labels | meaning |", "|---|---|---|---|"]
+        lines += [
+            "",
+            f"## {section}",
+            "",
+            "| metric | type | labels | meaning |",
+            "|---|---|---|---|",
+        ]
         lines += [_row(metric) for metric in ALL if section_of(metric) == section]
     return "\n".join(lines) + "\n"
