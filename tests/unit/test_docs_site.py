@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from ape_infra.cli import app
 from scripts import docs_site
 
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
+# A command in a block of code; a comment or another command ends it.
+COMMAND = re.compile(r"(?m)^ {4}(?:\.ape/bin/)?ape-load ([a-z]+)\b([^#;&|\n]*)")
 LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]*))?\)")
 
 
@@ -32,6 +37,21 @@ def broken(page: Path) -> Iterator[str]:
 
 def test_links_of_the_documentation_lead_to_files_and_headings() -> None:
     assert [each for page in PAGES for each in broken(page)] == []
+
+
+def options(command: Any) -> set[str]:
+    """The options of a command, and of its subcommands."""
+    own = {name for part in command.params for name in part.opts}
+    return own.union(*map(options, getattr(command, "commands", {}).values()))
+
+
+def test_commands_of_the_documentation_exist_with_their_options() -> None:
+    command: Any = get_command(app)
+    known = {name: options(each) for name, each in command.commands.items()}
+    shown = [line for page in PAGES for line in COMMAND.findall(page.read_text("utf-8"))]
+    assert len(shown) > 50
+    for name, rest in shown:
+        assert set(re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest)) <= known[name], (name, rest)
 
 
 def test_navigation_has_a_section_for_each_heading_with_each_page_once() -> None:
