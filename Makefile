@@ -1,4 +1,4 @@
-.PHONY: help setup up down status preview policy generate lint check test test-unit pipeline clean
+.PHONY: help setup up down status preview policy generate docs pictures lint check test test-unit pipeline clean
 STACK ?= dev
 RUN = .ape/run
 
@@ -29,6 +29,12 @@ policy: ## preview dev and prod with the policies
 
 generate: ## write the generated files: config block of Pulumi.yaml, reference pages, image files
 	@$(RUN) python -m ape_infra.automation.generate
+
+docs: ## build the documentation as a site, in .ape/docs/site; a broken link fails
+	@scripts/docs.sh
+
+pictures: ## draw the pictures of README and docs from the newest run in results/
+	@$(RUN) python scripts/pictures.py
 
 lint: ## check format, code, types, generated files, prose, workflows and scripts
 	@scripts/pipeline.sh lint

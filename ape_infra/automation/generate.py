@@ -12,11 +12,13 @@ from pathlib import Path
 
 from ape_infra.config import reference
 from ape_infra.config.project import SOURCE_ROOT
+from ape_infra.observability.metrics_page import metrics_page
 from ape_infra.planning.services import BUILT_SERVICES, DOCKERFILES, dockerignore
 
 PULUMI_YAML = Path("Pulumi.yaml")
 SETTINGS_PAGE = Path("docs/reference/settings.md")
 THRESHOLDS_PAGE = Path("docs/reference/thresholds.md")
+METRICS_PAGE = Path("docs/reference/metrics.md")
 
 
 def texts(root: Path) -> dict[Path, str]:
@@ -25,6 +27,7 @@ def texts(root: Path) -> dict[Path, str]:
         PULUMI_YAML: reference.pulumi_yaml((root / PULUMI_YAML).read_text()),
         SETTINGS_PAGE: reference.settings_page(),
         THRESHOLDS_PAGE: reference.thresholds_page(),
+        METRICS_PAGE: metrics_page(),
         **{
             DOCKERFILES / f"{service}.Dockerfile.dockerignore": dockerignore(service)
             for service in BUILT_SERVICES

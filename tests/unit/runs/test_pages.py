@@ -111,6 +111,17 @@ def test_report_has_results_and_loads_nothing() -> None:
     assert "Cost so far" in titles
 
 
+def test_keyboard_reaches_the_wide_tables_of_a_report_below_one_main_element() -> None:
+    page = Page(pages.report(summary(RUN), RUN, [transcript()]))
+    tags = [tag for tag, _ in page.elements]
+    wide = [attributes for _, attributes in page.elements if attributes.get("class") == "wide"]
+    texts = [attributes for tag, attributes in page.elements if tag == "pre"]
+    assert tags.count("main") == 1
+    assert wide
+    assert texts
+    assert {each.get("tabindex") for each in (*wide, *texts)} == {"0"}
+
+
 def test_text_of_the_target_or_the_model_stays_text_in_a_report() -> None:
     text = pages.report(*evil_run())
     assert_loads_nothing(text)
