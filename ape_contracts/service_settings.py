@@ -66,6 +66,20 @@ LIMITS = {
 }
 
 
+# Of the socket proxy. The log streams of a shipper have places of their own, so that the monitor
+# always finds one.
+LOG_STREAMS, OTHER_CONNECTIONS = 64, 64
+# Of the socket proxy, for each log stream: its state, a piece, and the kernel's buffers when the
+# shipper stalls (docs/facts.md). LIMITS has that of LOG_STREAMS.
+LOG_STREAM_KB = 48
+
+
+def socket_proxy_memory_mb(log_streams: int) -> int:
+    """MiB of the socket proxy with this many log streams."""
+    more = max(0, log_streams - LOG_STREAMS) * LOG_STREAM_KB
+    return LIMITS["socket_proxy"].memory_mb + -(-more // 1024)
+
+
 class Template(str):
     """Text with a template that Swarm fills in. In all other text a template stays as it is."""
 
@@ -221,7 +235,8 @@ class ProxySettings(HttpSettings):
 class SocketProxySettings(ServiceSettings):
     """`listen` and `docker_socket` are paths of Unix sockets. `logs` lets log reads pass.
 
-    Answers are about the containers of `project` and `stack` only.
+    Answers are about the containers of `project` and `stack` only. `log_streams` may be open at a
+    time, and OTHER_CONNECTIONS of all other kinds.
     """
 
     project: str = ""
@@ -229,6 +244,7 @@ class SocketProxySettings(ServiceSettings):
     listen: str = "/run/ape/docker.sock"
     docker_socket: str = "/var/run/docker.sock"
     logs: bool = False
+    log_streams: PositiveCount = field(default=LOG_STREAMS, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -23,11 +24,28 @@ from ape_socket_proxy.views import Scope
 _log = logging.getLogger(__name__)
 
 
+# Connections that wait for the proxy; Linux allows no more. A shipper opens all its streams at
+# once, and Go's clients fail where the queue is full.
+BACKLOG = 4096
+
+
+def raise_file_limit() -> None:
+    """Raise the soft limit of open files to the hard one.
+
+    A log stream takes two. A service of Swarm has the soft limit of the daemon, which is 1024
+    with Docker 29.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def serve(listen: str, proxy: Proxy) -> None:
     """Serve until SIGTERM or SIGINT. Raises OSError if `listen` is not available."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(listen)
-    server = await asyncio.start_unix_server(proxy.handle, listen, limit=HEAD_BYTES)
+    server = await asyncio.start_unix_server(
+        proxy.handle, listen, limit=HEAD_BYTES, backlog=BACKLOG
+    )
     # Whoever has the volume may read; the monitor is another user.
     os.chmod(listen, 0o666)  # noqa: S103
     stop = asyncio.Event()
@@ -67,7 +85,14 @@ def main() -> int:
     try:
         _log.info("starting", extra=logs.fields(listen=listen, logs=settings.logs))
         scope = Scope(settings.project, settings.stack)
-        asyncio.run(serve(listen, Proxy(settings.docker_socket, scope, with_logs=settings.logs)))
+        raise_file_limit()
+        proxy = Proxy(
+            settings.docker_socket,
+            scope,
+            with_logs=settings.logs,
+            log_streams=settings.log_streams,
+        )
+        asyncio.run(serve(listen, proxy))
     except OSError as error:
         _log.error("cannot listen on %s: %s", listen, error.strerror)
         return 2

@@ -7,7 +7,13 @@ import os
 
 import pulumi
 
-from ape_contracts.service_settings import LIMITS, SERVICE_PORT, SocketProxySettings
+from ape_contracts.service_settings import (
+    LIMITS,
+    LOG_STREAMS,
+    SERVICE_PORT,
+    SocketProxySettings,
+    socket_proxy_memory_mb,
+)
 from ape_infra.config.alerting import AlertingSettings
 from ape_infra.config.ports import PortSettings
 from ape_infra.planning import services
@@ -41,20 +47,26 @@ def socket_path(docker_host: str) -> str:
 
 
 def proxy_workload(
-    image: str, docker_host: str, *, project: str, stack: str, logs: bool
+    image: str, docker_host: str, *, project: str, stack: str, log_streams: int
 ) -> Workload:
-    """`docker_host`: address of the stack's daemon; empty: its default. `logs`: a log shipper may
+    """`docker_host`: address of the stack's daemon; empty: its default.
 
-    read, too. `project` and `stack`: whose containers are visible.
+    `log_streams`: of a log shipper; 0: there is none. `project` and `stack`: whose containers are
+    visible.
     """
+    streams = log_streams or LOG_STREAMS
     return Workload(
         name=PROXY,
         service=PROXY,
         image=image,
-        memory_mb=LIMITS["socket_proxy"].memory_mb,
+        memory_mb=socket_proxy_memory_mb(streams),
         cpus=LIMITS["socket_proxy"].cpus,
         settings=SocketProxySettings(
-            project=project, stack=stack, listen=f"{SOCKET_DIR}/docker.sock", logs=logs
+            project=project,
+            stack=stack,
+            listen=f"{SOCKET_DIR}/docker.sock",
+            logs=bool(log_streams),
+            log_streams=streams,
         ),
         volumes={SOCKET_VOLUME: SOCKET_DIR},
         host_paths={socket_path(docker_host): DOCKER_SOCKET},
@@ -66,6 +78,8 @@ def proxy_workload(
             retries=3,
         ),
         user=PROXY_USER,
+        # Two files a connection.
+        nofile=max(4096, 1024 + 2 * streams),
         per_node=True,
     )
 
@@ -125,7 +139,7 @@ class Monitor(Component):
             docker_host,
             project=context.project,
             stack=context.stack,
-            logs=logs,
+            log_streams=deployment.plan.log_streams if logs else 0,
         )
         project = f"{context.project}-{context.stack}"
         monitor = workload(images["monitor"], alerting, deployment.ports, project)
