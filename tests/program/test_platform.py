@@ -38,7 +38,7 @@ def test_the_socket_proxy_has_a_log_stream_for_each_container_of_the_tier() -> N
 
 
 def test_the_largest_fleet_leaves_observability_within_its_memory() -> None:
-    found = run("prod", **PROD | {"agents": "2000", "agentsPerContainer": "1"})
+    found = run("prod", **PROD | {"agents": "501"})
     made = container(found, "socket-proxy").inputs
     streams = socket_proxy(found).log_streams
     assert streams > 2000
@@ -54,3 +54,8 @@ def test_a_stack_without_a_shipper_has_the_socket_proxy_that_it_had() -> None:
     (settings,) = (e.partition("=")[2] for e in made["envs"] if e.startswith("APE_SETTINGS="))
     assert "log_streams" not in json.loads(settings)
     assert (made["memory"], made["ulimits"][0]["hard"]) == (64, 4096)
+
+
+def test_only_the_monitor_is_in_the_cgroup_namespace_of_the_host() -> None:
+    found = run("prod", **PROD).of("Container")
+    assert {c.name for c in found if c.inputs.get("cgroupnsMode")} == {"monitor"}

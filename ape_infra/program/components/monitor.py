@@ -113,6 +113,9 @@ def workload(image: str, alerting: AlertingSettings, ports: PortSettings, projec
         ports=(Port(SERVICE_PORT, ports.monitor),),
         health=service_health(interval=HEALTH_SECONDS),
         user=USER,
+        # /proc/PID/cgroup is relative to the reader's namespace. A service has no such field; there
+        # the monitor finds a container by its id.
+        host_cgroups=True,
         # Ten files a container stay open; a host may allow no more than 20000.
         nofile=16384,
         per_node=True,

@@ -126,6 +126,7 @@ class DockerRuntime(Runtime):
             "logOpts": log_options(self.context.platform),
             "healthcheck": _healthcheck(workload.health),
             # A service must be healthy before the agents start; the agents themselves wait inside.
+            "cgroupnsMode": "host" if workload.host_cgroups else None,
             "wait": workload.health is not None and workload.slots is None,
             "volumes": mounts or None,
             "labels": [{"label": k, "value": v} for k, v in labels.items()],
