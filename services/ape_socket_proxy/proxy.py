@@ -14,7 +14,7 @@ from ape_contracts.service_settings import LOG_STREAMS, OTHER_CONNECTIONS
 from ape_service import logs
 from ape_socket_proxy import daemon, views
 from ape_socket_proxy.daemon import Answer, DaemonError
-from ape_socket_proxy.rules import Rejection, Request, forwarded, parsed, refusal, scoped
+from ape_socket_proxy.rules import Rejection, Request, forwarded, parsed, raised, refusal, scoped
 
 HEAD_BYTES, HEAD_SECONDS = 16384, 10.0
 # Of a log: what one stream holds in memory, here and in the kernel on its way to the caller.
@@ -63,6 +63,7 @@ class Proxy:
         # Connections without a head yet; then log streams (True) and all others.
         self._unread, self._open = 0, {True: 0, False: 0}
         self._opening = asyncio.Semaphore(MAX_OPENING)
+        self._oldest = daemon.OldestVersion(upstream)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, one request."""
@@ -128,6 +129,9 @@ class Proxy:
 
     async def _passed(self, request: Request, writer: asyncio.StreamWriter) -> None:
         try:
+            if request.version:
+                version = raised(request.version, await self._oldest.get())
+                request = request._replace(version=version)
             if request.kind in ("version", "_ping"):
                 await self._raw(request.target(), writer)
             elif request.kind == "logs":
