@@ -19,7 +19,7 @@ ID_CHARACTERS = 64
 
 
 def folders(root: str) -> list[str]:
-    """Return the paths of all folders below `root`, the upper ones first; links are not followed."""
+    """Return the paths of all folders below `root`, the upper ones first, without links."""
     found: list[str] = []
     waiting = deque([""])
     while waiting and len(found) < MAX_FOLDERS:

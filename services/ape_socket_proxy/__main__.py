@@ -10,13 +10,13 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
 
 from ape_contracts.service_settings import ServiceSettingsError, SocketProxySettings
 from ape_service import logs
+from ape_service.open_files import raise_limit
 from ape_service.settings import load, problem
 from ape_socket_proxy.proxy import HEAD_BYTES, Proxy
 from ape_socket_proxy.views import Scope
@@ -27,16 +27,6 @@ _log = logging.getLogger(__name__)
 # Connections that wait for the proxy; Linux allows no more. A shipper opens all its streams at
 # once, and Go's clients fail where the queue is full.
 BACKLOG = 4096
-
-
-def raise_file_limit() -> None:
-    """Raise the soft limit of open files to the hard one.
-
-    A log stream takes two. A service of Swarm has the soft limit of the daemon, which is 1024
-    with Docker 29.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def serve(listen: str, proxy: Proxy) -> None:
@@ -85,7 +75,7 @@ def main() -> int:
     try:
         _log.info("starting", extra=logs.fields(listen=listen, logs=settings.logs))
         scope = Scope(settings.project, settings.stack)
-        raise_file_limit()
+        raise_limit()
         proxy = Proxy(
             settings.docker_socket,
             scope,

@@ -82,8 +82,8 @@ def parsed(head: bytes) -> Request:
 def raised(version: str, minimum: str) -> str:
     """The version of a request, such as /v1.43, or `minimum` where the daemon takes no older one.
 
-    Clients with a fixed version fail with a newer Docker: 29 takes 1.44 or later, and Alloy asks for
-    1.43 at most (grafana/alloy#5610). What passes here is the same in both.
+    Clients with a fixed version fail with a newer Docker: 29 takes 1.44 or later, and Alloy asks
+    for 1.43 at most (grafana/alloy#5610). What passes here is the same in both.
     """
     if not version or not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", minimum):
         return version

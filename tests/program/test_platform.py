@@ -1,6 +1,7 @@
 """What the program declares for the machines that a stack runs on."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -59,3 +60,64 @@ def test_a_stack_without_a_shipper_has_the_socket_proxy_that_it_had() -> None:
 def test_only_the_monitor_is_in_the_cgroup_namespace_of_the_host() -> None:
     found = run("prod", **PROD).of("Container")
     assert {c.name for c in found if c.inputs.get("cgroupnsMode")} == {"monitor"}
+
+
+def services(**settings: object) -> dict[str, dict[str, Any]]:
+    found = run("prod", **PROD | {"runtime": "swarm"} | settings)
+    return {s.name: s.inputs["taskSpec"] for s in found.of("Service")}
+
+
+def test_a_stack_without_placement_has_no_constraints_and_no_options() -> None:
+    assert not [name for name, task in services().items() if "placement" in task]
+    for runtime in ("docker", "swarm"):
+        for network in run("dev", runtime=runtime).of("Network"):
+            assert "options" not in network.inputs
+            assert network.inputs["ipamConfigs"][0]["gateway"]
+
+
+def test_swarm_places_agents_services_and_data_where_the_settings_say() -> None:
+    found = services(
+        agentPlacement=["node.role==worker"],
+        servicePlacement=["node.labels.ape==services"],
+        dataNode="first",
+    )
+    constraints = {
+        name: task["placement"]["constraints"]
+        for name, task in found.items()
+        if "placement" in task
+    }
+    of_services = ["node.labels.ape==services"]
+    assert constraints.pop("agents-00") == ["node.role==worker"]
+    with_data = {"prometheus", "alertmanager", "grafana", "loki"}
+    for name, values in constraints.items():
+        pinned = ["node.hostname==first"] if name in with_data else []
+        assert values == [*of_services, *pinned], name
+    # What runs on each node has no place of its own.
+    assert found.keys() - constraints.keys() == {"agents-00", "monitor", "socket-proxy", "alloy"}
+
+
+@pytest.mark.parametrize("runtime", ["docker", "swarm"])
+def test_every_network_has_the_mtu_of_the_setting(runtime: str) -> None:
+    found = run("dev", runtime=runtime, networkMtu=1400).of("Network")
+    options = [network.inputs["options"] for network in found]
+    assert options == [{"com.docker.network.driver.mtu": "1400"}] * 3
+
+
+def test_isolated_networks_of_agents_have_no_address_on_the_host() -> None:
+    found = {n.name: n.inputs for n in run("dev", isolateHosts="true").of("Network")}
+    agents = found.pop("agents-00")
+    assert agents["options"] == {"com.docker.network.bridge.gateway_mode_ipv4": "isolated"}
+    assert agents["internal"]
+    assert "gateway" not in agents["ipamConfigs"][0]
+    assert not [name for name, made in found.items() if "options" in made]
+
+
+def test_the_plugin_reads_the_login_of_the_registry_and_the_state_has_no_password() -> None:
+    settings = {"registry": "registry.example:5000/team", "registryLogin": "true"}
+    found = run("dev", runtime="swarm", **settings)
+    (provider,) = (r for r in found.resources if r.type == "pulumi:providers:docker")
+    given = json.loads(provider.inputs["registryAuth"])
+    assert given == [{"address": "registry.example:5000"}]
+    assert "registryAuth" not in next(
+        r.inputs for r in run("dev").resources if r.type == "pulumi:providers:docker"
+    )

@@ -39,6 +39,9 @@ class Container(pulumi.CustomResource):
 class DockerRuntime(Runtime):
     driver = "bridge"
 
+    def isolated(self, internal: bool) -> bool:
+        return internal and self.context.platform.isolate_hosts
+
     def run(
         self,
         workload: Workload,
