@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
-from ape_contracts.service_settings import LOG_STREAMS
+from ape_contracts.limits import LOG_STREAMS
 from ape_infra.planning import services
 from ape_infra.planning.tiers import DEFAULT_TIERS, Tier, tier_for
 

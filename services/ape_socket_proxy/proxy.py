@@ -10,7 +10,7 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ape_contracts.service_settings import LOG_STREAMS, OTHER_CONNECTIONS
+from ape_contracts.limits import LOG_STREAMS, OTHER_CONNECTIONS
 from ape_service import logs
 from ape_socket_proxy import daemon, views
 from ape_socket_proxy.daemon import Answer, DaemonError

@@ -10,12 +10,8 @@ import docker
 import psutil
 import pytest
 
-from ape_contracts.service_settings import (
-    LIMITS,
-    OTHER_CONNECTIONS,
-    SocketProxySettings,
-    socket_proxy_memory_mb,
-)
+from ape_contracts.limits import LIMITS, OTHER_CONNECTIONS, socket_proxy_memory_mb
+from ape_contracts.service_settings import SocketProxySettings
 from ape_socket_proxy.__main__ import check
 from bench.fuzz.services import process
 
@@ -48,8 +44,8 @@ class Daemon:
             found = {"Id": parts[-2], "Config": {"Labels": LABELS, "Env": []}}
             writer.write(json.dumps(found).encode())
         elif parts[-1] == "json":
-            found = [{"Id": f"{n:064x}", "Labels": LABELS} for n in range(STREAMS)]
-            writer.write(json.dumps(found).encode())
+            listed = [{"Id": f"{n:064x}", "Labels": LABELS} for n in range(STREAMS)]
+            writer.write(json.dumps(listed).encode())
         elif parts[-1] == "_ping":
             writer.write(b"OK")
         writer.close()

@@ -5,13 +5,8 @@ from typing import Any
 
 import pytest
 
-from ape_contracts.service_settings import (
-    LIMITS,
-    LOG_STREAMS,
-    SocketProxySettings,
-    decode,
-    socket_proxy_memory_mb,
-)
+from ape_contracts.limits import LIMITS, LOG_STREAMS, socket_proxy_memory_mb
+from ape_contracts.service_settings import SocketProxySettings, decode
 from ape_infra.planning import plan as planning
 from tests.support.program_mocks import PROD, Recorder, Registered, run
 

@@ -7,13 +7,8 @@ import os
 
 import pulumi
 
-from ape_contracts.service_settings import (
-    LIMITS,
-    LOG_STREAMS,
-    SERVICE_PORT,
-    SocketProxySettings,
-    socket_proxy_memory_mb,
-)
+from ape_contracts.limits import LIMITS, LOG_STREAMS, socket_proxy_memory_mb
+from ape_contracts.service_settings import SERVICE_PORT, SocketProxySettings
 from ape_infra.config.alerting import AlertingSettings
 from ape_infra.config.ports import PortSettings
 from ape_infra.planning import services
