@@ -46,7 +46,7 @@ def proxy_workload(
 ) -> Workload:
     """`docker_host`: address of the stack's daemon; empty: its default.
 
-    `log_streams`: of a log shipper; 0: there is none. `project` and `stack`: whose containers are
+    `log_streams`: of a log shipper; 0: none is deployed. `project` and `stack`: whose containers are
     visible.
     """
     streams = log_streams or LOG_STREAMS
