@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ape_infra.checks.check import Check
 from ape_infra.checks.facts import Facts
+from ape_infra.config.addresses import is_loopback
 from ape_infra.config.project import config_key
 from ape_infra.planning.plan import PROCESS_LIMIT
 from ape_infra.planning.services import deployed
@@ -103,7 +104,7 @@ def processes(facts: Facts) -> Iterator[Check]:
     )
 
 
-# In which gateway mode isolated came (moby#49262). Before that the option has no effect.
+# In which gateway mode isolated came. Before that the option has no effect.
 ISOLATES = (28, 0, 0)
 DELEGATE = (
     "Delegate them: write `[Service]` and `Delegate=cpu cpuset io memory pids` to "
@@ -178,8 +179,9 @@ def nodes(facts: Facts) -> Iterator[Check]:
             path=config_key("registry"),
         )
         return
-    platform = settings.platform
-    pinned = platform.data_node or any("hostname==" in c for c in platform.service_placement)
+    platform, address = settings.platform, settings.ports.expose_address
+    placed = any(re.match(r"node\.hostname\s*==", c) for c in platform.service_placement)
+    pinned = platform.data_node or placed
     if settings.observability.parts and not pinned:
         yield Check(
             "nodes",
@@ -188,6 +190,17 @@ def nodes(facts: Facts) -> Iterator[Check]:
             f"starts without its data, such as that of {settings.observability.parts[0]}.",
             "Set the host name of a node (`docker node ls`).",
             path=config_key("dataNode"),
+        )
+        return
+    if not placed and not is_loopback(address):
+        yield Check(
+            "nodes",
+            "warn",
+            f"is {address}, and a port is published on the node on which its service runs, which "
+            f"may be any of the {count}.",
+            f'Set {config_key("servicePlacement")} to ["node.hostname==NAME"], with the node of '
+            "that address.",
+            path=config_key("exposeAddress"),
         )
         return
     yield Check("nodes", "ok", f"the {count} nodes get images and keep data.")

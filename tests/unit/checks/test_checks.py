@@ -101,9 +101,15 @@ SWARM = {"runtime": "swarm", "observability": "off"}
                 "runtime": "swarm",
                 "registry": "r.example",
                 "servicePlacement": '["node.hostname==one"]',
+                "exposeAddress": "10.0.0.1",
             },
             3,
             [("ok", "")],
+        ),
+        (
+            SWARM | {"registry": "r.example", "exposeAddress": "10.0.0.1"},
+            3,
+            [("warn", "ape:exposeAddress")],
         ),
     ],
 )
