@@ -46,8 +46,8 @@ def proxy_workload(
 ) -> Workload:
     """`docker_host`: address of the stack's daemon; empty: its default.
 
-    `log_streams`: of a log shipper; 0: none is deployed. `project` and `stack`: whose containers are
-    visible.
+    `log_streams`: of a log shipper; 0: none is deployed. `project` and `stack`: whose containers
+    are visible.
     """
     streams = log_streams or LOG_STREAMS
     return Workload(
