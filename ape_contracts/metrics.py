@@ -307,6 +307,9 @@ MONITOR_STREAMS_LOST = Metric(
     "ape_monitor_event_streams_lost_total", "counter", "Event streams of Docker that ended."
 )
 MONITOR_DESCRIPTORS = Metric("ape_monitor_open_files", "gauge", "Kernel files kept open.")
+MONITOR_UNSEEN = Metric(
+    "ape_monitor_unseen_containers", "gauge", "Running containers whose cgroups are not visible."
+)
 MONITOR_ALERTS = Metric(
     "ape_monitor_alerts", "gauge", "Open alerts of the monitor.", ("alert", "severity")
 )

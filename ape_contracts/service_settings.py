@@ -17,7 +17,6 @@ from typing import (
     Annotated,
     Any,
     Literal,
-    NamedTuple,
     TypeVar,
     get_args,
     get_origin,
@@ -25,6 +24,7 @@ from typing import (
 )
 
 from ape_contracts import conditions, sign_in
+from ape_contracts.limits import LOG_STREAMS
 from ape_contracts.providers import PROVIDERS, TokensField
 
 VARIABLE = "APE_SETTINGS"
@@ -46,24 +46,6 @@ Rule = Callable[[Any], str]
 
 class ServiceSettingsError(Exception):
     """Every broken rule of a document, one line each: path, what is wrong, what to do."""
-
-
-class Limits(NamedTuple):
-    """Limits of a service's one container: memory in MiB without swap, CPU in cores."""
-
-    memory_mb: int
-    cpus: float
-
-
-# Those of the agents follow from the fleet.
-LIMITS = {
-    "gateway": Limits(1024, 2.0),
-    "proxy": Limits(1024, 2.0),
-    "demo_target": Limits(256, 1.0),
-    # With 1000 containers: 60 MB, and a page of the kernel for each of its open files.
-    "monitor": Limits(192, 0.5),
-    "socket_proxy": Limits(64, 0.25),
-}
 
 
 class Template(str):
@@ -221,7 +203,8 @@ class ProxySettings(HttpSettings):
 class SocketProxySettings(ServiceSettings):
     """`listen` and `docker_socket` are paths of Unix sockets. `logs` lets log reads pass.
 
-    Answers are about the containers of `project` and `stack` only.
+    Answers are about the containers of `project` and `stack` only. `log_streams` may be open at a
+    time, and OTHER_CONNECTIONS of all other kinds.
     """
 
     project: str = ""
@@ -229,6 +212,7 @@ class SocketProxySettings(ServiceSettings):
     listen: str = "/run/ape/docker.sock"
     docker_socket: str = "/var/run/docker.sock"
     logs: bool = False
+    log_streams: PositiveCount = field(default=LOG_STREAMS, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -212,4 +212,6 @@ def health(alerts: list[Alert], sample: Sample) -> Health:
         return Health(level, alerts[0].text)
     if not sample.monitor.docker_up:
         return Health("degraded", sample.monitor.problem or "Docker does not answer.")
+    if sample.monitor.unseen:
+        return Health("degraded", sample.monitor.unseen_reason)
     return Health("healthy", "no open alerts")

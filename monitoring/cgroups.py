@@ -6,6 +6,7 @@ one `pread` per file (`Cgroups`, `Group`). `memory` and `cpu` read one container
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import resource
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from monitoring.cgroup_search import Search
 from monitoring.model import Container, Usage
 
 ROOT = Path("/sys/fs/cgroup")
@@ -284,26 +286,45 @@ class Cgroups:
     def __init__(self, root: str, proc: str, max_files: int) -> None:
         self.root, self.proc = root, proc
         self.v2 = is_v2(root)
+        self._probe = root if self.v2 else f"{root}/cpuacct"
+        self._search = Search(self._probe)
         self.descriptors = Descriptors(max_files)
 
     def group(self, container: Container) -> Group | None:
-        """Return the container's group; None where none exists."""
-        probe = self.root if self.v2 else f"{self.root}/cpuacct"
+        """Return the container's group; None where none is found."""
         for place in _PLACES:
             path = place.format(container.id)
-            if os.path.exists(f"{probe}/{path}"):
+            if os.path.exists(f"{self._probe}/{path}"):
                 return self._open(container, dict.fromkeys(("", *_CONTROLLERS), path))
         # Another cgroup parent, or rootless Docker: only the kernel knows the path.
-        try:
-            with open(f"{self.proc}/{container.pid}/cgroup") as file:
-                paths = proc_cgroup(file.read())
-        except OSError:
-            return None
+        paths = self._paths(container)
         path = paths.get("" if self.v2 else "cpuacct", "")
         # A path that leads upwards belongs to another cgroup namespace.
-        if not path or path.startswith("..") or not os.path.exists(f"{probe}/{path}"):
-            return None
-        return self._open(container, paths)
+        if path and not path.startswith("..") and os.path.exists(f"{self._probe}/{path}"):
+            return self._open(container, paths)
+        found = self._search.path(container.id)
+        return self._open(container, dict.fromkeys(("", *_CONTROLLERS), found)) if found else None
+
+    def _paths(self, container: Container) -> dict[str, str]:
+        try:
+            with open(f"{self.proc}/{container.pid}/cgroup") as file:
+                return proc_cgroup(file.read())
+        except (OSError, ValueError):
+            return {}
+
+    def why_not(self, container: Container) -> str:
+        """Return the reason why a container that runs has no group here."""
+        if not os.path.exists(f"{self.proc}/{container.pid}"):
+            return (
+                f"its process {container.pid} is not in {self.proc}: Docker runs on another "
+                "machine, or in a virtual machine"
+            )
+        if any(path.startswith("..") for path in self._paths(container).values()):
+            return (
+                f"its cgroup is not below {self.root}, as the monitor is in another cgroup "
+                "namespace. Run the monitor with --cgroupns host"
+            )
+        return f"no cgroup below {self.root} has its id. Mount /sys/fs/cgroup of the Docker host"
 
     def _open(self, container: Container, paths: Mapping[str, str]) -> Group:
         files = (
@@ -321,9 +342,15 @@ class Cgroups:
         return group
 
 
+@functools.cache
+def _read_once(root: Path) -> Cgroups:
+    """Kept, as it remembers where containers were found."""
+    return Cgroups(str(root), "/proc", 0)
+
+
 def usage(container_id: str, root: Path = ROOT) -> Usage | None:
     """Read a container once, without its network; None where it does not run on this machine."""
-    group = Cgroups(str(root), "/proc", 0).group(Container(container_id, "", ""))
+    group = _read_once(root).group(Container(container_id, "", ""))
     return group.read(slow=True) if group else None
 
 

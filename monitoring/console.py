@@ -217,10 +217,11 @@ def page(state: State, width: int, height: int) -> RenderableType:
         _alerts(state, width, shown), title="alerts", title_align="left", box=box.ROUNDED
     )
     monitor = sample.monitor
+    problem = monitor.unseen_reason if monitor.docker_up else monitor.problem
     foot = Text(
         f"{len(sample.containers)} containers in {monitor.sample_seconds * 1000:.0f} ms"
-        f"{'' if monitor.docker_up else '; ' + clean(monitor.problem)}   Ctrl-C ends",
-        style="dim" if monitor.docker_up else "yellow",
+        f"{'; ' + clean(problem) if problem else ''}   Ctrl-C ends",
+        style="yellow" if problem else "dim",
         no_wrap=True,
         overflow="ellipsis",
     )

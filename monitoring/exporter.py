@@ -149,6 +149,7 @@ def collected(state: State, age: float) -> Iterator[Family]:
     yield _single(metrics.MONITOR_DOCKER_UP, monitor.docker_up)
     yield _single(metrics.MONITOR_STREAMS_LOST, monitor.streams_lost)
     yield _single(metrics.MONITOR_DESCRIPTORS, monitor.open_files)
+    yield _single(metrics.MONITOR_UNSEEN, monitor.unseen)
     opened = _family(metrics.MONITOR_ALERTS)
     by_alert = Counter((alert.name, str(alert.severity)) for alert in state.alerts)
     for key, count in by_alert.items():

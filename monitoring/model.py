@@ -201,6 +201,9 @@ class MonitorSample:
     samples: int = 0
     open_files: int = 0
     problem: str = ""
+    # Containers that run and whose cgroups are not visible, and the reason.
+    unseen: int = 0
+    unseen_reason: str = ""
 
 
 @dataclass(slots=True)

@@ -102,6 +102,7 @@ class Monitor:
         self._sampled_at: float | None = None
         self._services: dict[str, float] = {}
         self._open: dict[tuple[str, str], Alert] = {}
+        self._unseen = ""
         self.state: State | None = None
 
     def _gateway_url(self) -> str:
@@ -139,6 +140,8 @@ class Monitor:
             samples=self._samples,
             open_files=self.sampler.cgroups.descriptors.open,
             problem=self.watcher.problem,
+            unseen=self.sampler.unseen,
+            unseen_reason=self.sampler.problem,
         )
         self._sampled_at = began
         fleet = aggregate.fleet(
@@ -180,6 +183,7 @@ class Monitor:
                     "resolved: %s%s", alert.name, f" ({alert.service})" if alert.service else ""
                 )
         self._open = now
+        self._report(state.sample.monitor.unseen_reason)
         for receiver in self.receivers:
             receiver.offer(state.alerts)
         if self.exporter:
@@ -189,6 +193,12 @@ class Monitor:
             self.output.append(wire.line(body))
         for show in self.show:
             show(state)
+
+    def _report(self, unseen: str) -> None:
+        """Log what the monitor cannot see, once for each reason."""
+        if unseen and unseen != self._unseen:
+            logging.getLogger(__name__).warning(unseen)
+        self._unseen = unseen
 
     def start(self) -> None:
         """Start all threads, but take no sample yet."""

@@ -14,6 +14,8 @@ from monitoring.model import Container, ContainerSample, Usage
 from monitoring.thresholds import CPU_PERIODS_PER_SECOND
 
 SLOW_EVERY = 6
+# In so many samples without its group, a container has not just ended.
+UNSEEN_SAMPLES = 2
 
 
 class _Tracked(NamedTuple):
@@ -57,7 +59,10 @@ class Sampler:
     def __init__(self, cgroups: Cgroups) -> None:
         self.cgroups = cgroups
         self._tracked: dict[str, _Tracked] = {}
+        self._missed: dict[str, int] = {}
         self._tick = 0
+        # Containers that run and cannot be measured, and the reason for one of them.
+        self.unseen, self.problem = 0, ""
 
     def sample(self, containers: Iterable[Container], now: float) -> list[ContainerSample]:
         """Return a sample of each container; `now` is of the monotonic clock.
@@ -67,6 +72,7 @@ class Sampler:
         self._tick += 1
         found: list[ContainerSample] = []
         kept: dict[str, _Tracked] = {}
+        missed: list[Container] = []
         for index, container in enumerate(containers):
             tracked = self._tracked.get(container.id)
             if not container.running:
@@ -78,6 +84,7 @@ class Sampler:
                     del self._tracked[container.id]
                 group = self.cgroups.group(container)
                 if group is None:
+                    missed.append(container)
                     found.append(ContainerSample(container))
                     continue
                 tracked = _Tracked(group, None, now)
@@ -92,7 +99,19 @@ class Sampler:
             if key not in kept:
                 gone.group.close()
         self._tracked = kept
+        self._note(missed)
         return found
+
+    def _note(self, missed: list[Container]) -> None:
+        self._missed = {c.id: self._missed.get(c.id, 0) + 1 for c in missed}
+        unseen = [c for c in missed if self._missed[c.id] >= UNSEEN_SAMPLES]
+        self.unseen = len(unseen)
+        self.problem = (
+            f"{len(unseen)} running containers have no measurements, such as {unseen[0].name}: "
+            f"{self.cgroups.why_not(unseen[0])}."
+            if unseen
+            else ""
+        )
 
     def close(self) -> None:
         """Close all descriptors."""

@@ -82,6 +82,8 @@ def plain(state: State) -> Iterator[str]:
     if sample.system:
         parts.append(system(sample.system))
     yield clean(" | ".join(parts))
+    if sample.monitor.unseen:
+        yield clean(f"  {sample.monitor.unseen_reason}")
     for alert in state.alerts:
         yield clean("  " + alert_line(alert, state.now))
 

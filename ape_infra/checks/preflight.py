@@ -35,7 +35,10 @@ __all__ = [
 CheckFunction = Callable[[Facts], Iterable[Check]]
 _BEFORE_CHANGE: tuple[CheckFunction, ...] = (
     daemon.swarm,
+    daemon.nodes,
+    daemon.limits,
     daemon.names,
+    daemon.isolation,
     machine.disk,
     network.ports,
     images.available,

@@ -25,6 +25,12 @@ class ImageSettings(Group):
         alias="registry",
         description="Registry to which built images are pushed; empty: none.",
     )
+    registry_login: bool = Field(
+        False,
+        alias="registryLogin",
+        description="Pull from `registry` with the credentials of `docker login` on this machine, "
+        "also on the nodes of a Swarm.",
+    )
     given: dict[Annotated[str, AfterValidator(_built)], str] | None = Field(
         None,
         alias="images",

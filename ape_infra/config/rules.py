@@ -40,6 +40,7 @@ def problems(settings: Settings, secrets: Collection[str]) -> list[Problem]:
         *_model(settings, secrets),
         *run_rules.problems(settings),
         *_platform(settings, secrets),
+        *_nodes(settings),
         *_ports(settings),
         *_thresholds(settings),
         *_images(settings),
@@ -147,6 +148,32 @@ def _platform(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]
         planning.subnet(settings.platform.network_pool, 2 + len(networks))
     except ValueError as error:
         yield "networkPool", f"{error}. Set a private network such as 10.213.0.0/16."
+
+
+# As `docker service create --constraint` takes them.
+_CONSTRAINT = re.compile(r"(node|engine)\.[A-Za-z0-9_.-]+\s*[!=]=\s*[A-Za-z0-9_.:/-]+")
+
+
+def _nodes(settings: Settings) -> Iterator[Problem]:
+    platform = settings.platform
+    placements = {
+        "agentPlacement": platform.agent_placement,
+        "servicePlacement": platform.service_placement,
+    }
+    for name, constraints in placements.items():
+        for at, text in enumerate(constraints):
+            if not _CONSTRAINT.fullmatch(text):
+                yield (
+                    f"{name}[{at}]",
+                    f'is "{text}", which is not a constraint. Write node.labels.NAME==VALUE, '
+                    "node.role==worker or node.hostname!=NAME, for example.",
+                )
+    if platform.runtime != "swarm":
+        for name, value in (placements | {"dataNode": platform.data_node}).items():
+            if value:
+                yield name, "is set, but runtime is docker. Remove it, or set runtime to swarm."
+    if settings.images.registry_login and not settings.images.registry:
+        yield "registryLogin", "is true, but registry is empty. Set the registry's address."
 
 
 def _ports(settings: Settings) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
+from ape_contracts.limits import LOG_STREAMS
 from ape_infra.planning import services
 from ape_infra.planning.tiers import DEFAULT_TIERS, Tier, tier_for
 
@@ -175,6 +176,16 @@ class Plan:
     @property
     def all_containers(self) -> int:
         return self.containers + self.service_containers
+
+    @property
+    def log_streams(self) -> int:
+        """Log streams that a shipper may open on one machine, which may run the whole stack.
+
+        For the largest fleet of the tier, so that scaling within it leaves the socket proxy as it
+        is, and with a reserve for containers that end while others start.
+        """
+        agents = containers(self.tier.max_agents, self.agents_per_container)
+        return agents + self.service_containers + LOG_STREAMS
 
     @property
     def containers_per_network(self) -> int:

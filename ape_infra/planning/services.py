@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ape_contracts.service_settings import LIMITS
+from ape_contracts.limits import LIMITS
 
 REQUIREMENTS = Path("services/requirements")
 # A service's name on the network, and the value of its label `ape.service`.

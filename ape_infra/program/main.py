@@ -62,7 +62,10 @@ async def main() -> dict[str, pulumi.Input[object]]:
     project, stack = pulumi.get_project(), pulumi.get_stack()
     config, given = pulumi.Config(project), stack_config()
     settings = checked_settings(given)
-    provider = docker_provider(settings.platform.docker_host)
+    images = settings.images
+    provider = docker_provider(
+        settings.platform.docker_host, registry=images.registry if images.registry_login else ""
+    )
     # In a thread, so that the loop registers the provider with the engine meanwhile.
     await asyncio.to_thread(import_module, "ape_infra.program.stack")
     from ape_infra.program.stack import declare

@@ -6,6 +6,7 @@ registered first: the engine starts the plugin while the rest of the program is 
 
 from __future__ import annotations
 
+import json
 import os
 from importlib.metadata import version
 
@@ -15,13 +16,21 @@ PLUGIN_VERSION = version("pulumi-docker")
 
 
 def docker_provider(
-    host: str, opts: pulumi.ResourceOptions | None = None
+    host: str, opts: pulumi.ResourceOptions | None = None, *, registry: str = ""
 ) -> pulumi.ProviderResource:
-    """Of the daemon at `host`; empty: DOCKER_HOST, or the local socket."""
+    """Of the daemon at `host`; empty: DOCKER_HOST, or the local socket.
+
+    `registry`: one whose credentials the plugin reads from `docker login`. It sends them with each
+    service, so that every node pulls with them; none of them is in the state.
+    """
     where = host or os.environ.get("DOCKER_HOST", "")
+    config = {"host": where} if where else {}
+    if registry:
+        # Nested values of a provider's config are JSON.
+        config["registryAuth"] = json.dumps([{"address": registry.partition("/")[0]}])
     return pulumi.ProviderResource(
         "docker",
         "docker",
-        {"host": where} if where else {},
+        config,
         pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(version=PLUGIN_VERSION)),
     )

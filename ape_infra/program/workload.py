@@ -127,6 +127,7 @@ class Workload:
     but those of its networks. `settings`: of a service that this project builds; each replica of
     a workload with slots has its own slot in them. `docker_host`: addresses.DOCKER_HOST leads to
     the Docker host, on the runtime docker only. `reports`: each replica can sign its reports.
+    `host_cgroups`: it is in the cgroup namespace of the host, on the runtime docker only.
     """
 
     name: str
@@ -155,6 +156,7 @@ class Workload:
     stop_grace_seconds: int = 15
     nofile: int = 4096
     docker_host: bool = False
+    host_cgroups: bool = False
 
 
 def own_report_token(workload: Workload, number: int) -> str:

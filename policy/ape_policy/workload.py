@@ -30,7 +30,7 @@ _PATHS = {
 }
 
 
-SOCKET_PROXY = "socket-proxy"
+SOCKET_PROXY, MONITOR = "socket-proxy", "monitor"
 _SOCKETS = (
     "/var/run/docker.sock",
     "/run/docker.sock",
@@ -116,6 +116,13 @@ class Workload:
         """Whether it is the socket proxy, the only workload that may mount the engine's socket."""
         return self.label("ape.service") == SOCKET_PROXY and any(
             holds_socket(source) for _, source, _ in self.host_mounts()
+        )
+
+    @property
+    def monitor(self) -> bool:
+        """Whether it is the monitor, which has the cgroups of the host mounted."""
+        return self.label("ape.service") == MONITOR and any(
+            source.rstrip("/") == "/sys/fs/cgroup" for _, source, _ in self.host_mounts()
         )
 
     def environment(self) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ from ape_gateway.operations import load as load_operations
 from ape_gateway.uploads import UploadSource
 from ape_gateway.upstream import PoolSizes
 from ape_service import logs
+from ape_service.open_files import raise_limit
 from ape_service.settings import load as load_settings
 from ape_service.settings import problem, read_file, read_secret
 from ape_service.web import STOP_SECONDS
@@ -159,6 +160,7 @@ def main() -> int:
         _log.error("cannot listen on %s:%d: %s", host, port, os.strerror(error.errno or 0))
         return 2
     warn_of_another_version()
+    raise_limit()
     _log.info("starting", extra=logs.fields(bind=host, port=port))
     # uvicorn stops well on both, and then raises them again.
     for number in (signal.SIGTERM, signal.SIGINT):

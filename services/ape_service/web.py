@@ -16,6 +16,7 @@ from ape_contracts.service_settings import HttpSettings, ServiceSettingsError
 from ape_service import logs, settings, trace
 from ape_service.answers import error
 from ape_service.connections import Runner
+from ape_service.open_files import raise_limit
 from ape_service.prom import METRICS_TYPE
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -103,6 +104,7 @@ def run(
     request's handler when its client disconnects.
     """
     logs.setup(service)
+    raise_limit()
     try:
         found = settings.load(kind)
         app = make(found)

@@ -16,6 +16,7 @@ import sys
 
 from ape_contracts.service_settings import ServiceSettingsError, SocketProxySettings
 from ape_service import logs
+from ape_service.open_files import raise_limit
 from ape_service.settings import load, problem
 from ape_socket_proxy.proxy import HEAD_BYTES, Proxy
 from ape_socket_proxy.views import Scope
@@ -23,11 +24,18 @@ from ape_socket_proxy.views import Scope
 _log = logging.getLogger(__name__)
 
 
+# Connections that wait for the proxy; Linux allows no more. A shipper opens all its streams at
+# once, and Go's clients fail where the queue is full.
+BACKLOG = 4096
+
+
 async def serve(listen: str, proxy: Proxy) -> None:
     """Serve until SIGTERM or SIGINT. Raises OSError if `listen` is not available."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(listen)
-    server = await asyncio.start_unix_server(proxy.handle, listen, limit=HEAD_BYTES)
+    server = await asyncio.start_unix_server(
+        proxy.handle, listen, limit=HEAD_BYTES, backlog=BACKLOG
+    )
     # Whoever has the volume may read; the monitor is another user.
     os.chmod(listen, 0o666)  # noqa: S103
     stop = asyncio.Event()
@@ -67,7 +75,14 @@ def main() -> int:
     try:
         _log.info("starting", extra=logs.fields(listen=listen, logs=settings.logs))
         scope = Scope(settings.project, settings.stack)
-        asyncio.run(serve(listen, Proxy(settings.docker_socket, scope, with_logs=settings.logs)))
+        raise_limit()
+        proxy = Proxy(
+            settings.docker_socket,
+            scope,
+            with_logs=settings.logs,
+            log_streams=settings.log_streams,
+        )
+        asyncio.run(serve(listen, proxy))
     except OSError as error:
         _log.error("cannot listen on %s: %s", listen, error.strerror)
         return 2

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 from ape_socket_proxy.rules import forwarded
@@ -16,6 +18,8 @@ MAX_BYTES = 4 * 2**20
 # Of a head or an event; a reader holds at most twice as much.
 MAX_LINE_BYTES = 2**20
 ANSWER_SECONDS = 60.0
+# For which the daemon's oldest version of the API counts.
+VERSION_SECONDS = 60.0
 
 
 class DaemonError(Exception):
@@ -42,6 +46,30 @@ async def asked(socket: str, target: str) -> Answer:
     except BaseException:
         writer.close()
         raise
+
+
+class OldestVersion:
+    """The oldest version of the API that the daemon takes; empty: unknown.
+
+    Asked again once in a while, as a daemon may be updated below its containers.
+    """
+
+    def __init__(self, socket: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._socket, self._clock = socket, clock
+        self._known, self._asked = "", -VERSION_SECONDS
+
+    async def get(self) -> str:
+        if self._clock() - self._asked < VERSION_SECONDS:
+            return self._known
+        self._asked = self._clock()
+        try:
+            answer = await asked(self._socket, "/version")
+            with contextlib.closing(answer.writer):
+                found = data(await document(answer))
+            self._known = str(found.get("MinAPIVersion", "")) if isinstance(found, dict) else ""
+        except (DaemonError, OSError, TimeoutError):
+            self._asked = -VERSION_SECONDS
+        return self._known
 
 
 async def document(answer: Answer) -> bytes:

@@ -6,16 +6,21 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
+from ape_contracts.limits import LOG_STREAMS, OTHER_CONNECTIONS
 from ape_service import logs
 from ape_socket_proxy import daemon, views
 from ape_socket_proxy.daemon import Answer, DaemonError
-from ape_socket_proxy.rules import Rejection, Request, forwarded, parsed, refusal, scoped
+from ape_socket_proxy.rules import Rejection, Request, forwarded, parsed, raised, refusal, scoped
 
 HEAD_BYTES, HEAD_SECONDS = 16384, 10.0
-MAX_CONNECTIONS = 64
+# Of a log: what one stream holds in memory, here and in the kernel on its way to the caller.
+PIECE = 8192
+# Log streams that are being opened; the daemon inspects a container for each.
+MAX_OPENING = 16
 # Lists and streams with the stack's labels among their filters.
 _FILTERED = ("events", "networks")
 
@@ -43,19 +48,28 @@ def _json(value: Any) -> bytes:
 
 
 class Proxy:
-    """`scope`: the stack that callers see."""
+    """`scope`: the stack that callers see. `log_streams`: how many may be open."""
 
-    def __init__(self, upstream: str, scope: views.Scope, *, with_logs: bool) -> None:
+    def __init__(
+        self,
+        upstream: str,
+        scope: views.Scope,
+        *,
+        with_logs: bool,
+        log_streams: int = LOG_STREAMS,
+    ) -> None:
         self._upstream, self._scope, self._logs = upstream, scope, with_logs
-        self._open = 0
+        self._limits = {True: log_streams, False: OTHER_CONNECTIONS}
+        # Connections without a head yet; then log streams (True) and all others.
+        self._unread, self._open = 0, {True: 0, False: 0}
+        self._opening = asyncio.Semaphore(MAX_OPENING)
+        self._oldest = daemon.OldestVersion(upstream)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, one request."""
-        self._open += 1
         try:
-            if self._open > MAX_CONNECTIONS:
-                writer.write(_answer(Rejection(503, "too many connections")))
-                await writer.drain()
+            if self._unread >= sum(self._limits.values()):
+                await self._reject(writer, Rejection(503, "too many connections"))
             else:
                 await self._serve(reader, writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
@@ -63,20 +77,45 @@ class Proxy:
         except asyncio.CancelledError:
             pass  # The proxy ends; Python 3.11 would report a cancelled handler as an error.
         finally:
-            self._open -= 1
             writer.close()
 
+    async def _reject(self, writer: asyncio.StreamWriter, why: Rejection) -> None:
+        writer.write(_answer(why))
+        await writer.drain()
+
+    async def _head(self, reader: asyncio.StreamReader) -> bytes:
+        self._unread += 1
+        try:
+            async with asyncio.timeout(HEAD_SECONDS):
+                return (await reader.readuntil(b"\r\n\r\n")).removesuffix(b"\r\n\r\n")
+        finally:
+            self._unread -= 1
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with asyncio.timeout(HEAD_SECONDS):
-            head = (await reader.readuntil(b"\r\n\r\n")).removesuffix(b"\r\n\r\n")
+        head = await self._head(reader)
         why = refusal(head, logs=self._logs)
         if why is not None:
             first = head.split(b"\r\n", 1)[0][:200].decode("ascii", "replace")
             _log.warning("refused", extra=logs.fields(request=first, reason=why.reason))
-            writer.write(_answer(why))
-            await writer.drain()
+            await self._reject(writer, why)
             return
-        work = asyncio.ensure_future(self._passed(parsed(head), writer))
+        request = parsed(head)
+        log = request.kind == "logs"
+        if self._open[log] >= self._limits[log]:
+            kind = "log streams" if log else "connections"
+            await self._reject(writer, Rejection(503, f"more than {self._limits[log]} {kind}"))
+            return
+        self._open[log] += 1
+        try:
+            await self._until_gone(request, reader, writer)
+        finally:
+            self._open[log] -= 1
+
+    async def _until_gone(
+        self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Answer the request, unless the caller hangs up before."""
+        work = asyncio.ensure_future(self._passed(request, writer))
         gone = asyncio.ensure_future(reader.read(1))
         try:
             # An event stream may be silent for hours after its caller hung up.
@@ -90,6 +129,9 @@ class Proxy:
 
     async def _passed(self, request: Request, writer: asyncio.StreamWriter) -> None:
         try:
+            if request.version:
+                version = raised(request.version, await self._oldest.get())
+                request = request._replace(version=version)
             if request.kind in ("version", "_ping"):
                 await self._raw(request.target(), writer)
             elif request.kind == "logs":
@@ -170,7 +212,8 @@ class Proxy:
         yield b"]\n"
 
     async def _log_stream(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        found = await self._inspect(request)
+        async with self._opening:
+            found = await self._inspect(request)
         if found is None:
             writer.write(_missing(request))
             return
@@ -178,13 +221,23 @@ class Proxy:
         await self._raw(request.target(container=str(found["Id"])), writer)
 
     async def _raw(self, target: str, writer: asyncio.StreamWriter) -> None:
-        """Copy the answer until it ends."""
-        source, sink = await asyncio.open_unix_connection(self._upstream)
-        with contextlib.closing(sink):
-            sink.write(forwarded(target))
-            while data := await source.read(daemon.CHUNK):
+        """Copy the answer until it ends, one piece at a time.
+
+        A StreamReader holds up to 384 kB when the caller is slower than the daemon, and the kernel
+        208 kB more: with a thousand log streams that is more than the container's memory.
+        """
+        writer.transport.set_write_buffer_limits(high=0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as source:
+            source.setblocking(False)
+            await loop.sock_connect(source, self._upstream)
+            await loop.sock_sendall(source, forwarded(target))
+            while data := await loop.sock_recv(source, PIECE):
                 writer.write(data)
                 await writer.drain()
+                # Neither of both waits where data is ready: others get their turn.
+                await asyncio.sleep(0)
 
 
 def _missing(request: Request) -> bytes:

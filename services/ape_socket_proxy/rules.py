@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 
 # No % and no dot segments: the daemon sees exactly the path that is matched.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
-_VERSION = r"/v[0-9]+\.[0-9]+"
+_VERSION = r"/v[0-9]{1,3}\.[0-9]{1,3}"
 _PATHS = ("containers/json", f"containers/{_NAME}/json", "events", "info", "version", "_ping")
 # For a log shipper; off by default.
 _LOGS = (f"containers/{_NAME}/logs", "networks")
@@ -77,6 +77,21 @@ def parsed(head: bytes) -> Request:
     parts = path.removeprefix(version[0] if version else "").strip("/").split("/")
     container = parts[1] if len(parts) == 3 else ""
     return Request(version[0] if version else "", parts[-1], container, query)
+
+
+def raised(version: str, minimum: str) -> str:
+    """The version of a request, such as /v1.43, or `minimum` where the daemon takes no older one.
+
+    Clients with a fixed version fail with a newer Docker: 29 takes 1.44 or later, and Alloy asks
+    for 1.43 at most (grafana/alloy#5610). What passes here is the same in both.
+    """
+    if not version or not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", minimum):
+        return version
+    return max(version, f"/v{minimum}", key=_numbers)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.removeprefix("/v").split(".")]
 
 
 def scoped(query: str, labels: list[str]) -> str:

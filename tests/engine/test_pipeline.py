@@ -117,14 +117,14 @@ def test_deploy_drift_and_back(live: Make, tmp_path: Path) -> None:
 
 def test_load_test_is_compared_with_the_last_one_that_passed(live: Make, tmp_path: Path) -> None:
     stack = live("t-load")
-    stack.config(agents=2, duration="25s", thresholds=json.dumps(["session_success >= 0.9"]))
+    stack.config(agents=2, duration="25s", thresholds=["session_success >= 0.9"])
     found = [pipeline("loadtest", "t-load", cwd=stack.root, out=tmp_path, **stack.env)]
     assert found[0].returncode == 0, found[0].stdout + found[0].stderr
     assert 'name="session_success &gt;= 0.9"' in (tmp_path / "junit.xml").read_text()
     assert "Compared with" not in (tmp_path / "loadtest.md").read_text()
     (first,) = (tmp_path / "results").iterdir()
 
-    stack.config(thresholds=json.dumps(["session_success < 0.9"]))
+    stack.config(thresholds=["session_success < 0.9"])
     found.append(pipeline("loadtest", "t-load", cwd=stack.root, out=tmp_path, **stack.env))
     assert found[1].returncode == 5, found[1].stdout + found[1].stderr
     assert "<failure" in (tmp_path / "junit.xml").read_text()

@@ -15,9 +15,13 @@ PREFIX = r"/{version:v[0-9.]+}"
 
 
 class FakeDocker:
-    """Change it from any thread; `url` is what a client connects to."""
+    """Change it from any thread; `url` is what a client connects to.
 
-    def __init__(self, folder: Path) -> None:
+    `oldest`: the oldest version of the API that it takes, as Docker 29 takes 1.44; empty: any.
+    """
+
+    def __init__(self, folder: Path, oldest: str = "") -> None:
+        self.oldest = oldest
         self.path = folder / "docker.sock"
         self.url = f"unix://{self.path}"
         self.containers: dict[str, dict[str, Any]] = {}
@@ -41,7 +45,7 @@ class FakeDocker:
         self._do(self._start())
 
     async def _start(self) -> None:
-        app = web.Application()
+        app = web.Application(middlewares=[self._refuse_old])
         for prefix in ("", PREFIX):
             app.router.add_get(prefix + "/version", self._version)
             app.router.add_get(prefix + "/containers/json", self._list)
@@ -67,7 +71,19 @@ class FakeDocker:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
+    @web.middleware
+    async def _refuse_old(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        asked = request.match_info.get("version", "")
+        if self.oldest and asked and float(asked[1:]) < float(self.oldest):
+            message = f"client version {asked[1:]} is too old. Minimum supported API version is "
+            return web.json_response({"message": message + self.oldest}, status=400)
+        answer: web.StreamResponse = await handler(request)
+        return answer
+
     async def _version(self, _: web.Request) -> web.Response:
+        if self.oldest:
+            known = {"Version": "29.1.3", "ApiVersion": "1.52", "MinAPIVersion": self.oldest}
+            return web.json_response(known)
         return web.json_response({"Version": "20.10.24", "ApiVersion": "1.41"})
 
     async def _list(self, _: web.Request) -> web.Response:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ape_contracts.limits import LIMITS
 from ape_contracts.service_settings import (
-    LIMITS,
     AgentSettings,
     DemoTargetSettings,
     GatewaySettings,

@@ -60,6 +60,19 @@ def test_defaults_alone_are_valid() -> None:
 
 
 REJECTED = [
+    (
+        {"runtime": "swarm", "agentPlacement": '["worker"]'},
+        'ape:agentPlacement[0]: is "worker", which is not a constraint',
+        "node.role==worker",
+    ),
+    (
+        {"servicePlacement": '["node.role==worker"]'},
+        "ape:servicePlacement: is set, but runtime is docker",
+        "set runtime to swarm",
+    ),
+    ({"dataNode": "one"}, "ape:dataNode: is set, but runtime is docker", "set runtime to swarm"),
+    ({"registryLogin": "true"}, "ape:registryLogin: is true, but registry is empty", "address"),
+    ({"networkMtu": "-1"}, "ape:networkMtu: is -1; ", "greater than"),
     ({"agents": "0"}, "ape:agents: is 0; ", "greater than or equal to 1"),
     ({"agents": "-1"}, "ape:agents: is -1; ", "greater than or equal to 1"),
     ({"agents": "2001"}, "ape:agents: is 2001; ", "less than or equal to 2000"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ape_contracts.service_settings import LIMITS, SERVICE_PORT, DemoTargetSettings
+from ape_contracts.limits import LIMITS
+from ape_contracts.service_settings import SERVICE_PORT, DemoTargetSettings
 from ape_infra.config.ports import PortSettings
 from ape_infra.planning import services
 from ape_infra.program.components.base import Component

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ape_contracts.service_settings import LIMITS, SERVICE_PORT, GatewaySettings
+from ape_contracts.limits import LIMITS
+from ape_contracts.service_settings import SERVICE_PORT, GatewaySettings
 from ape_infra.config.files import gateway_reaches_docker_host
 from ape_infra.config.settings import Settings
 from ape_infra.planning import plan as planning

@@ -7,7 +7,8 @@ import os
 
 import pulumi
 
-from ape_contracts.service_settings import LIMITS, SERVICE_PORT, SocketProxySettings
+from ape_contracts.limits import LIMITS, LOG_STREAMS, socket_proxy_memory_mb
+from ape_contracts.service_settings import SERVICE_PORT, SocketProxySettings
 from ape_infra.config.alerting import AlertingSettings
 from ape_infra.config.ports import PortSettings
 from ape_infra.planning import services
@@ -41,20 +42,26 @@ def socket_path(docker_host: str) -> str:
 
 
 def proxy_workload(
-    image: str, docker_host: str, *, project: str, stack: str, logs: bool
+    image: str, docker_host: str, *, project: str, stack: str, log_streams: int
 ) -> Workload:
-    """`docker_host`: address of the stack's daemon; empty: its default. `logs`: a log shipper may
+    """`docker_host`: address of the stack's daemon; empty: its default.
 
-    read, too. `project` and `stack`: whose containers are visible.
+    `log_streams`: of a log shipper; 0: none is deployed. `project` and `stack`: whose containers
+    are visible.
     """
+    streams = log_streams or LOG_STREAMS
     return Workload(
         name=PROXY,
         service=PROXY,
         image=image,
-        memory_mb=LIMITS["socket_proxy"].memory_mb,
+        memory_mb=socket_proxy_memory_mb(streams),
         cpus=LIMITS["socket_proxy"].cpus,
         settings=SocketProxySettings(
-            project=project, stack=stack, listen=f"{SOCKET_DIR}/docker.sock", logs=logs
+            project=project,
+            stack=stack,
+            listen=f"{SOCKET_DIR}/docker.sock",
+            logs=bool(log_streams),
+            log_streams=streams,
         ),
         volumes={SOCKET_VOLUME: SOCKET_DIR},
         host_paths={socket_path(docker_host): DOCKER_SOCKET},
@@ -66,6 +73,8 @@ def proxy_workload(
             retries=3,
         ),
         user=PROXY_USER,
+        # Two files a connection.
+        nofile=max(4096, 1024 + 2 * streams),
         per_node=True,
     )
 
@@ -99,6 +108,9 @@ def workload(image: str, alerting: AlertingSettings, ports: PortSettings, projec
         ports=(Port(SERVICE_PORT, ports.monitor),),
         health=service_health(interval=HEALTH_SECONDS),
         user=USER,
+        # /proc/PID/cgroup is relative to the reader's namespace. A service has no such field; there
+        # the monitor finds a container by its id.
+        host_cgroups=True,
         # Ten files a container stay open; a host may allow no more than 20000.
         nofile=16384,
         per_node=True,
@@ -125,7 +137,7 @@ class Monitor(Component):
             docker_host,
             project=context.project,
             stack=context.stack,
-            logs=logs,
+            log_streams=deployment.plan.log_streams if logs else 0,
         )
         project = f"{context.project}-{context.stack}"
         monitor = workload(images["monitor"], alerting, deployment.ports, project)

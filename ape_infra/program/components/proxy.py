@@ -8,7 +8,8 @@ from typing import Any
 
 import pulumi
 
-from ape_contracts.service_settings import LIMITS, SERVICE_PORT
+from ape_contracts.limits import LIMITS
+from ape_contracts.service_settings import SERVICE_PORT
 from ape_infra.config.addresses import on_docker_host
 from ape_infra.config.model import ModelSettings
 from ape_infra.config.ports import PortSettings

@@ -64,7 +64,12 @@ class Runtime(ABC):
             name=full,
             driver=self.driver,
             internal=internal,
-            ipam_configs=[docker.NetworkIpamConfigArgs(subnet=subnet, gateway=gateway)],
+            ipam_configs=[
+                docker.NetworkIpamConfigArgs(
+                    subnet=subnet, gateway=None if self.isolated(internal) else gateway
+                )
+            ],
+            options=self._network_options(internal) or None,
             labels=[
                 docker.NetworkLabelArgs(label=k, value=v)
                 for k, v in self.context.labels(name).items()
@@ -72,6 +77,18 @@ class Runtime(ABC):
             opts=opts,
         )
         return Network(full, resource)
+
+    def isolated(self, internal: bool) -> bool:
+        """Whether a network has no address on the host."""
+        return False
+
+    def _network_options(self, internal: bool) -> dict[str, str]:
+        found = {}
+        if mtu := self.context.platform.network_mtu:
+            found["com.docker.network.driver.mtu"] = str(mtu)
+        if self.isolated(internal):
+            found["com.docker.network.bridge.gateway_mode_ipv4"] = "isolated"
+        return found
 
     def volume(
         self, name: str, *, keep: bool = True, opts: pulumi.ResourceOptions

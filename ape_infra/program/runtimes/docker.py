@@ -39,6 +39,9 @@ class Container(pulumi.CustomResource):
 class DockerRuntime(Runtime):
     driver = "bridge"
 
+    def isolated(self, internal: bool) -> bool:
+        return internal and self.context.platform.isolate_hosts
+
     def run(
         self,
         workload: Workload,
@@ -126,6 +129,7 @@ class DockerRuntime(Runtime):
             "logOpts": log_options(self.context.platform),
             "healthcheck": _healthcheck(workload.health),
             # A service must be healthy before the agents start; the agents themselves wait inside.
+            "cgroupnsMode": "host" if workload.host_cgroups else None,
             "wait": workload.health is not None and workload.slots is None,
             "volumes": mounts or None,
             "labels": [{"label": k, "value": v} for k, v in labels.items()],

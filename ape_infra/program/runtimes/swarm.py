@@ -91,6 +91,7 @@ class SwarmRuntime(Runtime):
                 max_attempts=workload.restart_max_attempts,
                 window="59s",
             ),
+            placement=self._placement(workload),
             log_driver=docker.ServiceTaskSpecLogDriverArgs(
                 name="json-file", options=log_options(self.context.platform)
             ),
@@ -101,6 +102,17 @@ class SwarmRuntime(Runtime):
                 for a in workload.networks
             ],
         )
+
+    def _placement(self, workload: Workload) -> docker.ServiceTaskSpecPlacementArgs | None:
+        platform = self.context.platform
+        if workload.per_node:
+            return None
+        constraints = platform.agent_placement if workload.slots else platform.service_placement
+        if platform.data_node and workload.volumes:
+            constraints = [*constraints, f"node.hostname=={platform.data_node}"]
+        if not constraints:
+            return None
+        return docker.ServiceTaskSpecPlacementArgs(constraints=constraints)
 
     def _container(
         self, workload: Workload, opts: pulumi.ResourceOptions

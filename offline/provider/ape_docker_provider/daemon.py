@@ -6,6 +6,7 @@ and a preview without images does not need it.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Mapping
@@ -102,6 +103,7 @@ class Daemon:
         body: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
         timeout: float = 120,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Send one request; return the decoded JSON answer, or None for an empty one.
 
@@ -112,12 +114,33 @@ class Daemon:
         client = self.client
         url = client.base_url + "/v" + client.api_version + path
         try:
-            answer = client.request(method, url, json=body, params=params, timeout=timeout)
+            answer = client.request(
+                method, url, json=body, params=params, timeout=timeout, headers=headers
+            )
         except requests.RequestException as error:
             raise self.unreachable(error) from error
         if answer.status_code >= 400:
             raise DaemonError(daemon_message(answer), answer.status_code)
         return answer.json() if answer.content else None
+
+    def registry_headers(self, image: str) -> dict[str, str]:
+        """Return the header with which each node pulls from the image's registry.
+
+        As the published plugin does: with the credentials of `docker login` for the registries of
+        `registryAuth`. Raises DaemonError where it has none.
+        """
+        given = self.config.get("registryAuth") or []
+        known = json.loads(given) if isinstance(given, str) else given
+        registry = image.partition("/")[0]
+        if registry not in {each["address"] for each in known}:
+            return {}
+        import docker.auth
+
+        header = docker.auth.get_config_header(self.client, registry)
+        if not header:
+            remedy = f"Log in: docker login {registry}"
+            raise DaemonError(f"no credentials for {registry} are known here", 0, remedy)
+        return {"X-Registry-Auth": header.decode()}
 
     def find(self, path: str) -> Any:
         """Return the answer of a GET, or None where the object does not exist (404)."""

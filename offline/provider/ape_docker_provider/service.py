@@ -20,13 +20,14 @@ BAD_UPDATE = ("paused", "rollback_paused", "rollback_completed")
 def create(daemon: Daemon, inputs: Data) -> tuple[str, Data]:
     """Create the service; remove it again where it does not converge in time."""
     body = spec.request(inputs)
+    headers = registry_headers(daemon, inputs)
     try:
-        made = daemon.call("POST", "/services/create", body)
+        made = daemon.call("POST", "/services/create", body, headers=headers)
     except DaemonError as error:
         if "name conflicts" not in error.message and "already exists" not in error.message:
             raise with_remedy(error, inputs) from error
         remove_leftover(daemon, body, error)
-        made = daemon.call("POST", "/services/create", body)
+        made = daemon.call("POST", "/services/create", body, headers=headers)
     service_id = str(made["ID"])
     try:
         if inputs.get("convergeConfig"):
@@ -37,6 +38,11 @@ def create(daemon: Daemon, inputs: Data) -> tuple[str, Data]:
             daemon.call("DELETE", f"/services/{service_id}")
         raise
     return service_id, spec.state(found, inputs)
+
+
+def registry_headers(daemon: Daemon, inputs: Data) -> dict[str, str] | None:
+    """Return the header with the registry's credentials; None: it needs none."""
+    return daemon.registry_headers(inputs["taskSpec"]["containerSpec"]["image"]) or None
 
 
 def remove_leftover(daemon: Daemon, body: Data, error: DaemonError) -> None:
@@ -126,7 +132,8 @@ def update(daemon: Daemon, service_id: str, state: Data, planned: Data) -> Data:
     version = before["Version"]["Index"]
     try:
         path = f"/services/{service_id}/update"
-        daemon.call("POST", path, spec.request(planned), {"version": version})
+        body, headers = spec.request(planned), registry_headers(daemon, planned)
+        daemon.call("POST", path, body, {"version": version}, headers=headers)
     except DaemonError as error:
         raise with_remedy(error, planned) from error
     if planned.get("convergeConfig"):

@@ -1,5 +1,6 @@
 """The checks of machine, daemon, network, target and stack, on made-up facts."""
 
+import json
 import socket
 from collections.abc import Iterable
 from functools import partial
@@ -24,6 +25,7 @@ from ape_infra.checks.check import Check, Status
 from ape_infra.checks.connection import PreflightError
 from ape_infra.checks.facts import Facts
 from ape_infra.config.parsing import parse
+from ape_infra.planning.services import BUILT_SERVICES
 from tests.support.facts import facts
 from tests.unit.checks.conftest import FreeDisk
 
@@ -75,6 +77,90 @@ def test_a_full_disk_fails_and_one_too_small_for_the_logs_warns(
     check = one(machine.disk(facts({})))
     assert check.status == status
     assert check.observed.startswith(f"{free_mb} MB are free at /docker")
+
+
+SWARM = {"runtime": "swarm", "observability": "off"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "nodes", "expected"),
+    [
+        (SWARM, 1, []),
+        ({"observability": "off"}, 3, []),
+        (SWARM, 3, [("fail", "ape:registry")]),
+        (SWARM | {"registry": "r.example"}, 3, [("ok", "")]),
+        ({"runtime": "swarm", "registry": "r.example"}, 3, [("warn", "ape:dataNode")]),
+        (
+            {"runtime": "swarm", "registry": "r.example", "production": "true"},
+            3,
+            [("fail", "ape:dataNode")],
+        ),
+        ({"runtime": "swarm", "registry": "r.example", "dataNode": "one"}, 3, [("ok", "")]),
+        (
+            {
+                "runtime": "swarm",
+                "registry": "r.example",
+                "servicePlacement": '["node.hostname==one"]',
+                "exposeAddress": "10.0.0.1",
+            },
+            3,
+            [("ok", "")],
+        ),
+        (
+            SWARM | {"registry": "r.example", "exposeAddress": "10.0.0.1"},
+            3,
+            [("warn", "ape:exposeAddress")],
+        ),
+    ],
+)
+def test_several_nodes_need_a_registry_and_a_node_for_data(
+    settings: dict[str, str], nodes: int, expected: list[tuple[Status, str]]
+) -> None:
+    found = list(daemon.nodes(facts(settings, manager=True, nodes=nodes)))
+    assert [(check.status, check.path) for check in found] == expected
+
+
+def test_nodes_with_images_that_are_given_need_no_registry() -> None:
+    given = {service: f"r.example/{service}:1" for service in BUILT_SERVICES}
+    settings = SWARM | {"images": json.dumps(given)}
+    assert one(daemon.nodes(facts(settings, manager=True, nodes=3))).status == "ok"
+    text = one(daemon.nodes(facts(SWARM, manager=True, nodes=3))).text
+    assert "the images of agent, demo_target, gateway, proxy would be on this node only" in text
+
+
+@pytest.mark.parametrize(
+    ("docker_version", "isolate", "expected"),
+    [
+        ("20.10.24+dfsg1", "false", []),
+        ("27.5.1", "true", ["fail"]),
+        ("28.0.0", "true", []),
+        ("29.1.3", "false", ["ok"]),
+    ],
+)
+def test_docker_28_can_hide_the_host_from_agents(
+    docker_version: str, isolate: str, expected: list[Status]
+) -> None:
+    found = list(daemon.isolation(facts({"isolateHosts": isolate}, docker_version=docker_version)))
+    assert statuses(found) == expected
+    if isolate == "true":
+        assert not found or "Docker 27.5.1 gives every network an address" in found[0].observed
+    elif found:
+        assert "with ape:isolateHosts, Docker 29.1.3 hides it" in found[0].observed
+
+
+def test_a_rootless_daemon_without_cpu_delegation_fails_before_an_update() -> None:
+    found = facts({})
+    assert one(daemon.limits(found)).status == "ok", "an engine that does not report it"
+    found.client.info().update({"CpuCfsQuota": True, "MemoryLimit": True})
+    assert one(daemon.limits(found)).status == "ok"
+    rootless = facts({})
+    rootless.client.info().update(
+        {"CpuCfsQuota": False, "MemoryLimit": True, "SecurityOptions": ["name=rootless"]}
+    )
+    check = one(daemon.limits(rootless))
+    assert check.status == "fail"
+    assert "cannot limit the CPU of a container, as it is rootless" in check.observed
+    assert "Delegate=cpu" in check.remedy
 
 
 def test_the_logs_of_a_dense_fleet_are_those_of_its_containers() -> None:

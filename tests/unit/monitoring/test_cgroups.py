@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitoring.cgroup_search import SEARCH_SECONDS, Search
 from monitoring.cgroups import (
     Cgroups,
     blkio_v1,
@@ -184,12 +185,13 @@ def test_containers_beyond_the_descriptor_limit_are_still_read(tmp_path: Path) -
 def test_another_cgroup_parent_is_found_through_proc(tmp_path: Path) -> None:
     tree = Tree(tmp_path, v2=True)
     tree.put(KEY, 42)
-    (tree.cgroup / "docker").rename(tree.cgroup / "elsewhere")
-    (tree.proc / "42" / "cgroup").write_text(f"0::/elsewhere/{KEY}\n")
+    # Its name has no id, so that only the kernel knows it.
+    (tree.cgroup / "docker" / KEY).rename(tree.cgroup / "elsewhere")
+    (tree.proc / "42" / "cgroup").write_text("0::/elsewhere\n")
     [found] = sampler(tree).sample([container()], 0.0)
     assert found.usage
     # In another namespace the path leads upwards and is not followed.
-    (tree.proc / "42" / "cgroup").write_text(f"0::/../../elsewhere/{KEY}\n")
+    (tree.proc / "42" / "cgroup").write_text("0::/../../elsewhere\n")
     [found] = sampler(tree).sample([container()], 0.0)
     assert found.usage is None
 
@@ -275,3 +277,75 @@ def test_rates_are_never_negative_for_any_counters(
     found = rates(container(), before, now, seconds)
     for value in (found.cpu_percent, found.received_rate, found.written_rate, found.cpu_of_limit):
         assert value is None or value >= 0
+
+
+# As the kernel has them; ID stands for the container's.
+_PARENTS = {
+    "rootless": "user.slice/user-1000.slice/user@1000.service/user.slice/docker-ID.scope",
+    "a systemd slice": "load.slice/load-test.slice/docker-ID.scope",
+    "a custom parent": "tests/of/mine/ID",
+    "podman": "machine.slice/libpod-ID.scope",
+    "rootless podman": "user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope",
+}
+
+
+def moved(tree: Tree, key: str, path: str) -> None:
+    """The container's group is at another place of the tree."""
+    target = tree.cgroup / path.replace("ID", key)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (tree.cgroup / "docker" / key).rename(target)
+    if "libpod" in path:
+        (target / "container").mkdir()
+
+
+@pytest.mark.parametrize("path", _PARENTS.values(), ids=_PARENTS.keys())
+def test_a_group_is_found_by_the_containers_id_wherever_it_is(tmp_path: Path, path: str) -> None:
+    tree, other = Tree(tmp_path, v2=True), "b" * 64
+    for key, pid in ((KEY, 42), (other, 43)):
+        tree.put(key, pid, memory=9 << 20, inactive=0)
+        moved(tree, key, path)
+    taken = sampler(tree)
+    found = taken.sample([container(), container(other, 43)], 0.0)
+    assert [one.usage.memory if one.usage else None for one in found] == [9 << 20, 9 << 20]
+    assert taken.unseen == 0
+    assert memory(KEY, tree.cgroup) == (9 << 20, 128 << 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("0::/../../user.slice/x\n", "Run the monitor with --cgroupns host"),
+        ("0::/user.slice/x\n", "has its id. Mount /sys/fs/cgroup of the Docker host"),
+        (None, "its process 42 is not in"),
+    ],
+)
+def test_a_container_that_cannot_be_measured_is_reported_with_the_reason(
+    tmp_path: Path, text: str | None, reason: str
+) -> None:
+    tree = Tree(tmp_path, v2=True)
+    if text:
+        (tree.proc / "42").mkdir()
+        (tree.proc / "42" / "cgroup").write_text(text)
+    taken = sampler(tree)
+    taken.sample([container()], 0.0)
+    assert taken.problem == "", "it may just have ended"
+    taken.sample([container()], 5.0)
+    assert taken.problem.startswith("1 running containers have no measurements")
+    assert reason in taken.problem
+    assert "such as gateway" in taken.problem
+    taken.sample([container().but(state="exited", pid=0)], 10.0)
+    assert (taken.unseen, taken.problem) == (0, "")
+
+
+def test_a_tree_without_the_container_is_searched_once_a_minute(tmp_path: Path) -> None:
+    (tmp_path / "late.slice").mkdir()
+    now = [0.0]
+    search = Search(str(tmp_path), clock=lambda: now[0])
+    assert search.path(KEY) is None
+    (tmp_path / "late.slice" / f"docker-{KEY}.scope").mkdir()
+    assert search.path(KEY) is None
+    now[0] = SEARCH_SECONDS
+    assert search.path(KEY) == f"late.slice/docker-{KEY}.scope"
+    # The next one is beside it, and needs no search.
+    (tmp_path / "late.slice" / f"docker-{'b' * 64}.scope").mkdir()
+    assert search.path("b" * 64) == f"late.slice/docker-{'b' * 64}.scope"

@@ -268,6 +268,14 @@ def test_an_unknown_input_leaves_only_its_own_rule_undecided() -> None:
             assert rule.violations(CONTAINER, props) == []
 
 
+def test_only_the_monitor_of_the_cgroups_is_in_the_hosts_cgroup_namespace() -> None:
+    (rule,) = (r for r in RULES if r.name == "no-shared-namespaces")
+    label = {"labels": [{"label": "ape.service", "value": "monitor"}], "cgroupnsMode": "host"}
+    mount = {"hostPath": "/sys/fs/cgroup", "containerPath": "/host/cgroup", "readOnly": True}
+    assert rule.violations(CONTAINER, changed(CONTAINER, label))
+    assert not rule.violations(CONTAINER, changed(CONTAINER, label | {"volumes": [mount]}))
+
+
 TRICKS: list[tuple[str, dict[str, Any], str]] = [
     *(
         (CONTAINER, {name: value}, "no-shared-namespaces")

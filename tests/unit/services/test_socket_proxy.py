@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from ape_contracts.service_settings import VARIABLE, SocketProxySettings, encode
 from ape_socket_proxy.__main__ import check
 from ape_socket_proxy.proxy import Proxy
-from ape_socket_proxy.rules import forwarded, parsed, refusal, scoped
+from ape_socket_proxy.rules import forwarded, parsed, raised, refusal, scoped
 from ape_socket_proxy.views import Scope
 from monitoring.inventory import Inventory, Watcher
 from monitoring.model import from_inspect
@@ -339,6 +339,34 @@ async def test_caller_that_disconnects_ends_its_event_stream(proxied: tuple[Daem
             break
         await asyncio.sleep(0.02)
     assert daemon.open == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "oldest", "sent"),
+    [
+        ("/v1.41", "1.44", "/v1.44"),
+        ("/v1.52", "1.44", "/v1.52"),
+        ("/v1.9", "1.12", "/v1.12"),
+        ("/v1.43", "", "/v1.43"),
+        ("/v1.43", "1.44/../x", "/v1.43"),
+        ("", "1.44", ""),
+    ],
+)
+def test_a_request_has_at_least_the_oldest_version_of_the_daemon(
+    asked: str, oldest: str, sent: str
+) -> None:
+    assert raised(asked, oldest) == sent
+
+
+async def test_a_client_with_a_fixed_version_reads_a_newer_docker(
+    proxied: tuple[Daemon, str],
+) -> None:
+    daemon, listen = proxied
+    daemon.body = b'{"ApiVersion": "1.52", "MinAPIVersion": "1.44"}'
+    for _ in range(2):
+        await ask(listen, b"GET /v1.43/containers/x/json HTTP/1.1\r\n\r\n")
+    asked = [head.split(b" ")[1] for head in daemon.heads]
+    assert asked == [b"/version", *[b"/v1.44/containers/x/json"] * 2]
 
 
 async def test_missing_daemon_gets_502(tmp_path: Path) -> None:
