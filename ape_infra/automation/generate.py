@@ -6,6 +6,7 @@ python -m ape_infra.automation.generate --check   # exit code 1 where a file dif
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from ape_infra.planning.services import BUILT_SERVICES, DOCKERFILES, dockerignor
 PULUMI_YAML = Path("Pulumi.yaml")
 SETTINGS_PAGE = Path("docs/reference/settings.md")
 THRESHOLDS_PAGE = Path("docs/reference/thresholds.md")
+COMMANDS_PAGE = Path("docs/reference/commands.md")
+# Named, as no package imports a later one: the page comes from the commands themselves.
+COMMANDS = "ape_infra.cli.reference"
 
 
 def texts(root: Path) -> dict[Path, str]:
@@ -25,6 +29,7 @@ def texts(root: Path) -> dict[Path, str]:
         PULUMI_YAML: reference.pulumi_yaml((root / PULUMI_YAML).read_text()),
         SETTINGS_PAGE: reference.settings_page(),
         THRESHOLDS_PAGE: reference.thresholds_page(),
+        COMMANDS_PAGE: importlib.import_module(COMMANDS).commands_page(),
         **{
             DOCKERFILES / f"{service}.Dockerfile.dockerignore": dockerignore(service)
             for service in BUILT_SERVICES

@@ -107,7 +107,7 @@ EXAMPLES = {
     "logs": "ape-load logs --service gateway --follow",
     "plan": "ape-load plan --agents 200",
     "scale": "ape-load scale --agents 50",
-    "rollout": "ape-load rollout --set maxSteps=20",
+    "rollout": "ape-load rollout --set sessionMaxSteps=20",
     "down": "ape-load down --stack dev",
     "config": "ape-load config --changed",
     "config get": "ape-load config get agents",
