@@ -61,9 +61,7 @@ def _document(file: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise ProjectError(f"{file}: {error.strerror}. Make it readable.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ProjectError(
-            f"{file}: is not valid YAML{_place(error)}. Correct the file."
-        ) from None
+        raise ProjectError(f"{file}: is not valid YAML{_place(error)}. Correct the file.") from None
     if not isinstance(found or {}, Mapping):
         raise ProjectError(f"{file}: is not a mapping with `config:`. Correct the file.")
     return found or {}

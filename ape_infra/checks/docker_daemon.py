@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
-import docker
 import psutil
 import requests
 from docker.errors import DockerException
 
 from ape_infra.checks import daemon, machine
 from ape_infra.checks.check import Check
-from ape_infra.checks.connection import PreflightError, connect
+from ape_infra.checks.connection import PreflightError
 from ape_infra.checks.facts import Facts
 from ape_infra.checks.host import Host
 from ape_infra.config.project import config_key
+from ape_infra.planning.plan import Plan
 from monitoring.cgroups import is_v2
 
 # The first with cgroup v2.
 OLDEST = (20, 10, 0)
+CGROUPS = "/sys/fs/cgroup"
 LOCAL_SOCKET = "/var/run/docker.sock"
 DEFAULT_CONTEXT = "default"
 
@@ -62,11 +66,11 @@ def context_address(host: Host, name: str) -> str:
     return ""
 
 
-def reached(facts: Facts, host: Host) -> tuple[docker.DockerClient | None, Check]:
-    """The client of the daemon, if one answers, and the check of it."""
+def reached(facts: Facts, host: Host) -> tuple[Facts | None, Check]:
+    """The facts with a client of the daemon, if one answers, and the check of it."""
     try:
-        client = facts.connected or connect(facts.settings)
-        text = str(client.version().get("Version", ""))
+        found = replace(facts, connected=facts.client)
+        text = str(found.info.get("ServerVersion", ""))
     except PreflightError as error:
         why = error.checks[0].observed
         address = facts.settings.platform.docker_host or host.env.get("DOCKER_HOST")
@@ -74,13 +78,12 @@ def reached(facts: Facts, host: Host) -> tuple[docker.DockerClient | None, Check
         return None, Check("docker", "fail", observed, _remedy(why, host))
     except (DockerException, requests.RequestException, OSError) as error:
         return None, Check("docker", "fail", f"the daemon answers with an error ({error}).")
-    found = daemon.version(text)
-    if found and found < OLDEST:
+    number = daemon.version(text)
+    if number and number < OLDEST:
         oldest = ".".join(map(str, OLDEST))
-        return client, Check(
-            "docker", "fail", f"Docker {text}.", f"Install Docker {oldest} or later."
-        )
-    return client, Check("docker", "ok", f"Docker {text} answers.")
+        remedy = f"Install Docker {oldest} or later."
+        return found, Check("docker", "fail", f"Docker {text}.", remedy)
+    return found, Check("docker", "ok", f"Docker {text} answers.")
 
 
 def _cause(text: str) -> str:
@@ -105,7 +108,7 @@ def cgroups(facts: Facts) -> Iterator[Check]:
         text = str(facts.info.get("CgroupVersion", "unknown"))
         yield Check("cgroups", "ok", f"version {text} on the daemon's host.")
         return
-    number = 2 if is_v2() else 1
+    number = 2 if is_v2(CGROUPS) else 1
     driver = facts.info.get("CgroupDriver") or "none"
     observed = f"version {number}, driver {driver}"
     limits = {"MemoryLimit": "memory", "CpuCfsQuota": "CPU", "PidsLimit": "processes"}
@@ -121,19 +124,24 @@ def cgroups(facts: Facts) -> Iterator[Check]:
         yield Check("cgroups", "ok", f"{observed}; memory, CPU and processes have limits.")
 
 
-def capacity(facts: Facts, *, answers: bool) -> Iterator[Check]:
-    """Memory, CPU and disk for the settings; without a daemon, those of this machine."""
-    if answers:
-        for check in (machine.memory, machine.cpu, machine.disk, daemon.names):
-            yield from check(facts)
-        return
-    need, have = facts.plan.resources.memory_mb, psutil.virtual_memory().total // 2**20
-    observed = f"{facts.plan.agents} agents and the services may use {need:.0f} MB; "
+def capacity(facts: Facts) -> Iterator[Check]:
+    """Memory, CPU, disk and lookups of names, on the daemon's host."""
+    for check in (machine.memory, machine.cpu, machine.disk, daemon.names):
+        yield from check(facts)
+
+
+def capacity_here(plan: Plan, folder: Path) -> Iterator[Check]:
+    """Memory and disk of this machine, where no daemon answers."""
+    need, have = plan.resources.memory_mb, psutil.virtual_memory().total // 2**20
+    observed = f"{plan.agents} agents and the services may use {need:.0f} MB; "
     observed += f"the machine has {have} MB."
-    enough = need <= have
-    remedy = "" if enough else "Set fewer agents, or use a larger machine."
-    yield Check("memory", "ok" if enough else "warn", observed, remedy)
-    free = psutil.disk_usage(str(Host().sources)).free // 2**20
-    enough = free >= machine.MIN_FREE_DISK_MB
+    if need <= have:
+        yield Check("memory", "ok", observed)
+    else:
+        yield Check("memory", "warn", observed, "Set fewer agents, or use a larger machine.")
+    free = shutil.disk_usage(folder).free // 2**20
     observed = f"{free} MB are free, and an update needs {machine.MIN_FREE_DISK_MB} MB."
-    yield Check("disk", "ok" if enough else "fail", observed, "" if enough else "Free some space.")
+    if free >= machine.MIN_FREE_DISK_MB:
+        yield Check("disk", "ok", observed)
+    else:
+        yield Check("disk", "fail", observed, "Free some disk space.")

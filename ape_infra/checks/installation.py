@@ -154,8 +154,10 @@ def plugin(host: Host) -> Iterator[Check]:
         with file.open("rb") as opened:
             stand_in = opened.read(2) == b"#!"
     except OSError:
-        remedy: Any = "`make setup` installs it, or its stand-in" if host.is_clone else (
-            f"Run: pulumi plugin install resource docker {wanted}"
+        remedy: Any = (
+            "`make setup` installs it, or its stand-in"
+            if host.is_clone
+            else (f"Run: pulumi plugin install resource docker {wanted}")
         )
         yield Check("plugin", "warn", f"pulumi-docker {wanted} is not installed.", f"{remedy}.")
         return

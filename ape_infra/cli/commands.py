@@ -45,9 +45,7 @@ COMMANDS = {
         "Show agents, health, drift, rates, resources and alerts; exit with 3 if not healthy.",
         (3,),
     ),
-    "logs": Entry(
-        "logs", "Show the logs of all containers as one stream, in order of time.", (3,)
-    ),
+    "logs": Entry("logs", "Show the logs of all containers as one stream, in order of time.", (3,)),
     "plan": Entry(
         "plan",
         "Show what a fleet needs, what the machine has, and the levels of a scale to it.",
@@ -172,9 +170,10 @@ app = typer.Typer(
 
 def whole() -> Any:
     """The group with every command imported, for the reference page."""
-    group: Any = typer.main.get_group(app)
-    for name in COMMANDS:
-        group.load(name)
+    for entry in COMMANDS.values():
+        importlib.import_module(f"ape_infra.cli.{entry.module}")
+    group = typer.main.get_group(app)
+    _with_examples(group, "")
     return group
 
 

@@ -22,7 +22,7 @@ from ape_infra.automation.engine import PulumiEngine
 from ape_infra.automation.errors import EngineError, NoStackError, StackLockedError
 from ape_infra.automation.lock import Lock, LockHeldError
 from ape_infra.checks import preflight
-from ape_infra.cli.commands import app
+from ape_infra.cli.commands import app as app
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.project import STACK_NAME, ProjectError
 from ape_infra.config.settings import Settings

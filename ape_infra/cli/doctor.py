@@ -7,7 +7,6 @@ import os
 import platform
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -73,12 +72,13 @@ def checks(host: Host, stack: str) -> Iterator[Check]:
     yield found
     yield from docker_daemon.context(host, settings.platform.docker_host)
     facts = Facts(settings, "", stack)
-    client, found = docker_daemon.reached(facts, host)
+    connected, found = docker_daemon.reached(facts, host)
     yield found
-    facts = replace(facts, connected=client)
-    if client:
-        yield from docker_daemon.cgroups(facts)
-    yield from docker_daemon.capacity(facts, answers=client is not None)
+    if connected:
+        yield from docker_daemon.cgroups(connected)
+        yield from docker_daemon.capacity(connected)
+    else:
+        yield from docker_daemon.capacity_here(facts.plan, host.sources)
     yield from registries.reached(registries.needed(settings), clone=host.is_clone)
 
 

@@ -68,8 +68,9 @@ def _hidden(parameter: Any) -> bool:
 
 def _usage(name: str, command: Any) -> str:
     arguments = [
-        f"{each.metavar or each.name.upper()}" if each.required else
-        f"[{each.metavar or each.name.upper()}]"
+        f"{each.metavar or each.name.upper()}"
+        if each.required
+        else f"[{each.metavar or each.name.upper()}]"
         for each in command.params
         if each.param_type_name == "argument"
     ]

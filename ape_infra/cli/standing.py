@@ -109,9 +109,7 @@ def standing(stack: str) -> Standing:
         run = active_run(gateway) if gateway else None
     except NO_ANSWER:
         run = None
-    return Standing(
-        project, stack, agents=int(outputs.get("agents", 0)), run=run, last=_last_run()
-    )
+    return Standing(project, stack, agents=int(outputs.get("agents", 0)), run=run, last=_last_run())
 
 
 def show() -> None:

@@ -103,5 +103,5 @@ def check_form(key: str, value: str) -> None:
         whole = False
     if not whole:
         raise SettingsError.at(
-            key, f"is {json.dumps(value)}; a list or an object is JSON, such as '[\"a\", \"b\"]'."
+            key, f'is {json.dumps(value)}; a list or an object is JSON, such as \'["a", "b"]\'.'
         )
