@@ -27,6 +27,13 @@ def read(root: Path, stack: str) -> dict[str, str]:
     return _config(file_of(root, stack))
 
 
+def is_one_text(root: Path, stack: str, key: str) -> bool:
+    """Whether a list or an object is one text in the file, whose parts Pulumi cannot set."""
+    found = _document(file_of(root, stack)).get("config") or {}
+    values = (v for k, v in found.items() if str(k).rpartition(":")[2] == key)
+    return any(isinstance(value, str) for value in values)
+
+
 def of_project(root: Path) -> dict[str, str]:
     """Setting -> value or default in `Pulumi.yaml`, for all stacks. Raises ProjectError."""
     return _config(root / PROJECT_FILE)

@@ -155,6 +155,15 @@ def given_secret(key: str) -> str:
     return value
 
 
+def check_part(name: str, root: str, stack: str) -> None:
+    """Raise PreconditionFailed where `name` is a part of a list that is stored as one text."""
+    if name != root and stack_file.is_one_text(current().root, stack, root):
+        raise PreconditionFailed(
+            f"{name}: the stack config has {root} as one text. Set it whole: "
+            f"ape-load config set {root} '{_value(root, stack)}'"
+        )
+
+
 def _written(key: str, before: str, after: str, stack: str) -> int:
     file = stack_file.file_of(current().root, stack).name
     typer.echo(f"{key}: {_short(before) or '-'} -> {_short(after) or '-'} in {file}.")
@@ -190,6 +199,7 @@ def set_(
         if value is None:
             raise PreconditionFailed(f"{name}: the value is missing. Add it after the setting.")
         check_form(name, value)
+        check_part(name, root, stack)
         before = _value(root, stack)
         edit_config.change(open_engine(stack), {name: value})
         return _written(root, before, _value(root, stack), stack)
@@ -220,6 +230,7 @@ def unset(key: Key, stack: StackName = "dev") -> None:
         if root not in stack_file.read(current().root, stack):
             typer.echo(f"{root}: is not in the stack config. Nothing was changed.")
             return EXIT_OK
+        check_part(name, root, stack)
         before = _value(root, stack)
         edit_config.change(open_engine(stack), {name: None})
         return _written(root, before, _value(root, stack), stack)

@@ -95,10 +95,14 @@ def _last_run() -> tuple[str, str] | None:
     return (newest.summary.run, newest.summary.state) if newest else None
 
 
+def has_pulumi(host: Host) -> bool:
+    return host.find("pulumi") is not None
+
+
 def standing(stack: str) -> Standing:
     """The state of the stack. Raises ProjectError, EngineError."""
     host, project = Host(), current().name
-    if host.find("pulumi") is None:
+    if not has_pulumi(host):
         return Standing(project, stack, has_pulumi=False, is_clone=host.is_clone)
     try:
         outputs = PulumiEngine(stack, log, create=False).outputs()

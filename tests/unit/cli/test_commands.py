@@ -4,14 +4,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import requests
 from typer.testing import CliRunner
 
 from ape_contracts import VERSION
 from ape_contracts.suggestions import did_you_mean
-from ape_infra.cli import app
+from ape_infra.automation.errors import NoStackError
+from ape_infra.cli import app, standing
 from ape_infra.cli.commands import COMMANDS, EXAMPLES, whole
 from ape_infra.cli.reference import EXITS, commands_page
 from ape_infra.cli.standing import Standing, described
+from ape_infra.runs.client import active_run
 from ape_infra.runs.snapshots import Status
 
 pytestmark = pytest.mark.unit
@@ -51,9 +54,7 @@ def test_page_of_commands_has_options_and_exit_codes() -> None:
     assert "Exit codes: 0, 1, 2, 3, 4, 130" in page
 
 
-@pytest.mark.parametrize(
-    ("arguments", "meant"), [(["scal"], "scale"), (["config", "sett"], "set"), (["up-"], "up")]
-)
+@pytest.mark.parametrize(("arguments", "meant"), [(["scal"], "scale"), (["config", "sett"], "set")])
 def test_wrong_command_names_the_similar_one(arguments: list[str], meant: str) -> None:
     found = CliRunner().invoke(app, arguments)
     assert found.exit_code == 2
@@ -118,3 +119,59 @@ def test_state_without_a_command_comes_with_the_next_command(
     text, commands = described(found)
     assert state in text
     assert commands[0][0] == command
+
+
+class Answer:
+    """Of a gateway without a run."""
+
+    ok, status_code = True, 200
+
+    def json(self) -> Any:
+        return {"id": None, "state": "none", "active": 0, "idle": 5, "agents": 5}
+
+
+def test_state_of_a_run_is_read_without_a_token_or_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def request(self: requests.Session, method: str, url: str, **more: Any) -> Answer:
+        asked.append((method, url, more["headers"]))
+        return Answer()
+
+    monkeypatch.setattr(requests.Session, "request", request)
+    assert active_run("http://gateway/").state == "none"
+    assert asked == [("GET", "http://gateway/run", {})]
+
+
+class Engine:
+    """Of a stack with these outputs; None: there is no such stack."""
+
+    def __init__(self, found: dict[str, Any] | None) -> None:
+        self._found = found
+
+    def __call__(self, *_: object, create: bool) -> "Engine":
+        assert not create
+        if self._found is None:
+            raise NoStackError
+        return self
+
+    def outputs(self) -> dict[str, Any]:
+        return self._found or {}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "command"),
+    [
+        (None, "ape-load up"),
+        ({}, "ape-load up"),
+        ({"agents": 5, "endpoints": {"gateway": "http://127.0.0.1:9"}}, "ape-load status"),
+    ],
+)
+def test_without_a_command_the_next_one_is_shown(
+    monkeypatch: pytest.MonkeyPatch, outputs: dict[str, Any] | None, command: str
+) -> None:
+    monkeypatch.setattr(standing, "PulumiEngine", Engine(outputs))
+    monkeypatch.setattr(standing, "_last_run", lambda: None)
+    monkeypatch.setattr(standing, "has_pulumi", lambda host: True)
+    found = CliRunner().invoke(app, [])
+    assert found.exit_code == 0
+    assert f"Next  {command} " in found.output

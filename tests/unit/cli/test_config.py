@@ -100,9 +100,7 @@ def test_list_has_value_default_and_source_and_no_secret(tmp_path: Path) -> None
         ("config: [1]\n", "`config` is not a mapping"),
     ],
 )
-def test_stack_config_that_cannot_be_read_is_named(
-    tmp_path: Path, text: str, reason: str
-) -> None:
+def test_stack_config_that_cannot_be_read_is_named(tmp_path: Path, text: str, reason: str) -> None:
     file = tmp_path / "Pulumi.dev.yaml"
     file.write_text(text)
     with pytest.raises(ProjectError, match=reason) as error:
@@ -146,11 +144,13 @@ def test_set_and_unset_write_what_is_valid(store: Store) -> None:
         (("set", "modelApiKey", "swordfish"), "shell's history"),
         (("set", "modelApiKey"), "the value is empty"),
         (("unset", "tier"), "Did you mean tiers?"),
+        (("set", "tiers[0].memoryMb", "96"), "Set it whole: ape-load config set tiers '[]'"),
     ],
 )
 def test_refused_change_writes_nothing(
     store: Store, arguments: tuple[str, ...], reason: str
 ) -> None:
+    store.config_file.write_text("config: {'ape:agents': '7', 'ape:tiers': '[]'}\n")
     before = store.config_file.read_bytes()
     found = call(*arguments, stdin="")
     assert found.exit_code == 2
