@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 import requests
+import typer
 from typer.testing import CliRunner
 
 from ape_contracts import VERSION
 from ape_contracts.suggestions import did_you_mean
 from ape_infra.automation.errors import NoStackError
 from ape_infra.cli import app, standing
-from ape_infra.cli.commands import COMMANDS, EXAMPLES, whole
+from ape_infra.cli.commands import COMMANDS, EXAMPLES, LazyGroup, whole
 from ape_infra.cli.reference import EXITS, commands_page
 from ape_infra.cli.standing import Standing, described
 from ape_infra.runs.client import active_run
@@ -59,6 +60,12 @@ def test_wrong_command_names_the_similar_one(arguments: list[str], meant: str) -
     found = CliRunner().invoke(app, arguments)
     assert found.exit_code == 2
     assert f"Did you mean '{meant}'" in found.output
+
+
+def test_commands_that_are_not_imported_are_suggested() -> None:
+    group = LazyGroup(name="ape-load")
+    with pytest.raises(Exception, match=r"Did you mean 'scale'\?"):
+        group.resolve_command(typer.Context(group), ["scal"])
 
 
 def test_version_is_printed_alone() -> None:

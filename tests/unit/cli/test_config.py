@@ -27,6 +27,8 @@ config:
   ape:targetInclude: [/a]
   ape:modelApiKey:
     secure: v1:abc
+  ape:targetGoal:
+    secure: v1:ghi
   ape:tiers:
     - secure: v1:def
 """
@@ -87,6 +89,7 @@ def test_list_has_value_default_and_source_and_no_secret(tmp_path: Path) -> None
     assert found["targetInclude"] == ('["/a"]', "[]", "stack config")
     assert found["sessionMaxSteps"] == ("20", "20", "default")
     assert found["modelApiKey"] == ("[secret]", "", "stack config")
+    assert found["targetGoal"] == ("[secret]", "", "stack config")
     assert found["grafanaPassword"] == ("", "", "not set")
     assert found["tiers"][0] == '["[secret]"]'
     assert found["agnts"] == ("1", "", "stack config")
