@@ -6,6 +6,7 @@ python -m ape_infra.automation.generate --check   # exit code 1 where a file dif
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ PULUMI_YAML = Path("Pulumi.yaml")
 SETTINGS_PAGE = Path("docs/reference/settings.md")
 THRESHOLDS_PAGE = Path("docs/reference/thresholds.md")
 METRICS_PAGE = Path("docs/reference/metrics.md")
+COMMANDS_PAGE = Path("docs/reference/commands.md")
+# Named, as no package imports a later one: the page comes from the commands themselves.
+COMMANDS = "ape_infra.cli.reference"
 
 
 def texts(root: Path) -> dict[Path, str]:
@@ -28,6 +32,7 @@ def texts(root: Path) -> dict[Path, str]:
         SETTINGS_PAGE: reference.settings_page(),
         THRESHOLDS_PAGE: reference.thresholds_page(),
         METRICS_PAGE: metrics_page(),
+        COMMANDS_PAGE: importlib.import_module(COMMANDS).commands_page(),
         **{
             DOCKERFILES / f"{service}.Dockerfile.dockerignore": dockerignore(service)
             for service in BUILT_SERVICES

@@ -7,6 +7,7 @@ import sys
 from pulumi import automation as auto
 
 from ape_infra import sdk_patches
+from ape_infra.automation import stack_file
 from ape_infra.automation.errors import EngineError, NoStackError, reason
 from ape_infra.checks.model import CHECKED
 from ape_infra.config.parsing import parse_config
@@ -21,8 +22,10 @@ def _warn(text: str) -> None:
 def open_stack(name: str, *, create: bool = True) -> auto.Stack:
     """Open the stack, and create a missing one unless `create` is false: then NoStackError.
 
-    Raises EngineError, for example where Pulumi cannot read the stack config.
+    Raises ProjectError where the stack config is not valid YAML; EngineError.
     """
+    # Pulumi does not name the file that it cannot read.
+    stack_file.read(current().root, name)
     options = auto.LocalWorkspaceOptions(
         pulumi_command=sdk_patches.pulumi_command(_warn),
         # The commands check the model themselves, before they begin.

@@ -1,56 +1,12 @@
-"""`ape-load`: one command per file."""
+"""`ape-load`: one command per file; `commands` has the table of them."""
 
 import os
 import sys
 
-from ape_infra.automation.stacks import open_stack, read_settings
-from ape_infra.cli import (
-    backup,
-    compare,
-    down,
-    import_gateway,
-    import_recording,
-    init,
-    logs,
-    monitor,
-    plan,
-    report,
-    restore,
-    results,
-    rollout,
-    run,
-    scale,
-    status,
-    up,
-    validate,
-)
-from ape_infra.cli.common import app
+from ape_infra.cli.commands import app
 from ape_infra.config.project import SOURCE_ROOT
 
-__all__ = [
-    "app",
-    "backup",
-    "compare",
-    "down",
-    "import_gateway",
-    "import_recording",
-    "init",
-    "logs",
-    "main",
-    "monitor",
-    "open_stack",
-    "plan",
-    "read_settings",
-    "report",
-    "restore",
-    "results",
-    "rollout",
-    "run",
-    "scale",
-    "status",
-    "up",
-    "validate",
-]
+__all__ = ["app", "main"]
 
 
 def main() -> None:

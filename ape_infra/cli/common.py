@@ -22,6 +22,7 @@ from ape_infra.automation.engine import PulumiEngine
 from ape_infra.automation.errors import EngineError, NoStackError, StackLockedError
 from ape_infra.automation.lock import Lock, LockHeldError
 from ape_infra.checks import preflight
+from ape_infra.cli.commands import app as app
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.project import STACK_NAME, ProjectError
 from ape_infra.config.settings import Settings
@@ -30,14 +31,6 @@ from ape_infra.rollout.readings import OverrideError
 
 EXIT_OK, EXIT_FAILED, EXIT_PRECONDITION_FAILED, EXIT_NOT_HEALTHY, EXIT_ROLLED_BACK = 0, 1, 2, 3, 4
 EXIT_INTERRUPTED = 130
-
-app = typer.Typer(
-    name="ape-load",
-    help="Load tests by AI agents: scale the fleet in checked levels, and measure it.",
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
 
 
 def stack_name(name: str | None) -> str | None:

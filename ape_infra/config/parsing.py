@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ape_contracts.suggestions import did_you_mean
 from ape_infra.config import rules
 from ape_infra.config.errors import UNKNOWN_REMEDY, Problem, SettingsError, problems_of
 from ape_infra.config.secrets import SECRETS
@@ -38,7 +39,8 @@ def parse(raw: Mapping[str, str], secrets: Collection[str] = ()) -> Settings:
     for key, text in raw.items():
         setting = _DECLARED.get(key)
         if setting is None:
-            found.append((key, f"is not a setting. {UNKNOWN_REMEDY}."))
+            meant = did_you_mean(key, (*_DECLARED, *SECRETS))
+            found.append((key, f"is not a setting.{meant} {UNKNOWN_REMEDY}."))
             continue
         values[setting.group][key] = _value(text, setting.field.annotation)
     groups = {}

@@ -41,6 +41,11 @@ class Services(Protocol):
     def transcripts(self) -> list[dict[str, Any]]: ...
 
 
+def active_run(gateway: str) -> Status:
+    """The state of the gateway's run, as everybody may read it. Raises one of NO_ANSWER."""
+    return HttpServices(gateway, "").active()
+
+
 class HttpServices:
     """The services at their published ports. Tokens are sent, and shown nowhere."""
 
@@ -62,6 +67,10 @@ class HttpServices:
     def status(self, run: str) -> Status:
         """The state of the active run; prolongs the lease of `run`."""
         return Status.of(self._ask("gateway", "GET", f"/run?lease={quote(run)}"))
+
+    def active(self) -> Status:
+        """The state of the active run, without prolonging a lease; needs no token."""
+        return Status.of(self._ask("gateway", "GET", "/run"))
 
     def gateway(self) -> GatewayResults:
         return GatewayResults.of(self._ask("gateway", "GET", "/results"))

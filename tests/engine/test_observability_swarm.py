@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from ape_infra.cli import read_settings
+from ape_infra.automation.stacks import read_settings
 from tests.support.images import observability_images
 from tests.support.live import LiveStack, wait_until
 from tests.support.nodes import Nodes

@@ -20,7 +20,7 @@ import yaml
 from pulumi import automation as auto
 
 from ape_contracts import labels
-from ape_infra.cli import read_settings
+from ape_infra.automation.stacks import read_settings
 from ape_infra.config.secrets import SECRETS
 from ape_infra.reporting.summary import containers
 from tests.support.slots import Slot

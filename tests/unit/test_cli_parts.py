@@ -135,6 +135,8 @@ def test_containers_are_chosen_by_service_alias_and_number() -> None:
     }
     with pytest.raises(PreconditionFailed, match="There are: agent, gateway"):
         chosen(found, "dev", make_plan(300, stack="dev"), "nobody", None)
+    with pytest.raises(PreconditionFailed, match=r"Did you mean gateway\? There are"):
+        chosen(found, "dev", make_plan(300, stack="dev"), "gatway", None)
     assert short("/ape-dev-agents-01.17.abcdefghijklmnopqrstuvwxy", "dev") == "agents-01.17"
 
 

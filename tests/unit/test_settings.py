@@ -77,7 +77,7 @@ REJECTED = [
     ({"agents": "-1"}, "ape:agents: is -1; ", "greater than or equal to 1"),
     ({"agents": "2001"}, "ape:agents: is 2001; ", "less than or equal to 2000"),
     ({"agents": "many"}, 'ape:agents: is "many"; ', "integer"),
-    ({"agentz": "5"}, "ape:agentz: is not a setting", "Pulumi.yaml"),
+    ({"agentz": "5"}, "ape:agentz: is not a setting. Did you mean agents? ", "Pulumi.yaml"),
     ({"target": "example.com"}, 'ape:target: is "example.com"', "scheme"),
     ({"targetUserAgent": "a\nb"}, "ape:targetUserAgent: ", "pattern"),
     (

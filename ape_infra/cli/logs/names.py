@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from ape_contracts import labels
+from ape_contracts.suggestions import did_you_mean
 from ape_infra.cli.common import NotRunning, PreconditionFailed
 from ape_infra.config.project import current
 from ape_infra.planning.plan import CONTAINERS_PER_NETWORK, Plan
@@ -65,7 +66,8 @@ def chosen(
         if wanted not in services:
             names = ", ".join(sorted(services))
             raise PreconditionFailed(
-                f"--service {service}: the stack has no such service. There are: {names}."
+                f"--service {service}: the stack has no such service."
+                f"{did_you_mean(service, (*services, *ALIASES))} There are: {names}."
             )
         started = [c for c in started if c["Labels"][labels.SERVICE] == wanted]
     return {c["Id"]: short(c["Names"][0], stack) for c in started}
