@@ -6,22 +6,29 @@ registered first: the engine starts the plugin while the rest of the program is 
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import version
 
 import pulumi
 
+from ape_contracts import docker_endpoint
+
 PLUGIN_VERSION = version("pulumi-docker")
+
+
+def config(host: str) -> dict[str, str]:
+    """Return the inputs of the provider; none for the local socket."""
+    endpoint = docker_endpoint.resolve(host)
+    given = {"host": endpoint.host, "certPath": endpoint.certificates}
+    return {key: value for key, value in given.items() if value}
 
 
 def docker_provider(
     host: str, opts: pulumi.ResourceOptions | None = None
 ) -> pulumi.ProviderResource:
-    """Of the daemon at `host`; empty: DOCKER_HOST, or the local socket."""
-    where = host or os.environ.get("DOCKER_HOST", "")
+    """Of the daemon at `host`; empty: the one that the docker command would use."""
     return pulumi.ProviderResource(
         "docker",
         "docker",
-        {"host": where} if where else {},
+        config(host),
         pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(version=PLUGIN_VERSION)),
     )
