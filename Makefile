@@ -19,7 +19,7 @@ down: ## remove the stack, and stop the Docker daemon that `make setup` started
 status: ## measure what runs
 	@.ape/bin/ape-load status --stack $(STACK)
 
-preview: ## show what `up` would change, without a Docker daemon
+preview: ## show what `up` would change; only the published plugin needs a daemon for it
 	@offline/setup.sh --no-docker
 	@$(RUN) pulumi stack select --create $(STACK)
 	@$(RUN) pulumi preview --stack $(STACK)

@@ -185,7 +185,7 @@ forget_salts() {
 }
 
 # For `source .ape/env`, and for programs that .ape/run starts. Your own Pulumi stays, as
-# docs/how-to/set-up.md states: a login, a backend of a variable or of Pulumi.yaml, a token. They keep
+# `docs/how-to/setup.md` states: a login, a backend of a variable or of Pulumi.yaml, a token. They keep
 # their home and their passphrase.
 environment() {
   mkdir -p "$APE/state" "$APE/pulumi"

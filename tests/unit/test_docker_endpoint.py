@@ -131,6 +131,7 @@ def test_an_ssh_address_uses_the_users_ssh_and_its_library_is_installed() -> Non
         ("tcp://a:2376", "linux", LOCAL_SOCKET),
         ("ssh://ada@far", "linux", LOCAL_SOCKET),
         (DESKTOP, "darwin", LOCAL_SOCKET),
+        ("unix:///tmp/docker.sock", "darwin", LOCAL_SOCKET),
         ("unix:///home/ada/.docker/desktop/docker.sock", "linux", LOCAL_SOCKET),
         ("unix:///Users/ada/.colima/default/docker.sock", "darwin", LOCAL_SOCKET),
         ("unix:///home/ada/.lima/docker/sock/docker.sock", "linux", LOCAL_SOCKET),
