@@ -3,7 +3,7 @@ STACK ?= dev
 RUN = .ape/run
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing, into .ape/
 	@offline/setup.sh
@@ -19,7 +19,7 @@ down: ## remove the stack, and stop the Docker daemon that `make setup` started
 status: ## measure what runs
 	@.ape/bin/ape-load status --stack $(STACK)
 
-preview: ## show what `up` would change, without a Docker daemon
+preview: ## show what `up` would change; only the published plugin needs a daemon for it
 	@offline/setup.sh --no-docker
 	@$(RUN) pulumi stack select --create $(STACK)
 	@$(RUN) pulumi preview --stack $(STACK)
@@ -46,7 +46,7 @@ test: setup lint ## run every tier of the tests
 check: lint test-unit ## run the lint, unit and program tests, without Docker
 
 test-unit: ## run the unit and program tests, without Docker
-	@offline/setup.sh --no-docker
+	@offline/setup.sh --no-docker --tests
 	@$(RUN) pytest -m "unit or program"
 
 pipeline: ## run the steps of CI: lint, tests, previews

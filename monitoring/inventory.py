@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import docker
 import requests
 from docker.errors import DockerException, NotFound
-from docker.utils import kwargs_from_env
 
+from ape_contracts.docker_endpoint import EndpointError, client_options, resolve
 from monitoring.model import Container, from_inspect, in_project
 from monitoring.thresholds import (
     LOOP_WINDOW_SECONDS,
@@ -208,12 +208,11 @@ class Inventory:
 
 
 def _connect(host: str) -> docker.APIClient:
-    if host:
-        return docker.APIClient(base_url=host, version="auto", timeout=REQUEST_SECONDS)
-    return docker.APIClient(**kwargs_from_env(), version="auto", timeout=REQUEST_SECONDS)
+    options = client_options(resolve(host))
+    return docker.APIClient(**options, version="auto", timeout=REQUEST_SECONDS)
 
 
-FAILURES = (DockerException, requests.RequestException, OSError, ValueError)
+FAILURES = (EndpointError, DockerException, requests.RequestException, OSError, ValueError)
 
 
 class Watcher:

@@ -139,7 +139,7 @@ def _add_sources(add: Add) -> None:
         "--docker-host",
         default=_env("DOCKER_HOST"),
         metavar="URL",
-        help="use the daemon at this address (default: DOCKER_HOST, or the local socket)",
+        help="use the daemon at this address (default: as the docker command)",
     )
     add(
         "--gateway",

@@ -8,6 +8,7 @@ APE=$ROOT/.ape
 # .ape/env.
 PATH=${PATH//"$APE/venv/bin:"/}
 PULUMI_VERSION=3.259.0
+PULUMI_RELEASES=https://github.com/pulumi/pulumi/releases/download
 PLUGIN_VERSION=5.2.0
 mkdir -p "$APE/bin" "$APE/logs" "$APE/stamps" "$APE/cache"
 
@@ -43,8 +44,25 @@ step() {
   fi
 }
 
+# within SECONDS COMMAND...: run, and end it after that time with 124. macOS has no `timeout`.
+within() {
+  python3 -c '
+import subprocess, sys
+try:
+    sys.exit(subprocess.call(sys.argv[2:], timeout=float(sys.argv[1])))
+except subprocess.TimeoutExpired:
+    sys.exit(124)
+except (OSError, KeyboardInterrupt):
+    sys.exit(1)' "$@"
+}
+
+# sha256 [FILE...]: the digest alone; older versions of macOS have no `sha256sum`.
+sha256() {
+  if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi | cut -d' ' -f1
+}
+
 # fresh NAME FILE...: whether NAME was done with just these files; `done_with` notes it.
-stamp() { cat "${@:2}" | sha256sum | cut -d' ' -f1; }
+stamp() { cat "${@:2}" | sha256; }
 fresh() { [ "$(cat "$APE/stamps/$1" 2>/dev/null)" = "$(stamp "$@")" ]; }
 done_with() { stamp "$@" >"$APE/stamps/$1"; }
 

@@ -28,11 +28,20 @@ stop() {
   die "$2 (process $1) does not stop. End it with: kill -9 $1"
 }
 
-answers() { timeout 10 docker info >/dev/null 2>&1 && [ -n "$(docker info --format '{{.ServerVersion}}' 2>/dev/null)" ]; }
+answers() { within 10 docker info >/dev/null 2>&1 && [ -n "$(docker info --format '{{.ServerVersion}}' 2>/dev/null)" ]; }
 
 up() {
   command -v docker >/dev/null && answers && return
   [ -z "${DOCKER_HOST:-}" ] || die "no Docker daemon answers at DOCKER_HOST=$DOCKER_HOST. Start it, or unset DOCKER_HOST."
+  local endpoint=
+  ! command -v docker >/dev/null ||
+    endpoint=$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2>&1) ||
+    die "your Docker context cannot be read: $endpoint. Choose another: docker context use NAME."
+  case $endpoint in
+  '' | unix:///var/run/docker.sock) ;;
+  *) die "no Docker daemon answers at $endpoint, which your Docker context names. Start it, or choose another: docker context use NAME." ;;
+  esac
+  [ "$(uname)" = Linux ] || die "no Docker daemon answers. Start Docker Desktop, Colima or another one, and try again."
   is_root || die "no Docker daemon answers, and only root can start one. Start Docker (sudo systemctl start docker), or run this as root."
   if ! command -v dockerd >/dev/null; then
     command -v apt-get >/dev/null || die "Docker is not installed, and neither is apt-get, which could install it. Install Docker and try again."

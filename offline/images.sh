@@ -15,7 +15,7 @@ eval "$defaults"
 
 present() { docker image inspect "$1" >/dev/null 2>&1; }
 standin() { [ "$(docker image inspect -f '{{index .Config.Labels "ape.standin"}}' "$1" 2>/dev/null)" = true ]; }
-pull() { timeout 120 docker pull -q "$1" >/dev/null 2>&1; }
+pull() { within 120 docker pull -q "$1" >/dev/null 2>&1; }
 
 need_debian() {
   command -v apt-get >/dev/null || die "$1 cannot be pulled, and its stand-in is made with apt-get, which is not installed. Load the image with: docker load"
@@ -70,11 +70,12 @@ pack() {
     cp "$binary" "$root/bin/"
     # A static binary has no libraries.
     { ldd "$binary" || true; } | grep -o '/[^ )]*' | while read -r lib; do
-      [ ! -e "$lib" ] || install -D "$(readlink -f "$lib")" "$root$lib"
+      [ ! -e "$lib" ] || { mkdir -p "$root$(dirname "$lib")" && cp -L "$lib" "$root$lib"; }
     done || true
   done
   printf 'root:x:0:0::/:/bin/sh\nuser:x:%s:%s::%s:/bin/sh\n' "$user" "$user" "$data" >"$root/etc/passwd"
-  install -D /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
+  mkdir -p "$root/etc/ssl/certs"
+  cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
   if [ -n "${TEMPLATES:-}" ]; then
     mkdir -p "$root/usr/share"
     cp -r "$TEMPLATES" "$root/usr/share/"

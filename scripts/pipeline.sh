@@ -80,6 +80,13 @@ policies() {
   [ ! -f "$POLICY/$1.json" ] || printf '%s\n' --policy-pack-config "$POLICY/$1.json"
 }
 
+# Set `arguments` to the policies of stack $1. The Bash of macOS has no `mapfile`.
+set_arguments() {
+  local line
+  arguments=()
+  while IFS= read -r line; do arguments+=("$line"); done < <(policies "$1")
+}
+
 preview_one() {
   local stack=$1 rc=$NO_STACK arguments
   if [ -n "${PULUMI_BACKEND_URL:-}" ]; then
@@ -99,7 +106,7 @@ preview_one() {
       ;;
     *) return "$FAILED" ;;
   esac
-  mapfile -t arguments < <(policies "$stack")
+  set_arguments "$stack"
   "$RUN" pulumi preview --stack "$stack" --color never --suppress-progress "${arguments[@]}" 2>&1 |
     tee "$OUT/preview-$stack.txt"
 }
@@ -201,7 +208,7 @@ deploy() {
   require_state "$stack"
   "$RUN" pulumi stack select --create "$stack" >&2
   set_secrets "$stack"
-  mapfile -t arguments < <(policies "$stack")
+  set_arguments "$stack"
   "$RUN" pulumi up --stack "$stack" --yes --refresh --color never --suppress-progress "${arguments[@]}"
   local end=$((SECONDS + HEALTHY_SECONDS))
   until
@@ -271,8 +278,8 @@ loadtest() {
 command=${1:-}
 [ $# = 0 ] || shift
 case $command in
-  lint) setup=(--no-docker) ;;
-  test) setup=() ;;
+  lint) setup=(--no-docker --tests) ;;
+  test) setup=(--tests) ;;
   preview)
     [ $# -gt 0 ] || precondition_failed "name the stacks to preview"
     setup=(--no-docker)
@@ -283,7 +290,7 @@ case $command in
     ;;
   *) precondition_failed "name a step: lint, test, preview STACK..., deploy STACK, drift STACK or loadtest STACK" ;;
 esac
-"$ROOT/offline/setup.sh" "${setup[@]}"
+"$ROOT/offline/setup.sh" ${setup[@]+"${setup[@]}"}
 case $command in
   test) run_tests "$@" ;;
   *) "$command" "$@" ;;

@@ -8,6 +8,7 @@ import docker
 import requests
 from docker.errors import DockerException
 
+from ape_contracts import docker_endpoint
 from ape_infra.checks.check import Check
 from ape_infra.config.project import config_key
 from ape_infra.config.settings import Settings
@@ -27,19 +28,20 @@ class PreflightError(Exception):
 
 def connect(settings: Settings) -> docker.DockerClient:
     """Return a client of the stack's daemon. Raises PreflightError when no daemon answers."""
-    host = settings.platform.docker_host
     try:
-        if host:
-            client = docker.DockerClient(base_url=host, timeout=ANSWER_SECONDS)
-        else:
-            client = docker.from_env(timeout=ANSWER_SECONDS)
+        endpoint = docker_endpoint.resolve(settings.platform.docker_host)
+    except docker_endpoint.EndpointError as error:
+        raise PreflightError([Check("daemon", "fail", str(error))]) from None
+    try:
+        options = docker_endpoint.client_options(endpoint)
+        client = docker.DockerClient(timeout=ANSWER_SECONDS, **options)
         client.ping()
         client.api.timeout = WORK_SECONDS
     except (DockerException, requests.RequestException, OSError) as error:
         failure = Check(
             "daemon",
             "fail",
-            f"no Docker daemon answers at {host or 'DOCKER_HOST or the local socket'} ({error}).",
+            f"no Docker daemon answers at {endpoint.shown} ({error}).",
             "Start it (`make up` does, as root), or set another address.",
             path=config_key("dockerHost"),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 import docker
 
+from ape_contracts import docker_endpoint
 from ape_infra.checks.check import Status
 from ape_infra.checks.connection import connect
 from ape_infra.config.addresses import host_of, is_loopback, on_docker_host
@@ -75,7 +75,11 @@ class Facts:
 
     def hides(self, url: str) -> bool:
         """Whether a URL leads to a Docker host that is not this machine, as its address shows."""
-        address = self.settings.platform.docker_host or os.environ.get("DOCKER_HOST", "")
+        try:
+            address = docker_endpoint.resolve(self.settings.platform.docker_host).host
+        except docker_endpoint.EndpointError:
+            # The check of the daemon reports it.
+            return False
         elsewhere = address.startswith(("tcp:", "ssh:")) and not is_loopback(host_of(address))
         return elsewhere and on_docker_host(url)
 

@@ -14,7 +14,7 @@ class PlatformSettings(Group):
         "docker", description="docker: containers on one machine. swarm: one service per shard."
     )
     docker_host: str = Field(
-        "", description="Address of the Docker daemon; empty: DOCKER_HOST or the local socket."
+        "", description="Address of the Docker daemon; empty: that of the docker command."
     )
     network_pool: str = Field(
         "10.213.0.0/16", description="IP range that the networks' subnets (/22) are taken from."

@@ -19,7 +19,7 @@ FOLDERS: dict[str, set[str]] = {
     "ape_contracts": set(),
     "services": SHARED,
     "monitoring": SHARED,
-    "offline/provider": set(),
+    "offline/provider": {"ape_contracts"},
     "policy": {"ape_contracts", "ape_policy"},
     "ape_infra": {"ape_contracts", "monitoring"},
 }

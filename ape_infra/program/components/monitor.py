@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pulumi
 
+from ape_contracts import docker_endpoint
 from ape_contracts.limits import LIMITS, LOG_STREAMS, socket_proxy_memory_mb
 from ape_contracts.service_settings import SERVICE_PORT, SocketProxySettings
 from ape_infra.config.alerting import AlertingSettings
@@ -24,7 +24,6 @@ PROXY = "socket-proxy"
 SOCKET_VOLUME = "docker-api"
 SOCKET_DIR = "/run/ape"
 DOCKER_HOST = f"unix://{SOCKET_DIR}/docker.sock"
-DOCKER_SOCKET = "/var/run/docker.sock"
 # A user of its own: another container's process of the same user could be looked into by /proc.
 USER = "10002:10002"
 # Docker's socket belongs to root and to a group whose number differs from host to host. Root
@@ -35,16 +34,10 @@ INTERVAL_SECONDS = 5
 HEALTH_SECONDS = 10
 
 
-def socket_path(docker_host: str) -> str:
-    """Docker's socket on its own machine; the usual one where the address does not say."""
-    scheme, _, path = docker_host.partition("://")
-    return path if scheme == "unix" and path else DOCKER_SOCKET
-
-
 def proxy_workload(
-    image: str, docker_host: str, *, project: str, stack: str, log_streams: int
+    image: str, socket: str, *, project: str, stack: str, log_streams: int
 ) -> Workload:
-    """`docker_host`: address of the stack's daemon; empty: its default.
+    """`socket`: Docker's, on the daemon's own host.
 
     `log_streams`: of a log shipper; 0: none is deployed. `project` and `stack`: whose containers
     are visible.
@@ -64,7 +57,7 @@ def proxy_workload(
             log_streams=streams,
         ),
         volumes={SOCKET_VOLUME: SOCKET_DIR},
-        host_paths={socket_path(docker_host): DOCKER_SOCKET},
+        host_paths={socket: docker_endpoint.LOCAL_SOCKET},
         health=Health(
             test=("CMD", "python", "-m", "ape_socket_proxy", "check"),
             interval=HEALTH_SECONDS,
@@ -131,10 +124,10 @@ class Monitor(Component):
         after = pulumi.ResourceOptions.merge(
             self.child_opts, pulumi.ResourceOptions(depends_on=[volume])
         )
-        docker_host = context.platform.docker_host or os.environ.get("DOCKER_HOST", "")
+        endpoint = docker_endpoint.resolve(context.platform.docker_host)
         proxy = proxy_workload(
             images["socket_proxy"],
-            docker_host,
+            docker_endpoint.daemon_socket(endpoint),
             project=context.project,
             stack=context.stack,
             log_streams=deployment.plan.log_streams if logs else 0,

@@ -7,15 +7,14 @@ and a preview without images does not need it.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from ape_contracts.docker_endpoint import Endpoint, EndpointError, client_options, resolve
 from ape_docker_provider.values import Data
 
-DEFAULT_HOST = "unix:///var/run/docker.sock"
 POOL = 64
 
 
@@ -49,9 +48,16 @@ class Daemon:
         self._lock = threading.Lock()
 
     @property
+    def endpoint(self) -> Endpoint:
+        """The daemon's address: the provider's `host`, or that of the docker command."""
+        try:
+            return resolve(self.config.get("host") or "")
+        except EndpointError as error:
+            raise DaemonError(str(error), 0) from None
+
+    @property
     def host(self) -> str:
-        """The daemon's address: the provider's `host`, DOCKER_HOST, or the local socket."""
-        return self.config.get("host") or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+        return self.endpoint.address
 
     @property
     def client(self) -> Any:
@@ -68,25 +74,20 @@ class Daemon:
 
         try:
             return docker.APIClient(
-                base_url=self.host,
                 version="auto",
                 timeout=60,
                 num_pools=POOL,
                 max_pool_size=POOL,
-                tls=self._tls(),
-                use_ssh_client=True,
+                **self._options(),
             )
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             raise self.unreachable(error) from error
 
-    def _tls(self) -> Any:
-        import docker
-
-        path = self.config.get("certPath") or os.environ.get("DOCKER_CERT_PATH")
-        if not path or not self.host.startswith(("tcp://", "https://")):
-            return False
-        names = [os.path.join(path, f"{n}.pem") for n in ("cert", "key", "ca")]
-        return docker.tls.TLSConfig(client_cert=(names[0], names[1]), ca_cert=names[2], verify=True)
+    def _options(self) -> Any:
+        given = self.config.get("certPath")
+        if given and self.host.startswith(("tcp://", "https://")):
+            return client_options(Endpoint(self.host, certificates=str(given)))
+        return client_options(self.endpoint)
 
     def unreachable(self, error: Exception) -> DaemonError:
         """Return the error of a daemon that does not answer."""

@@ -99,7 +99,10 @@ def tar(path: Path, parts: Mapping[str, bytes | tarfile.TarInfo]) -> Path:
     with tarfile.open(path, "w:gz") as into:
         for name, content in parts.items():
             if isinstance(content, tarfile.TarInfo):
-                into.addfile(content)
+                # Its header alone: from Python 3.13 on, `addfile` requires the data.
+                assert into.fileobj
+                into.fileobj.write(content.tobuf())
+                into.offset += tarfile.BLOCKSIZE
                 continue
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
