@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from ape_contracts.gateway_config import load
+from ape_gateway.endpoints import Templates
+from ape_infra.config import files
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.openapi.selection import Candidate
 from ape_infra.config.parsing import parse
@@ -289,9 +292,10 @@ def test_endpoints_have_the_names_that_the_gateway_gives_them(tmp_path: Path) ->
         "targetSuccess": {"method": "GET", "path": "/", "status": 200},
     }
     endpoints = [{"method": "GET", "path": "/lamps/{lamp}?color={color}"}]
-    found = prepare(settings_of(**own, targetEndpoints=endpoints), tmp_path, "r1")
-    # Without templates, the gateway finds ids by their form.
-    assert found.endpoints == ("GET /lamps/{id}",)
+    settings = settings_of(**own, targetEndpoints=endpoints)
+    assert prepare(settings, tmp_path, "r1").endpoints == ("GET /lamps/{lamp}",)
+    config = load(files.gateway_config(settings, tmp_path)[0])
+    assert Templates(config).endpoint("target", "GET", "/lamps/red?color=1") == "/lamps/{lamp}"
     routes = {
         "shop": {
             "base_url": "http://shop",
