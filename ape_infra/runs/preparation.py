@@ -74,13 +74,15 @@ def operations_of(settings: Settings, root: Path) -> tuple[list[Candidate], tupl
         for name, route in routes.items()
     }
     if settings.target.openapi:
+        found = read_operations(settings, root)
         listed = [
             Candidate(
                 each.method,
                 each.path,
                 {"operationId": each.id, "tags": list(each.tags), "deprecated": each.deprecated},
+                found.paths[each.id],
             )
-            for each in read_operations(settings, root).operations.operations
+            for each in found.operations.operations
         ]
     else:
         scenario = files.Scenario.of(settings, root, api)

@@ -285,6 +285,27 @@ def test_scenarios_select_operations_of_a_document(tmp_path: Path) -> None:
     assert set(found.endpoints) == {"POST /orders", "GET /lamps/{id}", "GET /lamps"}
 
 
+@pytest.mark.parametrize("target", ["http://shop", "http://shop/api", "http://shop/api/v1"])
+@pytest.mark.parametrize("path", ["/lamps/*", "/v1/lamps/*", "/api/v1/lamps/*"])
+def test_selectors_have_the_base_path_of_a_document_or_not(
+    target: str, path: str, tmp_path: Path
+) -> None:
+    paths: dict[str, Any] = {"/lamps/{id}": {"get": {}}, "/lamps": {"get": {}}}
+    servers = [{"url": "/api/v1"}]
+    (tmp_path / "api.json").write_text(json.dumps(openapi_document(paths, servers=servers)))
+    settings = settings_of(
+        target=target,
+        targetGoal="Look.",
+        targetSuccess={"method": "GET", "path": "/", "status": 200},
+        targetOpenapi="api.json",
+        targetInclude=[path, "GET /lamps"],
+        scenarios=[{"name": "a", "operations": [f"GET {path}"]}],
+    )
+    ((method, found),) = prepare(settings, tmp_path, "r1").document["scenarios"][0]["operations"]
+    whole = target.removeprefix("http://shop") + found
+    assert (method, whole) == ("GET", "/api/v1/lamps/{id}")
+
+
 def test_endpoints_have_the_names_that_the_gateway_gives_them(tmp_path: Path) -> None:
     own = {
         "target": "http://shop",
