@@ -145,7 +145,7 @@ class SignIn:
     def is_over(self, path: str, status: int, headers: Any) -> bool:
         """Whether this answer to the model's request says that the session is not signed in.
 
-        Some targets say so with 403; if none was accepted before, the user may not do this.
+        Some targets answer 403; if none was accepted before, the user may not do this.
         """
         steps = [step for step in self._steps if step.kind in _RENEWED]
         own = {_plain(each) for step in steps for each in (step.path, step.page) if each}

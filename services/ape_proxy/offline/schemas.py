@@ -258,8 +258,8 @@ class Filler:
         if isinstance(items, list):
             first, items = items, schema.get("additionalItems")
         if isinstance(example, list) and least <= len(example) <= most:
-            inner = {} if first or not isinstance(items, dict) else items
-            if all(fits(each, inner) for each in example):
+            each_is: Schema = {} if first or not isinstance(items, dict) else items
+            if all(fits(each, each_is) for each in example):
                 return example
         prefix = [inner for inner in first or () if isinstance(inner, dict)]
         wanted = min(max(least, len(prefix), 1), most)
