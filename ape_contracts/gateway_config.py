@@ -27,6 +27,7 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 MAX_UPLOAD_BYTES = 1 << 20
 CONTENT_TYPE = "^[!#$&^_.+0-9A-Za-z-]{1,64}/[!#$&^_.+0-9A-Za-z-]{1,64}$"
 _CONTENT_TYPE = re.compile(CONTENT_TYPE)
+_TEMPLATE = re.compile(rf"({'|'.join(METHODS)}) /[^\s?#]*")
 
 
 class GatewayConfigError(Exception):
@@ -112,6 +113,7 @@ class Route(_Strict):
     Agents may call only the `endpoints`, if any are given. `passTargetStatus`: POST /mcp/request
     is answered with the target's status, also an error, in place of 200.
     `mcp`: `base_url` is that of an MCP server (streamable HTTP): POST /tools/NAME calls its tool.
+    `templates`: "METHOD /path/{x}" of requests, by which results name them; they allow nothing.
     """
 
     name: str = ""
@@ -125,8 +127,16 @@ class Route(_Strict):
     endpoints: list[Endpoint] = []
     pass_target_status: bool = Field(default=False, alias="passTargetStatus")
     mcp: bool = False
+    templates: list[str] = []
 
     _headers = field_validator("headers")(_checked_headers)
+
+    @field_validator("templates")
+    @classmethod
+    def _templates(cls, value: list[str]) -> list[str]:
+        if not all(map(is_template, value)):
+            raise ValueError("has a text that is not as in GET /orders/{id}")
+        return value
 
     @field_validator("base_url")
     @classmethod
@@ -166,6 +176,11 @@ class Logging(_Strict):
     @classmethod
     def _upper(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
+
+
+def is_template(text: str) -> bool:
+    """Whether it is a method and a path, such as GET /orders/{id}."""
+    return _TEMPLATE.fullmatch(text) is not None
 
 
 def is_content_type(text: str) -> bool:

@@ -23,6 +23,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ape_contracts import gateway_config
+from ape_infra.cli.archive_places import KINDS, ArchiveError, check_place, gateway_file, place
 from ape_infra.config.errors import problems_of
 from ape_infra.config.project import STACK_NAME
 
@@ -38,6 +39,7 @@ MAX_BYTES = {
     STATE: 256 * _MB,
     GATEWAY: _MB,
     DATA: 64 * 1024 * _MB,
+    **{part: kind.max_bytes for part, kind in KINDS.items()},
 }
 REQUIRED = (MANIFEST, CONFIG, STATE)
 # Files and folders of Prometheus' data: a few per block of two hours.
@@ -50,12 +52,11 @@ _BROKEN = (
 )
 
 
-class ArchiveError(Exception):
-    """The file is not a backup that this project can restore; the text states the rule."""
-
-
 class Manifest(BaseModel):
-    """`gateway_config`: path of the gateway's config below the project; empty: none."""
+    """`gateway_config`: path of the gateway's config below the project; empty: none.
+
+    `files`: part -> path of the other files of the project.
+    """
 
     model_config = ConfigDict(strict=True, frozen=True, hide_input_in_errors=True)
 
@@ -64,25 +65,32 @@ class Manifest(BaseModel):
     stack: str = Field(pattern=rf"^(?:{STACK_NAME})$")
     created: str = Field(pattern=r"^[0-9]{8}T[0-9]{6}Z$")
     gateway_config: str | None = None
+    files: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
 class Backup:
-    """A backup that was checked. `data`: a tar file of Prometheus' data, or None."""
+    """A backup that was checked. `data`: a tar file of Prometheus' data, or None.
+
+    `more`: the parts of `manifest.files`, whose places and contents are checked by `files`.
+    """
 
     manifest: Manifest
     config: bytes
     state: dict[str, Any]
     gateway: bytes | None
     data: Path | None
+    more: dict[str, bytes]
 
     def files(self, root: Path) -> dict[Path, bytes]:
         """The files to write below `root`. Raises ArchiveError."""
         found = {root / f"Pulumi.{self.manifest.stack}.yaml": self.config}
         if self.gateway is not None:
             found[gateway_file(root, str(self.manifest.gateway_config))] = self.gateway
+        for part, content in self.more.items():
+            found[place(root, part, self.manifest.files[part], content)] = content
         for path in found:
-            _check_place(root, path)
+            check_place(root, path)
         return found
 
 
@@ -115,42 +123,6 @@ def _entries(file: BinaryIO, most: int) -> Iterator[tuple[tarfile.TarFile, tarfi
             if number == most:
                 raise ArchiveError(f"has more than {most} entries")
             yield archive, entry
-
-
-def gateway_file(root: Path, name: str) -> Path:
-    """Where a gateway config of this name belongs. Raises ArchiveError for any other place.
-
-    It is a JSON file below the project, in no hidden folder, and replaces only its like.
-    """
-    path = PurePosixPath(name)
-    plain = name.isprintable() and "\\" not in name and path.as_posix() == name
-    hidden = any(part.startswith(".") for part in path.parts)
-    if not plain or not path.parts or path.is_absolute() or hidden or path.suffix != ".json":
-        raise ArchiveError(
-            f"gateway_config {name!r}: is not the path of a .json file below the project"
-        )
-    found = root / path
-    _check_place(root, found)
-    if found.exists():
-        try:
-            gateway_config.load(found.read_text("utf-8"))
-        except (OSError, ValueError, gateway_config.GatewayConfigError):
-            raise ArchiveError(
-                f"gateway_config {name}: exists, and is not a gateway config. Move the file away"
-            ) from None
-    return found
-
-
-def _check_place(root: Path, path: Path) -> None:
-    """Raise ArchiveError unless `path` is a file, or nothing yet, in folders below `root`."""
-    for above in (path, *path.parents):
-        if above == root:
-            break
-        if above.is_symlink():
-            raise ArchiveError(f"{above.relative_to(root)}: is a symbolic link. Remove it")
-        if above.exists() and (above.is_dir() if above == path else not above.is_dir()):
-            kind = "folder" if above == path else "file"
-            raise ArchiveError(f"{above.relative_to(root)}: is a {kind}. Move it away")
 
 
 def _unpack(file: Path, folder: Path) -> set[str]:
@@ -242,6 +214,8 @@ def opened(file: Path, folder: Path, project: str) -> Backup:
         manifest = _manifest((folder / MANIFEST).read_bytes(), project)
         if (GATEWAY in found) != bool(manifest.gateway_config):
             raise ArchiveError(f"manifest: gateway_config and the part {GATEWAY} need each other")
+        if found & KINDS.keys() != manifest.files.keys():
+            raise ArchiveError("manifest: files and the parts of the backup need each other")
         if DATA in found:
             _check_data(folder / DATA)
         return Backup(
@@ -250,6 +224,7 @@ def opened(file: Path, folder: Path, project: str) -> Backup:
             _state((folder / STATE).read_bytes()),
             _gateway((folder / GATEWAY).read_bytes()) if GATEWAY in found else None,
             folder / DATA if DATA in found else None,
+            {part: (folder / part).read_bytes() for part in manifest.files},
         )
     except (*_BROKEN, yaml.YAMLError) as error:
         text = re.sub(r"\s+", " ", str(error))[:200]

@@ -1,4 +1,4 @@
-"""`ape-load backup`: config, state, gateway config and Prometheus' data in one file."""
+"""`ape-load backup`: config, state, the files they name, and Prometheus' data in one file."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ from ape_infra.cli.archive import (
     MANIFEST,
     STATE,
     VERSION,
-    ArchiveError,
-    gateway_file,
 )
+from ape_infra.cli.archive_places import KINDS, ArchiveError, gateway_file, named, place
 from ape_infra.cli.common import (
     EXIT_OK,
     AsJson,
@@ -41,6 +40,7 @@ from ape_infra.cli.common import (
     stack_lock,
 )
 from ape_infra.config.project import current
+from ape_infra.config.settings import Settings
 from ape_infra.program.components import prometheus
 from ape_infra.reporting.summary import containers
 
@@ -84,6 +84,22 @@ def _gateway_config(root: Path, name: str) -> bytes | None:
         return None
 
 
+def _files(
+    root: Path, settings: Settings, gateway: bytes | None
+) -> tuple[dict[str, str], dict[str, bytes]]:
+    """The paths and the contents of the files that `restore` may write back, by part."""
+    names, contents = {}, {}
+    for part, name in named(settings, gateway).items():
+        try:
+            content = (root / name).read_bytes()
+            place(root, part, name, content)
+        except (ArchiveError, OSError, ValueError) as error:
+            log(f"The file of {KINDS[part].setting} is not in the backup: {error}.")
+            continue
+        names[part], contents[part] = name, content
+    return names, contents
+
+
 def prometheus_data(client: docker.DockerClient, stack: str, to: Path) -> bool:
     """Copy Prometheus' data, of one moment, into the tar file `to`; False: none runs here.
 
@@ -119,7 +135,7 @@ def backup(
     stack: StackName = "dev",
     json: AsJson = False,
 ) -> None:
-    """Write config, state, gateway config and Prometheus' data into one file (mode 600)."""
+    """Write config, state, the files they name, and Prometheus' data into one file (mode 600)."""
 
     def work() -> int:
         engine = PulumiEngine(stack, log, create=False)
@@ -132,6 +148,7 @@ def backup(
         with tempfile.TemporaryDirectory() as folder, stack_lock(engine):
             data = Path(folder) / DATA
             gateway = _gateway_config(engine.project.root, settings.target.gateway_config)
+            names, contents = _files(engine.project.root, settings, gateway)
             manifest: dict[str, Any] = {
                 "version": VERSION,
                 "project": engine.project.name,
@@ -139,6 +156,7 @@ def backup(
                 "created": when,
                 "agents": outputs.get("agents"),
                 "gateway_config": settings.target.gateway_config if gateway is not None else "",
+                "files": names,
             }
             with _output(file) as raw, tarfile.open(fileobj=raw, mode="w:gz") as into:
                 _add(into, MANIFEST, jsonlib.dumps(manifest).encode())
@@ -148,6 +166,9 @@ def backup(
                 if gateway is not None:
                     _add(into, GATEWAY, gateway)
                     parts.append(GATEWAY)
+                for part, content in contents.items():
+                    _add(into, part, content)
+                    parts.append(part)
                 if prometheus_data(client, stack, data):
                     into.add(data, DATA)
                     parts.append(DATA)

@@ -16,7 +16,8 @@ from pulumi.automation import Deployment
 from ape_contracts import labels
 from ape_infra.automation.engine import PulumiEngine
 from ape_infra.automation.errors import NoStackError
-from ape_infra.cli.archive import DATA_DIR, ArchiveError, Backup, Written, opened, written
+from ape_infra.cli.archive import DATA_DIR, Backup, Written, opened, written
+from ape_infra.cli.archive_places import ArchiveError
 from ape_infra.cli.common import (
     EXIT_OK,
     AsJson,

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from ape_contracts.gateway_config import GatewayConfigError
+from ape_contracts.gateway_config import GatewayConfigError, is_template
 from ape_contracts.gateway_config import load as load_gateway_config
 from ape_contracts.recording import RecordingError
 from ape_contracts.recording import load as load_recording
@@ -150,7 +150,22 @@ def gateway_config(settings: Settings, root: Path) -> tuple[str, str]:
             "endpoints. Add them there, or set targetEndpoints or targetOpenapi."
         )
         raise SettingsError.at("targetEndpoints", line)
-    return upload.in_config(settings, text, config), api
+    return upload.in_config(settings, _with_templates(settings, text, api), config), api
+
+
+def _with_templates(settings: Settings, text: str, api: str) -> str:
+    """The gateway's config with the paths of targetEndpoints, by which its results name requests.
+
+    The endpoints of a gateway config come first, as they count for what is allowed.
+    """
+    named = [f"{each.method} {each.path.partition('?')[0]}" for each in settings.target.endpoints]
+    found = list(dict.fromkeys(filter(is_template, named)))
+    if not found:
+        return text
+    config = json.loads(text)
+    route = config["routes"][api]
+    route["templates"] = list(dict.fromkeys([*route.get("templates", ()), *found]))
+    return json.dumps(config)
 
 
 class SignIn(Strict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,13 +74,15 @@ def operations_of(settings: Settings, root: Path) -> tuple[list[Candidate], tupl
         for name, route in routes.items()
     }
     if settings.target.openapi:
+        found = read_operations(settings, root)
         listed = [
             Candidate(
                 each.method,
                 each.path,
                 {"operationId": each.id, "tags": list(each.tags), "deprecated": each.deprecated},
+                found.paths[each.id],
             )
-            for each in read_operations(settings, root).operations.operations
+            for each in found.operations.operations
         ]
     else:
         scenario = files.Scenario.of(settings, root, api)
@@ -91,19 +92,12 @@ def operations_of(settings: Settings, root: Path) -> tuple[list[Candidate], tupl
         for name, candidates in allowed.items()
         for each in candidates
     ]
-    # The gateway has the templates of a document, but not those of targetEndpoints.
-    is_known = bool(settings.target.openapi or allowed[api])
-    names += [_name(each) if is_known else _without_names(_name(each)) for each in listed]
+    names += map(_name, listed)
     return listed or allowed[api], tuple(dict.fromkeys(names))
 
 
 def _name(candidate: Candidate, prefix: str = "") -> str:
     return f"{candidate.method} {prefix}{candidate.path.partition('?')[0][:MAX_PATH]}"
-
-
-def _without_names(name: str) -> str:
-    """The name of an endpoint whose template the gateway does not know."""
-    return re.sub(r"\{[^{}/]*\}", "{id}", name)
 
 
 def checks(settings: Settings, root: Path) -> Iterator[Check]:

@@ -108,7 +108,7 @@ class Exchange:
         if not found.is_targets or self.goal_met:
             return found
         if self._sign_in.is_over(request.path, found.status, headers):
-            await self._sign_in.renew(self.send_apart)
+            await self._sign_in.renew(self.send_apart, found.status)
             return await self._once(request)
         return found
 

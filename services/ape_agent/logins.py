@@ -60,6 +60,14 @@ def usual_token(body: Any) -> str:
     return found if found.isprintable() else ""
 
 
+def refusal(body: Any) -> str:
+    """What the target says of a refusal, without the rest of its answer."""
+    if isinstance(body, dict):
+        keys = ("error_description", "detail", "message", "error")
+        return next((body[key] for key in keys if isinstance(body.get(key), str)), "")
+    return body if isinstance(body, str) and "<" not in body else ""
+
+
 def _tokens(body: Any, depth: int) -> Iterator[str]:
     if isinstance(body, dict):
         yield from (body[key] for key in _TOKENS if isinstance(body.get(key), str) and body[key])

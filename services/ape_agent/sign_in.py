@@ -26,6 +26,7 @@ _MAX_WORDS = 120
 # Kinds of steps that make what a target may end.
 _RENEWED = ("oauth2", "json", "form", "header")
 _TO_LOGIN = (301, 302, 303, 307)
+_FORBIDDEN = 403
 # Shorter ones would be found in any text.
 _MIN_SECRET = 4
 # A request in the gateway's long form, without the route; its answer: status, headers, body.
@@ -58,7 +59,9 @@ class SignIn:
         self._referer = f"https://{target.host}" if has_form and is_https and target.host else ""
         self._headers: dict[str, str] = {}
         self._query: dict[str, str] = {}
-        self._is_signed_in = self._is_renewed = False
+        self._is_signed_in = self._is_accepted = False
+        # The statuses after which the session was signed in again.
+        self._renewed: set[int] = set()
         self._secrets: set[str] = set()
         self._pattern = re.compile("")
         for name, value in credentials.items():
@@ -89,6 +92,8 @@ class SignIn:
     def store(self, method: str, path: str, status: int, headers: Any, body: Any) -> None:
         """Take an answer of the target: its cookies, and values that requests carry."""
         self._jar.store(path, headers)
+        if self._is_signed_in and 200 <= status < 300:
+            self._is_accepted = True
         if not self._steps:
             if token := logins.guessed(method, path, status, body):
                 self._headers["Authorization"] = f"Bearer {token}"
@@ -138,10 +143,17 @@ class SignIn:
         self._is_signed_in = True
 
     def is_over(self, path: str, status: int, headers: Any) -> bool:
-        """Whether this answer to the model's request says that the session is not signed in."""
+        """Whether this answer to the model's request says that the session is not signed in.
+
+        Some targets answer 403; if none was accepted before, the user may not do this.
+        """
         steps = [step for step in self._steps if step.kind in _RENEWED]
         own = {_plain(each) for step in steps for each in (step.path, step.page) if each}
-        if not steps or not self._is_signed_in or self._is_renewed or _plain(path) in own:
+        if not steps or not self._is_signed_in or _plain(path) in own:
+            return False
+        if status == _FORBIDDEN:
+            return self._is_accepted and status not in self._renewed
+        if self._renewed - {_FORBIDDEN}:
             return False
         location = headers.get("location") if isinstance(headers, dict) else None
         if status in _TO_LOGIN and isinstance(location, str):
@@ -149,9 +161,12 @@ class SignIn:
             return page is not None and _plain(page) in {_plain(s.page) for s in steps if s.page}
         return status == 401
 
-    async def renew(self, send: Send) -> None:
-        """Sign in again, which is done once in a session. Raises SessionFailed."""
-        self._is_renewed = True
+    async def renew(self, send: Send, status: int = 401) -> None:
+        """Sign in again after `status`: once in a session, and once after 403.
+
+        Raises SessionFailed.
+        """
+        self._renewed.add(status)
         for step in self._steps:
             # A header of any answer stays until the next one.
             if step.kind in _RENEWED and (step.kind != "header" or step.path):
@@ -338,7 +353,7 @@ class SignIn:
         """An answer below 400. Raises SignInError."""
         answer = await self._ask(send, method, path, body, content_type, headers)
         if answer[0] >= 400:
-            said = printable(self.redacted(_words(answer[2])), _MAX_WORDS)
+            said = printable(self.redacted(logins.refusal(answer[2])), _MAX_WORDS)
             raise SignInError(f"{method} {path}: status {answer[0]}. {said}".strip())
         return answer
 
@@ -382,11 +397,3 @@ def _found(source: Mapping[str, str], headers: Any, body: Any) -> str:
 
 def _plain(path: str) -> str:
     return path.partition("?")[0].rstrip("/") or "/"
-
-
-def _words(body: Any) -> str:
-    """What the target says of a refusal, without the rest of its answer."""
-    if isinstance(body, dict):
-        keys = ("error_description", "detail", "message", "error")
-        return next((body[key] for key in keys if isinstance(body.get(key), str)), "")
-    return body if isinstance(body, str) and "<" not in body else ""

@@ -369,7 +369,7 @@ def make_app(
     source = _catalog_of(engine, catalog)
     checks = RouteHealth(engine.upstreams, registry)
     manager = make_manager(make_server(engine))
-    of_run = Results(Templates(config, catalog.templates, engine.mask))
+    of_run = Results(Templates(config, catalog.templates, engine.mask, engine.has_tool))
     fleet = Fleet(registry, declared, max_slot=max_agents, results=of_run)
     desk = RunDesk(Runs(idle=idle, recorder=of_run), engine.mask)
     reports = ReportDesk(fleet, report_key, registry, desk.reported)

@@ -66,10 +66,11 @@ class _Node:
 
 
 class Templates:
-    """Of the routes' endpoints and, for the first route, of the operations: (method, path).
+    """Of the routes' endpoints and templates, and for the first route of the operations.
 
-    Endpoints of further routes begin with the route's name: payments:/refunds. `mask`: of paths.
-    Those of an MCP server are its tools.
+    An operation is (method, path). Endpoints of further routes begin with the route's name:
+    payments:/refunds. `mask`: of paths. Those of an MCP server are its tools, of which `has_tool`
+    knows by route and path; all others are one endpoint, as a model may name any.
     """
 
     def __init__(
@@ -77,8 +78,9 @@ class Templates:
         config: GatewayConfig,
         operations: Iterable[tuple[str, str]] = (),
         mask: Callable[[str], str] = str,
+        has_tool: Callable[[str, str], bool] = lambda _api, _path: True,
     ) -> None:
-        self._mask = mask
+        self._mask, self._has_tool = mask, has_tool
         self._tools = frozenset(name for name, route in config.routes.items() if route.mcp)
         self._roots: dict[str, tuple[str, _Node]] = {}
         for name, route in config.routes.items():
@@ -86,6 +88,8 @@ class Templates:
             for endpoint in route.endpoints:
                 for allowed in endpoint.methods:
                     _add(root, allowed, endpoint.path)
+            for template in route.templates:
+                _add(root, *template.split(" ", 1))
             for method, path in operations if not self._roots else ():
                 _add(root, method, path)
             self._roots[name] = (f"{name}:" if self._roots else "", root)
@@ -96,6 +100,10 @@ class Templates:
         """The template of the path, which may have a query; else the path with {id} for ids."""
         # What is masked changes from run to run, and is not remembered.
         plain = self._mask(path.partition("?")[0][:_MAX_PATH])
+        if api in self._tools:
+            # A server may get other tools.
+            tool = plain[:MAX_CHARS] if self._has_tool(api, plain) else UNKNOWN
+            return self._roots[api][0] + tool
         if len(plain) <= _MAX_KEPT:
             return self._kept(api, method, plain)
         return self._found(api, method, plain)
@@ -105,8 +113,6 @@ class Templates:
         if known is None:
             return UNKNOWN
         prefix, root = known
-        if api in self._tools:
-            return prefix + plain[:MAX_CHARS]
         parts = plain.split("/")
         if "%" in plain:
             parts = [unquote(part) for part in parts]

@@ -122,6 +122,9 @@ class Engine:
         )
         prom.gauge(metrics.GATEWAY_QUEUED, registry).set_function(lambda: self.admission.queued)
 
+    def has_tool(self, api: str, path: str) -> bool:
+        return self.upstreams[api].has_tool(path)
+
     async def open(self) -> None:
         for upstream in self.upstreams.values():
             await upstream.open()

@@ -119,6 +119,13 @@ class McpUpstream(Upstream):
         """By the tool's own hint: the method is always POST."""
         return call.method in IDEMPOTENT or mcp_tools.name_of(call.path) in self._repeatable
 
+    def has_tool(self, path: str) -> bool:
+        if path == SESSION:
+            return True
+        name = mcp_tools.name_of(path)
+        # Agents list the tools before they call one.
+        return name in self._known if self._known else name is not None
+
     async def _once(
         self,
         call: wire.Call,

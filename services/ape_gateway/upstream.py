@@ -173,6 +173,10 @@ class Upstream:
             limit.take(1, now)
         return wait
 
+    def has_tool(self, path: str) -> bool:
+        """Whether the path is of a tool of an MCP server, as far as its tools are known."""
+        return True
+
     def repeats(self, call: wire.Call) -> bool:
         """Whether the call may be sent again by itself."""
         return call.method in IDEMPOTENT

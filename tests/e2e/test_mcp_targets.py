@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from ape_contracts.gateway_config import Route
 from ape_gateway import mcp_sessions, mcp_upstream
+from ape_gateway.upstream import PoolSizes
 from ape_infra.checks.target import mcp_probe
 from tests.support.mcp_target import Target, gateway, target
 
@@ -39,6 +41,20 @@ async def test_server_of_every_kind_lists_its_tools_and_answers_a_call(
     [headers] = found.headers("tools/call")
     assert headers[VERSION] == ("2025-11-25" if is_old else "2026-07-28")
     assert (SESSION in headers) is (is_old and not stateless)
+
+
+async def test_tools_that_were_listed_and_the_end_of_a_session_are_known() -> None:
+    async with target() as (_, url):
+        route = Route(base_url=url, mcp=True)
+        upstream = mcp_upstream.McpUpstream("tools", route, PoolSizes(), "")
+        assert upstream.has_tool("/tools/any")
+        await upstream.open()
+        try:
+            await upstream.catalog({})
+        finally:
+            await upstream.close()
+    paths = ("/tools/add", "/tools/any", "/", "/session", "/sessions")
+    assert [path for path in paths if upstream.has_tool(path)] == ["/tools/add", "/session"]
 
 
 async def test_result_of_each_kind_is_an_answer_that_agents_understand() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ape_contracts.operations import Operations
 from ape_infra.config.openapi import loader, operations
 from ape_infra.config.openapi.errors import OpenApiError
-from ape_infra.config.openapi.operations import Wanted
+from ape_infra.config.openapi.operations import Paths, Wanted
 from ape_infra.config.openapi.references import ReadFile, References, no_files
 from ape_infra.config.openapi.report import Line, Report
 
@@ -19,10 +19,14 @@ __all__ = ["Line", "OpenApiError", "Read", "Report", "Wanted", "no_files", "read
 
 @dataclass
 class Read:
-    """A document that was read: its operations as agents call them, and what is left out."""
+    """A document that was read: its operations as agents call them, and what is left out.
+
+    `paths`: by the id of an operation, the paths by which selectors name it.
+    """
 
     operations: Operations
     report: Report = field(default_factory=Report)
+    paths: Paths = field(default_factory=dict)
 
 
 def read(
@@ -59,7 +63,7 @@ def _read(raw: bytes, name: str, wanted: Wanted, read_file: ReadFile) -> Read:
         report.add("duplicate", key)
     references = References(loaded.content, name, read_file)
     try:
-        found = operations.read(references, wanted, report)
+        found, paths = operations.read(references, wanted, report)
     except RecursionError:
         raise OpenApiError("is nested too deeply. Cut it down.") from None
-    return Read(found, report)
+    return Read(found, report, paths)

@@ -67,7 +67,11 @@ class _Found:
     server: servers.Server
 
 
-def read(references: References, wanted: Wanted, report: Report) -> Operations:
+# The id of an operation -> the paths by which selectors name it.
+Paths = dict[str, tuple[str, ...]]
+
+
+def read(references: References, wanted: Wanted, report: Report) -> tuple[Operations, Paths]:
     """Return the selected operations, in the document's order. Raises OpenApiError."""
     document = checked(references.root.value)
     found = list(_candidates(references, document, report))
@@ -82,6 +86,7 @@ def read(references: References, wanted: Wanted, report: Report) -> Operations:
     used: set[str] = set()
     known: Known = {}
     made = []
+    named: Paths = {}
     schemes = _schemes(references, document)
     for each in found:
         if id(each.candidate) in selected:
@@ -91,10 +96,11 @@ def read(references: References, wanted: Wanted, report: Report) -> Operations:
                 report.add("not_allowed", name)
             elif (sent := sendable(operation, name, report)) is not None:
                 made.append((name, sent))
+                named[sent.id] = each.candidate.paths
     if not made:
         raise OpenApiError(_nothing(document, report))
     usable = security.usable(made, schemes, wanted.carried, report, only=wanted.is_signed_in)
-    return Operations(operations=tuple(usable), schemes=schemes)
+    return Operations(operations=tuple(usable), schemes=schemes), named
 
 
 def checked(document: Any) -> dict[str, Any]:
@@ -187,7 +193,12 @@ def _of_item(
             (operation.value.get("servers"), item.value.get("servers")), default
         )
         yield _Found(
-            Candidate(key.upper(), path[0], operation.value, server.path),
+            Candidate(
+                key.upper(),
+                path[0],
+                operation.value,
+                selection.with_base(path[0], server.path),
+            ),
             path[1],
             operation,
             item,

@@ -342,7 +342,8 @@ def _limits(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for key in ("format", "pattern", "contentEncoding", "contentMediaType"):
         value = schema.get(key)
         if isinstance(value, str) and value and len(value) <= MAX_TEXT:
-            yield key, shortened(value)
+            # A blank of a pattern counts, also at its end.
+            yield key, bounded(value) if key == "pattern" else shortened(value)
     for key in _NUMBERS:
         if _is_number(value := schema.get(key)):
             yield key, unwritten(value)

@@ -9,6 +9,8 @@ A selector is one of:
     DELETE /orders/**     both
     deprecated            deprecated operations
 
+A path counts with the base path of the document, and without it.
+
 DELETE and deprecated operations are off, unless a selector of targetInclude names them: by the
 method, by id, by `deprecated`, or by a method with a path that has no *.
 """
@@ -16,7 +18,7 @@ method, by id, by `deprecated`, or by a method with a path that has no *.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -38,11 +40,20 @@ def overlap(one: str, other: str) -> bool:
     )
 
 
-class Candidate:
-    """An operation of the document before it is read: its path as the document has it."""
+def with_base(path: str, base: str) -> Iterator[str]:
+    """Yield the path with its base path, or the end of that: a target's URL may have the rest."""
+    parts = base.split("/")[1:]
+    for at in range(len(parts)):
+        yield "".join(f"/{part}" for part in parts[at:]) + path
 
-    def __init__(self, method: str, path: str, operation: dict[str, Any], base: str = "") -> None:
-        self.method, self.path, self.base = method, path, base
+
+class Candidate:
+    """An operation that may be selected. `others`: further paths by which selectors name it."""
+
+    def __init__(
+        self, method: str, path: str, operation: dict[str, Any], others: Iterable[str] = ()
+    ) -> None:
+        self.method, self.path, self.paths = method, path, tuple(dict.fromkeys((path, *others)))
         self.is_deprecated = operation.get("deprecated") is True
         given = operation.get("operationId")
         self.id = given if isinstance(given, str) else ""
@@ -82,9 +93,7 @@ class Selector:
             return False
         if not self.path:
             return True
-        # With the base path, or without.
-        full = candidate.base + candidate.path
-        return any(self._pattern.fullmatch(path) for path in (candidate.path, full))
+        return any(map(self._pattern.fullmatch, candidate.paths))
 
     def names_delete(self, candidate: Candidate) -> bool:
         return self.matches(candidate) and bool(self.id or self.method == "DELETE")

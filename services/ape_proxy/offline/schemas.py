@@ -253,12 +253,14 @@ class Filler:
     def _array(self, schema: Schema, name: str, place: str, example: Any, depth: int) -> list[Any]:
         least = count(schema.get("minItems"), 0)
         most = count(schema.get("maxItems"), _MAX_ITEMS)
-        if isinstance(example, list) and least <= len(example) <= most:
-            return example
         first = schema.get("prefixItems")
         items = schema.get("items")
         if isinstance(items, list):
             first, items = items, schema.get("additionalItems")
+        if isinstance(example, list) and least <= len(example) <= most:
+            each_is: Schema = {} if first or not isinstance(items, dict) else items
+            if all(fits(each, each_is) for each in example):
+                return example
         prefix = [inner for inner in first or () if isinstance(inner, dict)]
         wanted = min(max(least, len(prefix), 1), most)
         if least > _MAX_ITEMS:

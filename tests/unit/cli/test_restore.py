@@ -23,6 +23,7 @@ from ape_infra.cli import app, archive
 from ape_infra.cli import backup as backup_command
 from ape_infra.cli import restore as restore_command
 from ape_infra.config import project
+from ape_infra.config.parsing import parse
 
 pytestmark = pytest.mark.unit
 
@@ -57,8 +58,7 @@ class Engine:
 
     def settings(self) -> Any:
         config = yaml.safe_load(self.config_file.read_text())["config"]
-        target = SimpleNamespace(gateway_config=config.get("ape:gatewayConfig", ""))
-        return SimpleNamespace(target=target)
+        return parse({key.removeprefix("ape:"): value for key, value in config.items()})
 
     def model_key(self, settings: Any) -> str:
         return ""
@@ -185,6 +185,45 @@ def test_restore_that_fails_its_checks_leaves_everything_as_it_was(
     refused(root, file)
     assert "'7'" in config.read_text()
     config.unlink()
+
+
+OPENAPI = b'{"openapi": "3.1.0", "paths": {}}'
+USERS = b"name,password\nann,secret\n"
+
+
+@pytest.mark.parametrize(
+    ("part", "place", "content"),
+    [
+        ("openapi", "../api.json", OPENAPI),
+        ("openapi", "out/api.json", OPENAPI),
+        ("openapi", ".ape/api.json", OPENAPI),
+        ("openapi", "api.py", OPENAPI),
+        ("openapi", "policy/dev.json", OPENAPI),
+        ("openapi", "api.json", b"{}"),
+        ("openapi", "Pulumi.prod.yaml", b"openapi: 3.1.0\nconfig: {}\n"),
+        ("users", "policy/dev.json", b'{"a": 1}\n'),
+        ("users", "/tmp/ape-restore-outside.csv", USERS),
+        ("users", "users.csv", b"print(1)\n"),
+        ("users", "secrets.csv", USERS + b"\xff"),
+        ("upload", "sitecustomize.py", b"print(1)"),
+        ("upload", ".ape/run", b"echo"),
+        ("upload", "kept.png", b"another"),
+        ("upload", "new.png", b"x" * (2**20 + 1)),
+    ],
+)
+def test_restore_refuses_files_that_are_not_of_their_kind_or_place(
+    root: Path, tmp_path: Path, part: str, place: str, content: bytes
+) -> None:
+    (root / "kept.png").write_bytes(b"own")
+    manifest = MANIFEST | {"files": {part: place}}
+    refused(root, packed(tmp_path / "b.tar.gz", manifest, **{part: content}))
+
+
+@pytest.mark.parametrize("files", [{"users": "u.csv"}, {"other": "u.csv"}, {"users": 1}, []])
+def test_restore_refuses_a_manifest_of_files_that_it_lacks(
+    root: Path, tmp_path: Path, files: Any
+) -> None:
+    refused(root, packed(tmp_path / "b.tar.gz", MANIFEST | {"files": files}))
 
 
 JSON = st.recursive(
@@ -322,6 +361,48 @@ def test_backup_onto_an_existing_file_is_private_and_can_be_read_back(
     finally:
         (root / "Pulumi.dev.yaml").unlink()
         (root / "gateway.json").unlink()
+
+
+def test_backup_has_the_files_of_settings_that_restore_may_write_back(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "stacks", {"dev"})
+    monkeypatch.setattr(preflight, "connect", lambda _: None)
+    monkeypatch.setattr(backup_command, "prometheus_data", lambda *_: False)
+    own = tmp_path / "own"
+    own.mkdir()
+    config = {
+        "target": "http://shop",
+        "targetGoal": "Look.",
+        "targetSuccess": '{"method": "GET", "path": "/", "status": 200}',
+        "targetOpenapi": "./docs/api.json",
+        "users": "../users.csv",
+        "gatewayConfig": "config/gateway.json",
+    }
+    (own / "Pulumi.dev.yaml").write_text(
+        yaml.safe_dump({"config": {f"ape:{key}": value for key, value in config.items()}})
+    )
+    content = {
+        "docs/api.json": OPENAPI,
+        "../users.csv": USERS,
+        "config/gateway.json": ROUTES[:-1] + b', "upload": {"file": "../photo.png"}}',
+        "photo.png": b"image",
+    }
+    (own / "Pulumi.yaml").write_text("name: ape\nruntime: python\n")
+    for name, raw in content.items():
+        (own / name).parent.mkdir(exist_ok=True)
+        (own / name).write_bytes(raw)
+    monkeypatch.chdir(own)
+    project.current.cache_clear()
+    result = CliRunner().invoke(app, ["backup", "-o", "b.tar.gz"])
+    project.current.cache_clear()
+    assert result.exit_code == 0, result.output
+    assert "The file of users is not in the backup" in result.output
+    (tmp_path / "parts").mkdir()
+    found = archive.opened(own / "b.tar.gz", tmp_path / "parts", "ape").files(root)
+    assert {str(path.relative_to(root)): raw for path, raw in found.items()} == {
+        name: raw for name, raw in content.items() if name != "../users.csv"
+    } | {"Pulumi.dev.yaml": (own / "Pulumi.dev.yaml").read_bytes()}
 
 
 @pytest.mark.parametrize("command", ["up", "status", "backup", "down"])

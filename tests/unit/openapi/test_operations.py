@@ -195,6 +195,7 @@ def test_a_document_of_version_3_2_is_read() -> None:
             {"anyOf": [{"type": "string", "pattern": "^a$"}, {"type": "null"}], "title": "T"},
             {"type": ["string", "null"], "pattern": "^a$"},
         ),
+        ({"type": "string", "pattern": "^a  b|c "}, {"type": "string", "pattern": "^a  b|c "}),
         ({"enum": ["a", None], "example": "a"}, {"enum": ["a", None], "examples": ["a"]}),
         ({"$ref": "#/components/schemas/Nope"}, {}),
         (True, {}),

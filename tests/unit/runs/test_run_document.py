@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from ape_contracts.gateway_config import load
+from ape_gateway.endpoints import Templates
+from ape_infra.config import files
 from ape_infra.config.errors import SettingsError
 from ape_infra.config.openapi.selection import Candidate
 from ape_infra.config.parsing import parse
@@ -282,6 +285,27 @@ def test_scenarios_select_operations_of_a_document(tmp_path: Path) -> None:
     assert set(found.endpoints) == {"POST /orders", "GET /lamps/{id}", "GET /lamps"}
 
 
+@pytest.mark.parametrize("target", ["http://shop", "http://shop/api", "http://shop/api/v1"])
+@pytest.mark.parametrize("path", ["/lamps/*", "/v1/lamps/*", "/api/v1/lamps/*"])
+def test_selectors_have_the_base_path_of_a_document_or_not(
+    target: str, path: str, tmp_path: Path
+) -> None:
+    paths: dict[str, Any] = {"/lamps/{id}": {"get": {}}, "/lamps": {"get": {}}}
+    servers = [{"url": "/api/v1"}]
+    (tmp_path / "api.json").write_text(json.dumps(openapi_document(paths, servers=servers)))
+    settings = settings_of(
+        target=target,
+        targetGoal="Look.",
+        targetSuccess={"method": "GET", "path": "/", "status": 200},
+        targetOpenapi="api.json",
+        targetInclude=[path, "GET /lamps"],
+        scenarios=[{"name": "a", "operations": [f"GET {path}"]}],
+    )
+    ((method, found),) = prepare(settings, tmp_path, "r1").document["scenarios"][0]["operations"]
+    whole = target.removeprefix("http://shop") + found
+    assert (method, whole) == ("GET", "/api/v1/lamps/{id}")
+
+
 def test_endpoints_have_the_names_that_the_gateway_gives_them(tmp_path: Path) -> None:
     own = {
         "target": "http://shop",
@@ -289,9 +313,10 @@ def test_endpoints_have_the_names_that_the_gateway_gives_them(tmp_path: Path) ->
         "targetSuccess": {"method": "GET", "path": "/", "status": 200},
     }
     endpoints = [{"method": "GET", "path": "/lamps/{lamp}?color={color}"}]
-    found = prepare(settings_of(**own, targetEndpoints=endpoints), tmp_path, "r1")
-    # Without templates, the gateway finds ids by their form.
-    assert found.endpoints == ("GET /lamps/{id}",)
+    settings = settings_of(**own, targetEndpoints=endpoints)
+    assert prepare(settings, tmp_path, "r1").endpoints == ("GET /lamps/{lamp}",)
+    config = load(files.gateway_config(settings, tmp_path)[0])
+    assert Templates(config).endpoint("target", "GET", "/lamps/red?color=1") == "/lamps/{lamp}"
     routes = {
         "shop": {
             "base_url": "http://shop",

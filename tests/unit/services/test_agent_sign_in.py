@@ -365,3 +365,16 @@ async def test_a_session_is_signed_in_again_once_and_without_its_old_token() -> 
     assert gateway.asked[-1]["session_headers"] == {}
     assert made.added("/x")[0] == {"Authorization": "Bearer token-2"}
     assert not made.is_over("/x", 401, {})
+
+
+async def test_a_session_is_over_by_403_once_and_if_an_answer_was_accepted_before() -> None:
+    gateway, made = Gateway(**{"POST /login": (200, {}, {"t": "token-1"})}), sign_in(LOGIN)
+    await made.begin(gateway)
+    made.store("GET", "/x", 403, {}, None)
+    assert not made.is_over("/x", 403, {})
+    made.store("GET", "/y", 200, {}, None)
+    assert made.is_over("/x", 403, {})
+    await made.renew(gateway, 403)
+    # A user who may not do this does not take the renewal of a session that ends.
+    assert not made.is_over("/x", 403, {})
+    assert made.is_over("/x", 401, {})

@@ -22,6 +22,7 @@ CONFIG = load(
                         {"path": "/files/{name}.json", "methods": ["GET"]},
                         {"path": "/products/{id}/items/{item}", "methods": ["GET"]},
                     ],
+                    "templates": ["POST /carts/{id}/lines", "GET /carts/{any}"],
                 },
                 "payments": {"base_url": "http://payments"},
             }
@@ -42,7 +43,9 @@ OPERATIONS = [("GET", "/carts/{cartId}"), ("POST", "/carts"), ("GET", "/products
         ("GET", "/products/1/items/2", "/products/{id}/items/{item}"),
         ("GET", "/files/a.json", "/files/{name}.json"),
         ("GET", "/files/a.txt", "/files/a.txt"),
-        ("GET", "/carts/mine", "/carts/{cartId}"),
+        ("POST", "/carts/mine/lines", "/carts/{id}/lines"),
+        # The name in a route's config counts before that of an operation.
+        ("GET", "/carts/mine", "/carts/{any}"),
         ("POST", "/carts", "/carts"),
         # No template has them: their ids are recognized.
         ("POST", "/carts/17", "/carts/{id}"),
@@ -89,3 +92,13 @@ def test_segment_that_is_a_word_is_none(segment: str) -> None:
 
 def test_endpoint_is_of_bounded_length() -> None:
     assert len(without_ids("/word" * 1000)) == MAX_CHARS
+
+
+def test_tools_that_a_server_does_not_have_are_one_endpoint() -> None:
+    config = load(json.dumps({"routes": {"tools": {"base_url": "http://mcp", "mcp": True}}}))
+    listed = {"/tools/add"}
+    templates = Templates(config, has_tool=lambda _, path: path in listed)
+    assert templates.endpoint("tools", "POST", "/tools/add") == "/tools/add"
+    assert templates.endpoint("tools", "POST", "/tools/12345678") == UNKNOWN
+    listed.add("/tools/12345678")
+    assert templates.endpoint("tools", "POST", "/tools/12345678") == "/tools/12345678"

@@ -68,6 +68,8 @@ def test_id_of_a_path_is_that_of_its_collection_also_where_a_word_wraps_it() -> 
         {"type": "integer", "minimum": 7, "maximum": 20, "multipleOf": 6},
         {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
         {"type": "array", "minItems": 3, "uniqueItems": True, "items": {"enum": [1, 2, 3]}},
+        # An example that is not of the schema, as documents have them.
+        {"type": "array", "items": {"type": "integer"}, "examples": [["1296269"]]},
         {
             "oneOf": [
                 {"type": "object", "required": ["a"], "properties": {"a": {"const": "x"}}},
