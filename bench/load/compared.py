@@ -35,17 +35,18 @@ def one_run(made: World, seconds: float, seed: str, factor: float) -> Run:
     return made.run(given, interval=INTERVAL_SECONDS)
 
 
-def one_try(made: World, seconds: float, seed: str) -> dict[str, Any]:
-    """What is found of two runs of the same target, and then of a slower one."""
-    # Runs are named by the second.
-    runs = []
-    for number, factor in enumerate((1.0, 1.0, SLOWER)):
-        runs.append(one_run(made, seconds, f"{seed} {number}", factor))
-    first, second, slower = (run.measurements for run in runs)
+def one_try(made: World, seconds: float, number: int) -> dict[str, Any]:
+    """What is found of two runs of the same target, and of a slower one, which is first or last."""
+    factors = (1.0, 1.0, SLOWER) if number % 2 else (SLOWER, 1.0, 1.0)
+    runs = [one_run(made, seconds, f"{number} {at}", factor) for at, factor in enumerate(factors)]
+    first, second, slower = (
+        run.measurements for _, run in sorted(zip(factors, runs, strict=True), key=lambda x: x[0])
+    )
+    compared = differences(second, slower)
     return {
         "same": _significant(differences(first, second)),
-        "slower": _significant(differences(second, slower)),
-        "change": _change(differences(second, slower)),
+        "slower": _significant(compared),
+        "change": _change(compared),
         "requests": [run.summary.requests.count for run in runs],
     }
 
@@ -70,7 +71,7 @@ def measure(tries: int, at_once: int, seconds: float, folder: Path) -> dict[str,
         def those_of(number: int) -> list[dict[str, Any]]:
             time.sleep(number / stacks)
             own = range(number, tries, stacks)
-            return [one_try(worlds[number], seconds, str(each)) for each in own]
+            return [one_try(worlds[number], seconds, each) for each in own]
 
         with ThreadPoolExecutor(stacks) as pool:
             found = [each for those in pool.map(those_of, range(stacks)) for each in those]
@@ -78,7 +79,7 @@ def measure(tries: int, at_once: int, seconds: float, folder: Path) -> dict[str,
 
 
 def most_by_chance(tries: int) -> int:
-    """The least number of tries that more find a difference in with less than CHANCE."""
+    """More tries than this find a difference in fewer than CHANCE of all benches."""
     left = 1.0
     for number in range(tries + 1):
         left -= math.comb(tries, number) * LEVEL**number * (1 - LEVEL) ** (tries - number)
@@ -120,5 +121,7 @@ def text(found: dict[str, Any]) -> str:
         lines.append(
             f"change of p95: {mean:+.1f} % on average, intervals {low:+.1f} to {high:+.1f}"
         )
+    requests = [count for each in found["tries"] for count in each["requests"]]
+    lines.append(f"requests per run: {min(requests)} to {max(requests)}")
     lines += [f"  the same: {', '.join(each['same'])}" for each in found["tries"] if each["same"]]
     return "\n".join(lines)

@@ -7,6 +7,9 @@
 The parts, each with its rules: percentiles.py (the target's own log, and Locust), stall.py (a
 target that stands still), compared.py (runs compared). Exit code 1 if a rule is broken. Locust is
 installed in an environment of its own in a temporary folder, unless --locust names its command.
+
+Percentiles are those of a machine that has time for all of them. With other work on it, run the
+bench with priority: nice -n -10.
 """
 
 from __future__ import annotations
