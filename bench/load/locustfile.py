@@ -6,20 +6,27 @@ are rounded to two digits above 100 ms.
 """
 
 # Locust is not there for mypy.
-# mypy: disable-error-code="import-not-found,misc,untyped-decorator"
+# mypy: disable-error-code="import-not-found,import-untyped,misc,untyped-decorator"
 
 import json
 import os
+import random
 from collections import defaultdict
 from pathlib import Path
 
+import gevent
 from locust import FastHttpUser, constant_throughput, events, task
 
+RATE = float(os.environ["LOAD_RATE"])
 times: dict[str, list[float]] = defaultdict(list)
 
 
 class User(FastHttpUser):
-    wait_time = constant_throughput(float(os.environ["LOAD_RATE"]))
+    wait_time = constant_throughput(RATE)
+
+    def on_start(self) -> None:
+        # Else all users would begin each of their sessions at the same moment.
+        gevent.sleep(random.uniform(0, 1 / RATE))  # noqa: S311
 
     @task
     def session(self) -> None:

@@ -7,6 +7,8 @@ per second, for as long. The target takes the same times for both, in the same o
 - The mean of the run is that of the log and the way between gateway and target: at most 2 ms more.
 - With the way taken off, p50, p95 and p99 of the run are within 2 % of those of the log.
 - They are within 5 % of those of Locust, which has a way of its own.
+
+Of an endpoint, p99 is shown only: of 1,000 requests, ten are beyond it.
 """
 
 from __future__ import annotations
@@ -104,7 +106,7 @@ def broken(found: dict[str, Any]) -> list[str]:
             missed.append(f"{name}: {run} requests in the run, {other} of Locust")
         if not 0 <= each["way"] <= WAY_SECONDS:
             missed.append(f"{name}: the way is {1000 * each['way']:.1f} ms")
-        for q in QUANTILES:
+        for q in QUANTILES if name == "all" else ("p50", "p95"):
             run, log, other = each[q]
             if abs(run - each["way"] - log) > OF_LOG * log:
                 off = (run - each["way"]) / log - 1
