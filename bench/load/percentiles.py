@@ -6,9 +6,10 @@ per second, for as long. The target takes the same times for both, in the same o
 - The run counts exactly the requests of the target's log, and Locust as many within 5 %.
 - The mean of the run is that of the log and the way between gateway and target: at most 2 ms more.
 - With the way taken off, p50, p95 and p99 of the run are within 2 % of those of the log.
-- They are within 5 % of those of Locust, which has a way of its own.
+- Those of all requests are within 5 % of Locust's, which has a way of its own.
 
-Of an endpoint, p99 is shown only: of 1,000 requests, ten are beyond it.
+Shown only: p99 of an endpoint, since of 1,000 requests ten are beyond it; and the endpoints of
+Locust, whose first request after a pause takes some ms longer than the target says.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def broken(found: dict[str, Any]) -> list[str]:
         run, log, other = each["count"]
         if run != log:
             missed.append(f"{name}: {run} requests in the run, {log} in the log")
-        if abs(other / run - 1) > OF_LOCUST:
+        if name == "all" and abs(other / run - 1) > OF_LOCUST:
             missed.append(f"{name}: {run} requests in the run, {other} of Locust")
         if not 0 <= each["way"] <= WAY_SECONDS:
             missed.append(f"{name}: the way is {1000 * each['way']:.1f} ms")
@@ -111,7 +112,7 @@ def broken(found: dict[str, Any]) -> list[str]:
             if abs(run - each["way"] - log) > OF_LOG * log:
                 off = (run - each["way"]) / log - 1
                 missed.append(f"{name}: {q} of the run and the log differ by {off:+.1%}")
-            if abs(run / other - 1) > OF_LOCUST:
+            if name == "all" and abs(run / other - 1) > OF_LOCUST:
                 off = run / other - 1
                 missed.append(f"{name}: {q} of the run and of Locust differ by {off:+.1%}")
     return missed
