@@ -1,6 +1,6 @@
 """Runs of the same seed, compared: twice of the same target, and once of one that is 30 % slower.
 
-Service times are drawn anew in each run, as a real target's are. Tries are held on several stacks
+Each run draws service times of its own, as a real target's are. Tries are held on several stacks
 at a time. Rules, of a number of tries:
 
 - The slower target is found in at least 19 of 20: p95 of the requests is longer, beyond noise.

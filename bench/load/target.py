@@ -3,7 +3,7 @@
     python -m bench.load.target PORT
 
 The k-th request of an endpoint takes the k-th time of the endpoint's sequence, which follows from
-the seed alone: lognormal, with a tail. A plan (PUT /_plan) begins the sequences and the log anew;
+the seed alone: lognormal, with a tail. A plan (PUT /_plan) begins the sequences and the log again;
 GET /_log has the seconds of each request by endpoint, from its last byte to its answer. Standard
 library only, on one loop, so that it takes little time of its own.
 """
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
-# Of so many times in a row, each belongs to another part of the distribution.
+# Of this many times in a row, each belongs to another part of the distribution.
 STRATA = 200
 _PRODUCTS = [{"id": number, "name": f"Lamp {number}", "price": 9.5} for number in range(1, 6)]
 ANSWERS: dict[str, tuple[int, Any]] = {

@@ -42,7 +42,7 @@ class Remote:
         self.url = f"http://127.0.0.1:{port}"
 
     def begin(self, times: Times) -> None:
-        """Begin the sequences and the log anew."""
+        """Begin the sequences again, and a new log."""
         self._ask("/_plan", json.dumps(asdict(times)).encode())
 
     def log(self) -> dict[str, list[float]]:
