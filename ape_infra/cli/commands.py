@@ -82,7 +82,7 @@ COMMANDS = {
     ),
     "backup": Entry(
         "backup",
-        "Write config, state, gateway config and Prometheus' data into one file (mode 600).",
+        "Write config, state, the files they name, and Prometheus' data into one file (mode 600).",
         (3,),
     ),
     "restore": Entry(
