@@ -12,7 +12,7 @@ from ape_infra.automation.preview import FLEET, IMAGE, plain_operation
 
 IMAGES, NETWORKS, SERVICES, AGENTS = PHASES = ("images", "networks", "services", "agents")
 REFRESH, SAME = "refresh", "same"
-# Steps of the engine's own, which are no work on the Docker host.
+# Steps of the engine itself, which change nothing on the Docker host.
 _INTERNAL = ("pulumi:pulumi:Stack", "pulumi:providers:")
 
 

@@ -132,7 +132,7 @@ class UpdateProgress:
             return
         lines = self._output.setdefault(event.urn, [])
         for line in event.text.splitlines():
-            # Docker repeats a line while the step goes on.
+            # Docker repeats a line while the step is in progress.
             if line.strip() and line not in lines[-1:] and len(lines) < MAX_OUTPUT_LINES:
                 lines.append(line)
         if (step := self.active.get(event.urn)) and lines:

@@ -35,7 +35,7 @@ from ape_infra.config.project import current
 from ape_infra.rollout.progress import LevelEnded, RolloutEvent
 
 REFRESH_SECONDS = 0.25
-# A log shows that the work goes on after this long without a line.
+# After this long without a line, a log names what is waited for.
 SILENT_SECONDS = 30.0
 PAGE, LINES, EVENTS = "page", "lines", "events"
 
@@ -174,6 +174,10 @@ class Display:
             self._write(f"The build of {name} failed. Its output:")
             for line in lines:
                 self._write(f"  {plain(line)}")
+        for error in update.errors:
+            # The reason of the failure, which follows, has errors of one line.
+            if "\n" in error and not error.startswith(tuple(update.failed_builds)):
+                self._write(plain(error, lines=True))
         if path := self._output.path:
             self._write(f"Pulumi's own output: {path.relative_to(self._root)}")
 

@@ -238,9 +238,8 @@ def scale(
             engine = PulumiEngine(stack, log, create=dry_run, watcher=shown)
             if dry_run:
                 return dry_run_of(engine, agents, width, json=json)
-            settings = engine.settings(agents=str(agents))
             return scale_checked(
-                engine, settings, width, shown, force=force, timeout=timeout, yes=yes, json=json
+                engine, agents, width, shown, force=force, timeout=timeout, yes=yes, json=json
             )
 
     run_command(work, events=json)
@@ -248,7 +247,7 @@ def scale(
 
 def scale_checked(
     engine: PulumiEngine,
-    settings: Settings,
+    agents: int,
     width: int | None,
     shown: Display,
     *,
@@ -260,7 +259,7 @@ def scale_checked(
     """Show the forecast, ask, and scale; returns the exit code."""
     with stack_lock(engine) as lock:
         outputs = running_outputs(engine)
-        agents = settings.fleet.agents
+        settings = engine.settings(agents=str(agents))
         found = forecast(engine, settings, width, outputs=outputs)
         before = found.now
         if not json:

@@ -150,6 +150,18 @@ def test_failed_build_is_shown_in_full_with_the_path_of_the_log(tmp_path: Path) 
     assert log.stat().st_mode & 0o077 == 0
 
 
+def test_error_of_many_lines_is_shown_in_full(tmp_path: Path) -> None:
+    screen = Screen(tmp_path, LINES)
+    screen.display.began("update", "up")
+    screen.step(StepBegun, FIRST_UP[-1])
+    for text in ("error: a short one", "error: cannot start:\n  port 8080 is in use"):
+        screen.display.take(Message("error", text, FIRST_UP[-1], "agent-0005"))
+    screen.step(StepFailed, FIRST_UP[-1])
+    screen.display.ended(succeeded=False)
+    found = [line for line in screen.lines if line.startswith("agent-0005")]
+    assert found == ["agent-0005: error: cannot start:\n  port 8080 is in use"]
+
+
 def test_verbose_shows_the_output_of_pulumi_and_no_lines_of_its_own(tmp_path: Path) -> None:
     screen = Screen(tmp_path, LINES, verbose=True)
     screen.display.began("update", "up")
