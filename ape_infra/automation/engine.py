@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 from docker.errors import DockerException
@@ -41,6 +41,39 @@ HEARD_SECONDS = 5.0
 OnProgress = Callable[[str], None]
 
 
+class Watcher(Protocol):
+    """Follows the updates of an engine. `event` is called in a thread of its own."""
+
+    def began(self, operation: str, text: str) -> None: ...
+
+    def event(self, event: auto.EngineEvent) -> None: ...
+
+    def output(self, line: str) -> None:
+        """Take a line of Pulumi's own output."""
+        ...
+
+    def ended(self, *, succeeded: bool) -> None: ...
+
+
+class Printer:
+    """A watcher that only passes Pulumi's own output on."""
+
+    def __init__(self, output: OnProgress) -> None:
+        self._output = output
+
+    def began(self, operation: str, text: str) -> None:
+        pass
+
+    def event(self, event: auto.EngineEvent) -> None:
+        pass
+
+    def output(self, line: str) -> None:
+        self._output(line)
+
+    def ended(self, *, succeeded: bool) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class RunTokens:
     """`control`: for the gateway's runs and results. `agents`: for the inference proxy."""
@@ -50,16 +83,26 @@ class RunTokens:
 
 
 class PulumiEngine:
-    """The stack `name`; `on_progress` gets the engine's output. Nothing asks for confirmation."""
+    """The stack `name`; nothing asks for confirmation.
+
+    `on_progress` gets lines for people: with `verbose` Pulumi's own output, too, unless there is a
+    `watcher`, which follows the updates.
+    """
 
     def __init__(
-        self, name: str, on_progress: OnProgress, *, verbose: bool = True, create: bool = True
+        self,
+        name: str,
+        on_progress: OnProgress,
+        *,
+        verbose: bool = True,
+        create: bool = True,
+        watcher: Watcher | None = None,
     ) -> None:
         self.name = name
         self.project = current()
         self._root = self.project.root
         self._on_progress = on_progress
-        self._output = (lambda line: on_progress(line.rstrip("\n"))) if verbose else None
+        self._watcher = watcher or Printer(on_progress if verbose else lambda line: None)
         self.stack = open_stack(name, create=create)
         self.config_file = self._root / f"Pulumi.{name}.yaml"
         self._outputs: dict[str, Any] | None = None
@@ -147,10 +190,15 @@ class PulumiEngine:
 
     def preview(self, trial: ConfigTrial | None = None, *, refresh: bool = False) -> Preview:
         events = PreviewEvents()
-        with self._translated_errors():
+
+        def on_event(event: auto.EngineEvent) -> None:
+            events(event)
+            self._watcher.event(event)
+
+        with self._watched("preview"):
             result = self.stack.preview(
                 on_output=self._output,
-                on_event=events,
+                on_event=on_event,
                 color="auto",
                 refresh=refresh or None,
                 config_file=str(trial.file) if trial else None,
@@ -186,10 +234,11 @@ class PulumiEngine:
         timer.daemon = True
         timer.start()
         try:
-            with self._translated_errors():
+            with self._watched("update", message):
                 self.stack.up(
                     message=f"ape-load: {message}",
                     on_output=self._output,
+                    on_event=self._watcher.event,
                     color="auto",
                     # The resources of `only` need the images that are built for them.
                     target=[*only, *self._built] if only else None,
@@ -213,10 +262,29 @@ class PulumiEngine:
             self._on_progress(f"The limits of processes could not be set: {error}")
 
     def destroy(self) -> None:
-        with self._translated_errors():
+        with self._watched("destroy"):
             self.stack.destroy(
-                refresh=True, on_output=self._output, color="auto", message="ape-load: down"
+                refresh=True,
+                on_output=self._output,
+                on_event=self._watcher.event,
+                color="auto",
+                message="ape-load: down",
             )
+
+    def _output(self, line: str) -> None:
+        self._watcher.output(line.rstrip("\n"))
+
+    @contextmanager
+    def _watched(self, operation: str, text: str = "") -> Iterator[None]:
+        """An update that the watcher follows. Raises EngineError, StackLockedError."""
+        succeeded = False
+        self._watcher.began(operation, text)
+        try:
+            with self._translated_errors():
+                yield
+            succeeded = True
+        finally:
+            self._watcher.ended(succeeded=succeeded)
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
@@ -244,9 +312,12 @@ class PulumiEngine:
         if not self._resources():
             self.remove_orphans()
             return
-        with self._translated_errors():
+        with self._watched("refresh"):
             self.stack.refresh(
-                clear_pending_creates=True, message="ape-load: after an interruption"
+                clear_pending_creates=True,
+                on_output=self._output,
+                on_event=self._watcher.event,
+                message="ape-load: after an interruption",
             )
         self.remove_orphans({str(r.get("id", "")) for r in self._resources()})
 

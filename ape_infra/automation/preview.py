@@ -50,14 +50,15 @@ class PreviewEvents:
 
     def __call__(self, event: auto.EngineEvent) -> None:
         if step := event.resource_pre_event:
-            operation = _plain(step.metadata.op)
+            operation = plain_operation(step.metadata.op)
             if operation != "same":
                 # The steps of a replacement have events too; the first event names it.
                 self._operations.setdefault(step.metadata.urn, operation)
 
     def result(self, summary: Mapping[auto.OpType, int]) -> Preview:
-        return Preview({_plain(op): n for op, n in summary.items()}, self._operations)
+        return Preview({plain_operation(op): n for op, n in summary.items()}, self._operations)
 
 
-def _plain(operation: object) -> str:
+def plain_operation(operation: object) -> str:
+    """The operation as in Pulumi's JSON, such as create-replacement."""
     return str(operation).rpartition(".")[2].lower().replace("_", "-")

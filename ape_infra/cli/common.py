@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -47,6 +48,11 @@ StackName = Annotated[
     str, typer.Option("--stack", "-s", callback=stack_name, help="Name of the stack.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+AsEvents = Annotated[
+    bool,
+    typer.Option("--json", help="Print the result as JSON, and JSON lines of events on stderr."),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show Pulumi's own output.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
@@ -58,11 +64,32 @@ class NotRunning(Exception):
     """The requested data is not available; the text states the reason and the remedy."""
 
 
+class _Stderr:
+    """`events`: whether everything on stderr is an event, as a JSON line."""
+
+    events = False
+
+
 def log(text: str) -> None:
+    """Write a line to stderr, or a note among events."""
+    if _Stderr.events:
+        emit({"event": "note", "text": text})
+    else:
+        _write(text)
+
+
+def emit(event: dict[str, Any]) -> None:
+    """Write an event to stderr as a JSON line, with the time."""
+    _write(json.dumps({"time": round(time.time(), 3), **event}, ensure_ascii=False, default=str))
+
+
+def _write(text: str) -> None:
     """Write a line to stderr; without a terminal the work continues silently."""
+    if sys.stderr is None:
+        return
     try:
         print(text, file=sys.stderr, flush=True)
-    except OSError:
+    except (OSError, ValueError):
         pass
 
 
@@ -79,10 +106,22 @@ def _text(error: Exception) -> str:
     return plain(error, lines=True)
 
 
-def run_command(work: Callable[[], int]) -> NoReturn:
-    """Run a command; turn each expected error into a sentence and an exit code."""
+def run_command(work: Callable[[], int], *, events: bool = False) -> NoReturn:
+    """Run a command; turn each expected error into a sentence and an exit code.
+
+    `events`: what it writes to stderr are events, as JSON lines.
+    """
+    _Stderr.events = events
     try:
-        code = work()
+        code = _exit_code(work)
+    finally:
+        _Stderr.events = False
+    raise typer.Exit(code)
+
+
+def _exit_code(work: Callable[[], int]) -> int:
+    try:
+        return work()
     except (
         SettingsError,
         preflight.PreflightError,
@@ -111,7 +150,7 @@ def run_command(work: Callable[[], int]) -> NoReturn:
             "continues from there."
         )
         code = EXIT_INTERRUPTED
-    raise typer.Exit(code)
+    return code
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -179,14 +218,16 @@ def apply_in_steps(engine: PulumiEngine, settings: Settings, message: str) -> No
     engine.apply(None, message, refresh=not steps)
 
 
-def check_before_update(engine: PulumiEngine, settings: Settings) -> docker.DockerClient:
+def check_before_update(
+    engine: PulumiEngine, settings: Settings, on_warning: Callable[[str], None] = log
+) -> docker.DockerClient:
     """Run the checks before an update; returns the client that they used. Raises PreflightError."""
     return preflight.check(
         settings,
         engine.project.name,
         engine.name,
         api_key=engine.model_key(settings),
-        on_warning=log,
+        on_warning=on_warning,
     )
 
 

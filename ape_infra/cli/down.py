@@ -18,35 +18,27 @@ from ape_infra.cli.common import (
     EXIT_OK,
     NotRunning,
     StackName,
+    Verbose,
     Yes,
     app,
     log,
     run_command,
     stack_lock,
 )
+from ape_infra.cli.display import display
 from ape_infra.config.project import current
 
 IMAGE_TYPE = "docker:index/image:Image"
 
 
 @app.command()
-def down(stack: StackName = "dev", yes: Yes = False) -> None:
+def down(stack: StackName = "dev", yes: Yes = False, verbose: Verbose = False) -> None:
     """Remove the stack with its orphans, its data, its images and its state."""
     del yes  # `down` never asks.
 
     def work() -> int:
-        engine = PulumiEngine(stack, log)
-        client = preflight.connect(engine.settings())
-        with stack_lock(engine, restore=False) as lock:
-            lock.begin()
-            if engine.settings().platform.production:
-                engine.run("state", "unprotect", "--all", "--yes")
-            images = built_images(engine.state())
-            engine.destroy()
-            kept = [*engine.remove_orphans(), *remove_leftovers(client, stack, images)]
-            engine.stack.workspace.remove_stack(stack, preserve_config=True)
-            forget_salt(engine.config_file)
-            lock.end()
+        with display("down", stack, verbose=verbose) as shown:
+            kept = remove(PulumiEngine(stack, log, watcher=shown))
         if kept:
             raise NotRunning(
                 f"Stack {stack} is removed, but these are still in use: {', '.join(kept)}."
@@ -55,6 +47,22 @@ def down(stack: StackName = "dev", yes: Yes = False) -> None:
         return EXIT_OK
 
     run_command(work)
+
+
+def remove(engine: PulumiEngine) -> list[str]:
+    """Remove the stack; returns what is still in use."""
+    client = preflight.connect(engine.settings())
+    with stack_lock(engine, restore=False) as lock:
+        lock.begin()
+        if engine.settings().platform.production:
+            engine.run("state", "unprotect", "--all", "--yes")
+        images = built_images(engine.state())
+        engine.destroy()
+        kept = [*engine.remove_orphans(), *remove_leftovers(client, engine.name, images)]
+        engine.stack.workspace.remove_stack(engine.name, preserve_config=True)
+        forget_salt(engine.config_file)
+        lock.end()
+    return kept
 
 
 def forget_salt(file: Path) -> None:

@@ -11,9 +11,10 @@ import typer
 from ape_infra.automation.engine import PulumiEngine
 from ape_infra.cli.common import (
     EXIT_OK,
-    AsJson,
+    AsEvents,
     PreconditionFailed,
     StackName,
+    Verbose,
     Yes,
     app,
     check_before_update,
@@ -24,6 +25,7 @@ from ape_infra.cli.common import (
     show,
     stack_lock,
 )
+from ape_infra.cli.display import Display, display
 from ape_infra.cli.plan import observation_seconds, settle_seconds
 from ape_infra.cli.scale import Timeout, finish, report, run_rollout
 from ape_infra.config.project import config_key
@@ -98,45 +100,64 @@ def rollout(
     timeout: Timeout = 0,
     stack: StackName = "dev",
     yes: Yes = False,
-    json: AsJson = False,
+    verbose: Verbose = False,
+    json: AsEvents = False,
 ) -> None:
     """Bring new settings or images to the fleet in waves; roll back when a check fails."""
 
-    def work() -> int:
-        engine = PulumiEngine(stack, log, verbose=not json, create=False)
-        new = parsed(setting or [])
-        with stack_lock(engine) as lock:
-            agents = int(running_outputs(engine)["agents"])
-            values: dict[str, str | None] = {
-                "agents": str(agents),
-                **new,
-                **{key.removeprefix(config_key("")): None for key in unset or []},
-            }
-            with engine.trial(values) as trial:
-                settings = trial.settings()
-                check_before_update(engine, settings)
-                preview = engine.preview(trial)
-            if not preview.changing:
-                data = {"changes": preview.changes, "well": True}
-                show(data, as_json=json, text=lambda to: to.print("Nothing to change."))
-                return EXIT_OK
-            confirmed(f"Roll this out to the {agents} agents of stack {stack}?", yes)
-            began = time.monotonic()
-            lock.begin()
-            if preview.images:
-                # A rollback applies the stack config, which must not build images: the sources
-                # of the running ones may have changed.
-                engine.set_config(pins(engine.state()))
-                values = {**values, "images": None}
-            way = [stage(settings, agents, values, stack, names=list(new))]
-            outcome = run_rollout(engine, settings, way, timeout)
-            lock.end()
-            if not outcome.succeeded and engine.settings().images.given:
-                log(
-                    f"The stack config names the previous images ({config_key('images')}). To try "
-                    "again: ape-load rollout --unset images"
-                )
-        data = report(outcome, way, agents, time.monotonic() - began)
-        return finish(engine, outcome, data, json=json)
+    removed = [key.removeprefix(config_key("")) for key in unset or []]
 
-    run_command(work)
+    def work() -> int:
+        with display("rollout", stack, json=json, verbose=verbose) as shown:
+            engine = PulumiEngine(stack, log, create=False, watcher=shown)
+            new = parsed(setting or [])
+            return roll_out(engine, new, removed, shown, timeout=timeout, yes=yes, json=json)
+
+    run_command(work, events=json)
+
+
+def roll_out(
+    engine: PulumiEngine,
+    new: Mapping[str, str],
+    removed: Sequence[str],
+    shown: Display,
+    *,
+    timeout: float,
+    yes: bool,
+    json: bool,
+) -> int:
+    """Bring settings to the fleet, with the `removed` ones reset; returns the exit code."""
+    with stack_lock(engine) as lock:
+        agents = int(running_outputs(engine)["agents"])
+        values: dict[str, str | None] = {
+            "agents": str(agents),
+            **new,
+            **dict.fromkeys(removed),
+        }
+        with engine.trial(values) as trial:
+            settings = trial.settings()
+            check_before_update(engine, settings)
+            preview = engine.preview(trial)
+        if not preview.changing:
+            data = {"changes": preview.changes, "well": True}
+            show(data, as_json=json, text=lambda to: to.print("Nothing to change."))
+            return EXIT_OK
+        confirmed(f"Roll this out to the {agents} agents of stack {engine.name}?", yes)
+        began = time.monotonic()
+        shown.restart()
+        lock.begin()
+        if preview.images:
+            # A rollback applies the stack config, which must not build images: the sources
+            # of the running ones may have changed.
+            engine.set_config(pins(engine.state()))
+            values = {**values, "images": None}
+        way = [stage(settings, agents, values, engine.name, names=list(new))]
+        outcome = run_rollout(engine, settings, way, timeout, shown)
+        lock.end()
+        if not outcome.succeeded and engine.settings().images.given:
+            log(
+                f"The stack config names the previous images ({config_key('images')}). To try "
+                "again: ape-load rollout --unset images"
+            )
+    data = report(outcome, way, agents, time.monotonic() - began)
+    return finish(engine, outcome, data, json=json)

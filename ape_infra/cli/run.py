@@ -16,10 +16,11 @@ from rich.console import Console
 from ape_infra.automation.engine import PulumiEngine
 from ape_infra.cli.common import (
     EXIT_FAILED,
-    AsJson,
+    AsEvents,
     NotRunning,
     PreconditionFailed,
     StackName,
+    Verbose,
     Yes,
     app,
     check_before_update,
@@ -27,7 +28,8 @@ from ape_infra.cli.common import (
     log,
     run_command,
 )
-from ape_infra.cli.up import SETTLE_SECONDS, apply_config
+from ape_infra.cli.display import Display, display
+from ape_infra.cli.up import SETTLE_SECONDS, apply_config, ended_sessions
 from ape_infra.config.project import config_key, current
 from ape_infra.config.settings import Settings
 from ape_infra.planning.services import GATEWAY, PROXY
@@ -52,15 +54,15 @@ def results_folder(given: Path | None) -> Path:
     return given if given is not None else current().root / RESULTS
 
 
-def bring_up(engine: PulumiEngine, settings: Settings) -> bool:
+def bring_up(engine: PulumiEngine, settings: Settings, shown: Display) -> bool:
     """Bring the stack up if it is not, or check that its config was applied.
 
     Returns whether it was brought up. Raises PreconditionFailed.
     """
     outputs = engine.outputs()
     if "agents" not in outputs:
-        check_before_update(engine, settings)
-        apply_config(engine, settings)
+        check_before_update(engine, settings, shown.warn)
+        apply_config(engine, settings, shown)
         return True
     if int(outputs["agents"]) != settings.fleet.agents:
         raise PreconditionFailed(
@@ -70,7 +72,9 @@ def bring_up(engine: PulumiEngine, settings: Settings) -> bool:
     return False
 
 
-def wait_ready(client: docker.DockerClient, engine: PulumiEngine, outputs: dict[str, Any]) -> None:
+def wait_ready(
+    client: docker.DockerClient, engine: PulumiEngine, outputs: dict[str, Any], shown: Display
+) -> None:
     """Wait until all agents, the gateway and the inference proxy are healthy.
 
     Raises NotRunning.
@@ -87,7 +91,7 @@ def wait_ready(client: docker.DockerClient, engine: PulumiEngine, outputs: dict[
                 + (f", and {' and '.join(down)} down" if down else "")
                 + f". Show what is wrong with: ape-load status --stack {engine.name}"
             )
-        log(f"waiting: {found.healthy} of {found.declared} agents are healthy")
+        shown.health(found.healthy, found.declared, ended_sessions(found))
         time.sleep(POLL_SECONDS)
 
 
@@ -123,16 +127,17 @@ def conduct(conductor: Conductor, console: Console) -> Summary:
         return conductor.conduct()
 
 
-def ready(engine: PulumiEngine, settings: Settings, folder: RunFolder) -> Conductor:
+def ready(engine: PulumiEngine, settings: Settings, folder: RunFolder, shown: Display) -> Conductor:
     """Check all input, bring the stack up if it is not, and begin the run.
 
     Raises SettingsError, PreconditionFailed, NotRunning, RunRefusedError and the engine's errors.
     """
     prepared = prepare(settings, current().root, folder.name)
-    changed = bring_up(engine, settings)
+    changed = bring_up(engine, settings, shown)
     client, outputs = client_of(engine), engine.outputs()
     services = services_of(engine, settings, outputs)
-    wait_ready(client, engine, outputs)
+    with shown.shown():
+        wait_ready(client, engine, outputs, shown)
     base = first_summary(
         settings,
         run=folder.name,
@@ -158,8 +163,29 @@ def ready(engine: PulumiEngine, settings: Settings, folder: RunFolder) -> Conduc
     return conductor
 
 
-def run_test(engine: PulumiEngine, options: Options, results: Path, *, as_json: bool) -> int:
+def run_test(
+    stack: str, options: Options, results: Path, *, as_json: bool, verbose: bool = False
+) -> int:
     """Run the load test; returns the exit code."""
+    with display("run", stack, json=as_json, verbose=verbose) as shown:
+        conductor, folder = begun(PulumiEngine(stack, log, watcher=shown), options, results, shown)
+    if conductor is None:
+        return EXIT_FAILED
+    log(f"Run {folder.name} has begun.")
+    terminal = False if as_json else None
+    found = conduct(conductor, Console(file=sys.stderr, highlight=False, force_terminal=terminal))
+    if as_json:
+        print(found.model_dump_json())
+    else:
+        Console(highlight=False).print(live.summary(found))
+        print(f"Results: {folder.path}")
+    return found.exit_code or 0
+
+
+def begun(
+    engine: PulumiEngine, options: Options, results: Path, shown: Display
+) -> tuple[Conductor | None, RunFolder]:
+    """Begin the run in a new folder; no conductor: the services refuse it, as was logged."""
     try:
         settings = engine.settings(None, **overrides(options, engine.settings(), engine.name))
         folder = RunFolder.create(results, engine.name, time.time())
@@ -167,21 +193,13 @@ def run_test(engine: PulumiEngine, options: Options, results: Path, *, as_json: 
         raise PreconditionFailed(str(error)) from None
     conductor = None
     try:
-        conductor = ready(engine, settings, folder)
+        conductor = ready(engine, settings, folder, shown)
     except RunRefusedError as error:
         log(f"The run has not begun; the stack is up: {error}")
-        return EXIT_FAILED
     finally:
         if conductor is None:
             folder.discard()
-    log(f"Run {folder.name} has begun.")
-    found = conduct(conductor, Console(file=sys.stderr, highlight=False))
-    if as_json:
-        print(found.model_dump_json())
-    else:
-        Console(highlight=False).print(live.summary(found))
-        print(f"Results: {folder.path}")
-    return found.exit_code or 0
+    return conductor, folder
 
 
 @app.command()
@@ -203,7 +221,8 @@ def run(
     results: Results = None,
     stack: StackName = "dev",
     yes: Yes = False,
-    json: AsJson = False,
+    verbose: Verbose = False,
+    json: AsEvents = False,
 ) -> None:
     """Run the load test of the settings: brings the stack up if it is not, ends with a result.
 
@@ -213,5 +232,6 @@ def run(
     del yes  # `run` never asks: without the stack, it applies the stack config, as `up`.
     options = Options(duration, agents, rate, tuple(threshold or ()), seed)
     run_command(
-        lambda: run_test(PulumiEngine(stack, log), options, results_folder(results), as_json=json)
+        lambda: run_test(stack, options, results_folder(results), as_json=json, verbose=verbose),
+        events=json,
     )

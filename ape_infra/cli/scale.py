@@ -20,9 +20,10 @@ from ape_infra.cli.common import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_ROLLED_BACK,
-    AsJson,
+    AsEvents,
     PreconditionFailed,
     StackName,
+    Verbose,
     Yes,
     app,
     confirmed,
@@ -33,6 +34,7 @@ from ape_infra.cli.common import (
     show,
     stack_lock,
 )
+from ape_infra.cli.display import Display, display
 from ape_infra.cli.plan import (
     Agents,
     ScaleForecast,
@@ -91,7 +93,11 @@ def stages(
 
 
 def run_rollout(
-    engine: PulumiEngine, settings: Settings, way: Sequence[Stage], timeout: float
+    engine: PulumiEngine,
+    settings: Settings,
+    way: Sequence[Stage],
+    timeout: float,
+    shown: Display,
 ) -> RolloutResult:
     """Apply the stages, with their checks."""
     client = preflight.connect(settings)
@@ -107,10 +113,12 @@ def run_rollout(
         probe,
         limits=Limits.of(settings.alerting.thresholds),
         waves=waves(settings),
-        on_progress=log,
+        on_progress=shown.rollout_line,
+        on_event=shown.rollout_event,
         deadline=time.monotonic() + timeout if timeout else float("inf"),
     )
-    return made.run(way)
+    with shown.shown():
+        return made.run(way)
 
 
 def report(
@@ -185,6 +193,7 @@ def scale_to(
     force: bool,
     timeout: float,
     json: bool,
+    shown: Display,
 ) -> int:
     """Scale through the forecast's levels; returns the exit code."""
     before, agents = found.now, settings.fleet.agents
@@ -195,7 +204,8 @@ def scale_to(
         engine.set_config({"agents": str(before)})
     text = f"scale {before} -> {agents}"
     way = stages(settings, found.levels, text, engine.name, force=force)
-    outcome = run_rollout(engine, settings, way, timeout)
+    shown.restart(found.seconds)
+    outcome = run_rollout(engine, settings, way, timeout, shown)
     lock.end()
     data = report(outcome, way, before, time.monotonic() - began)
     return finish(engine, outcome, data, json=json)
@@ -217,35 +227,56 @@ def scale(
     timeout: Timeout = 0,
     stack: StackName = "dev",
     yes: Yes = False,
-    json: AsJson = False,
+    verbose: Verbose = False,
+    json: AsEvents = False,
 ) -> None:
     """Scale the fleet in levels; roll back to the last good level when a check fails."""
     width = None if strategy is Strategy.immediate else step
 
     def work() -> int:
-        engine = PulumiEngine(stack, log, verbose=not json, create=dry_run)
-        if dry_run:
-            return dry_run_of(engine, agents, width, json=json)
-        with stack_lock(engine) as lock:
-            outputs = running_outputs(engine)
-            settings = engine.settings(agents=str(agents))
-            found = forecast(engine, settings, width, outputs=outputs)
-            before = found.now
-            if not json:
-                show({}, as_json=False, text=found.print)
-            require_checks(found, force)
-            if not found.levels:
-                data = {"from": before, "to": agents, "held": before, "well": True, "reasons": []}
-                show(data, as_json=json, text=lambda to: None)
-                return EXIT_OK
-            for level in found.levels:
-                if level.crosses:
-                    log(
-                        f"{level.previous_agents} → {level.agents} crosses into tier "
-                        f"{level.tier.label}: {level.replaces} agents change, "
-                        f"{settings.rollout.parallelism} at a time"
-                    )
-            confirmed(f"Scale stack {stack} from {before} to {agents} agents?", yes)
-            return scale_to(engine, lock, found, settings, force=force, timeout=timeout, json=json)
+        with display("scale", stack, json=json, verbose=verbose) as shown:
+            engine = PulumiEngine(stack, log, create=dry_run, watcher=shown)
+            if dry_run:
+                return dry_run_of(engine, agents, width, json=json)
+            return scale_checked(
+                engine, agents, width, shown, force=force, timeout=timeout, yes=yes, json=json
+            )
 
-    run_command(work)
+    run_command(work, events=json)
+
+
+def scale_checked(
+    engine: PulumiEngine,
+    agents: int,
+    width: int | None,
+    shown: Display,
+    *,
+    force: bool,
+    timeout: float,
+    yes: bool,
+    json: bool,
+) -> int:
+    """Show the forecast, ask, and scale; returns the exit code."""
+    with stack_lock(engine) as lock:
+        outputs = running_outputs(engine)
+        settings = engine.settings(agents=str(agents))
+        found = forecast(engine, settings, width, outputs=outputs)
+        before = found.now
+        if not json:
+            show({}, as_json=False, text=found.print)
+        require_checks(found, force)
+        if not found.levels:
+            data = {"from": before, "to": agents, "held": before, "well": True, "reasons": []}
+            show(data, as_json=json, text=lambda to: None)
+            return EXIT_OK
+        for level in found.levels:
+            if level.crosses:
+                log(
+                    f"{level.previous_agents} → {level.agents} crosses into tier "
+                    f"{level.tier.label}: {level.replaces} agents change, "
+                    f"{settings.rollout.parallelism} at a time"
+                )
+        confirmed(f"Scale stack {engine.name} from {before} to {agents} agents?", yes)
+        return scale_to(
+            engine, lock, found, settings, force=force, timeout=timeout, json=json, shown=shown
+        )

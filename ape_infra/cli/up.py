@@ -15,8 +15,9 @@ from ape_infra.checks.settings import signs_in
 from ape_infra.cli.common import (
     EXIT_NOT_HEALTHY,
     EXIT_OK,
-    AsJson,
+    AsEvents,
     StackName,
+    Verbose,
     Yes,
     app,
     apply_in_steps,
@@ -25,6 +26,7 @@ from ape_infra.cli.common import (
     run_command,
     stack_lock,
 )
+from ape_infra.cli.display import Display, display
 from ape_infra.config.project import current
 from ape_infra.config.settings import Settings
 from ape_infra.reporting.summary import Summary, measure, wait_settled
@@ -45,13 +47,14 @@ def _json(summary: Summary, left_out: list[Check]) -> str:
     return dumps(asdict(summary) | more)
 
 
-def apply_config(engine: PulumiEngine, settings: Settings) -> None:
+def apply_config(engine: PulumiEngine, settings: Settings, shown: Display) -> None:
     """Show the preview, and apply the stack config where it changes something."""
     with stack_lock(engine, restore=False) as lock:
         started = time.monotonic()
         preview = engine.preview(refresh=True)
         if preview.changing:
             lock.begin()
+            shown.expect_planned()
             apply_in_steps(engine, settings, f"up, {settings.fleet.agents} agents")
         lock.end()
         log(
@@ -62,26 +65,39 @@ def apply_config(engine: PulumiEngine, settings: Settings) -> None:
 
 
 @app.command()
-def up(stack: StackName = "dev", yes: Yes = False, json: AsJson = False) -> None:
+def up(
+    stack: StackName = "dev", yes: Yes = False, verbose: Verbose = False, json: AsEvents = False
+) -> None:
     """Apply the stack config: preview, apply, measure what runs."""
     del yes  # `up` never asks: it shows the preview and applies the stack config.
 
     def work() -> int:
-        engine = PulumiEngine(stack, log)
-        settings = engine.settings()
-        root, credentials = current().root, engine.credentials
-        left_out = openapi.check(
-            settings, root, on_line=log, signs_in=partial(signs_in, settings, root, credentials)
-        )
-        client = check_before_update(engine, settings)
-        apply_config(engine, settings)
-        outputs = engine.outputs()
-        summary = wait_settled(
-            lambda: measure(client, current().name, stack, outputs),
-            seconds=SETTLE_SECONDS,
-            on_progress=lambda s: log(f"waiting: {s.healthy} of {s.declared} agents are healthy"),
-        )
+        with display("up", stack, json=json, verbose=verbose) as shown:
+            summary, left_out = bring_up(PulumiEngine(stack, log, watcher=shown), shown)
         print(_json(summary, left_out) if json else "\n".join(_lines(summary)))
         return EXIT_OK if summary.is_healthy else EXIT_NOT_HEALTHY
 
-    run_command(work)
+    run_command(work, events=json)
+
+
+def bring_up(engine: PulumiEngine, shown: Display) -> tuple[Summary, list[Check]]:
+    """Apply the stack config; returns what runs, and the checks of the OpenAPI document."""
+    settings = engine.settings()
+    root, credentials = current().root, engine.credentials
+    left_out = openapi.check(
+        settings, root, on_line=log, signs_in=partial(signs_in, settings, root, credentials)
+    )
+    client = check_before_update(engine, settings, shown.warn)
+    apply_config(engine, settings, shown)
+    outputs = engine.outputs()
+    with shown.shown():
+        summary = wait_settled(
+            lambda: measure(client, current().name, engine.name, outputs),
+            seconds=SETTLE_SECONDS,
+            on_progress=lambda s: shown.health(s.healthy, s.declared, ended_sessions(s)),
+        )
+    return summary, left_out
+
+
+def ended_sessions(summary: Summary) -> int:
+    return sum(int(summary.sessions.get(key, 0)) for key in ("success", "failure"))

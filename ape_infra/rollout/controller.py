@@ -17,6 +17,21 @@ from ape_infra.automation.errors import EngineError, StackLockedError
 from ape_infra.rollout import level_checks
 from ape_infra.rollout.estimate import Waves
 from ape_infra.rollout.level_checks import CheckResults, Limits
+from ape_infra.rollout.progress import (
+    OBSERVE,
+    PAUSE,
+    RECOVER,
+    SETTLE,
+    WATCH,
+    LevelBegun,
+    LevelEnded,
+    RollbackBegun,
+    RolloutBegun,
+    RolloutEvent,
+    SeenCheck,
+    Waiting,
+    WaveBegun,
+)
 from ape_infra.rollout.readings import Counters, Readings
 
 SAMPLE_SECONDS = 2.0
@@ -105,7 +120,8 @@ class RolloutResult:
 class RolloutController(Generic[T]):
     """Runs the stages of a rollout.
 
-    `on_progress` gets lines for people. `deadline` is a time of the clock `now`, in seconds.
+    `on_progress` gets lines for people, `on_event` the same as data, and more often. `deadline` is
+    a time of the clock `now`, in seconds.
     """
 
     def __init__(
@@ -116,12 +132,13 @@ class RolloutController(Generic[T]):
         limits: Limits,
         waves: Waves,
         on_progress: Callable[[str], None],
+        on_event: Callable[[RolloutEvent], None] = lambda event: None,
         deadline: float = float("inf"),
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._engine, self._probe, self._limits, self._waves = engine, probe, limits, waves
-        self._on_progress = on_progress
+        self._on_progress, self._on_event = on_progress, on_event
         self._deadline, self._now, self._sleep = deadline, now, sleep
         self._previous_counters: Counters | None = None
 
@@ -133,9 +150,11 @@ class RolloutController(Generic[T]):
         result = RolloutResult()
         readings = self._probe.take()
         self._previous_counters, good_agents = readings.counters, readings.running
+        self._on_event(RolloutBegun(tuple(stage.agents for stage in stages)))
         for number, stage in enumerate(stages, 1):
             text = f"{stage.text}, level {number} of {len(stages)}"
             self._on_progress(f"{text}: {stage.agents} agents")
+            self._on_event(LevelBegun(number, stage.agents))
             try:
                 result.check_results.append(self._apply_level(stage, text))
             except LevelFailed as failed:
@@ -149,6 +168,7 @@ class RolloutController(Generic[T]):
                 result.reasons = (f"{type(error).__name__}: {error}",)
             except KeyboardInterrupt:
                 result.reasons, result.interrupted = ("stopped by a signal",), True
+            self._on_event(LevelEnded(number, not result.reasons, result.reasons))
             if result.reasons:
                 for reason in result.reasons:
                     self._on_progress(f"level failed: {reason}")
@@ -162,6 +182,7 @@ class RolloutController(Generic[T]):
 
     def _roll_back(self, message: str) -> None:
         self._on_progress("rolling back to the last good level")
+        self._on_event(RollbackBegun())
         for attempts_left in reversed(range(ROLLBACK_ATTEMPTS)):
             try:
                 self._engine.recover()
@@ -182,7 +203,9 @@ class RolloutController(Generic[T]):
         """Wait until the last good level is healthy again, for at most `seconds`; report it."""
         self._deadline = float("inf")
         try:
+            end = self._now() + seconds
             for readings in self._samples(seconds):
+                self._waits(RECOVER, end, seconds, agents, readings)
                 if level_checks.has_settled(agents, readings, self._limits):
                     break
             self._on_progress(f"{readings.healthy} of {agents} agents healthy after the rollback")
@@ -214,6 +237,27 @@ class RolloutController(Generic[T]):
         if not results.passed:
             raise LevelFailed(results.reasons)
 
+    def _waits(
+        self,
+        reason: str,
+        end: float,
+        seconds: float,
+        agents: int = 0,
+        readings: Readings | None = None,
+        results: CheckResults | None = None,
+    ) -> None:
+        checks = results.checks if results else ()
+        self._on_event(
+            Waiting(
+                reason,
+                seconds,
+                max(0.0, end - self._now()),
+                readings.healthy if readings else 0,
+                agents,
+                tuple(SeenCheck(check.name, check.status, check.text) for check in checks),
+            )
+        )
+
     def _samples(self, seconds: float) -> Iterator[Readings]:
         """Yield readings now and every SAMPLE_SECONDS, for `seconds`."""
         end = self._now() + seconds
@@ -231,16 +275,22 @@ class RolloutController(Generic[T]):
         for number, wave in enumerate(waves, 1):
             name = f"wave {number} of {len(waves)}"
             self._on_progress(f"{name}: updating {len(wave)} agents")
+            self._on_event(WaveBegun(number, len(waves), len(wave)))
             running = self._probe.take().running
             self._apply(trial, f"{text}, {name}", wave)
             self._observe_wave(name, running)
             if number < len(waves):
-                self._sleep(self._waves.pause)
+                pause = self._waves.pause
+                self._waits(PAUSE, self._now() + pause, pause)
+                self._sleep(pause)
 
     def _observe_wave(self, name: str, previously_running: int) -> None:
         """Require safe readings, and at the end as many running agents as before, services up."""
+        end = self._now() + self._waves.watch
         for readings in self._samples(self._waves.watch):
-            self._require(level_checks.safety_checks([readings], self._limits))
+            results = level_checks.safety_checks([readings], self._limits)
+            self._waits(WATCH, end, self._waves.watch, previously_running, readings, results)
+            self._require(results)
         running = readings.running
         if running < level_checks.needed(previously_running, self._limits):
             raise LevelFailed(
@@ -254,8 +304,11 @@ class RolloutController(Generic[T]):
     def _observe_level(self, stage: Stage) -> CheckResults:
         """Wait for the level to settle, then require its checks for the observation window."""
         agents = stage.agents
+        end = self._now() + stage.settle_seconds
         for readings in self._samples(stage.settle_seconds):
-            self._require(level_checks.safety_checks([readings], self._limits))
+            results = level_checks.safety_checks([readings], self._limits)
+            self._waits(SETTLE, end, stage.settle_seconds, agents, readings, results)
+            self._require(results)
             if level_checks.has_settled(agents, readings, self._limits):
                 break
         else:
@@ -265,8 +318,13 @@ class RolloutController(Generic[T]):
             f"observing them for {stage.observation_seconds:.0f} s"
         )
         seen: list[Readings] = []
+        end = self._now() + stage.observation_seconds
         for readings in self._samples(stage.observation_seconds):
             seen.append(readings)
+            results = level_checks.observation_checks(
+                agents, seen, self._previous_counters, self._limits
+            )
+            self._waits(OBSERVE, end, stage.observation_seconds, agents, readings, results)
             self._require(level_checks.steady_state_checks(agents, seen, self._limits))
         results = level_checks.observation_checks(
             agents, seen, self._previous_counters, self._limits

@@ -10,6 +10,17 @@ from ape_infra.automation.errors import EngineError, StackLockedError
 from ape_infra.rollout.controller import RolloutController, RolloutResult, Stage
 from ape_infra.rollout.estimate import Waves
 from ape_infra.rollout.level_checks import Limits
+from ape_infra.rollout.progress import (
+    OBSERVE,
+    SETTLE,
+    WATCH,
+    LevelEnded,
+    RollbackBegun,
+    RolloutEvent,
+    RolloutProgress,
+    Waiting,
+    WaveBegun,
+)
 from ape_infra.rollout.readings import Counters, Readings
 from monitoring.thresholds import Thresholds
 
@@ -98,6 +109,7 @@ def run(
     stages: Sequence[Stage],
     deadline: float = float("inf"),
     on_progress: Callable[[str], None] = lambda line: None,
+    on_event: Callable[[RolloutEvent], None] = lambda event: None,
 ) -> RolloutResult:
     controller = RolloutController(
         world,
@@ -105,6 +117,7 @@ def run(
         limits=Limits.of(Thresholds()),
         waves=Waves(10, 3, 15),
         on_progress=on_progress,
+        on_event=on_event,
         deadline=deadline,
         now=world.now,
         sleep=world.sleep,
@@ -306,3 +319,33 @@ def test_all_steps_of_a_level_are_applied_and_only_the_last_is_kept() -> None:
     assert run(world, [stage(35, 15, 25)]).succeeded
     assert world.sizes == [15, 25, 35]
     assert world.config == 35
+
+
+def test_rollout_reports_its_levels_and_why_it_waits_as_events() -> None:
+    world = World(to_replace=15)
+    world.spoil = lambda n, r: memory_full(n, r) if world.clock > 90 else r
+    events: list[RolloutEvent] = []
+    progress = RolloutProgress()
+    result = run(world, [stage(15, in_waves=True), stage(30)], on_event=events.append)
+    assert result.levels_passed == 1
+    waits = [event for event in events if isinstance(event, Waiting)]
+    assert {wait.reason for wait in waits} >= {SETTLE, OBSERVE, WATCH}
+    observed = [wait for wait in waits if wait.reason == OBSERVE]
+    assert [(wait.seconds, wait.left) for wait in observed[:2]] == [(30, 30), (30, 28)]
+    assert {check.name for check in observed[0].checks} >= {"agents", "services", "memory", "cpu"}
+    assert sum(isinstance(event, WaveBegun) for event in events) == 2
+    ends = [event for event in events if isinstance(event, LevelEnded)]
+    assert [(end.number, end.passed) for end in ends] == [(1, True), (2, False)]
+    assert isinstance(events[events.index(ends[-1]) + 1], RollbackBegun)
+
+    for event in events:
+        progress.add(event, 0.0)
+    assert (progress.levels, progress.current, progress.passed) == ((15, 30), 2, 1)
+    assert progress.rolling_back
+    assert "memory: 91 %" in progress.reasons[0]
+
+
+def test_time_left_of_a_wait_falls_until_it_is_over() -> None:
+    progress = RolloutProgress()
+    progress.add(Waiting(SETTLE, 40.0, 10.0), 100.0)
+    assert [progress.left(now) for now in (100.0, 104.0, 120.0)] == [10.0, 6.0, 0.0]
