@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from ape_contracts import gateway_config
 from ape_contracts.gateway_config import MAX_UPLOAD_BYTES, GatewayConfigError
+from ape_infra.config import users
 from ape_infra.config.openapi import OpenApiError, loader, operations
 from ape_infra.config.settings import Settings
-from ape_infra.runs import users
 
 OPENAPI, USERS, UPLOAD = "openapi", "users", "upload"
 # Files that nothing but the target reads.

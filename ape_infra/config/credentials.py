@@ -12,6 +12,7 @@ from ape_infra.config.errors import SettingsError
 from ape_infra.config.secrets import STAND_IN, TARGET_CREDENTIALS
 from ape_infra.config.sign_in import needed
 
+_COLUMNS = "; or, with sessions `runs`, add it as a column to the users file"
 _FORM = '{"username": "...", "password": "..."}, or a list of such objects'
 
 
@@ -37,6 +38,10 @@ class Credentials:
             raise _error(f"{error} Set {_FORM}.") from None
         return cls(True, frozenset(set.intersection(*map(set, users))))
 
+    def with_columns(self, columns: Collection[str]) -> Credentials:
+        """With the columns of a users file, which each session has a value for."""
+        return Credentials(True, None if self.names is None else self.names | set(columns))
+
     def has(self, names: Collection[str]) -> bool:
         """Whether each user has all of `names`, as far as that can be known."""
         return self.is_set and (self.names is None or self.names >= set(names))
@@ -45,7 +50,7 @@ class Credentials:
         """Raises SettingsError if a step of targetSignIn needs a credential that is missing."""
         for name, step in needed(steps).items():
             if not self.has([name]):
-                raise _error(f"lacks {name}, which {step} needs. Set {_FORM}.")
+                raise _error(f"lacks {name}, which {step} needs. Set {_FORM}{_COLUMNS}.")
 
 
 def _error(sentence: str) -> SettingsError:

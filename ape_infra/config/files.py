@@ -26,6 +26,9 @@ from ape_infra.config.project import SOURCE_ROOT, config_key
 from ape_infra.config.settings import Settings
 from ape_infra.config.sign_in import plain as plain_sign_in
 from ape_infra.config.target import Endpoint, SuccessCondition, TargetSettings
+from ape_infra.config.users import MAX_BYTES as MAX_USERS_BYTES
+from ape_infra.config.users import Users, UsersError
+from ape_infra.config.users import parse as parse_users
 
 # 128 KiB is the limit of Linux; the other settings of an agent need some of it.
 MAX_SCENARIO_BYTES = 120 * 1024
@@ -187,10 +190,15 @@ class SignIn(Strict):
         """
         steps = plain_sign_in(settings.target.sign_in)
         words, problem = "targetSignIn", ""
+        given = credentials.is_set
+        # Sessions outside of runs have no row of the users file.
+        if settings.run.sessions == "runs" and (rows := users(settings, root)):
+            credentials = credentials.with_columns(rows.columns)
         if steps:
             credentials.check(steps)
         elif credentials.is_set:
             steps, words, problem = _of_document(settings, root, credentials, target)
+            problem = problem if given else ""
         # Browsers take a target on their own machine for a secure one.
         secure = target.startswith("https://") or is_loopback(host_of(target))
         secure = secure or on_docker_host(target)
@@ -221,8 +229,8 @@ def _of_document(
     return [], "", f"{sentence}{example}."
 
 
-def users(settings: Settings, root: Path, max_bytes: int) -> str | None:
-    """Return the text of the users file, or None. Raises SettingsError."""
+def users(settings: Settings, root: Path) -> Users | None:
+    """Return the rows of the users file; None: there is no such setting. Raises SettingsError."""
     if not settings.run.users:
         return None
     path = root / settings.run.users
@@ -231,13 +239,16 @@ def users(settings: Settings, root: Path, max_bytes: int) -> str | None:
     except (OSError, ValueError):
         # Reading it reports the reason.
         size = 0
-    if size > max_bytes:
+    if size > MAX_USERS_BYTES:
         raise SettingsError.at(
             "users",
-            f"{plain(path)}: has {size >> 20} MiB, above the maximum of {max_bytes >> 20} MiB. "
-            "Remove rows.",
+            f"{plain(path)}: has {size >> 20} MiB, above the maximum of "
+            f"{MAX_USERS_BYTES >> 20} MiB. Remove rows.",
         )
-    return _read("users", path, "CSV or JSON lines ")
+    try:
+        return parse_users(_read("users", path, "CSV or JSON lines "))
+    except UsersError as error:
+        raise SettingsError.at("users", f"{settings.run.users}: {error}") from None
 
 
 def target_url(config: str, api: str) -> str:

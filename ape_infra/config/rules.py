@@ -100,7 +100,10 @@ def _sign_in(settings: Settings, secrets: Collection[str]) -> Iterator[Problem]:
     steps = settings.target.sign_in
     found = [p for at, step in enumerate(steps) for p in step.problems(f"targetSignIn[{at}]")]
     yield from found
-    if not found and TARGET_CREDENTIALS not in secrets and needed(plain(steps)):
+    # Columns of a users file may suffice: files.SignIn knows them.
+    by_users = settings.run.users and settings.run.sessions == "runs"
+    missing = not by_users and TARGET_CREDENTIALS not in secrets
+    if not found and missing and needed(plain(steps)):
         yield missing_secret(TARGET_CREDENTIALS, "targetSignIn is set")
 
 

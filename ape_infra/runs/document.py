@@ -13,7 +13,7 @@ from ape_infra.config.openapi.selection import Candidate, Selector
 from ape_infra.config.run import RunSettings, ScenarioRow
 from ape_infra.config.settings import Settings
 from ape_infra.config.thresholds import did_you_mean
-from ape_infra.runs.users import RESERVED, Users
+from ape_infra.config.users import RESERVED, Users
 
 MAX_BYTES = 4 << 20
 # From a plan to its first session agents may have to end what they are at; after the last stage

@@ -17,7 +17,7 @@ from ape_infra.config.errors import SettingsError
 from ape_infra.config.openapi.selection import Candidate
 from ape_infra.config.run import RunSettings
 from ape_infra.config.settings import Settings
-from ape_infra.runs import thresholds, users
+from ape_infra.runs import thresholds
 from ape_infra.runs.document import document
 from ape_infra.runs.thresholds import Threshold
 
@@ -38,7 +38,7 @@ class Prepared:
 
 def prepare(settings: Settings, root: Path, run_id: str) -> Prepared:
     """Return the run of the settings; paths are relative to `root`. Raises SettingsError."""
-    found = users_of(settings, root)
+    found = files.users(settings, root)
     operations, endpoints = operations_of(settings, root)
     made = document(settings, run_id=run_id, operations=operations, users=found)
     conditions = thresholds.of_settings(settings.run)
@@ -49,17 +49,6 @@ def prepare(settings: Settings, root: Path, run_id: str) -> Prepared:
     ]:
         raise SettingsError.of(wrong)
     return Prepared(made, conditions, endpoints)
-
-
-def users_of(settings: Settings, root: Path) -> users.Users | None:
-    """Return the rows of the users file; None: there is no such setting. Raises SettingsError."""
-    text = files.users(settings, root, users.MAX_BYTES)
-    if text is None:
-        return None
-    try:
-        return users.parse(text)
-    except users.UsersError as error:
-        raise SettingsError.at("users", f"{settings.run.users}: {error}") from None
 
 
 def operations_of(settings: Settings, root: Path) -> tuple[list[Candidate], tuple[str, ...]]:

@@ -21,9 +21,12 @@ from ape_contracts.service_settings import (
 from ape_contracts.sign_in import KINDS, steps
 from ape_infra.config.credentials import Credentials
 from ape_infra.config.errors import SettingsError
+from ape_infra.config.files import SignIn
 from ape_infra.config.openapi.security import sign_in, token_path
 from ape_infra.config.parsing import parse
+from ape_infra.config.run import RunSettings
 from ape_infra.config.secrets import STAND_IN, TARGET_CREDENTIALS
+from ape_infra.config.settings import Settings
 from ape_infra.config.sign_in import plain
 
 pytestmark = pytest.mark.unit
@@ -129,6 +132,34 @@ def test_a_credential_that_a_step_needs_must_be_there() -> None:
     with pytest.raises(SettingsError, match=r"lacks password, which targetSignIn\[1\] needs"):
         Credentials.of('{"username": "a"}').check(declared)
     Credentials.of(STAND_IN).check(declared)
+
+
+@pytest.mark.parametrize(
+    ("sessions", "columns", "is_enough"),
+    [
+        ("runs", "username,password", True),
+        ("runs", "username,pin", False),
+        # Sessions outside of runs would have no password.
+        ("always", "username,password", False),
+    ],
+)
+def test_columns_of_the_users_file_are_credentials_where_all_sessions_are_of_runs(
+    tmp_path: Path, sessions: Any, columns: str, is_enough: bool
+) -> None:
+    (tmp_path / "users.csv").write_text(f"{columns}\nann,1234\n")
+    target = settings_of({"kind": "basic"}).target.model_copy(update={"url": "https://shop.test"})
+    run = RunSettings(users="users.csv", sessions=sessions)
+    given = Settings(target=target, run=run)
+    if is_enough:
+        flat = {"targetSignIn": json.dumps([{"kind": "basic"}]), "target": "https://shop.test"}
+        flat |= {"targetEndpoints": json.dumps([{"method": "GET", "path": "/"}])}
+        flat |= {"targetSuccess": json.dumps({"method": "GET", "path": "/", "status": 200})}
+        parse(flat | {"targetGoal": "Buy.", "users": "users.csv", "sessions": "runs"}, ())
+        found = SignIn.of(given, tmp_path, Credentials(), "https://shop.test")
+        assert [step["kind"] for step in found.steps] == ["basic"]
+    else:
+        with pytest.raises(SettingsError, match=r"lacks .* users file"):
+            SignIn.of(given, tmp_path, Credentials(), "https://shop.test")
 
 
 def operations(*security: tuple[str, ...], **schemes: Any) -> Operations:

@@ -13,10 +13,10 @@ from ape_infra.config.errors import SettingsError
 from ape_infra.config.openapi.selection import Candidate
 from ape_infra.config.parsing import parse
 from ape_infra.config.settings import Settings
+from ape_infra.config.users import Users
 from ape_infra.runs import document as documents
 from ape_infra.runs.document import document, encode
 from ape_infra.runs.preparation import checks, prepare
-from ape_infra.runs.users import Users
 from tests.support.openapi_documents import document as openapi_document
 
 pytestmark = pytest.mark.unit

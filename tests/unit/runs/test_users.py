@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ape_infra.runs.users import UsersError, parse
+from ape_infra.config.users import UsersError, parse
 
 pytestmark = pytest.mark.unit
 
@@ -86,7 +86,7 @@ def test_ten_thousand_rows_are_read() -> None:
 
 
 def test_more_rows_than_a_run_may_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ape_infra.runs.users.MAX_ROWS", 2)
+    monkeypatch.setattr("ape_infra.config.users.MAX_ROWS", 2)
     assert len(parse("name\n" + "ada\n" * 2).rows) == 2
     with pytest.raises(UsersError, match="has 3 rows, above the maximum of 2"):
         parse("name\n" + "ada\n" * 3)
