@@ -11,7 +11,8 @@ from ape_proxy.errors import bad_request
 from ape_service.memory import MemoryReservation
 from ape_service.web import read_body
 
-MAX_REQUEST_BYTES = 4 << 20
+# About 260,000 tokens. An agent whose conversation is longer shortens it.
+MAX_REQUEST_BYTES = 1 << 20
 
 
 async def body_of(request: web.Request, memory: MemoryReservation) -> tuple[dict[str, Any], int]:

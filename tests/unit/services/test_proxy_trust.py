@@ -31,7 +31,7 @@ from ape_service import web as service_web
 from tests.support.provider import ASK, FINISH, PATH, chunk, good, says, stream
 
 pytestmark = [pytest.mark.unit, pytest.mark.asyncio]
-ITEMS = b"[" + b",".join([b"[]"] * 1_300_000) + b"]"
+ITEMS = b"[" + b",".join([b"[]"] * 340_000) + b"]"
 TOKEN = "t0ken"
 
 
@@ -115,11 +115,11 @@ async def test_values_and_depth_are_bounded_before_a_body_is_parsed(
     await answering(port)
     before = running.memory_info().rss
     deep = b'{"a":' * 101 + b"1" + b"}" * 101
-    for nested in (ITEMS, deep, b'{"a":1},' * 400_000):
+    for nested in (ITEMS, deep, b'{"a":1},' * 120_000):
         body = b'{"messages": [], "more": [' + nested.rstrip(b",") + b"]}"
         found = await post_all(port, [body] * 6)
         assert {(s, b["error"]["code"]) for s, b in found} == {(400, "too_complex")}
-    # The bodies themselves, of 4 MB.
+    # The bodies themselves, of 1 MB.
     assert running.memory_info().rss - before < 160 << 20
 
 
@@ -129,7 +129,7 @@ async def test_parsed_size_of_a_body_counts_for_the_memory(
     monkeypatch.setattr(proxy_app, "MAX_HELD_BYTES", 4 << 20)
     client = await serve(make_app(Offline()))
     many = json.dumps({"messages": [{} for _ in range(20_000)]})
-    wide = json.dumps({"messages": ["x" * 1_200_000 + "\U0001f600"]})
+    wide = json.dumps({"messages": ["x" * 900_000 + "\U0001f600"]})
     for body in (many, wide):
         assert len(body) < 2 << 20
         got = await client.post(PATH, data=body)
@@ -205,7 +205,7 @@ async def test_headers_and_bodies_have_a_deadline(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(connections, "SILENT_SECONDS", 0.1)
     monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.1)
     monkeypatch.setattr(service_web, "BODY_SECONDS", 0.1)
-    head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: 4000000\r\n\r\n".encode()
+    head = f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n".encode()
     async with served(make_app(Offline())) as port:
         began = time.monotonic()
         assert await sent(port, b"") == b""
